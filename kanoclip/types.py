@@ -1,0 +1,51 @@
+"""What every module shares: the error a user can mend, logging, seeds, progress."""
+
+import difflib
+import logging
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TypeVar
+
+from tqdm import tqdm
+
+Item = TypeVar("Item")
+
+logger = logging.getLogger("kanoclip")
+
+
+class InputError(ValueError):
+    """Something the user gave is wrong.
+
+    The message is one line: which file or key, what was expected, what was found, what to do. The command line prints
+    it without a traceback and exits with 1.
+    """
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
+    """The error for a name that is in no registry; it names the nearest valid one.
+
+    Args:
+        kind: what was looked for, e.g. "method".
+        name: what the user wrote.
+        known: every valid name.
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(names)}"
+    return InputError(f"unknown {kind} '{name}'; {hint}")
+
+
+def setup_logging(log_file: Path | None = None) -> None:
+    """Send log lines to standard error and, if given, to a file as well."""
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if log_file is not None:
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(log_file, mode="w"))
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers, force=True)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+def progress(items: Iterable[Item], description: str, total: int | None = None) -> Iterable[Item]:
+    """Show a progress bar on a terminal, nothing in a log file."""
+    return tqdm(items, desc=description, total=total, disable=None, leave=False)
