@@ -1,0 +1,101 @@
+"""AUROC, average precision and F1-max from one sort, exact with ties. Pure NumPy.
+
+All three change only where a positive lies: between two positives the recall stands still, so further negatives can
+only lower the precision, and their order does not matter to the area. It is therefore enough to know, at each distinct
+score of the positives, how many positives have it and how many negatives lie above it or are tied with it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanoclip.metrics.registry import metric
+
+
+class UndefinedMetricError(ValueError):
+    """A metric has no value for this input; the message is the reason that goes into the table."""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Where the positives lie among the negatives, at each of the K distinct scores of the positives, highest first.
+
+    Attributes:
+        thresholds: (K,) the distinct scores, descending.
+        positives: (K,) int64, positives with exactly this score.
+        negatives_above: (K,) int64, negatives with a higher score.
+        negatives_tied: (K,) int64, negatives with exactly this score.
+        weights: (K,) float64, sum of the weights of the positives with this score.
+        n_negatives: all negatives.
+    """
+
+    thresholds: NDArray[np.floating]
+    positives: NDArray[np.int64]
+    negatives_above: NDArray[np.int64]
+    negatives_tied: NDArray[np.int64]
+    weights: NDArray[np.float64]
+    n_negatives: int
+
+
+def rank(
+    positives: NDArray[np.floating],
+    negatives: NDArray[np.floating],
+    weights: NDArray[np.float64] | None = None,
+) -> Ranking:
+    """Rank the scores of the positives among those of the negatives. Sorts each once.
+
+    Args:
+        positives: (P,) finite scores of anomalous images or pixels.
+        negatives: (N,) finite scores of normal images or pixels, of the same type.
+        weights: (P,) weight of each positive, for AUPRO; 1 if not given.
+
+    Raises:
+        UndefinedMetricError: there are no positives, or no negatives.
+    """
+    if positives.size == 0:
+        raise UndefinedMetricError("one class only: all normal")
+    if negatives.size == 0:
+        raise UndefinedMetricError("one class only: all anomalous")
+    order = np.argsort(positives, kind="stable")
+    ascending = positives[order]
+    starts = np.flatnonzero(np.r_[True, ascending[1:] != ascending[:-1]])
+    thresholds = ascending[starts]
+    counts = np.diff(starts, append=positives.size)
+    sums = counts.astype(np.float64) if weights is None else np.add.reduceat(weights[order], starts)
+
+    negatives = np.sort(negatives)
+    below = np.searchsorted(negatives, thresholds, side="left")
+    not_above = np.searchsorted(negatives, thresholds, side="right")
+    return Ranking(
+        thresholds=thresholds[::-1],
+        positives=counts[::-1],
+        negatives_above=(negatives.size - not_above)[::-1],
+        negatives_tied=(not_above - below)[::-1],
+        weights=sums[::-1],
+        n_negatives=negatives.size,
+    )
+
+
+@metric("auroc", "AUROC")
+def auroc(ranking: Ranking) -> float:
+    """Area under the ROC curve: the chance that a positive lies above a negative, ties counting one half."""
+    n_pairs = float(ranking.positives.sum()) * ranking.n_negatives
+    lost = ranking.positives * (ranking.negatives_above + 0.5 * ranking.negatives_tied)
+    return float(1.0 - lost.sum() / n_pairs)
+
+
+@metric("ap", "AP")
+def average_precision(ranking: Ranking) -> float:
+    """Average precision: precision at each threshold, weighted by the recall gained there (no interpolation)."""
+    true_positives = np.cumsum(ranking.positives)
+    predicted = true_positives + ranking.negatives_above + ranking.negatives_tied
+    return float(np.sum(ranking.positives * (true_positives / predicted)) / true_positives[-1])
+
+
+@metric("f1_max", "F1-max")
+def f1_max(ranking: Ranking) -> float:
+    """The highest F1 over all thresholds."""
+    true_positives = np.cumsum(ranking.positives)
+    predicted = true_positives + ranking.negatives_above + ranking.negatives_tied
+    return float(np.max(2.0 * true_positives / (predicted + true_positives[-1])))

@@ -1,0 +1,48 @@
+"""Every registered metric keeps its own promises."""
+
+import numpy as np
+import pytest
+
+from kanoclip.metrics import METRICS, get_metric, metrics_of
+from kanoclip.metrics.ranking import rank
+from kanoclip.types import InputError
+
+ALL = [pytest.param(metric, id=f"{level}-{name}") for (level, name), metric in METRICS.items()]
+
+
+def ranking(positives, negatives):
+    return rank(np.asarray(positives, float), np.asarray(negatives, float), np.full(len(positives), 0.25))
+
+
+@pytest.mark.parametrize("metric", ALL)
+def test_perfect_scores_are_best_and_inverted_ones_worse(metric):
+    best = metric.highest if metric.higher_is_better else metric.lowest
+    perfect = metric.compute(ranking([2, 3, 4], [0, 1, 1]))
+    inverted = metric.compute(ranking([0, 1, 1], [2, 3, 4]))
+    assert perfect == pytest.approx(best)
+    assert (inverted < perfect) == metric.higher_is_better
+
+
+@pytest.mark.parametrize("metric", ALL)
+@pytest.mark.parametrize("seed", range(5))
+def test_values_stay_in_the_declared_range(metric, seed):
+    generator = np.random.default_rng(seed)
+    value = metric.compute(ranking(np.round(generator.normal(size=20), 1), np.round(generator.normal(size=80), 1)))
+    assert metric.lowest <= value <= metric.highest
+
+
+@pytest.mark.parametrize("metric", ALL)
+def test_is_listed_under_its_level_and_found_by_its_name(metric):
+    assert metric in metrics_of(metric.level)
+    assert get_metric(metric.level, metric.name) is metric
+    assert metric.label.startswith(metric.level)
+
+
+def test_both_levels_have_the_metrics_of_the_field():
+    assert [metric.name for metric in metrics_of("image")] == ["auroc", "ap", "f1_max"]
+    assert [metric.name for metric in metrics_of("pixel")] == ["auroc", "ap", "f1_max", "aupro"]
+
+
+def test_an_unknown_metric_names_the_nearest():
+    with pytest.raises(InputError, match="unknown image metric 'aurok'; did you mean 'auroc'"):
+        get_metric("image", "aurok")

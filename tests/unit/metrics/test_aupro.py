@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+
+from kanoclip.metrics.aupro import aupro, region_weights
+from kanoclip.metrics.ranking import auroc, rank
+
+
+def aupro_of(maps, masks):
+    weights = np.concatenate([region_weights(mask) for mask in masks])
+    return aupro(rank(maps[masks], maps[~masks], weights))
+
+
+def scattered_masks():
+    """Two anomalous images with several regions each and a normal one, (3, 24, 24)."""
+    masks = np.random.default_rng(0).random((3, 24, 24)) > 0.8
+    masks[2] = False
+    return masks
+
+
+def test_oracle_is_one_and_its_opposite_is_zero():
+    masks = scattered_masks()
+    assert aupro_of(masks.astype(float), masks) == 1.0
+    assert aupro_of(1.0 - masks, masks) == 0.0
+
+
+def test_a_constant_map_lies_on_the_diagonal():
+    masks = scattered_masks()
+    assert aupro_of(np.full(masks.shape, 0.5), masks) == pytest.approx(0.15)  # (0.3^2 / 2) / 0.3
+
+
+def test_each_region_counts_the_same_whatever_its_size():
+    mask = np.zeros((1, 10, 10), dtype=bool)
+    mask[0, 0, 0] = True  # 1 pixel, found
+    mask[0, 4:8, 4:8] = True  # 16 pixels, below every normal pixel
+    maps = np.where(mask, -1.0, 0.0)
+    maps[0, 0, 0] = 1.0
+    assert aupro_of(maps, mask) == pytest.approx(0.5)
+    assert auroc(rank(maps[mask], maps[~mask])) == pytest.approx(1 / 17)
+
+
+def test_pixels_that_touch_at_a_corner_are_one_region():
+    mask = np.array([[True, False, False], [False, True, False], [False, False, False]])
+    assert region_weights(mask).tolist() == [0.5, 0.5]
+
+
+def test_weights_sum_to_the_number_of_regions():
+    mask = np.zeros((8, 8), dtype=bool)
+    mask[0, 0:3] = mask[5:8, 5:8] = mask[7, 0] = True
+    assert region_weights(mask).sum() == pytest.approx(3)
+    assert region_weights(np.zeros((4, 4), dtype=bool)).size == 0
+
+
+def test_only_the_order_counts():
+    masks = scattered_masks()
+    maps = masks + np.random.default_rng(1).normal(size=masks.shape)
+    assert aupro_of(np.exp(maps), masks) == pytest.approx(aupro_of(maps, masks), abs=1e-12)
+    order = [2, 0, 1]
+    assert aupro_of(maps[order], masks[order]) == pytest.approx(aupro_of(maps, masks), abs=1e-12)

@@ -1,0 +1,201 @@
+"""evaluate() against scikit-learn and SciPy on files made here, and its answers to bad files."""
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from scipy import ndimage
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from kanoclip.datasets.index import read_index, write_index
+from kanoclip.metrics.evaluate import evaluate
+from kanoclip.types import InputError
+
+SIZE, GRID = 32, 8
+GOOD, BAD = 4, 5
+
+
+def write_dataset(folder, classes=("bottle", "metal nut"), masks=True, normal=GOOD, anomalous=BAD):
+    """A dataset of noise images; an anomalous one has a square with its mask."""
+    generator = np.random.default_rng(0)
+    rows = []
+    for class_name in classes:
+        for i in range(normal + anomalous):
+            label = int(i >= normal)
+            name = f"{class_name}-{i}"
+            Image.fromarray(generator.integers(0, 255, (48, 40, 3), dtype=np.uint8)).save(folder / f"{name}.png")
+            mask = ""
+            if label and masks:
+                mask = f"{name}_mask.png"
+                square = np.zeros((48, 40), dtype=np.uint8)
+                top, left = generator.integers(0, 25, 2)
+                square[top : top + 12, left : left + 12] = 255
+                Image.fromarray(square).save(folder / mask)
+            rows.append((f"{name}.png", mask, class_name, label, "square" if label else "good", "test"))
+    write_index(
+        pd.DataFrame(rows, columns=["image", "mask", "class_name", "label", "defect", "split"]), folder / "index.csv"
+    )
+    return folder / "index.csv"
+
+
+def write_scores(index, path, maps=None, image_score=None, sigma=4.0):
+    rows = read_index(index)
+    generator = np.random.default_rng(1)
+    if maps is None:
+        maps = generator.random((len(rows), GRID, GRID))
+    if image_score is None:
+        image_score = generator.random(len(rows)) + 0.3 * rows["label"].to_numpy()
+    with h5py.File(path, "w") as file:
+        text = h5py.string_dtype()
+        file.create_dataset("image", data=list(rows["image"]), dtype=text)
+        file.create_dataset("class_name", data=list(rows["class_name"]), dtype=text)
+        file["map"] = np.asarray(maps, dtype=np.float32)
+        for name in ("image_score", "image_probability", "map_score"):
+            file[name] = np.asarray(image_score, dtype=np.float32)
+        file.attrs.update(method="clip", backbone="tiny", auxiliary="none", dataset="toy", seed=3, version="0.1.0")
+        file.attrs.update(sigma=sigma, image_size=SIZE)
+    return path
+
+
+@pytest.fixture
+def files(tmp_path):
+    index = write_dataset(tmp_path)
+    return write_scores(index, tmp_path / "scores.h5"), index, tmp_path / "out" / "metrics.csv"
+
+
+def value(frame, class_name, level, metric):
+    found = frame[(frame["class_name"] == class_name) & (frame["level"] == level) & (frame["metric"] == metric)]
+    assert len(found) == 1
+    return found["value"].item()
+
+
+def nearest(mask, size):
+    """Nearest neighbour with NumPy: the pixel under the centre of each new pixel."""
+    rows = ((np.arange(size) + 0.5) * mask.shape[0] / size).astype(int)
+    columns = ((np.arange(size) + 0.5) * mask.shape[1] / size).astype(int)
+    return mask[np.ix_(rows, columns)]
+
+
+def bilinear(grid, size):
+    """Bilinear upsampling with SciPy: half-pixel centres, the edge repeated."""
+    at = (np.arange(size) + 0.5) * grid.shape[0] / size - 0.5
+    return ndimage.map_coordinates(grid.astype(float), np.meshgrid(at, at, indexing="ij"), order=1, mode="nearest")
+
+
+@pytest.mark.parametrize("resolution", [None, 64])
+def test_equals_scikit_learn_on_upsampled_and_smoothed_maps(files, resolution):
+    scores, index, out = files
+    evaluate(scores, index, out, resolution=resolution)
+    frame = pd.read_csv(out)
+    size = resolution or SIZE
+    rows = read_index(index)
+    with h5py.File(scores) as file:
+        maps, image_score = file["map"][:], file["image_score"][:]
+    for class_name in ("bottle", "metal nut"):
+        at = np.flatnonzero(rows["class_name"] == class_name)
+        labels = rows["label"].to_numpy()[at]
+        assert value(frame, class_name, "image", "auroc") == pytest.approx(roc_auc_score(labels, image_score[at]))
+        assert value(frame, class_name, "image", "ap") == pytest.approx(
+            average_precision_score(labels, image_score[at])
+        )
+        masks = [np.asarray(Image.open(path)) > 0 if path else np.zeros((48, 40), bool) for path in rows.mask_path[at]]
+        truth = np.stack([nearest(mask, size) for mask in masks]).ravel()
+        full = np.stack([ndimage.gaussian_filter(bilinear(maps[i], size), 4.0 * size / 518) for i in at]).ravel()
+        assert value(frame, class_name, "pixel", "auroc") == pytest.approx(roc_auc_score(truth, full), abs=1e-6)
+        assert value(frame, class_name, "pixel", "ap") == pytest.approx(average_precision_score(truth, full), abs=1e-6)
+
+
+def test_the_mean_row_is_the_unweighted_class_mean(files):
+    evaluate(*files)
+    frame = pd.read_csv(files[2], keep_default_na=False, na_values={"value": [""]})
+    assert list(frame.columns) == (
+        ["method", "backbone", "auxiliary", "dataset", "class_name", "seed", "level", "metric", "value", "reason"]
+    )
+    assert len(frame) == 3 * 7
+    assert frame[["method", "backbone", "auxiliary", "dataset", "seed"]].drop_duplicates().values.tolist() == [
+        ["clip", "tiny", "none", "toy", 3]
+    ]
+    for level, metric in [("image", "auroc"), ("pixel", "aupro")]:
+        classes = [value(frame, name, level, metric) for name in ("bottle", "metal nut")]
+        assert value(frame, "mean", level, metric) == pytest.approx(sum(classes) / 2)
+
+
+def test_the_masks_themselves_score_one(tmp_path):
+    index = write_dataset(tmp_path)
+    masks = [
+        np.asarray(Image.open(path)) > 0 if path else np.zeros((48, 40)) for path in read_index(index)["mask_path"]
+    ]
+    maps = np.stack([nearest(mask, SIZE) for mask in masks])
+    scores = write_scores(index, tmp_path / "scores.h5", maps, maps.max(axis=(1, 2)), sigma=0.0)
+    evaluate(scores, index, tmp_path / "metrics.csv")
+    assert (pd.read_csv(tmp_path / "metrics.csv")["value"] == 1.0).all()
+
+
+def test_without_masks_the_pixel_values_are_missing_with_the_reason(tmp_path):
+    index = write_dataset(tmp_path, masks=False)
+    evaluate(write_scores(index, tmp_path / "scores.h5"), index, tmp_path / "metrics.csv")
+    frame = pd.read_csv(tmp_path / "metrics.csv")
+    pixel = frame[frame["level"] == "pixel"]
+    assert len(pixel) == 3 * 4
+    assert pixel["value"].isna().all()
+    assert (pixel["reason"] == "no masks").all()
+    assert frame[frame["level"] == "image"]["value"].notna().all()
+
+
+@pytest.mark.parametrize(
+    ("normal", "anomalous", "image_reason", "pixel_reason"),
+    [(3, 0, "one class only: all normal", "one class only: all normal"), (0, 3, "one class only: all anomalous", "")],
+)
+def test_one_label_only_is_missing_with_the_reason(tmp_path, normal, anomalous, image_reason, pixel_reason):
+    index = write_dataset(tmp_path, classes=["bottle"], normal=normal, anomalous=anomalous)
+    evaluate(write_scores(index, tmp_path / "scores.h5"), index, tmp_path / "metrics.csv")
+    frame = pd.read_csv(tmp_path / "metrics.csv", keep_default_na=False, na_values={"value": [""]})
+    for level, reason in [("image", image_reason), ("pixel", pixel_reason)]:
+        rows = frame[frame["level"] == level]
+        assert (rows["reason"] == reason).all()
+        assert (rows["value"].isna() == bool(reason)).all()
+
+
+def test_a_mean_over_a_missing_class_is_missing_and_names_it(tmp_path):
+    index = write_dataset(tmp_path)
+    frame = pd.read_csv(index, keep_default_na=False)
+    frame[~((frame["class_name"] == "bottle") & (frame["label"] == 1))].to_csv(index, index=False)
+    evaluate(write_scores(index, tmp_path / "scores.h5"), index, tmp_path / "metrics.csv")
+    result = pd.read_csv(tmp_path / "metrics.csv")
+    mean = result[(result["class_name"] == "mean")]
+    assert mean["value"].isna().all()
+    assert (mean["reason"] == "bottle: one class only: all normal").all()
+
+
+def test_another_set_of_images_is_refused(files, tmp_path):
+    scores, index, out = files
+    frame = pd.read_csv(index, keep_default_na=False)
+    frame.iloc[:-1].to_csv(index, index=False)
+    with pytest.raises(InputError, match=r"scores\.h5: 18 images, .*index\.csv lists 17"):
+        evaluate(scores, index, out)
+    frame.iloc[[1, 0, *range(2, 18)]].to_csv(index, index=False)
+    with pytest.raises(InputError, match=r"row 0 is 'bottle-0\.png', in .* it is 'bottle-1\.png'"):
+        evaluate(scores, index, out)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("what", ["map", "image_score"])
+def test_a_score_that_is_not_finite_is_refused_naming_file_and_image(files, what, bad):
+    scores, index, out = files
+    with h5py.File(scores, "a") as file:
+        file[what][10] = bad
+    with pytest.raises(InputError, match=rf"scores\.h5: the {what.replace('_', ' ')} of 'metal nut-1\.png' is not fin"):
+        evaluate(scores, index, out)
+    assert not out.exists()
+
+
+def test_an_anomalous_image_without_a_mask_among_others_is_refused(files):
+    scores, index, out = files
+    frame = pd.read_csv(index, keep_default_na=False)
+    frame.loc[5, "mask"] = ""
+    frame.to_csv(index, index=False)
+    with pytest.raises(InputError, match=r"'bottle-5\.png' is anomalous and has no mask"):
+        evaluate(scores, index, out)
+    assert not out.exists()
