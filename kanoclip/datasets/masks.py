@@ -1,8 +1,32 @@
 """Ground-truth masks at another resolution."""
 
+from collections.abc import Iterator
+
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
+
+from kanoclip.datasets.index import load_mask
+
+
+def masks_at(frame: pd.DataFrame, size: int) -> Iterator[NDArray[np.bool_]]:
+    """Read the masks of an index's rows, in order.
+
+    Args:
+        frame: rows from `read_index`.
+        size: side length in pixels.
+
+    Yields:
+        (size, size) bool for each row; all False where there is no mask.
+    """
+    for image_path, mask_path in zip(frame["image_path"], frame["mask_path"], strict=True):
+        if mask_path == "":
+            yield np.zeros((size, size), dtype=bool)
+        else:
+            with Image.open(image_path) as image:  # reads the header only
+                image_size = image.size
+            yield resize_mask(load_mask(mask_path, image_size), (size, size))
 
 
 def resize_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
