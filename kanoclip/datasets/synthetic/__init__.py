@@ -1,0 +1,32 @@
+"""Procedural images with exact masks: textures, objects and scans, normal or with one defect.
+
+Every image follows from (kind, defect, seed, size). Nothing here is a real image; `kanoclip-tiny` is pretrained on the
+TRAINING_KINDS only, and the synthetic target dataset is made of the HELD_OUT_KINDS only.
+"""
+
+from kanoclip.datasets.synthetic.captions import caption
+from kanoclip.datasets.synthetic.kinds import (
+    DEFECTS,
+    HELD_OUT_DEFECTS,
+    HELD_OUT_KINDS,
+    KINDS,
+    TRAINING_DEFECTS,
+    TRAINING_KINDS,
+    defects_of,
+    display_name,
+)
+from kanoclip.datasets.synthetic.render import Sample, render
+
+__all__ = [
+    "DEFECTS",
+    "HELD_OUT_DEFECTS",
+    "HELD_OUT_KINDS",
+    "KINDS",
+    "TRAINING_DEFECTS",
+    "TRAINING_KINDS",
+    "Sample",
+    "caption",
+    "defects_of",
+    "display_name",
+    "render",
+]

@@ -1,0 +1,212 @@
+"""What kinds and defects are drawn with: coordinates, coverage of shapes, noise, colours, relief, strokes, blobs."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+
+Array = NDArray[np.floating]
+
+COLOURS: dict[str, tuple[float, float, float]] = {
+    "black": (0.10, 0.10, 0.11),
+    "grey": (0.50, 0.50, 0.51),
+    "white": (0.88, 0.88, 0.86),
+    "silver": (0.68, 0.69, 0.71),
+    "red": (0.66, 0.16, 0.14),
+    "orange": (0.82, 0.45, 0.16),
+    "yellow": (0.84, 0.72, 0.24),
+    "green": (0.20, 0.46, 0.26),
+    "blue": (0.18, 0.32, 0.60),
+    "brown": (0.46, 0.31, 0.20),
+    "beige": (0.78, 0.68, 0.53),
+    "pink": (0.82, 0.55, 0.58),
+}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A normal image before the camera, with what the defects need to know about it.
+
+    Attributes:
+        image: (S, S, 3), 0..1.
+        inside: (S, S), 0..1, the coverage of the object; 1 everywhere for a texture.
+        behind: (S, S, 3), what is seen where a piece of the object is missing.
+        colour: the name of the main colour, a key of COLOURS.
+        parts: coverages (S, S) of the pieces that can be missing or misplaced.
+        bare: (S, S, 3), the image without any of the parts.
+        photo: a colour photograph (True) or a grey scan whose brightness has a meaning (False).
+    """
+
+    image: Array
+    inside: Array
+    behind: Array
+    colour: str
+    parts: tuple[Array, ...] = ()
+    bare: Array | None = None
+    photo: bool = True
+
+
+@lru_cache(maxsize=8)
+def _coordinates(size: int) -> tuple[Array, Array]:
+    """Pixel centres (x, y), each (S, S), -1..1, y downwards."""
+    axis = ((np.arange(size, dtype=np.float32) + 0.5) * 2 / size - 1).astype(np.float32)
+    x, y = np.meshgrid(axis, axis)
+    return x, y
+
+
+@lru_cache(maxsize=8)
+def _frequencies(size: int) -> tuple[Array, Array]:
+    """Frequencies (along x, along y) of a real FFT in cycles an image, each (S, S // 2 + 1)."""
+    along_x = np.fft.rfftfreq(size, 1 / size).astype(np.float32)
+    along_y = np.fft.fftfreq(size, 1 / size).astype(np.float32)
+    return np.broadcast_to(along_x, (size, along_x.size)), np.broadcast_to(along_y[:, None], (size, along_x.size))
+
+
+class Canvas:
+    """A square of pixels with coordinates -1..1 and the random numbers of one image.
+
+    Attributes:
+        rng: the source of every random number of this image.
+        size: pixels a side.
+        pixel: the width of a pixel in coordinates.
+        x, y: pixel centres, each (S, S).
+    """
+
+    def __init__(self, rng: np.random.Generator, size: int) -> None:
+        self.rng = rng
+        self.size = size
+        self.pixel = 2 / size
+        self.x, self.y = _coordinates(size)
+
+    def uniform(self, low: float, high: float) -> float:
+        """A random number in [low, high)."""
+        return low + (high - low) * self.rng.random()
+
+    def chance(self, probability: float) -> bool:
+        """True with a probability."""
+        return bool(self.rng.random() < probability)
+
+    def posed(self, angle: float, shift: tuple[float, float] = (0.0, 0.0), scale: float = 1.0) -> tuple[Array, Array]:
+        """Coordinates (u, v) of an object that is shifted, scaled and turned by an angle in radians."""
+        x, y = self.x - np.float32(shift[0]), self.y - np.float32(shift[1])
+        cos, sin = np.float32(np.cos(angle) / scale), np.float32(np.sin(angle) / scale)
+        return cos * x + sin * y, cos * y - sin * x
+
+    def pose(self, low: float, high: float, turn: float = np.pi, shift: float = 0.08) -> tuple[Array, Array]:
+        """Random pose: scale in [low, high), angle up to `turn` either way, shift up to `shift` along each axis."""
+        offset = (self.uniform(-shift, shift), self.uniform(-shift, shift))
+        return self.posed(self.uniform(-turn, turn), offset, self.uniform(low, high))
+
+    def cover(self, distance: Array, softness: float = 1.0) -> Array:
+        """Coverage 0..1 of a shape given its signed distance (negative inside), edge `softness` pixels wide."""
+        return np.clip(0.5 - distance / np.float32(self.pixel * softness), 0, 1)
+
+    def noise(self, exponent: float, stretch: float = 1.0, angle: float = 0.0, lowest: float = 1.0) -> Array:
+        """Noise of a power spectrum, zero mean, unit deviation.
+
+        Args:
+            exponent: amplitude falls as frequency ** -exponent; 0 is white.
+            stretch: how much longer than wide the structures are, along `angle`.
+            angle: radians.
+            lowest: cycles an image under which the spectrum is flat.
+
+        Returns:
+            (S, S).
+        """
+        fx, fy = _frequencies(self.size)
+        cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+        along, across = (cos * fx + sin * fy) * np.float32(stretch), cos * fy - sin * fx
+        squared = np.maximum(along * along + across * across, np.float32(lowest**2))
+        return self._filtered(squared ** np.float32(-exponent / 2))
+
+    def band_noise(self, frequency: float, octaves: float = 0.35) -> Array:
+        """Noise around a frequency (cycles an image), zero mean, unit deviation: cells and grains of one size."""
+        fx, fy = _frequencies(self.size)
+        distance = np.log2(np.maximum(fx * fx + fy * fy, np.float32(0.25)) / np.float32(frequency**2)) / 2
+        return self._filtered(np.exp(-0.5 * (distance / np.float32(octaves)) ** 2))
+
+    def _filtered(self, amplitude: Array) -> Array:
+        white = self.rng.standard_normal((self.size, self.size), dtype=np.float32)
+        spectrum = scipy.fft.rfft2(white) * amplitude
+        spectrum[0, 0] = 0
+        filtered = scipy.fft.irfft2(spectrum, s=white.shape)
+        return filtered / np.float32(filtered.std() + 1e-6)
+
+    def colour(self, *names: str, jitter: float = 0.06) -> tuple[str, Array]:
+        """One of the named colours (of all, when none is named), slightly varied: name and (3,) in 0..1."""
+        name = str(self.rng.choice(names or tuple(COLOURS)))
+        varied = np.array(COLOURS[name]) * self.uniform(0.85, 1.15) + self.rng.uniform(-jitter, jitter, 3)
+        return name, np.clip(varied, 0.03, 0.97).astype(np.float32)
+
+    def backdrop(self, *names: str) -> Array:
+        """What lies behind an object: a plain or slightly rough surface, (S, S, 3)."""
+        _, rgb = self.colour(*(names or ("black", "grey", "white", "beige", "blue")), jitter=0.03)
+        rough = self.noise(self.uniform(0.4, 1.5)) * np.float32(self.uniform(0.0, 0.05))
+        return rgb + rough[..., None]
+
+    def stroke(self, centre: tuple[float, float], length: float, width: float, bend: float, jag: float) -> Array:
+        """Coverage (S, S) of a line that bends smoothly and jags.
+
+        Args:
+            centre: (x, y).
+            length: in coordinates (the image is 2 wide).
+            width: in coordinates; at least one pixel is drawn.
+            bend: amplitude of the slow bending, relative to the length.
+            jag: amplitude of the fast jagging, relative to the length.
+        """
+        u, v = self.posed(self.uniform(-np.pi, np.pi), centre)
+        knots = np.linspace(-0.5, 0.5, 17)
+        phase, turns = self.uniform(0, 2 * np.pi), self.uniform(0.4, 1.3)
+        path = bend * np.sin(2 * np.pi * turns * knots + phase) + jag * self.rng.uniform(-1, 1, knots.size)
+        path -= path[knots.size // 2]
+        fine = np.linspace(-0.5, 0.5, 129)
+        height = np.interp(fine, knots, path)
+        slope = np.sqrt(1 + np.gradient(height, fine) ** 2)
+        index = np.clip((u / np.float32(length) + 0.5) * 128, 0, 128).astype(np.intp)
+        away = np.abs(v - (height * length).astype(np.float32)[index]) / slope.astype(np.float32)[index]
+        beyond = np.maximum(np.abs(u) - np.float32(length / 2), 0)
+        half = max(width, self.pixel) / 2
+        return self.cover(np.hypot(away, beyond) - np.float32(half))
+
+    def blob(self, centre: tuple[float, float], radius: float, irregular: float, softness: float = 1.5) -> Array:
+        """Coverage (S, S) of a roundish spot; `irregular` (0..1) makes its outline uneven, softness is in pixels."""
+        u, v = self.posed(self.uniform(-np.pi, np.pi), centre)
+        stretch = np.float32(self.uniform(1.0, 1.0 + irregular))
+        u, v = u / stretch, v * stretch
+        angle, distance = np.arctan2(v, u), np.hypot(u, v)
+        outline = np.ones_like(angle)
+        for waves in (2, 3, 5, 8):
+            share = np.float32(irregular * self.uniform(0.1, 0.5) / waves**0.7)
+            outline += share * np.cos(waves * angle + np.float32(self.uniform(0, 2 * np.pi)))
+        return self.cover(distance - np.float32(radius) * outline, softness)
+
+
+def mix(first: Array, second: Array, share: Array) -> Array:
+    """Blend two images: `share` (S, S) of the second, broadcast over colours."""
+    weight = share[..., None]
+    return first + (second - first) * weight
+
+
+def lit(height: Array, angle: float, strength: float) -> Array:
+    """Brightness factor (S, S) of a relief lit from an angle; 1 where it is flat. `height` is in units of a pixel."""
+    slope_x = np.empty_like(height)
+    slope_y = np.empty_like(height)
+    slope_x[:, 1:] = height[:, 1:] - height[:, :-1]
+    slope_x[:, 0] = slope_x[:, 1]
+    slope_y[1:] = height[1:] - height[:-1]
+    slope_y[0] = slope_y[1]
+    slope = slope_x * np.float32(np.cos(angle)) + slope_y * np.float32(np.sin(angle))
+    return np.clip(1 + np.float32(strength) * slope, 0.2, 1.9)
+
+
+def triangle(value: Array) -> Array:
+    """Distance to the nearest integer, 0..0.5."""
+    return np.abs(value - np.round(value))
+
+
+def hashed(first: Array, second: Array, key: int) -> Array:
+    """A repeatable random number 0..1 for every pair of integer cell coordinates."""
+    cells = first.astype(np.int64) * 73856093 ^ second.astype(np.int64) * 19349663 ^ key
+    return ((cells * 2654435761 >> 8) % 65536).astype(np.float32) / 65536

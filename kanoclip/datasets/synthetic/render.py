@@ -1,0 +1,114 @@
+"""One synthetic image with its exact mask, from a kind, a defect and a seed."""
+
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import binary_closing, binary_fill_holes
+
+from kanoclip.datasets.synthetic.camera import Camera
+from kanoclip.datasets.synthetic.canvas import Canvas, Scene
+from kanoclip.datasets.synthetic.kinds import DEFECTS, kind_named
+from kanoclip.types import InputError, unknown_name
+
+VISIBLE = 14  # of 255: a smaller change of every colour does not count as visible
+SMALLEST, LARGEST = 0.0015, 0.4  # shares of the image that a mask may cover
+ATTEMPTS = 40
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A synthetic image.
+
+    Attributes:
+        image: (S, S, 3), 0..255.
+        mask: (S, S), True where the defect changed the image visibly; empty for a normal image.
+        kind: a key of KINDS.
+        defect: a key of DEFECTS, or "good".
+        colour: the main colour of the object or texture.
+        place: where the defect is, e.g. "top left"; empty for a normal image.
+        extent: "small", "medium" or "large"; empty for a normal image.
+    """
+
+    image: NDArray[np.uint8]
+    mask: NDArray[np.bool_]
+    kind: str
+    defect: str
+    colour: str
+    place: str = ""
+    extent: str = ""
+
+
+def render(kind: str, defect: str | None, seed: int, size: int = 128) -> Sample:
+    """Draw one image; the same arguments give the same bytes.
+
+    The normal image of a kind and a seed is the same whatever the defect: outside the mask they agree in every byte.
+
+    Args:
+        kind: a key of KINDS.
+        defect: one of `defects_of(kind)`, or None for a normal image.
+        seed: 0 or more.
+        size: pixels a side, at least 32.
+
+    Raises:
+        InputError: the kind or defect is unknown, or the defect does not occur on the kind.
+    """
+    _check(kind, defect, size)
+    scene = kind_named(kind).draw(Canvas(_generator(seed, kind), size))
+    camera = Camera(Canvas(_generator(seed, kind, "camera"), size), scene.photo)
+    normal = camera.take(scene.image)
+    if defect is None:
+        return Sample(normal, np.zeros((size, size), np.bool_), kind, "good", scene.colour)
+    image, mask = _spoil(scene, camera, normal, defect, Canvas(_generator(seed, kind, defect), size))
+    rows, columns = np.nonzero(mask)
+    place = _place(rows.mean() / size, columns.mean() / size)
+    return Sample(image, mask, kind, defect, scene.colour, place, _extent(float(mask.mean())))
+
+
+def _check(kind: str, defect: str | None, size: int) -> None:
+    possible = kind_named(kind).defects
+    if defect is not None and defect not in DEFECTS:
+        raise unknown_name("synthetic defect", defect, DEFECTS)
+    if defect is not None and defect not in possible:
+        raise InputError(f"kind '{kind}' has no defect '{defect}'; it has {', '.join(possible)}")
+    if size < 32:
+        raise InputError(f"synthetic images need a size of at least 32 pixels; got {size}")
+
+
+def _generator(seed: int, *names: str) -> np.random.Generator:
+    """Random numbers that depend on a seed and on names, the same on every platform."""
+    keys = [zlib.crc32(name.encode()) for name in names]
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, *keys])))
+
+
+def _spoil(
+    scene: Scene, camera: Camera, normal: NDArray[np.uint8], defect: str, c: Canvas
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Put a defect into a scene, stronger each time until it is visible; image and mask."""
+    for attempt in range(ATTEMPTS):
+        strength = min(c.rng.random() + attempt / 8, 1.0)
+        spoilt = camera.take(DEFECTS[defect](c, scene, strength))
+        difference = np.abs(spoilt.astype(np.int16) - normal).max(axis=2)
+        mask = _region(difference >= VISIBLE)
+        if SMALLEST <= mask.mean() <= LARGEST:
+            return np.where(mask[..., None], spoilt, normal), mask
+    raise RuntimeError(f"'{defect}' stayed invisible in {ATTEMPTS} attempts")
+
+
+def _region(visible: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The region of a defect: visible pixels with the gaps between them closed and the enclosed ones filled."""
+    padded = np.pad(visible, 3)
+    return binary_fill_holes(binary_closing(padded, np.ones((5, 5))))[3:-3, 3:-3]
+
+
+def _place(row: float, column: float) -> str:
+    """A name for a position given as shares of the image."""
+    vertical = ("top", "", "bottom")[min(int(row * 3), 2)]
+    horizontal = ("left", "", "right")[min(int(column * 3), 2)]
+    return " ".join(word for word in (vertical, horizontal) if word) or "centre"
+
+
+def _extent(share: float) -> str:
+    """A name for the share of the image that a mask covers."""
+    return "small" if share < 0.01 else "medium" if share < 0.05 else "large"

@@ -1,0 +1,112 @@
+import hashlib
+
+import numpy as np
+import pytest
+
+from kanoclip.datasets.synthetic import (
+    DEFECTS,
+    HELD_OUT_DEFECTS,
+    HELD_OUT_KINDS,
+    KINDS,
+    TRAINING_DEFECTS,
+    TRAINING_KINDS,
+    Sample,
+    caption,
+    defects_of,
+    display_name,
+    render,
+)
+from kanoclip.datasets.synthetic.captions import DEFECT_NOUNS, DEFECT_SENTENCES
+from kanoclip.types import InputError
+
+PAIRS = [(kind, defect) for kind in KINDS for defect in defects_of(kind)]
+
+
+def digest(sample: Sample) -> str:
+    return hashlib.sha256(sample.image.tobytes() + sample.mask.tobytes()).hexdigest()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_same_arguments_give_the_same_bytes_and_other_seeds_other_images(kind):
+    defect = defects_of(kind)[0]
+    assert digest(render(kind, defect, 7)) == digest(render(kind, defect, 7))
+    assert len({digest(render(kind, defect, seed)) for seed in range(4)}) == 4
+
+
+@pytest.mark.parametrize(("kind", "defect"), PAIRS)
+def test_a_defect_changes_the_normal_image_inside_its_mask_only(kind, defect):
+    for seed in range(3):
+        normal, spoilt = render(kind, None, seed), render(kind, defect, seed)
+        changed = (normal.image != spoilt.image).any(axis=2)
+        assert not changed[~spoilt.mask].any()
+        difference = np.abs(normal.image.astype(int) - spoilt.image).max(axis=2)
+        assert (difference[spoilt.mask] >= 8).mean() > 0.3  # the rest lies between and inside changed pixels
+        assert 0.001 < spoilt.mask.mean() < 0.5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_normal_image_has_an_empty_mask_and_no_place(kind):
+    sample = render(kind, None, 3)
+    assert sample.image.shape == (128, 128, 3) and sample.image.dtype == np.uint8
+    assert sample.mask.dtype == np.bool_ and not sample.mask.any()
+    assert (sample.defect, sample.place, sample.extent) == ("good", "", "")
+    assert sample.image.std() > 2
+
+
+def test_other_sizes_show_the_same_scene():
+    small, large = render("tile", None, 5, size=64), render("tile", None, 5, size=256)
+    shrunk = large.image.reshape(64, 4, 64, 4, 3).mean((1, 3)).mean(axis=2)
+    assert small.image.shape == (64, 64, 3)
+    assert abs(shrunk.mean() - small.image.mean()) < 15
+
+
+def test_place_and_extent_describe_the_mask():
+    for seed in range(30):
+        sample = render("leather", "stain", seed)
+        rows, columns = np.nonzero(sample.mask)
+        assert ("top" in sample.place) == (rows.mean() < 128 / 3)
+        assert ("right" in sample.place) == (columns.mean() >= 2 * 128 / 3)
+        assert (sample.extent == "large") == (sample.mask.mean() >= 0.05)
+
+
+def test_what_is_held_out_is_disjoint_from_what_is_trained_on():
+    assert sorted((*TRAINING_KINDS, *HELD_OUT_KINDS)) == sorted(KINDS)
+    assert sorted((*TRAINING_DEFECTS, *HELD_OUT_DEFECTS)) == sorted(DEFECTS)
+    assert len(TRAINING_KINDS) >= 16 and len(DEFECTS) >= 10
+    for kind in HELD_OUT_KINDS:
+        assert set(defects_of(kind)) <= set(DEFECTS)
+
+
+def test_names_are_unique_and_every_defect_has_words():
+    names = [name for kind in KINDS.values() for name in kind.names]
+    assert len(set(names)) == len(names)
+    assert all(display_name(kind) == KINDS[kind].names[0] for kind in KINDS)
+    assert set(DEFECT_NOUNS) == set(DEFECT_SENTENCES) == set(DEFECTS)
+
+
+def test_captions_are_seeded_name_the_class_and_vary():
+    sample = render("nut", "scratch", 1)
+    captions = [caption(sample, np.random.default_rng(seed)) for seed in range(200)]
+    assert captions == [caption(sample, np.random.default_rng(seed)) for seed in range(200)]
+    assert all("nut" in text for text in captions)
+    assert len(set(captions)) > 100
+    assert any(sample.place in text for text in captions)
+
+
+@pytest.mark.parametrize(
+    ("kind", "defect", "message"),
+    [
+        ("scew", None, "unknown synthetic kind 'scew'; did you mean 'screw'?"),
+        ("screw", "scrach", "unknown synthetic defect 'scrach'; did you mean 'scratch'?"),
+        ("brain", "scratch", "kind 'brain' has no defect 'scratch'; it has bright_lesion, dark_lesion"),
+    ],
+)
+def test_unknown_names_are_refused_with_one_line(kind, defect, message):
+    with pytest.raises(InputError) as error:
+        render(kind, defect, 0)
+    assert str(error.value) == message
+
+
+def test_an_image_too_small_to_show_anything_is_refused():
+    with pytest.raises(InputError, match="at least 32 pixels; got 16"):
+        render("wood", None, 0, size=16)
