@@ -1,0 +1,184 @@
+"""Fetching archives: resumed where they stopped, verified, unpacked whole or not at all."""
+
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+
+from tqdm import tqdm
+
+from kanoclip.datasets.archives import unpack
+from kanoclip.datasets.specs import ArchiveSource, DatasetSpec, ManualSource
+from kanoclip.files import sha256, write_json
+from kanoclip.types import InputError, logger
+
+TIMEOUT = 60.0  # seconds without a byte
+TRIES = 4  # in a row that bring nothing new
+WAIT = 2.0  # seconds before a further try, doubled with each that brought nothing
+BLOCK = 1 << 16  # bytes
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
+
+
+class Interrupted(Exception):
+    """A transfer ended early; what has arrived is kept and another try may help."""
+
+
+class Refused(Exception):
+    """A server does not have the file; another try would not help."""
+
+
+def download(spec: DatasetSpec, resources: Path) -> Path:
+    """The folder with the images of a dataset, fetched and unpacked unless they are there.
+
+    Everything lies in resources/<dataset>/: archives/ (fetched, or placed there by hand), images/ (unpacked, or placed
+    there by hand) and source.json (where they come from; written last).
+
+    Args:
+        spec: a dataset whose source is an archive or manual.
+        resources: the folder of downloads.
+
+    Raises:
+        InputError: no mirror answers, the archive is not the published one, or it has to be fetched by hand.
+    """
+    source = spec.source
+    if not isinstance(source, ArchiveSource | ManualSource):
+        raise TypeError(f"{spec.name} is not downloaded: its source is {source.kind}")
+    place = resources / spec.name
+    images, note = place / "images", place / "source.json"
+    if note.is_file() and images.is_dir():
+        return images
+    placed_images = images.is_dir() and any(images.iterdir())
+    archive = _placed(source, place / "archives")
+    fetched = archive is None and not placed_images
+    if fetched:
+        archive = _fetch(spec, source, place)
+    facts = _archive_facts(archive, source, delete_if_wrong=fetched) if archive else {}
+    if archive and not placed_images:
+        unpack(archive, images)
+    where = source.urls if isinstance(source, ArchiveSource) else [source.where]
+    about = {"dataset": spec.name, "homepage": spec.homepage, "licence": spec.licence, "citation": spec.citation}
+    write_json(note, {**about, "urls": where, **facts})
+    return images
+
+
+def _placed(source: ArchiveSource | ManualSource, archives: Path) -> Path | None:
+    """An archive that lies there already."""
+    if isinstance(source, ArchiveSource):
+        return archives / source.file if (archives / source.file).is_file() else None
+    found = sorted(path for path in archives.glob("*") if path.name.lower().endswith(ARCHIVES))
+    if len(found) > 1:
+        raise InputError(f"{archives}: expected one archive, found {', '.join(path.name for path in found)}")
+    return found[0] if found else None
+
+
+def _archive_facts(archive: Path, source: ArchiveSource | ManualSource, delete_if_wrong: bool) -> dict[str, str | int]:
+    """What source.json keeps of an archive, once it is known to be the published one."""
+    digest = sha256(archive)
+    if source.sha256 is not None and digest != source.sha256:
+        if delete_if_wrong:
+            archive.unlink()
+        what_next = "it was deleted; run again" if delete_if_wrong else "replace it"
+        raise InputError(f"{archive}: expected SHA-256 {source.sha256}, found {digest}; {what_next}")
+    return {"file": archive.name, "sha256": digest, "bytes": archive.stat().st_size}
+
+
+def _fetch(spec: DatasetSpec, source: ArchiveSource | ManualSource, place: Path) -> Path:
+    """The archive, from the first mirror that has it."""
+    by_hand = f"in {place / 'archives'} (or its unpacked folders in {place / 'images'}), or name a folder with `path`"
+    if isinstance(source, ManualSource):
+        raise InputError(
+            f"dataset {spec.name}: needs a browser or an account; get {source.what} from {source.where} and put it "
+            f"{by_hand}"
+        )
+    archive = place / "archives" / source.file
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    reasons = []
+    for url in source.urls:
+        try:
+            _fetch_from(url, archive)
+            return archive
+        except (Interrupted, Refused) as reason:
+            logger.warning("%s: %s", url, reason)
+            reasons.append(f"{url}: {reason}")
+    raise InputError(
+        f"dataset {spec.name}: no mirror has it ({'; '.join(reasons)}); get {source.file} from {spec.homepage} and put "
+        f"it {by_hand}"
+    )
+
+
+def _fetch_from(url: str, file: Path) -> None:
+    """One file from one mirror, in as many transfers as it takes while each brings something new."""
+    partial = file.with_name(f"{file.name}.partial")
+    furthest, in_vain = _size(partial), 0
+    while True:
+        try:
+            _transfer(url, partial)
+            partial.replace(file)
+            return
+        except Interrupted:
+            arrived = _size(partial)
+            in_vain = 0 if arrived > furthest else in_vain + 1
+            furthest = max(furthest, arrived)
+            if in_vain == TRIES:
+                raise
+            time.sleep(WAIT * 2**in_vain)
+
+
+def _transfer(url: str, partial: Path) -> None:
+    """One request, which continues a partial file where the server can."""
+    start = _size(partial)
+    headers = {"User-Agent": "kanoclip"} | ({"Range": f"bytes={start}-"} if start else {})
+    response = _open(urllib.request.Request(url, headers=headers), partial, start)
+    if response is None:
+        return
+    with response:
+        resumed = response.status == 206
+        if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+            partial.unlink()
+            raise Interrupted("the server sent another range than asked for")
+        length = response.headers.get("Content-Length")
+        total = int(length) + start * resumed if length else None
+        with (
+            partial.open("ab" if resumed else "wb") as file,
+            tqdm(desc=partial.stem, initial=file.tell(), total=total, unit="B", unit_scale=True, disable=None) as bar,
+        ):
+            for block in _blocks(response):
+                file.write(block)
+                bar.update(len(block))
+    if total is not None and _size(partial) != total:
+        raise Interrupted(f"{_size(partial)} of {total} bytes arrived")
+
+
+def _open(request: urllib.request.Request, partial: Path, start: int) -> HTTPResponse | None:
+    """The server's answer; None when the partial file turns out to be complete."""
+    try:
+        return urllib.request.urlopen(request, timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code == 416:  # nothing lies behind the end of the partial file
+            if error.headers.get("Content-Range") == f"bytes */{start}":
+                return None
+            partial.unlink()
+            raise Interrupted("the partial file does not fit the server's") from error
+        if error.code >= 500 or error.code == 429:
+            raise Interrupted(f"{error.code} {error.reason}") from error
+        raise Refused(f"{error.code} {error.reason}") from error
+    except (OSError, HTTPException) as error:
+        raise Interrupted(str(getattr(error, "reason", error))) from error
+
+
+def _blocks(response: HTTPResponse) -> Iterator[bytes]:
+    """The body as it arrives; only what the network does wrong is an interruption, not a full disk."""
+    while True:
+        try:
+            block = response.read1(BLOCK)
+        except (OSError, HTTPException) as error:
+            raise Interrupted(str(error) or type(error).__name__) from error
+        if not block:
+            return
+        yield block
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0

@@ -1,0 +1,71 @@
+"""Walking through folders of images: what counts as an image, a class folder, the mask of an image."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from kanoclip.datasets.index import GOOD
+from kanoclip.types import InputError
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image of a dataset, before its class has the name used in prompts."""
+
+    image: Path
+    mask: Path | None
+    folder: str  # the class, as the spec names it
+    label: int  # 0 normal, 1 anomalous
+    defect: str
+    split: str = "test"
+
+
+def row_of(image: Path, name: str, defect: str, mask: Path | None = None, split: str = "test") -> Row:
+    """The row of an image whose defect tells its label."""
+    return Row(image, mask, name, int(defect != GOOD), defect, split)
+
+
+def base_folder(root: Path, marks: Iterable[str]) -> Path:
+    """The folder that holds one of `marks`: the root, or one up to two levels below (archives nest differently)."""
+    marks = list(marks)
+    below = visible_folders(root)
+    for place in [root, *below, *(inner for folder in below for inner in visible_folders(folder))]:
+        if any((place / mark).exists() for mark in marks):
+            return place
+    found = ", ".join(folder.name for folder in below) or "no folder"
+    raise InputError(f"{root}: expected {' or '.join(marks)}, found {found}")
+
+
+def visible_folders(place: Path) -> list[Path]:
+    """The folders in a folder, by name, without hidden ones and those macOS adds to archives."""
+    if not place.is_dir():
+        return []
+    return sorted(path for path in place.iterdir() if path.is_dir() and not path.name.startswith((".", "__MACOSX")))
+
+
+def _images(place: Path) -> list[Path]:
+    if not place.is_dir():
+        return []
+    with os.scandir(place) as entries:
+        names = sorted(entry.name for entry in entries)
+    return [place / name for name in names if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES]
+
+
+def images_in(place: Path) -> list[Path]:
+    """The images in a folder, by name.
+
+    Raises:
+        InputError: there is none.
+    """
+    images = _images(place)
+    if not images:
+        raise InputError(f"{place}: expected images ({', '.join(sorted(IMAGE_SUFFIXES))}), found none")
+    return images
+
+
+def masks_by_stem(places: Iterable[Path]) -> dict[str, Path]:
+    """The masks in the folders of `places` that exist, by file name without suffix."""
+    return {mask.stem: mask for place in places for mask in _images(place)}

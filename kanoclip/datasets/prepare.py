@@ -1,0 +1,152 @@
+"""From the source of a dataset to its index: find or make the images, read the layout, check every file, write."""
+
+import hashlib
+import importlib.util
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle, islice
+from pathlib import Path
+
+import pandas as pd
+from PIL import Image
+
+from kanoclip.datasets.archives import whole_folder
+from kanoclip.datasets.download import download
+from kanoclip.datasets.folders import Row
+from kanoclip.datasets.index import GOOD, INDEX_COLUMNS, load_image, load_mask, write_index
+from kanoclip.datasets.layouts import read_layout
+from kanoclip.datasets.specs import DatasetSpec, FolderSource, PackageSource, SyntheticSource
+from kanoclip.datasets.synthetic import defects_of, render
+from kanoclip.types import InputError, logger, progress
+
+
+def prepare(
+    spec: DatasetSpec, out: Path, resources: Path, path: Path | None = None, limit: int | None = None, seed: int = 0
+) -> None:
+    """Write the index of a dataset, whole or not at all, after every image and mask has been read.
+
+    Args:
+        spec: the dataset.
+        out: the index.csv to appear. Images that are drawn lie beside it, in images/.
+        resources: the folder of downloads.
+        path: a local folder in the layout of the spec, used instead of the spec's source.
+        limit: at most so many images a class, split and label: those with the smallest SHA-256 of seed and path, so
+            that the choice depends neither on the order of files nor on the other images, and a smaller limit gives
+            a part of a larger one.
+        seed: of that choice.
+
+    Raises:
+        InputError: the images cannot be had, or one of them, a mask or a folder is wrong.
+    """
+    root = _root(spec, out.parent, resources, path).resolve()
+    rows = read_layout(root, spec)
+    _check_masks_exist(rows, spec)
+    if limit is not None:
+        rows = _subset(rows, root, limit, seed)
+    _check_files(rows, spec.name)
+    write_index(_frame(rows, spec, out.parent.resolve()), out)
+    logger.info("%s: %d images, %d of them anomalous", spec.name, len(rows), sum(row.label for row in rows))
+
+
+def _root(spec: DatasetSpec, beside: Path, resources: Path, path: Path | None) -> Path:
+    """The folder that holds the images of a dataset, made or fetched if need be."""
+    if path is not None:
+        if not path.is_dir():
+            raise InputError(f"{path}: no such folder (the path of the dataset {spec.name})")
+        return path
+    if isinstance(spec.source, FolderSource):
+        raise InputError(f"dataset {spec.name}: a folder of your own needs its path")
+    if isinstance(spec.source, PackageSource):
+        return _package_folder(spec.source)
+    if isinstance(spec.source, SyntheticSource):
+        return _draw(spec.classes, spec.source, beside / "images")
+    return download(spec, resources)
+
+
+def _package_folder(source: PackageSource) -> Path:
+    """The images of an installed package, used in place; the package itself is not imported."""
+    module = importlib.util.find_spec(source.module)
+    if module is None or module.origin is None:
+        raise InputError(f'the package {source.module} is not installed; run: pip install "kanoclip[data]"')
+    return Path(module.origin).parent / source.folder
+
+
+def _draw(kinds: list[str], source: SyntheticSource, folder: Path) -> Path:
+    """Draw a synthetic dataset in MVTec's layout; the defects of a kind take turns."""
+    with whole_folder(folder) as temporary:
+        for kind in progress(kinds, "drawing"):
+            _draw_images(kind, [None] * source.normal, source, temporary)
+            _draw_images(kind, list(islice(cycle(defects_of(kind)), source.anomalous)), source, temporary)
+    return folder
+
+
+def _draw_images(kind: str, defects: Sequence[str | None], source: SyntheticSource, folder: Path) -> None:
+    for number, defect in enumerate(defects):
+        # each image has a seed of its own, so that changing the number of images changes no image
+        digest = hashlib.sha256(f"{source.seed}/{kind}/{defect}/{number}".encode()).digest()
+        sample = render(kind, defect, int.from_bytes(digest[:4], "big"), source.size)
+        _save(Image.fromarray(sample.image), folder / kind / "test" / (defect or GOOD) / f"{number:03}.png")
+        if defect is not None:
+            mask = folder / kind / "ground_truth" / defect / f"{number:03}_mask.png"
+            _save(Image.fromarray(sample.mask), mask)
+
+
+def _save(image: Image.Image, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)
+
+
+def _check_masks_exist(rows: list[Row], spec: DatasetSpec) -> None:
+    """In a dataset that has masks, every anomalous image has one."""
+    has_masks = any(row.mask for row in rows) if spec.masks is None else spec.masks
+    if not has_masks:
+        return
+    for row in rows:
+        if row.label == 1 and row.mask is None:
+            raise InputError(
+                f"{row.image}: an anomalous image without a mask, in a dataset that has masks ({spec.name})"
+            )
+
+
+def _subset(rows: list[Row], root: Path, limit: int, seed: int) -> list[Row]:
+    """The rows that `prepare` keeps under a limit."""
+    groups: dict[tuple[str, str, int], list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[row.folder, row.split, row.label].append(row)
+
+    def rank(row: Row) -> str:
+        return hashlib.sha256(f"{seed}/{row.image.relative_to(root).as_posix()}".encode()).hexdigest()
+
+    return [row for group in groups.values() for row in sorted(group, key=rank)[:limit]]
+
+
+def _check_files(rows: list[Row], name: str) -> None:
+    """Decode every image and every mask once, in threads (decoding runs outside the interpreter's lock)."""
+    files = sorted({(row.image, row.mask or row.image) for row in rows})
+    with ThreadPoolExecutor() as pool:
+        for _ in progress(pool.map(_check_pair, files), f"checking {name}", total=len(files)):
+            pass
+
+
+def _check_pair(pair: tuple[Path, Path]) -> None:
+    image, mask = pair
+    size = load_image(image).size
+    if mask != image:
+        load_mask(mask, size)
+
+
+def _frame(rows: list[Row], spec: DatasetSpec, folder: Path) -> pd.DataFrame:
+    """The index of rows, with paths relative to a folder and names for prompts."""
+
+    def relative(path: Path | None) -> str:
+        return Path(os.path.relpath(path, folder)).as_posix() if path else ""
+
+    return pd.DataFrame(
+        [
+            (relative(row.image), relative(row.mask), spec.class_name(row.folder), row.label, row.defect, row.split)
+            for row in rows
+        ],
+        columns=INDEX_COLUMNS,
+    )

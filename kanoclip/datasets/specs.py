@@ -1,0 +1,148 @@
+"""What a dataset is: one YAML file in specs/ each, found by scanning; human class names come from one table."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from kanoclip.types import InputError, unknown_name
+
+SPECS = Path(__file__).parent / "specs"
+CLASS_NAMES = Path(__file__).parent / "class_names.yaml"
+
+
+class Strict(BaseModel):
+    """A part of a spec: unknown keys are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ArchiveSource(Strict):
+    """An archive that anybody can fetch: mirrors in the order to try them."""
+
+    kind: Literal["archive"]
+    urls: list[str] = Field(min_length=1)
+    file: str  # its name on disk
+    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+
+
+class ManualSource(Strict):
+    """An archive that needs a browser or an account."""
+
+    kind: Literal["manual"]
+    where: str  # the page to get it from
+    what: str  # what to get there
+    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+
+
+class PackageSource(Strict):
+    """Images inside an installed Python package."""
+
+    kind: Literal["package"]
+    module: str
+    folder: str  # inside the package
+
+
+class SyntheticSource(Strict):
+    """Images drawn by `kanoclip.datasets.synthetic`: the spec's classes are its kinds."""
+
+    kind: Literal["synthetic"]
+    seed: int
+    size: int = Field(gt=0)  # pixels, width and height
+    normal: int = Field(gt=0)  # images a class
+    anomalous: int = Field(gt=0)  # images a class
+
+
+class FolderSource(Strict):
+    """Images of the user, at a path given when preparing."""
+
+    kind: Literal["folder"]
+
+
+Source = Annotated[
+    ArchiveSource | ManualSource | PackageSource | SyntheticSource | FolderSource, Field(discriminator="kind")
+]
+
+
+class DatasetSpec(Strict):
+    """Everything known about a dataset before its images are on the disk."""
+
+    name: str
+    title: str  # its name in tables
+    domain: Literal["industrial", "medical"]
+    source: Source
+    layout: str  # the reader of its folders, in `layouts.py`
+    classes: list[str]  # folder names; empty: every folder found is a class
+    class_names: dict[str, str]  # folder name to the name used in prompts
+    masks: bool | None  # None: as found
+    licence: str
+    citation: str
+    homepage: str = ""
+    notes: str = ""
+
+    def class_name(self, folder: str) -> str:
+        """The name used in prompts for a class folder: that of the table, else the folder's with spaces."""
+        return self.class_names.get(folder, folder.replace("_", " "))
+
+    @model_validator(mode="after")
+    def _names_are_distinct(self) -> "DatasetSpec":
+        names = [self.class_name(folder) for folder in {*self.classes, *self.class_names}]
+        doubled = sorted({name for name in names if names.count(name) > 1})
+        if doubled:
+            raise ValueError(f"two classes share the name '{doubled[0]}'")
+        return self
+
+
+def dataset_names() -> list[str]:
+    """Every registered dataset, sorted."""
+    return sorted(path.stem for path in SPECS.glob("*.yaml"))
+
+
+def load_spec(name: str) -> DatasetSpec:
+    """The spec of a registered dataset.
+
+    Raises:
+        InputError: no such dataset, or its YAML file is wrong.
+    """
+    if name not in dataset_names():
+        raise unknown_name("dataset", name, dataset_names())
+    path = SPECS / f"{name}.yaml"
+    table = yaml.safe_load(CLASS_NAMES.read_text(encoding="utf-8"))["datasets"]
+    try:
+        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    return _spec(str(path), name=name, class_names=table.get(name, {}), **fields)
+
+
+def folder_spec(name: str, class_names: dict[str, str]) -> DatasetSpec:
+    """The spec of a user's own folder of images.
+
+    Args:
+        name: the dataset's name in configuration, paths and tables.
+        class_names: folder name to the name used in prompts, for the folders whose own name does not do.
+    """
+    return _spec(
+        f"dataset {name}",
+        name=name,
+        title=name,
+        domain="industrial",
+        source={"kind": "folder"},
+        layout="folder",
+        classes=[],
+        class_names=class_names,
+        masks=None,
+        licence="the owner's",
+        citation="none: images of the user",
+    )
+
+
+def _spec(origin: str, **fields: Any) -> DatasetSpec:
+    """A validated spec, or one line about the first thing that is wrong in it."""
+    try:
+        return DatasetSpec.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{origin}: {key + ': ' if key else ''}{first['msg']}") from error
