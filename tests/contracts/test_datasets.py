@@ -1,0 +1,80 @@
+"""Every registered dataset through one suite: its spec, and a tiny copy in its true layout through `prepare`."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from kanoclip.datasets import specs
+from kanoclip.datasets.index import load_image, load_mask, read_index
+from kanoclip.datasets.prepare import prepare
+from kanoclip.datasets.specs import SyntheticSource, dataset_names, load_spec
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "datasets"))
+from layout_writers import WRITERS, write  # noqa: E402
+
+NAMES = dataset_names()
+DRAWN = [name for name in NAMES if isinstance(load_spec(name).source, SyntheticSource)]
+TABLE = yaml.safe_load(specs.CLASS_NAMES.read_text())["datasets"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_spec_says_whose_it_is(name):
+    spec = load_spec(name)
+    assert spec.name == name
+    assert spec.title and spec.licence and spec.citation and spec.notes
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_class_name_table_covers_exactly_the_classes(name):
+    assert set(TABLE[name]) == set(load_spec(name).classes)
+
+
+def test_every_dataset_has_a_writer_of_its_layout_or_is_drawn():
+    assert set(WRITERS) | set(DRAWN) == set(NAMES)
+
+
+@pytest.mark.parametrize("name", sorted(WRITERS))
+def test_layout_becomes_the_index(name, tmp_path):
+    spec = load_spec(name)
+    written = write(name, tmp_path / "source")
+    out = tmp_path / "run" / "data" / name / "index.csv"
+    prepare(spec, out, tmp_path / "resources", path=written.root)
+
+    found = {}
+    for split in ("train", "test"):
+        if all(row[2] != split for row in written.rows.values()):
+            continue
+        for row in read_index(out, split).itertuples():
+            image = Path(row.image_path).relative_to(written.root.resolve()).as_posix()
+            mask = Path(row.mask_path).relative_to(written.root.resolve()).as_posix() if row.mask_path else ""
+            found[row.class_name, image] = (row.label, row.defect, row.split, mask)
+    expected = {(spec.class_name(folder), image): row for (folder, image), row in written.rows.items()}
+    assert found == expected
+    assert {row[0] for row in found.values()} == {0, 1}
+    assert spec.masks == any(row[3] for row in found.values())
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_drawn_dataset_has_its_counts_and_exact_masks(name, tmp_path):
+    spec = load_spec(name)
+    prepare(spec, tmp_path / "index.csv", tmp_path / "resources")
+    frame = read_index(tmp_path / "index.csv")
+    counts = frame.groupby(["class_name", "label"]).size()
+    assert set(frame["class_name"]) == {spec.class_name(kind) for kind in spec.classes}
+    assert (counts.xs(0, level="label") == spec.source.normal).all()
+    assert (counts.xs(1, level="label") == spec.source.anomalous).all()
+    assert ((frame["mask"] != "") == (frame["label"] == 1)).all()
+    for row in frame[frame["label"] == 1].itertuples():
+        mask = load_mask(row.mask_path, load_image(row.image_path).size)
+        assert 0 < mask.mean() < 0.5, row.image
+        assert mask.shape == (spec.source.size, spec.source.size)
+        assert mask.dtype == np.bool_
+
+
+def test_auxiliary_and_target_of_the_quickstart_share_no_class():
+    auxiliary, target = load_spec("synthetic_auxiliary"), load_spec("synthetic")
+    assert not set(auxiliary.classes) & set(target.classes)
+    assert not set(auxiliary.class_names.values()) & set(target.class_names.values())
