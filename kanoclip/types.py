@@ -4,7 +4,6 @@ import difflib
 import logging
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -36,14 +35,12 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     return InputError(f"unknown {kind} '{name}'; {hint}")
 
 
-def setup_logging(log_file: Path | None = None) -> None:
-    """Send log lines to standard error and, if given, to a file as well."""
-    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
-    if log_file is not None:
-        log_file.parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(log_file, mode="w"))
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers, force=True)
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+def setup_logging() -> None:
+    """Send log lines to standard error."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    for chatty in ("httpx", "root"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
+    logger.setLevel(logging.INFO)
 
 
 def progress(items: Iterable[Item], description: str, total: int | None = None) -> Iterable[Item]:

@@ -1,0 +1,115 @@
+"""From a backbone's configuration to an open_clip model with the right weights, activation and position table."""
+
+from pathlib import Path
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from open_clip.transformer import QuickGELU
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from kanoclip.config import BackboneConfig
+from kanoclip.files import sha256
+from kanoclip.types import InputError, unknown_name
+
+EMBEDDED = Path(__file__).parent / "tiny"  # <model>.json, <model>.safetensors, <model>.sha256
+
+
+def register_embedded() -> None:
+    """Make open_clip know the models whose configuration is shipped with kanoclip."""
+    open_clip.add_model_config(EMBEDDED)
+
+
+def create_open_clip(config: BackboneConfig) -> nn.Module:
+    """Build the model, load its weights, check its activation, resize its position table.
+
+    Raises:
+        InputError: an unknown model or tag, a missing or unfit file, weights trained with another activation.
+    """
+    register_embedded()
+    if config.model not in open_clip.list_models():
+        raise unknown_name("backbone", config.model, open_clip.list_models())
+    clip = _with_weights(config)
+    _check_activation(clip, config)
+    _resize_positions(clip.visual, config)
+    return clip
+
+
+def _with_weights(config: BackboneConfig) -> nn.Module:
+    model, weights = config.model, config.weights
+    insists = {"force_quick_gelu": True} if config.activation == "quick_gelu" else {}
+    if weights.startswith("random:"):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(_seed(weights))
+            return open_clip.create_model(model, pretrained=None, **insists)
+    if weights == "embedded":
+        clip = open_clip.create_model(model, pretrained=None, **insists)
+        clip.load_state_dict(_embedded_state(model, clip))
+        return clip
+    if weights not in open_clip.list_pretrained_tags_by_model(model) and not Path(weights).is_file():
+        tags = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or "none"
+        raise InputError(f"backbone {model}: weights '{weights}' are neither a file nor a tag of the model; its tags: {tags}")
+    try:
+        return open_clip.create_model(model, pretrained=weights, **insists)
+    except (RuntimeError, KeyError) as error:
+        raise InputError(f"backbone {model}: cannot load weights '{weights}': {str(error).splitlines()[0]}") from error
+
+
+def _seed(weights: str) -> int:
+    seed = weights.removeprefix("random:")
+    if not seed.isdigit():
+        raise InputError(f"backbone weights '{weights}': expected random: and a whole number, such as random:0")
+    return int(seed)
+
+
+def _embedded_state(model: str, clip: nn.Module) -> dict[str, Tensor]:
+    """The shipped weights in fp32, the token table expanded to the full vocabulary.
+
+    Only rows of tokens that occurred in training are stored; the last stored row stands for all others.
+    """
+    path = EMBEDDED / f"{model}.safetensors"
+    if not path.is_file():
+        shipped = ", ".join(sorted(file.stem for file in EMBEDDED.glob("*.safetensors")))
+        raise InputError(f"backbone {model}: no weights are shipped with kanoclip under this name; shipped: {shipped}")
+    expected, found = path.with_suffix(".sha256").read_text().split()[0], sha256(path)
+    if found != expected:
+        raise InputError(f"{path}: expected sha256 {expected}, found {found}; reinstall kanoclip")
+    state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in load_file(path).items()}
+    stored, ids = state["token_embedding.weight"], state.pop("token_ids")
+    table = stored[-1].repeat(clip.token_embedding.num_embeddings, 1)
+    table[ids] = stored[:-1]
+    return state | {"token_embedding.weight": table}
+
+
+def _check_activation(clip: nn.Module, config: BackboneConfig) -> None:
+    """Refuse weights under another activation than the one they were trained with; open_clip only warns."""
+    found = "quick_gelu" if any(isinstance(module, QuickGELU) for module in clip.modules()) else "gelu"
+    if config.activation != "auto":
+        expected = config.activation
+    else:
+        known = open_clip.get_pretrained_cfg(config.model, config.weights)
+        expected = ("quick_gelu" if known.get("quick_gelu") else "gelu") if known else found
+    if found != expected:
+        other = config.model.removesuffix("-quickgelu") if expected == "gelu" else f"{config.model}-quickgelu"
+        raise InputError(
+            f"backbone {config.model}: weights '{config.weights}' expect {expected}, the model has {found}; "
+            f"use the model {other}, or set activation: {found} to insist"
+        )
+
+
+def _resize_positions(visual: nn.Module, config: BackboneConfig) -> None:
+    """Resize the position table of the patches to the configured image size, in place."""
+    patch = visual.patch_size[0]
+    if config.image_size % patch:
+        raise InputError(f"backbone {config.model}: image_size {config.image_size} is not a multiple of its patch size {patch}")
+    new = (config.image_size // patch, config.image_size // patch)
+    old = tuple(visual.grid_size)
+    if new == old:
+        return
+    table = visual.positional_embedding.detach()  # (1 + P, W)
+    patches = table[1:].T.reshape(1, -1, *old)
+    mode, antialias = config.position_resize.split("_")[0], config.position_resize.endswith("_antialias")
+    patches = F.interpolate(patches, size=new, mode=mode, antialias=antialias, align_corners=False)
+    visual.positional_embedding = nn.Parameter(torch.cat([table[:1], patches.flatten(2)[0].T]))
+    visual.grid_size, visual.image_size = new, (config.image_size, config.image_size)

@@ -1,0 +1,239 @@
+"""The command line: one command a stage. Each reads files and writes files, and does nothing that a Python caller could not."""
+
+import errno
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from kanoclip import __version__
+from kanoclip.types import InputError, setup_logging
+
+# Heavy modules are imported inside the commands, so that --help and the light stages start at once.
+
+app = typer.Typer(
+    help="Zero-shot anomaly detection with CLIP. One command a stage; `snakemake` runs them all in order.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def _existing(path: Path | None) -> Path | None:
+    """An input file, or one clear line."""
+    if path is not None and not path.is_file():
+        raise InputError(f"{path}: expected a file, found none; run the stage that makes it")
+    return path
+
+
+def _input(description: str) -> Any:
+    return typer.Option(help=description, callback=_existing)
+
+
+Out = Annotated[Path, typer.Option(help="The file to write.")]
+Index = Annotated[Path, _input("index.csv of the dataset.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An option; may be repeated.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes a GPU if there is one.")]
+Threads = Annotated[int, typer.Option(help="CPU threads.", min=1)]
+Seed = Annotated[int, typer.Option(help="Makes every random choice.")]
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@app.command()
+def download(
+    dataset: Annotated[str, typer.Option(help="Name of a dataset; see `kanoclip list datasets`.")],
+    resources: Annotated[Path, typer.Option(help="Folder for archives and the images in them.")] = Path("resources"),
+) -> None:
+    """Fetch, verify and unpack the official archive of a dataset."""
+    from kanoclip.datasets.download import download as fetch
+    from kanoclip.datasets.specs import load_spec
+
+    fetch(load_spec(dataset), resources)
+
+
+@app.command()
+def prepare(
+    dataset: Annotated[str, typer.Option(help="Name of a shipped dataset, or any name together with --path.")],
+    out: Out,
+    resources: Annotated[Path, typer.Option(help="Folder of the downloads.")] = Path("resources"),
+    path: Annotated[Path | None, typer.Option(help="A local folder, instead of the download.")] = None,
+    limit: Annotated[int | None, typer.Option(help="At most so many images a class and label.", min=1)] = None,
+    seed: Seed = 0,
+    class_name: Annotated[list[str] | None, typer.Option(metavar="FOLDER=NAME", help="A class's name in prompts.")] = None,
+) -> None:
+    """Check a dataset's images and masks and write its index.csv."""
+    from kanoclip.datasets.prepare import prepare as write_index
+    from kanoclip.datasets.specs import dataset_names, folder_spec, load_spec
+
+    own = path is not None and dataset not in dataset_names()
+    spec = folder_spec(dataset, dict(_pairs(class_name))) if own else load_spec(dataset)
+    write_index(spec, out, resources, path, limit, seed)
+
+
+@app.command()
+def knowledge(
+    dataset: Annotated[str, typer.Option(help="Name of the auxiliary dataset.")],
+    index: Index,
+    out: Out,
+) -> None:
+    """Collect descriptions of the anomalies of an auxiliary dataset's classes."""
+    from kanoclip.datasets.index import read_index
+    from kanoclip.knowledge.sources import curated
+    from kanoclip.knowledge.store import write_knowledge
+
+    write_knowledge(out, curated(dataset, read_index(index)["class_name"].unique().tolist()))
+
+
+@app.command()
+def encode(
+    index: Index,
+    out: Out,
+    original: Annotated[str, typer.Option(help="Taps of the original stream, such as 24.")] = "",
+    local: Annotated[str, typer.Option(help="Taps of the V-V stream, such as 6,12,18,24.")] = "",
+    settings: Settings = None,
+    batch_size: Annotated[int, typer.Option(help="Images a forward.", min=1)] = 32,
+    workers: Annotated[int, typer.Option(help="Processes that load images beside the first.", min=0)] = 0,
+    device: Device = "auto",
+    threads: Threads = 1,
+) -> None:
+    """Run the frozen backbone once over a dataset and cache its features. --set takes the backbone's keys."""
+    from kanoclip.backbones.clip import Streams, load_backbone
+    from kanoclip.config import BackboneConfig, parse
+    from kanoclip.features import encode as cache_features
+
+    backbone = load_backbone(parse(BackboneConfig, _options(settings), "--set"), _device(device, threads))
+    cache_features(index, backbone, Streams(_numbers(original), _numbers(local)), out, batch_size, workers)
+
+
+@app.command()
+def train(
+    method: Annotated[str, typer.Option(help="A trainable method; see `kanoclip list methods`.")],
+    features: Annotated[Path, _input("features.h5 of the auxiliary dataset.")],
+    index: Index,
+    knowledge: Annotated[Path, _input("knowledge.jsonl of the auxiliary dataset.")],
+    out: Out,
+    log: Annotated[Path, typer.Option(help="train.csv: the loss curves.")],
+    auxiliary: Annotated[str, typer.Option(help="Name of the auxiliary dataset, for the record.")],
+    settings: Settings = None,
+    seed: Seed = 111,
+    device: Device = "auto",
+    threads: Threads = 1,
+) -> None:
+    """Train a method on an auxiliary dataset. --set takes the method's keys."""
+    from kanoclip.stages import train_stage
+
+    train_stage(method, _options(settings), features, index, knowledge, out, log, auxiliary, seed, _device(device, threads))
+
+
+@app.command()
+def score(
+    method: Annotated[str, typer.Option(help="A method; see `kanoclip list methods`.")],
+    features: Annotated[Path, _input("features.h5 of the target dataset.")],
+    index: Index,
+    out: Out,
+    checkpoint: Annotated[Path | None, _input("Of a trained method.")] = None,
+    settings: Settings = None,
+    seed: Seed = 111,
+    row: Annotated[str | None, typer.Option(help="Name in the tables; default: the method's.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="Name of the backbone in the tables; default: the model's.")] = None,
+    dataset: Annotated[str, typer.Option(help="Name of the target dataset in the tables.")] = "target",
+    device: Device = "auto",
+    threads: Threads = 1,
+) -> None:
+    """Score the images of a target dataset. --set takes the keys of a method without checkpoint."""
+    from kanoclip.stages import score_stage
+
+    labels = {"method": row or method, "backbone": backbone, "dataset": dataset}
+    score_stage(method, _options(settings), features, index, out, checkpoint, seed, labels, _device(device, threads))
+
+
+@app.command()
+def evaluate(
+    scores: Annotated[Path, _input("scores.h5.")],
+    index: Index,
+    out: Out,
+    resolution: Annotated[int | None, typer.Option(help="Pixels a side; default: the image size.", min=1)] = None,
+    threads: Threads = 1,
+) -> None:
+    """Compute the metrics of every class and their mean."""
+    from kanoclip.metrics.evaluate import evaluate as write_metrics
+
+    _device("cpu", threads)
+    write_metrics(scores, index, out, resolution)
+
+
+@app.command("list")
+def list_names(what: Annotated[str, typer.Argument(help="datasets, methods, metrics or backbones.")]) -> None:
+    """List what can be named in a configuration."""
+    from kanoclip.stages import registered
+
+    for name in registered(what):
+        typer.echo(name)
+
+
+@app.command()
+def schema(out: Out) -> None:
+    """Write the JSON schema of the configuration."""
+    from kanoclip.files import write_json
+    from kanoclip.schema import configuration_schema
+
+    write_json(out, configuration_schema())
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+def _pairs(items: Sequence[str] | None) -> list[tuple[str, str]]:
+    pairs = [item.partition("=") for item in items or []]
+    for key, equals, value in pairs:
+        if not (key and equals):
+            raise InputError(f"expected KEY=VALUE, found '{key}{equals}{value}'")
+    return [(key, value) for key, _, value in pairs]
+
+
+def _options(items: Sequence[str] | None) -> dict[str, Any]:
+    """KEY=VALUE items with the values read as YAML."""
+    return {key: yaml.safe_load(value) for key, value in _pairs(items)}
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(number) for number in text.split(",")) if text else ()
+    except ValueError:
+        raise InputError(f"expected block numbers separated by commas, found '{text}'") from None
+
+
+def _device(name: str, threads: int) -> str:
+    """Set the number of threads and choose where to compute."""
+    import torch
+
+    torch.set_num_threads(threads)
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"device '{name}': torch sees no GPU; use --device cpu")
+    return name
+
+
+def main() -> None:
+    """Run the command line; a mistake of the user ends with one line and exit code 1."""
+    setup_logging()
+    try:
+        app()
+    except InputError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            sys.exit(f"error: cannot write{f' {error.filename}' if error.filename else ''}: {error.strerror}; free space and run again")
+        raise
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""Losses on probability maps, shared by the methods that train."""
+
+import torch
+from torch import Tensor
+
+EPSILON = 1e-6  # keeps logarithms of saturated probabilities finite
+SMOOTH = 1.0  # keeps dice defined on normal images
+
+
+def focal(probability: Tensor, target: Tensor, gamma: float = 2.0) -> Tensor:
+    """Binary focal loss, without class weights (Lin et al. 2017), averaged over pixels.
+
+    Args:
+        probability: (B, H, W) in 0..1, of the positive class.
+        target: (B, H, W) 0 or 1.
+        gamma: how much well-classified pixels count less.
+    """
+    true = torch.where(target > 0.5, probability, 1 - probability).clamp(EPSILON, 1 - EPSILON)
+    return (-((1 - true) ** gamma) * true.log()).mean()
+
+
+def dice(probability: Tensor, target: Tensor) -> Tensor:
+    """Dice loss 1 - (2 |P T| + 1) / (|P| + |T| + 1) of each image, averaged over images.
+
+    Args:
+        probability: (B, H, W) in 0..1.
+        target: (B, H, W) 0 or 1; may be empty.
+    """
+    overlap = (probability * target).sum((1, 2))
+    size = probability.sum((1, 2)) + target.sum((1, 2))
+    return (1 - (2 * overlap + SMOOTH) / (size + SMOOTH)).mean()
+
+
+def knowledge_distance(knowledge: Tensor, normal: Tensor, abnormal: Tensor, margin: float = 0.0) -> Tensor:
+    """Hinge that pulls abnormal prompts to the knowledge and pushes normal prompts away (KAnoCLIP, equation 2).
+
+    max(0, |k - a| - |k - n| + margin) on unit vectors, averaged over classes.
+
+    Args:
+        knowledge: (K, C) unit vectors, one a class.
+        normal: (K, C) unit vectors of the normal prompts.
+        abnormal: (K, C) unit vectors of the abnormal prompts.
+        margin: 0 as printed.
+    """
+    return (_distance(knowledge, abnormal) - _distance(knowledge, normal) + margin).clamp(min=0).mean()
+
+
+def _distance(a: Tensor, b: Tensor) -> Tensor:
+    """Euclidean distance with a finite gradient at 0."""
+    return ((a - b).square().sum(-1) + 1e-12).sqrt()

@@ -1,0 +1,57 @@
+"""CLIP zero-shot (Radford et al. 2021) as the simplest anomaly detector: two prompts, no training.
+
+Image score: the class token against "a photo of a normal X" and "a photo of an anomalous X". Map: the same with the patch tokens
+of the last block. Plain CLIP's patch tokens are known to be inversely related to what they show (CLIP Surgery), so pixel AUROC
+below 50 % is expected on most datasets.
+"""
+
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from kanoclip.backbones.clip import Backbone, Streams
+from kanoclip.config import Strict
+from kanoclip.methods.base import AnomalyOutput, Batch, Method, per_class, register, two_way
+from kanoclip.prompts.ensemble import text_vectors
+
+
+class ClipOptions(Strict):
+    """Options of CLIP and CLIP-AC."""
+
+    temperature: float = Field(
+        0.07, gt=0, description="divides the cosine similarities; a monotone change of the scores before upsampling"
+    )
+
+
+@register("clip")
+class Clip(Method):
+    """Two hand-written prompts on the original stream."""
+
+    Options = ClipOptions
+    ensemble: ClassVar[str] = "clip"
+
+    def __init__(self, backbone: Backbone, options: ClipOptions, seed: int):
+        super().__init__(backbone, options, seed)
+        self.temperature = options.temperature
+        self._text: dict[str, Tensor] = {}
+
+    @classmethod
+    def streams(cls, options: Strict, taps: tuple[int, ...], layers: int) -> Streams:
+        """The last block of the original stream."""
+        return Streams(original=(layers,))
+
+    def forward(self, batch: Batch) -> AnomalyOutput:
+        """Compare class and patch tokens with the two text vectors."""
+        text = per_class(batch.class_names, self._text_vectors)  # (B, 2, C)
+        image = two_way(self.backbone.project(batch.features.cls), text, self.temperature)  # (B,)
+        patches = self.backbone.project(batch.features.original[self.backbone.layers])  # (B, P, C)
+        maps = two_way(patches, text, self.temperature).unflatten(1, self.backbone.grid)  # (B, h, w)
+        return AnomalyOutput(maps, image_probability=image, map_score=maps.amax((1, 2)), image_score=image)
+
+    def _text_vectors(self, class_names: list[str]) -> Tensor:
+        for name in class_names:
+            if name not in self._text:
+                self._text[name] = text_vectors(self.backbone.encode_text, self.ensemble, name)
+        return torch.stack([self._text[name] for name in class_names])

@@ -1,0 +1,40 @@
+"""Controls: a perfect and a blind method. They prove the evaluation; they compete with nobody."""
+
+import hashlib
+
+import torch
+
+from kanoclip.methods.base import AnomalyOutput, Batch, Method, register
+
+
+@register("oracle")
+class Oracle(Method):
+    """Knows the truth: its maps are the masks, so every metric must be 1."""
+
+    control = True
+    sees_truth = True
+
+    def forward(self, batch: Batch) -> AnomalyOutput:
+        """Hand back labels and masks."""
+        assert batch.labels is not None and batch.masks is not None
+        labels = batch.labels.float()
+        return AnomalyOutput(batch.masks.float(), labels, map_score=batch.masks.float().amax((1, 2)), image_score=labels)
+
+
+@register("random")
+class Random(Method):
+    """Knows nothing: uniform noise, so AUROC must be 0.5 up to chance."""
+
+    control = True
+    stochastic = True
+
+    def forward(self, batch: Batch) -> AnomalyOutput:
+        """Draw a map and a score from the seed and the image's name, whatever the batch."""
+        h, w = self.backbone.grid
+        noise = torch.stack([self._noise(image, h * w + 1) for image in batch.images]).to(batch.features.cls.device)
+        maps = noise[:, 1:].view(-1, h, w)
+        return AnomalyOutput(maps, noise[:, 0], map_score=maps.amax((1, 2)), image_score=noise[:, 0])
+
+    def _noise(self, image: str, count: int) -> torch.Tensor:
+        digest = hashlib.sha256(f"{self.seed} {image}".encode()).digest()
+        return torch.rand(count, generator=torch.Generator().manual_seed(int.from_bytes(digest[:7], "big")))
