@@ -69,7 +69,8 @@ def mvtec_ad(out: Written) -> None:
 
 def mpdd(out: Written) -> None:
     """One folder above the classes."""
-    _mvtec(out, "MPDD/", "bracket_black bracket_brown bracket_white connector metal_plate tubes".split(), ["hole"])
+    classes = "bracket_black bracket_brown bracket_white connector metal_plate tubes"
+    _mvtec(out, "MPDD/", classes.split(), ["hole"])
 
 
 def _mvtec(out: Written, top: str, classes: list[str], defects: list[str]) -> None:

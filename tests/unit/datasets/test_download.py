@@ -1,0 +1,243 @@
+"""Downloads against a local server that behaves as badly as real ones do."""
+
+import hashlib
+import io
+import json
+import socket
+import threading
+import time
+import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from kanoclip.datasets import download as module
+from kanoclip.datasets.download import download
+from kanoclip.datasets.specs import ArchiveSource, load_spec
+from kanoclip.types import InputError
+
+
+def archive_bytes():
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        file.writestr("top/image.bin", bytes(range(256)) * 2000)
+    return buffer.getvalue()
+
+
+DATA = archive_bytes()
+DIGEST = hashlib.sha256(DATA).hexdigest()
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Serves DATA at a path that names the misbehaviour; `server.starts` records where each answer began."""
+
+    def do_GET(self):
+        behaviour = self.path.strip("/")
+        requests = [path for path, _ in self.server.starts].count(behaviour)
+        asked = self.headers.get("Range")
+        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and behaviour != "no_range" else 0
+        self.server.starts.append((behaviour, start))
+        if behaviour == "missing":
+            self.send_error(404)
+        elif behaviour == "down" or (behaviour == "busy" and requests < 2):
+            self.send_error(503)
+        elif start >= len(DATA):
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(DATA)}")
+            self.end_headers()
+        else:
+            self.send_body(behaviour, start, requests)
+
+    def send_body(self, behaviour, start, requests):
+        body = DATA[start:] if behaviour != "corrupt" else DATA[start:-1] + b"?"
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(DATA) - 1}/{len(DATA)}")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        cuts = {"cuts": 3, "no_range": 1}.get(behaviour, 0)
+        if behaviour == "stalls" and requests == 0:
+            self.wfile.write(body[:1000])
+            time.sleep(1.0)
+        elif behaviour == "slow":
+            for begin in range(0, len(body), 1 + len(body) // 20):
+                self.wfile.write(body[begin : begin + 1 + len(body) // 20])
+                time.sleep(0.01)
+        elif requests < cuts:
+            self.wfile.write(body[: len(body) // 2])
+        elif behaviour != "sends_nothing":
+            self.wfile.write(body)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setattr(module, "WAIT", 0.001)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.starts = []
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def spec_of(server, *behaviours, sha256=DIGEST):
+    urls = [f"http://127.0.0.1:{server.server_address[1]}/{behaviour}" for behaviour in behaviours]
+    source = ArchiveSource(kind="archive", file="images.zip", urls=urls, sha256=sha256)
+    return load_spec("btad").model_copy(update={"source": source})
+
+
+def files_in(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("behaviour", ["well", "slow", "cuts", "no_range", "busy"])
+def test_arrives_whole(server, tmp_path, behaviour):
+    images = download(spec_of(server, behaviour), tmp_path)
+    assert images == tmp_path / "btad" / "images"
+    assert (images / "top/image.bin").read_bytes() == bytes(range(256)) * 2000
+    assert files_in(tmp_path / "btad") == ["archives/images.zip", "images/top/image.bin", "source.json"]
+
+
+def test_silent_server_is_asked_again(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "TIMEOUT", 0.3)
+    assert (download(spec_of(server, "stalls"), tmp_path) / "top/image.bin").is_file()
+    assert server.starts[:2] == [("stalls", 0), ("stalls", 1000)]
+
+
+def test_continues_where_it_was_cut(server, tmp_path):
+    download(spec_of(server, "cuts"), tmp_path)
+    starts = [start for _, start in server.starts]
+    half = len(DATA) // 2
+    assert starts[:2] == [0, half]
+    assert starts == sorted(set(starts)) and len(starts) == 4
+
+
+def test_starts_over_where_the_server_cannot_continue(server, tmp_path):
+    download(spec_of(server, "no_range"), tmp_path)
+    assert server.starts == [("no_range", 0), ("no_range", 0)]
+
+
+def test_continues_after_the_program_was_killed(server, tmp_path):
+    partial = tmp_path / "btad/archives/images.zip.partial"
+    partial.parent.mkdir(parents=True)
+    partial.write_bytes(DATA[:1234])
+    download(spec_of(server, "well"), tmp_path)
+    assert server.starts == [("well", 1234)]
+    assert not partial.exists()
+
+
+def test_killed_just_before_the_renaming(server, tmp_path):
+    partial = tmp_path / "btad/archives/images.zip.partial"
+    partial.parent.mkdir(parents=True)
+    partial.write_bytes(DATA)
+    assert (download(spec_of(server, "well"), tmp_path) / "top/image.bin").is_file()
+
+
+def test_partial_file_longer_than_the_archive_is_thrown_away(server, tmp_path):
+    partial = tmp_path / "btad/archives/images.zip.partial"
+    partial.parent.mkdir(parents=True)
+    partial.write_bytes(DATA + b"more")
+    download(spec_of(server, "well"), tmp_path)
+    assert server.starts == [("well", len(DATA) + 4), ("well", 0)]
+
+
+def test_source_json_says_where_it_came_from(server, tmp_path):
+    spec = spec_of(server, "well", sha256=None)
+    download(spec, tmp_path)
+    source = json.loads((tmp_path / "btad/source.json").read_text())
+    assert source["sha256"] == DIGEST
+    assert source["bytes"] == len(DATA)
+    assert source["urls"] == spec.source.urls
+    assert (source["licence"], source["citation"]) == (spec.licence, spec.citation)
+
+
+def test_nothing_is_fetched_twice(server, tmp_path):
+    spec = spec_of(server, "well")
+    download(spec, tmp_path)
+    download(spec, tmp_path)
+    assert len(server.starts) == 1
+
+
+def test_next_mirror_when_one_has_it_not(server, tmp_path):
+    download(spec_of(server, "missing", "well"), tmp_path)
+    assert server.starts == [("missing", 0), ("well", 0)]
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason"), [("missing", "404"), ("down", "503"), ("sends_nothing", "0 of .* bytes arrived")]
+)
+def test_no_mirror_is_one_clear_line(server, tmp_path, behaviour, reason):
+    with pytest.raises(InputError, match=f"no mirror has it .*{reason}.*put it in .*archives") as caught:
+        download(spec_of(server, behaviour), tmp_path)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "btad/source.json").exists() and not (tmp_path / "btad/images").exists()
+
+
+def test_nobody_listens(server, tmp_path):
+    spec = spec_of(server, "well")
+    with socket.create_server(("127.0.0.1", 0)) as closed_at_once:
+        port = closed_at_once.getsockname()[1]
+    source = spec.source.model_copy(update={"urls": [f"http://127.0.0.1:{port}/images.zip"]})
+    with pytest.raises(InputError, match="no mirror has it .*refused"):
+        download(spec.model_copy(update={"source": source}), tmp_path)
+
+
+def test_corrupted_bytes_are_deleted(server, tmp_path):
+    with pytest.raises(InputError, match=f"expected SHA-256 {DIGEST}, found .*deleted"):
+        download(spec_of(server, "corrupt"), tmp_path)
+    assert files_in(tmp_path) == []
+
+
+def test_archive_placed_by_hand_is_used_and_never_deleted(server, tmp_path):
+    archive = tmp_path / "btad/archives/images.zip"
+    archive.parent.mkdir(parents=True)
+    archive.write_bytes(DATA[:-1] + b"?")
+    with pytest.raises(InputError, match="expected SHA-256"):
+        download(spec_of(server, "well"), tmp_path)
+    assert archive.is_file()
+    archive.write_bytes(DATA)
+    assert (download(spec_of(server, "well"), tmp_path) / "top/image.bin").is_file()
+    assert server.starts == []
+
+
+def test_manual_dataset_says_where_to_get_it_and_where_to_put_it(tmp_path):
+    with pytest.raises(
+        InputError, match="dataset headct: .*kaggle.com.*headct/archives.*headct/images.*path"
+    ) as caught:
+        download(load_spec("headct"), tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("place", ["archives/any name.zip", "images/top/image.bin"])
+def test_manual_dataset_placed_by_hand(tmp_path, place):
+    path = tmp_path / "headct" / place
+    path.parent.mkdir(parents=True)
+    path.write_bytes(DATA)
+    images = download(load_spec("headct"), tmp_path)
+    assert (images / "top/image.bin").is_file()
+    source = json.loads((tmp_path / "headct/source.json").read_text())
+    assert source.get("sha256") == (DIGEST if "archives" in place else None)
+    assert source["urls"] == [load_spec("headct").source.where]
+
+
+def test_two_archives_placed_by_hand(tmp_path):
+    (tmp_path / "headct/archives").mkdir(parents=True)
+    for name in ("a.zip", "b.tar.gz"):
+        (tmp_path / "headct/archives" / name).touch()
+    with pytest.raises(InputError, match="expected one archive, found a.zip, b.tar.gz"):
+        download(load_spec("headct"), tmp_path)
+
+
+def test_full_disk_is_not_taken_for_a_bad_network(server, tmp_path):
+    partial = tmp_path / "btad/archives/images.zip.partial"
+    partial.parent.mkdir(parents=True)
+    partial.symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        download(spec_of(server, "well"), tmp_path)
+    assert len(server.starts) == 1

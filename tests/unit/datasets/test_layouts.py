@@ -1,0 +1,132 @@
+"""Layouts beyond the official ones: anybody's folders, and folders that are wrong."""
+
+import shutil
+
+import pytest
+from layout_writers import Written, save_image, save_mask, write
+
+from kanoclip.datasets.layouts import LAYOUTS, layout, read_layout
+from kanoclip.datasets.specs import folder_spec, load_spec
+from kanoclip.types import InputError
+
+
+def rows_of(root, name="mine", class_names=None):
+    rows = read_layout(root, folder_spec(name, class_names or {}))
+    return {
+        (row.folder, row.image.relative_to(root).as_posix()): (
+            row.label,
+            row.defect,
+            row.split,
+            row.mask.relative_to(root).as_posix() if row.mask else "",
+        )
+        for row in rows
+    }
+
+
+def test_folder_in_mvtec_layout_with_either_name_of_masks(tmp_path):
+    out = Written(tmp_path)
+    out.image("bolt/train/good/1.jpg", "bolt", split="train")
+    out.image("bolt/test/good/1.jpg", "bolt")
+    out.image("bolt/test/crack/1.jpg", "bolt", "crack", "bolt/ground_truth/crack/1_mask.png")
+    out.image("bolt/test/crack/2.tif", "bolt", "crack", "bolt/ground_truth/crack/2.png")
+    out.image("nut/test/good/a.b.jpeg", "nut")
+    out.image("nut/test/dent/a.b.bmp", "nut", "dent", "nut/ground_truth/dent/a.b_mask.png")
+    out.text("nut/test/dent/notes.txt", "")
+    save_image(tmp_path / "nut/test/dent/._a.png")
+    assert rows_of(tmp_path) == out.rows
+
+
+@pytest.mark.parametrize("masks", ["ground_truth", "masks"])
+def test_good_and_other_folders_directly_in_each_class(tmp_path, masks):
+    out = Written(tmp_path)
+    out.image("bolt/good/1.PNG", "bolt")
+    out.image("bolt/crack/1.PNG", "bolt", "crack", f"bolt/{masks}/crack/1.png")
+    out.image("nut/good/1.png", "nut")
+    assert rows_of(tmp_path) == out.rows
+
+
+@pytest.mark.parametrize("inner", ["", "test/"])
+def test_a_single_class_is_named_as_the_dataset(tmp_path, inner):
+    out = Written(tmp_path)
+    out.image(f"{inner}good/1.png", "bolts")
+    out.image(f"{inner}bad/1.png", "bolts", "bad")
+    assert rows_of(tmp_path, "bolts") == out.rows
+
+
+def test_masks_pair_by_stem_not_by_order(tmp_path):
+    out = Written(tmp_path)
+    out.image("bolt/good/1.png", "bolt")
+    out.image("bolt/crack/1.png", "bolt", "crack")
+    out.image("bolt/crack/2.png", "bolt", "crack", "bolt/masks/crack/2.png")
+    assert rows_of(tmp_path) == out.rows
+
+
+def test_masks_of_no_image_are_refused(tmp_path):
+    save_image(tmp_path / "bolt/good/1.png")
+    save_image(tmp_path / "bolt/crack/1.png")
+    save_mask(tmp_path / "bolt/masks/crack/one.png")
+    with pytest.raises(InputError, match="one.png: a mask of no image"):
+        rows_of(tmp_path)
+
+
+@pytest.mark.parametrize("empty", ["bolt", "bolt/test", "bolt/test/good", "bolt/good"])
+def test_empty_class_folder_is_refused(tmp_path, empty):
+    save_image(tmp_path / "nut/test/good/1.png")
+    (tmp_path / empty).mkdir(parents=True)
+    with pytest.raises(InputError, match="bolt.*found none|bolt: an empty class folder"):
+        rows_of(tmp_path)
+
+
+def test_folder_without_any_class_is_refused(tmp_path):
+    with pytest.raises(InputError, match="expected class folders"):
+        rows_of(tmp_path)
+
+
+def test_name_of_a_class_folder_that_is_not_there(tmp_path):
+    save_image(tmp_path / "bolt/good/1.png")
+    with pytest.raises(InputError, match="unknown class folder 'bolts'; did you mean 'bolt'"):
+        rows_of(tmp_path, class_names={"bolts": "hex bolt"})
+
+
+def test_other_classes_than_the_spec_are_refused(tmp_path):
+    write("mpdd", tmp_path)
+    shutil.move(tmp_path / "MPDD/tubes", tmp_path / "MPDD/pipes")
+    with pytest.raises(InputError, match="not the classes of mpdd: missing tubes; unknown pipes"):
+        read_layout(tmp_path, load_spec("mpdd"))
+
+
+@pytest.mark.parametrize("name", ["mvtec_ad", "visa", "sdd", "dagm", "resc", "br35h", "covid19", "headct"])
+def test_folder_of_something_else_is_refused(tmp_path, name):
+    save_image(tmp_path / "holiday" / "beach.jpg")
+    with pytest.raises(InputError, match="found holiday"):
+        read_layout(tmp_path, load_spec(name))
+
+
+def test_image_in_the_table_that_is_in_no_folder(tmp_path):
+    write("headct", tmp_path)
+    (tmp_path / "head_ct/head_ct/001.png").unlink()
+    with pytest.raises(InputError, match="lists the image 001.png"):
+        read_layout(tmp_path, load_spec("headct"))
+
+
+def test_first_release_of_covid(tmp_path):
+    out = Written(tmp_path)
+    out.image("NORMAL/NORMAL (1).png", "chest")
+    out.image("COVID-19/COVID-19 (1).png", "chest", "COVID")
+    out.image("Viral Pneumonia/1.png", "chest", expected=False)
+    found = {
+        (row.folder, row.image.relative_to(tmp_path).as_posix()) for row in read_layout(tmp_path, load_spec("covid19"))
+    }
+    assert found == set(out.rows)
+
+
+def test_unknown_layout_names_the_nearest(tmp_path):
+    spec = load_spec("mpdd").model_copy(update={"layout": "mvtek"})
+    with pytest.raises(InputError, match="unknown layout 'mvtek'; did you mean 'mvtec'"):
+        read_layout(tmp_path, spec)
+
+
+def test_a_layout_is_one_registered_function(tmp_path, monkeypatch):
+    monkeypatch.setattr("kanoclip.datasets.layouts.LAYOUTS", dict(LAYOUTS))
+    layout("nothing")(lambda root, spec: [])
+    assert read_layout(tmp_path, load_spec("mpdd").model_copy(update={"layout": "nothing"})) == []

@@ -1,0 +1,210 @@
+"""From images to an index: what is refused, what a limit keeps, what is the same every time."""
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+from layout_writers import save_image, save_mask, write
+
+from kanoclip.datasets.download import download
+from kanoclip.datasets.index import read_index
+from kanoclip.datasets.prepare import prepare
+from kanoclip.datasets.specs import ArchiveSource, folder_spec, load_spec
+from kanoclip.types import InputError
+
+
+@pytest.fixture
+def bolts(tmp_path):
+    root = tmp_path / "bolts"
+    for name in ("hex", "wing"):
+        for number in range(9):
+            save_image(root / name / "test/good" / f"{number}.png")
+            save_image(root / name / "test/crack" / f"{number}.png")
+            save_mask(root / name / "ground_truth/crack" / f"{number}_mask.png")
+    return root
+
+
+def prepared(root, tmp_path, **options):
+    out = tmp_path / "run/data/bolts/index.csv"
+    prepare(folder_spec("bolts", {}), out, tmp_path / "resources", path=root, **options)
+    return read_index(out)
+
+
+def refused(root, tmp_path, message):
+    with pytest.raises(InputError, match=message) as caught:
+        prepared(root, tmp_path)
+    assert "\n" not in str(caught.value)
+    assert not list((tmp_path / "run").rglob("*.csv"))
+
+
+def test_paths_are_relative_to_the_index(bolts, tmp_path):
+    frame = prepared(bolts, tmp_path)
+    assert len(frame) == 36
+    assert set(frame["image"]) >= {"../../../bolts/hex/test/good/0.png"}
+    assert all(Path(path).is_file() for path in frame["image_path"])
+
+
+def test_index_moves_with_its_images(bolts, tmp_path):
+    prepared(bolts, tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("run", "bolts"):
+        shutil.move(tmp_path / name, tmp_path / "elsewhere" / name)
+    frame = read_index(tmp_path / "elsewhere/run/data/bolts/index.csv")
+    assert all(Path(path).is_file() for path in [*frame["image_path"], *filter(None, frame["mask_path"])])
+
+
+def test_truncated_image(bolts, tmp_path):
+    image = bolts / "wing/test/crack/4.png"
+    image.write_bytes(image.read_bytes()[:-300])
+    refused(bolts, tmp_path, "wing/test/crack/4.png: not a whole image")
+
+
+def test_truncated_mask(bolts, tmp_path):
+    mask = bolts / "hex/ground_truth/crack/3_mask.png"
+    mask.write_bytes(mask.read_bytes()[:50])
+    refused(bolts, tmp_path, "3_mask.png: not a whole image")
+
+
+def test_mask_of_another_size(bolts, tmp_path):
+    save_mask(bolts / "hex/ground_truth/crack/3_mask.png", size=(14, 20))
+    refused(bolts, tmp_path, "3_mask.png: the mask is 14x20 pixels, its image 20x14")
+
+
+def test_anomalous_image_without_a_mask(bolts, tmp_path):
+    (bolts / "hex/ground_truth/crack/3_mask.png").unlink()
+    refused(bolts, tmp_path, "hex/test/crack/3.png: an anomalous image without a mask")
+
+
+def test_empty_class_folder(bolts, tmp_path):
+    (bolts / "eye").mkdir()
+    refused(bolts, tmp_path, "eye: ")
+
+
+def test_no_masks_at_all_is_no_mistake(bolts, tmp_path):
+    for name in ("hex", "wing"):
+        shutil.rmtree(bolts / name / "ground_truth")
+    assert (prepared(bolts, tmp_path)["mask"] == "").all()
+
+
+def test_official_dataset_that_lost_its_masks(tmp_path):
+    write("mpdd", tmp_path / "source")
+    for masks in (tmp_path / "source").rglob("ground_truth"):
+        shutil.rmtree(masks)
+    with pytest.raises(InputError, match="bracket_black/test/hole/000.png: an anomalous image without a mask"):
+        prepare(load_spec("mpdd"), tmp_path / "index.csv", tmp_path, path=tmp_path / "source")
+
+
+def test_failed_run_keeps_the_old_index(bolts, tmp_path):
+    prepared(bolts, tmp_path)
+    out = tmp_path / "run/data/bolts/index.csv"
+    before = out.read_bytes()
+    (bolts / "hex/test/good/0.png").write_bytes(b"")
+    with pytest.raises(InputError):
+        prepared(bolts, tmp_path)
+    assert out.read_bytes() == before
+    assert [path.name for path in out.parent.iterdir()] == ["index.csv"]
+
+
+def test_limit_counts_each_class_and_label(bolts, tmp_path):
+    counts = prepared(bolts, tmp_path, limit=4).groupby(["class_name", "label"]).size()
+    assert list(counts) == [4, 4, 4, 4]
+
+
+def test_limit_is_nested_seeded_and_independent_of_other_images(bolts, tmp_path):
+    def chosen(**options):
+        return set(prepared(bolts, tmp_path, **options)["image"])
+
+    two, five = chosen(limit=2), chosen(limit=5)
+    assert two < five
+    assert chosen(limit=5) == five
+    assert any(chosen(limit=5, seed=seed) != five for seed in (1, 2, 3))
+    for image in (bolts / "hex/test/good").iterdir():
+        if f"../../../bolts/hex/test/good/{image.name}" not in five:
+            image.unlink()
+    assert chosen(limit=5) == five
+
+
+def test_limit_does_not_depend_on_where_the_folder_lies(bolts, tmp_path):
+    here = [path.split("bolts/", 1)[1] for path in prepared(bolts, tmp_path, limit=3)["image"]]
+    shutil.copytree(bolts, tmp_path / "other" / "bolts")
+    there = [path.split("bolts/", 1)[1] for path in prepared(tmp_path / "other" / "bolts", tmp_path, limit=3)["image"]]
+    assert here == there
+
+
+def test_folder_without_path_and_path_without_folder(tmp_path):
+    with pytest.raises(InputError, match="dataset bolts: a folder of your own needs its path"):
+        prepare(folder_spec("bolts", {}), tmp_path / "index.csv", tmp_path)
+    with pytest.raises(InputError, match="nowhere: no such folder"):
+        prepare(folder_spec("bolts", {}), tmp_path / "index.csv", tmp_path, path=tmp_path / "nowhere")
+
+
+def test_package_that_is_not_installed(tmp_path):
+    spec = load_spec("elpv")
+    source = spec.source.model_copy(update={"module": "elpv_dataset_of_nobody"})
+    with pytest.raises(InputError, match=r'pip install "kanoclip\[data\]"'):
+        prepare(spec.model_copy(update={"source": source}), tmp_path / "index.csv", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        ("elpv", {"monocrystalline solar cell": (588, 313), "polycrystalline solar cell": (920, 402)}),
+        ("textile", {"woven fabric": (1000, 500), "woven fabric weave": (1000, 500)}),
+    ],
+)
+def test_installed_package_has_its_published_counts(name, counts, tmp_path):
+    prepare(load_spec(name), tmp_path / "index.csv", tmp_path)
+    frame = read_index(tmp_path / "index.csv")
+    found = frame.groupby("class_name")["label"].agg(lambda label: ((label == 0).sum(), (label == 1).sum()))
+    assert found.to_dict() == counts
+
+
+def test_classes_that_share_normal_images_keep_the_same_ones(tmp_path):
+    prepare(load_spec("textile"), tmp_path / "index.csv", tmp_path, limit=10)
+    normal = read_index(tmp_path / "index.csv").query("label == 0")
+    sets = normal.groupby("class_name")["image"].agg(frozenset)
+    assert len(set(sets)) == 1 and len(sets.iloc[0]) == 10
+
+
+def test_placed_archive_to_index(tmp_path):
+    write("mpdd", tmp_path / "source")
+    archive = tmp_path / "resources/mpdd/archives/MPDD.zip"
+    archive.parent.mkdir(parents=True)
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in sorted((tmp_path / "source").rglob("*")):
+            file.write(path, path.relative_to(tmp_path / "source"))
+    prepare(load_spec("mpdd"), tmp_path / "index.csv", tmp_path / "resources")
+    assert len(read_index(tmp_path / "index.csv")) == 18
+    assert json.loads((tmp_path / "resources/mpdd/source.json").read_text())["dataset"] == "mpdd"
+
+
+def test_synthetic_dataset_is_the_same_to_the_byte(tmp_path):
+    trees = []
+    for run in ("1", "2"):
+        prepare(load_spec("synthetic"), tmp_path / run / "index.csv", tmp_path)
+        files = sorted(path for path in (tmp_path / run).rglob("*") if path.is_file())
+        trees.append({path.relative_to(tmp_path / run): path.read_bytes() for path in files})
+    assert trees[0] == trees[1]
+    images = [content for path, content in trees[0].items() if "test" in path.parts]
+    assert len(set(images)) == len(images) == 192
+
+
+def test_more_synthetic_images_change_none_of_the_first(tmp_path):
+    spec = load_spec("synthetic").model_copy(update={"classes": ["gear"]})
+    few = spec.source.model_copy(update={"normal": 2, "anomalous": 3})
+    prepare(spec, tmp_path / "many" / "index.csv", tmp_path)
+    prepare(spec.model_copy(update={"source": few}), tmp_path / "few" / "index.csv", tmp_path)
+    for path in (tmp_path / "few").rglob("*.png"):
+        assert path.read_bytes() == (tmp_path / "many" / path.relative_to(tmp_path / "few")).read_bytes()
+
+
+def test_only_archives_are_downloaded(tmp_path):
+    with pytest.raises(TypeError, match="textile is not downloaded"):
+        download(load_spec("textile"), tmp_path)
+
+
+def test_archive_source_needs_a_mirror():
+    with pytest.raises(ValueError, match="at least 1 item"):
+        ArchiveSource(kind="archive", file="a.zip", urls=[])
