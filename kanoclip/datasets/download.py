@@ -36,15 +36,18 @@ def download(spec: DatasetSpec, resources: Path) -> Path:
     there by hand) and source.json (where they come from; written last).
 
     Args:
-        spec: a dataset whose source is an archive or manual.
+        spec: a dataset whose source is an archive, or manual.
         resources: the folder of downloads.
 
     Raises:
-        InputError: no mirror answers, the archive is not the published one, or it has to be fetched by hand.
+        InputError: no mirror answers, the archive is not the published one, it has to be fetched by hand, or the dataset
+            is no download.
     """
     source = spec.source
     if not isinstance(source, ArchiveSource | ManualSource):
-        raise TypeError(f"{spec.name} is not downloaded: its source is {source.kind}")
+        raise InputError(
+            f"dataset {spec.name}: nothing to download (its source is: {source.kind}); prepare it directly"
+        )
     place = resources / spec.name
     images, note = place / "images", place / "source.json"
     if note.is_file() and images.is_dir():

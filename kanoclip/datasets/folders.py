@@ -1,6 +1,5 @@
 """Walking through folders of images: what counts as an image, a class folder, the mask of an image."""
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,9 +48,9 @@ def visible_folders(place: Path) -> list[Path]:
 def _images(place: Path) -> list[Path]:
     if not place.is_dir():
         return []
-    with os.scandir(place) as entries:
-        names = sorted(entry.name for entry in entries)
-    return [place / name for name in names if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES]
+    return sorted(
+        path for path in place.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    )
 
 
 def images_in(place: Path) -> list[Path]:

@@ -16,7 +16,6 @@ from kanoclip.types import InputError, unknown_name
 
 MASK_FOLDERS = ("ground_truth", "masks")
 
-
 Reader = Callable[[Path, DatasetSpec], list[Row]]
 LAYOUTS: dict[str, Reader] = {}
 
@@ -45,13 +44,13 @@ def layout(name: str) -> Callable[[Reader], Reader]:
 @layout("mvtec")
 def mvtec(root: Path, spec: DatasetSpec) -> list[Row]:
     """<class>/{train,test}/<good or defect>/000.png, <class>/ground_truth/<defect>/000_mask.png."""
-    return [row for folder in class_folders(root, spec) for row in split_rows(folder, folder.name, GOOD)]
+    return [row for folder in class_folders(root, spec) for row in class_rows(folder, folder.name, GOOD)]
 
 
 @layout("btad")
 def btad(root: Path, spec: DatasetSpec) -> list[Row]:
     """<class>/{train,test}/{ok,ko}/0000.bmp, <class>/ground_truth/ko/0000.{bmp,png}."""
-    return [row for folder in class_folders(root, spec) for row in split_rows(folder, folder.name, "ok")]
+    return [row for folder in class_folders(root, spec) for row in class_rows(folder, folder.name, "ok")]
 
 
 @layout("visa")
@@ -199,11 +198,10 @@ def folder(root: Path, spec: DatasetSpec) -> list[Row]:
     for name in spec.class_names:
         if name not in classes:
             raise unknown_name("class folder", name, classes)
-    rows = [
-        row
-        for name, place in classes.items()
-        for row in (split_rows(place, name, GOOD) if (place / "test").is_dir() else _direct_rows(place, name))
-    ]
+    for place in classes.values():
+        if not any((place / inner).is_dir() for inner in (GOOD, "test")):
+            raise InputError(f"{place}: expected a class folder with {GOOD}/ or test/{GOOD}/ inside, found none")
+    rows = [row for name, place in classes.items() for row in class_rows(place, name, GOOD)]
     if not any(row.mask for row in rows):
         _refuse_stray_masks(classes.values())
     return rows
@@ -218,39 +216,28 @@ def _refuse_stray_masks(places: Iterable[Path]) -> None:
             )
 
 
-def _direct_rows(place: Path, name: str) -> list[Row]:
-    """A class folder with <good or defect>/ directly inside."""
-    defects = [folder for folder in visible_folders(place) if folder.name not in MASK_FOLDERS]
-    if place / GOOD not in defects:
-        raise InputError(f"{place}: expected a class folder with {GOOD}/ (or test/{GOOD}/) inside, found none")
-    return list(_defect_rows(defects, place, name, GOOD))
-
-
-def split_rows(place: Path, name: str, normal: str) -> list[Row]:
-    """The rows of a class folder with test/<defect>/ and, if it is there, train/<normal>/.
+def class_rows(place: Path, name: str, normal: str) -> Iterator[Row]:
+    """The rows of one class: <normal or defect>/ in test/, or directly inside; train/<normal>/ if it is there.
 
     Args:
         place: the class folder.
         name: its class.
         normal: the folder name of normal images.
     """
-    rows = list(_defect_rows(visible_folders(place / "test"), place, name, normal))
-    if (place / "train" / normal).is_dir():
-        rows += [row_of(image, name, GOOD, split="train") for image in images_in(place / "train" / normal)]
-    return rows
-
-
-def _defect_rows(defects: list[Path], place: Path, name: str, normal: str) -> Iterator[Row]:
+    test = place / "test" if (place / "test").is_dir() else place
+    defects = [folder for folder in visible_folders(test) if folder.name not in (*MASK_FOLDERS, "train")]
     if not defects:
-        raise InputError(f"{place}: an empty class folder; expected a folder {normal}/ and one a defect")
+        raise InputError(f"{place}: an empty class folder; expected a folder {normal}/ and one a defect, found none")
     for defect in defects:
-        if defect.name == normal:
-            yield from (row_of(image, name, GOOD) for image in images_in(defect))
-            continue
         masks = masks_by_stem([place / kind / defect.name for kind in MASK_FOLDERS])
         for image in images_in(defect):
-            mask = masks.get(f"{image.stem}_mask", masks.get(image.stem))
-            yield row_of(image, name, defect.name, mask)
+            if defect.name == normal:
+                yield row_of(image, name, GOOD)
+            else:
+                mask = masks.get(f"{image.stem}_mask", masks.get(image.stem))
+                yield row_of(image, name, defect.name, mask)
+    if (place / "train" / normal).is_dir():
+        yield from (row_of(image, name, GOOD, split="train") for image in images_in(place / "train" / normal))
 
 
 def class_folders(root: Path, spec: DatasetSpec) -> list[Path]:

@@ -241,3 +241,9 @@ def test_full_disk_is_not_taken_for_a_bad_network(server, tmp_path):
     with pytest.raises(OSError, match="No space left"):
         download(spec_of(server, "well"), tmp_path)
     assert len(server.starts) == 1
+
+
+@pytest.mark.parametrize("name", ["elpv", "synthetic"])
+def test_not_every_dataset_is_a_download(tmp_path, name):
+    with pytest.raises(InputError, match=f"dataset {name}: nothing to download"):
+        download(load_spec(name), tmp_path)

@@ -41,6 +41,7 @@ def test_good_and_other_folders_directly_in_each_class(tmp_path, masks):
     out = Written(tmp_path)
     out.image("bolt/good/1.PNG", "bolt")
     out.image("bolt/crack/1.PNG", "bolt", "crack", f"bolt/{masks}/crack/1.png")
+    out.image("bolt/train/good/1.png", "bolt", split="train")
     out.image("nut/good/1.png", "nut")
     assert rows_of(tmp_path) == out.rows
 
@@ -73,7 +74,7 @@ def test_masks_of_no_image_are_refused(tmp_path):
 def test_empty_class_folder_is_refused(tmp_path, empty):
     save_image(tmp_path / "nut/test/good/1.png")
     (tmp_path / empty).mkdir(parents=True)
-    with pytest.raises(InputError, match="bolt.*found none|bolt: an empty class folder"):
+    with pytest.raises(InputError, match="bolt.*found none"):
         rows_of(tmp_path)
 
 

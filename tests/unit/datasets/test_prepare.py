@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from layout_writers import save_image, save_mask, write
 
-from kanoclip.datasets.download import download
 from kanoclip.datasets.index import read_index
 from kanoclip.datasets.prepare import prepare
 from kanoclip.datasets.specs import ArchiveSource, folder_spec, load_spec
@@ -198,11 +197,6 @@ def test_more_synthetic_images_change_none_of_the_first(tmp_path):
     prepare(spec.model_copy(update={"source": few}), tmp_path / "few" / "index.csv", tmp_path)
     for path in (tmp_path / "few").rglob("*.png"):
         assert path.read_bytes() == (tmp_path / "many" / path.relative_to(tmp_path / "few")).read_bytes()
-
-
-def test_only_archives_are_downloaded(tmp_path):
-    with pytest.raises(TypeError, match="textile is not downloaded"):
-        download(load_spec("textile"), tmp_path)
 
 
 def test_archive_source_needs_a_mirror():
