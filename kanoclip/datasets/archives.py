@@ -37,7 +37,8 @@ def unpack(archive: Path, folder: Path) -> None:
     Raises:
         InputError: the archive is damaged, of another kind, or wants to write outside the folder.
     """
-    broken = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, NotImplementedError)
+    # zipfile raises RuntimeError for a password or a compression it does not know
+    broken = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, RuntimeError)
     with whole_folder(folder) as temporary:
         try:
             if zipfile.is_zipfile(archive):

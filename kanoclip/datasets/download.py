@@ -40,8 +40,8 @@ def download(spec: DatasetSpec, resources: Path) -> Path:
         resources: the folder of downloads.
 
     Raises:
-        InputError: no mirror answers, the archive is not the published one, it has to be fetched by hand, or the dataset
-            is no download.
+        InputError: no mirror answers, the archive is not the published one, it has to be fetched by hand, or there is
+            nothing to download.
     """
     source = spec.source
     if not isinstance(source, ArchiveSource | ManualSource):
