@@ -4,7 +4,7 @@ Every image follows from (kind, defect, seed, size). Nothing here is a real imag
 TRAINING_KINDS only, and the synthetic target dataset is made of the HELD_OUT_KINDS only.
 """
 
-from kanoclip.datasets.synthetic.captions import caption
+from kanoclip.datasets.synthetic.captions import Caption, describe
 from kanoclip.datasets.synthetic.kinds import (
     DEFECTS,
     HELD_OUT_DEFECTS,
@@ -15,7 +15,7 @@ from kanoclip.datasets.synthetic.kinds import (
     defects_of,
     display_name,
 )
-from kanoclip.datasets.synthetic.render import Sample, render
+from kanoclip.datasets.synthetic.render import Facts, Sample, render
 
 __all__ = [
     "DEFECTS",
@@ -24,9 +24,11 @@ __all__ = [
     "KINDS",
     "TRAINING_DEFECTS",
     "TRAINING_KINDS",
+    "Caption",
+    "Facts",
     "Sample",
-    "caption",
     "defects_of",
+    "describe",
     "display_name",
     "render",
 ]

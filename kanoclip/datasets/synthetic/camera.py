@@ -4,20 +4,25 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from kanoclip.datasets.synthetic.canvas import Array, Canvas
+from kanoclip.datasets.synthetic.canvas import Array, Canvas, Scene
+
+DARKEST = 0.22  # mean brightness under which a photograph is exposed longer
 
 
 class Camera:
     """One way of taking a picture. It is drawn once and sees the normal and the defective scene alike."""
 
-    def __init__(self, c: Canvas, photo: bool) -> None:
+    def __init__(self, c: Canvas, scene: Scene) -> None:
         """Draw light, exposure, blur and noise.
 
         Args:
             c: coordinates and random numbers.
-            photo: a photograph (uneven light, shadows, glare, colour cast) or a scan (even, colourless).
+            scene: the normal scene; a photograph gets uneven light, shadows, glare, a colour cast and, when it is
+                dark, a longer exposure; a scan is even and colourless.
         """
-        self.gain = np.full((c.size, c.size, 3), c.uniform(0.8, 1.2), np.float32)
+        photo = scene.photo
+        exposure = float(np.clip(DARKEST / scene.image.mean(), 1.0, 4.0)) if photo else 1.0
+        self.gain = np.full((c.size, c.size, 3), exposure * c.uniform(0.8, 1.2), np.float32)
         self.glare = np.zeros((c.size, c.size, 1), np.float32)
         self.grey = False
         if photo:

@@ -1,9 +1,11 @@
 """Captions of synthetic images: class, state, defect, colour, place and size in many wordings."""
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 
 from kanoclip.datasets.synthetic.kinds import kind_named
-from kanoclip.datasets.synthetic.render import Sample
+from kanoclip.datasets.synthetic.render import Facts
 
 # The wordings of the states and of the photo templates cover those of the prompt ensembles in use for CLIP.
 NORMAL_STATES = (
@@ -71,22 +73,22 @@ TEMPLATES = (
 
 # What each defect is called (nouns) and how it looks (the sentences of a knowledge base).
 DEFECT_NOUNS: dict[str, tuple[str, ...]] = {
-    "scratch": ("scratch", "scuff", "thin line"),
-    "crack": ("crack", "fracture", "split"),
-    "hole": ("hole", "pit", "puncture"),
-    "stain": ("stain", "spot", "smudge"),
-    "dent": ("dent", "dip", "bump"),
-    "cut": ("cut", "tear", "slit"),
-    "contamination": ("contamination", "foreign particle", "dirt"),
-    "thread": ("loose thread", "fibre", "hair"),
-    "discolouration": ("discolouration", "colour change", "faded area"),
-    "abrasion": ("abrasion", "rough patch", "worn area"),
-    "broken_pattern": ("broken pattern", "irregular pattern", "interrupted structure"),
-    "deformation": ("deformation", "bent area", "distortion"),
-    "missing_part": ("missing part", "missing piece", "broken off piece"),
-    "misplacement": ("misplaced part", "shifted part", "misalignment"),
-    "bright_lesion": ("bright lesion", "bright mass", "tumor"),
-    "dark_lesion": ("dark lesion", "dark region", "cyst"),
+    "scratch": ("scratch", "scuff", "thin line", "scrape", "scratched surface"),
+    "crack": ("crack", "fracture", "split", "fissure", "cracked surface"),
+    "hole": ("hole", "pit", "puncture", "pore", "poke"),
+    "stain": ("stain", "spot", "smudge", "oil stain", "rust stain"),
+    "dent": ("dent", "dip", "bump", "squeezed area"),
+    "cut": ("cut", "tear", "slit", "open seam"),
+    "contamination": ("contamination", "foreign particle", "foreign object", "dirt particle", "glue residue"),
+    "thread": ("loose thread", "fibre", "hair", "lint"),
+    "discolouration": ("discolouration", "colour change", "color defect", "faded area", "burn mark"),
+    "abrasion": ("abrasion", "rough patch", "worn area", "frayed area", "corroded area"),
+    "broken_pattern": ("broken pattern", "irregular pattern", "interrupted structure", "structural defect"),
+    "deformation": ("deformation", "bent area", "distortion", "warped area", "bent part"),
+    "missing_part": ("missing part", "missing piece", "broken off piece", "chipped edge", "missing component"),
+    "misplacement": ("misplaced part", "shifted part", "misalignment", "swapped part"),
+    "bright_lesion": ("bright lesion", "bright mass", "tumor", "hemorrhage", "malignant mass"),
+    "dark_lesion": ("dark lesion", "dark region", "cyst", "dark mass", "hypoechoic lesion"),
 }
 DEFECT_SENTENCES: dict[str, tuple[str, ...]] = {
     "scratch": ("thin lines run across the surface", "the surface is scratched by a sharp edge"),
@@ -115,37 +117,52 @@ NORMAL_SENTENCES = (
 )
 
 
-def caption(sample: Sample, rng: np.random.Generator) -> str:
+@dataclass(frozen=True)
+class Caption:
+    """A text and what it says; an attribute it does not mention is empty.
+
+    Attributes:
+        text: one lower-case sentence without a final period.
+        name: the wording of the class in it.
+        facts: the attributes it mentions. The state is always mentioned: `facts.defect` is "good" for a normal state,
+            a key of DEFECTS where the defect is named, empty where the state is abnormal and the defect unsaid.
+    """
+
+    text: str
+    name: str
+    facts: Facts
+
+
+def describe(facts: Facts, rng: np.random.Generator) -> Caption:
     """A random caption that is true of an image.
 
     Args:
-        sample: the image; only its attributes are read.
-        rng: chooses the wording.
-
-    Returns:
-        One lower-case sentence without a final period.
+        facts: of the image; a `Sample` has them.
+        rng: chooses the wording and what is mentioned.
     """
-    names = kind_named(sample.kind).names
-    thing = names[0] if rng.random() < 0.6 else str(rng.choice(names))
+    names = kind_named(facts.kind).names
+    name = names[0] if rng.random() < 0.6 else str(rng.choice(names))
+    coloured = rng.random() < 0.3
+    thing = f"{facts.colour} {name}" if coloured else name
+    said = Facts(kind=facts.kind, defect="", colour=facts.colour if coloured else "")
+    form = rng.random()
+    if facts.defect == "good":
+        said = replace(said, defect="good")
+        if form < 0.15:
+            return Caption(f"{thing}: {rng.choice(NORMAL_SENTENCES)}", name, said)
+        return Caption(_photo(str(rng.choice(NORMAL_STATES)).format(thing), rng), name, said)
+    if form < 0.4:
+        return Caption(_photo(str(rng.choice(ABNORMAL_STATES)).format(thing), rng), name, said)
+    said = replace(said, defect=facts.defect)
+    if form < 0.6:
+        return Caption(f"{thing}: {rng.choice(DEFECT_SENTENCES[facts.defect])}", name, said)
+    noun = str(rng.choice(DEFECT_NOUNS[facts.defect]))
     if rng.random() < 0.3:
-        thing = f"{sample.colour} {thing}"
-    normal = sample.defect == "good"
-    kind_of_caption = rng.random()
-    if kind_of_caption < 0.15:
-        sentences = NORMAL_SENTENCES if normal else DEFECT_SENTENCES[sample.defect]
-        return f"{thing}: {rng.choice(sentences)}"
-    if normal or kind_of_caption < 0.55:
-        described = str(rng.choice(NORMAL_STATES if normal else ABNORMAL_STATES)).format(thing)
-    else:
-        described = f"{thing} with a {_described_defect(sample, rng)}"
+        noun, said = f"{facts.extent} {noun}", replace(said, extent=facts.extent)
+    if rng.random() < 0.3:
+        noun, said = f"{noun} at the {facts.place}", replace(said, place=facts.place)
+    return Caption(_photo(f"{thing} with a {noun}", rng), name, said)
+
+
+def _photo(described: str, rng: np.random.Generator) -> str:
     return str(rng.choice(TEMPLATES)).format(described)
-
-
-def _described_defect(sample: Sample, rng: np.random.Generator) -> str:
-    """A noun for the defect, sometimes with its size and place."""
-    noun = str(rng.choice(DEFECT_NOUNS[sample.defect]))
-    if rng.random() < 0.3:
-        noun = f"{sample.extent} {noun}"
-    if rng.random() < 0.3:
-        noun = f"{noun} at the {sample.place}"
-    return noun

@@ -74,7 +74,8 @@ def dent(c: Canvas, scene: Scene, strength: float) -> Array:
     u, v = c.posed(c.uniform(0, np.pi), centre, radius)
     height = np.exp(-((u * u + (v * c.uniform(0.7, 1.6)) ** 2) ** c.uniform(1, 2))) * (c.size * radius / 4)
     shade = lit(height, c.uniform(0, 2 * np.pi), _between(0.35, 1.3, strength))
-    return scene.image * (1 + (shade - 1) * scene.inside)[..., None]
+    change = (shade - 1) * scene.inside
+    return scene.image * (1 + change)[..., None] + np.float32(0.06) * change[..., None]  # even a black surface shines
 
 
 def cut(c: Canvas, scene: Scene, strength: float) -> Array:
@@ -109,7 +110,7 @@ def discolouration(c: Canvas, scene: Scene, strength: float) -> Array:
     spot = c.blob(_centre(c, scene), c.uniform(0.15, 0.45), c.uniform(0.3, 0.9), c.uniform(4, 20)) * scene.inside
     limit = _between(0.2, 0.6, strength)
     gain = c.uniform(-limit, limit) + (c.rng.uniform(-limit, limit, 3) if scene.photo else np.zeros(3))
-    return scene.image * (1 + spot[..., None] * gain.astype(np.float32))
+    return scene.image + spot[..., None] * gain.astype(np.float32) * (scene.image + np.float32(0.05))
 
 
 def abrasion(c: Canvas, scene: Scene, strength: float) -> Array:

@@ -12,32 +12,44 @@ from kanoclip.datasets.synthetic.canvas import Canvas, Scene
 from kanoclip.datasets.synthetic.kinds import DEFECTS, kind_named
 from kanoclip.types import InputError, unknown_name
 
-VISIBLE = 14  # of 255: a smaller change of every colour does not count as visible
+VISIBLE = 14  # of 255: a smaller change of every colour does not count; half of it where the light leaves no more
 SMALLEST, LARGEST = 0.0015, 0.4  # shares of the image that a mask may cover
-ATTEMPTS = 40
+ATTEMPTS = 80
+
+PLACES = ("top left", "top", "top right", "left", "centre", "right", "bottom left", "bottom", "bottom right")
+EXTENTS = ("small", "medium", "large")
 
 
-@dataclass(frozen=True)
-class Sample:
-    """A synthetic image.
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What is true of an image, in words.
 
     Attributes:
-        image: (S, S, 3), 0..255.
-        mask: (S, S), True where the defect changed the image visibly; empty for a normal image.
         kind: a key of KINDS.
         defect: a key of DEFECTS, or "good".
         colour: the main colour of the object or texture.
-        place: where the defect is, e.g. "top left"; empty for a normal image.
-        extent: "small", "medium" or "large"; empty for a normal image.
+        place: where the defect is, one of PLACES; empty for a normal image.
+        extent: how much of the image it covers, one of EXTENTS; empty for a normal image.
     """
 
-    image: NDArray[np.uint8]
-    mask: NDArray[np.bool_]
     kind: str
     defect: str
     colour: str
     place: str = ""
     extent: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample(Facts):
+    """A synthetic image.
+
+    Attributes:
+        image: (S, S, 3), 0..255.
+        mask: (S, S), True where the defect changed the image visibly; empty for a normal image.
+    """
+
+    image: NDArray[np.uint8]
+    mask: NDArray[np.bool_]
 
 
 def render(kind: str, defect: str | None, seed: int, size: int = 128) -> Sample:
@@ -56,14 +68,23 @@ def render(kind: str, defect: str | None, seed: int, size: int = 128) -> Sample:
     """
     _check(kind, defect, size)
     scene = kind_named(kind).draw(Canvas(_generator(seed, kind), size))
-    camera = Camera(Canvas(_generator(seed, kind, "camera"), size), scene.photo)
+    camera = Camera(Canvas(_generator(seed, kind, "camera"), size), scene)
     normal = camera.take(scene.image)
     if defect is None:
-        return Sample(normal, np.zeros((size, size), np.bool_), kind, "good", scene.colour)
+        return Sample(
+            image=normal, mask=np.zeros((size, size), np.bool_), kind=kind, defect="good", colour=scene.colour
+        )
     image, mask = _spoil(scene, camera, normal, defect, Canvas(_generator(seed, kind, defect), size))
     rows, columns = np.nonzero(mask)
-    place = _place(rows.mean() / size, columns.mean() / size)
-    return Sample(image, mask, kind, defect, scene.colour, place, _extent(float(mask.mean())))
+    return Sample(
+        image=image,
+        mask=mask,
+        kind=kind,
+        defect=defect,
+        colour=scene.colour,
+        place=_place(rows.mean() / size, columns.mean() / size),
+        extent=_extent(float(mask.mean())),
+    )
 
 
 def _check(kind: str, defect: str | None, size: int) -> None:
@@ -90,7 +111,7 @@ def _spoil(
         strength = min(c.rng.random() + attempt / 8, 1.0)
         spoilt = camera.take(DEFECTS[defect](c, scene, strength))
         difference = np.abs(spoilt.astype(np.int16) - normal).max(axis=2)
-        mask = _region(difference >= VISIBLE)
+        mask = _region(difference >= (VISIBLE if attempt < ATTEMPTS // 2 else VISIBLE // 2))
         if SMALLEST <= mask.mean() <= LARGEST:
             return np.where(mask[..., None], spoilt, normal), mask
     raise RuntimeError(f"'{defect}' stayed invisible in {ATTEMPTS} attempts")
@@ -104,11 +125,9 @@ def _region(visible: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def _place(row: float, column: float) -> str:
     """A name for a position given as shares of the image."""
-    vertical = ("top", "", "bottom")[min(int(row * 3), 2)]
-    horizontal = ("left", "", "right")[min(int(column * 3), 2)]
-    return " ".join(word for word in (vertical, horizontal) if word) or "centre"
+    return PLACES[3 * min(int(row * 3), 2) + min(int(column * 3), 2)]
 
 
 def _extent(share: float) -> str:
     """A name for the share of the image that a mask covers."""
-    return "small" if share < 0.01 else "medium" if share < 0.05 else "large"
+    return EXTENTS[0] if share < 0.01 else EXTENTS[1] if share < 0.05 else EXTENTS[2]

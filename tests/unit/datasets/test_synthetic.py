@@ -11,8 +11,8 @@ from kanoclip.datasets.synthetic import (
     TRAINING_DEFECTS,
     TRAINING_KINDS,
     Sample,
-    caption,
     defects_of,
+    describe,
     display_name,
     render,
 )
@@ -86,11 +86,21 @@ def test_names_are_unique_and_every_defect_has_words():
 
 def test_captions_are_seeded_name_the_class_and_vary():
     sample = render("nut", "scratch", 1)
-    captions = [caption(sample, np.random.default_rng(seed)) for seed in range(200)]
-    assert captions == [caption(sample, np.random.default_rng(seed)) for seed in range(200)]
-    assert all("nut" in text for text in captions)
-    assert len(set(captions)) > 100
-    assert any(sample.place in text for text in captions)
+    captions = [describe(sample, np.random.default_rng(seed)) for seed in range(200)]
+    assert captions == [describe(sample, np.random.default_rng(seed)) for seed in range(200)]
+    assert all("nut" in caption.text and caption.name in caption.text for caption in captions)
+    assert len({caption.text for caption in captions}) > 100
+
+
+def test_a_caption_says_what_its_facts_list():
+    for seed in range(200):
+        sample = render("leather", "stain" if seed % 2 else None, seed % 8)
+        caption = describe(sample, np.random.default_rng(seed))
+        said = caption.facts
+        assert said.kind == "leather"
+        assert said.defect in (sample.defect, "") and (said.defect == "good") == (sample.defect == "good")
+        for word, true_word in ((said.colour, sample.colour), (said.place, sample.place), (said.extent, sample.extent)):
+            assert word in (true_word, "") and word in caption.text
 
 
 @pytest.mark.parametrize(
