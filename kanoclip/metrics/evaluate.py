@@ -11,13 +11,14 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from kanoclip.datasets.index import load_mask, read_index
+from kanoclip.datasets.index import load_mask
 from kanoclip.datasets.masks import resize_mask
 from kanoclip.files import whole
 from kanoclip.maps import scaled_sigma, smooth, upsample
 from kanoclip.metrics.aupro import region_weights
 from kanoclip.metrics.ranking import Ranking, UndefinedMetricError, rank
 from kanoclip.metrics.registry import MEAN, METRICS_COLUMNS, metrics_of
+from kanoclip.metrics.scores import scored_index
 from kanoclip.types import InputError, progress
 
 BATCH = 16  # maps upsampled and smoothed at once
@@ -50,10 +51,8 @@ def evaluate(scores: Path, index: Path, out: Path, resolution: int | None = None
         InputError: the two files do not list the same images, a map or score is not finite, an anomalous image has no
             mask although others of its class have one.
     """
-    rows = read_index(index)
-    with h5py.File(scores, "r") as file:
+    with scored_index(scores, index) as (rows, file):
         attributes = dict(file.attrs)
-        _check_same_images(scores, list(file["image"].asstr()[:]), index, list(rows["image"]))
         image_scores = file["image_score"][:]
         _check_finite(scores, "image score", image_scores, rows["image"])
         size = int(attributes["image_size"]) if resolution is None else resolution
@@ -68,16 +67,6 @@ def evaluate(scores: Path, index: Path, out: Path, resolution: int | None = None
         frame[column] = attributes[column]
     with whole(out) as temporary:
         frame[METRICS_COLUMNS].to_csv(temporary, index=False)
-
-
-def _check_same_images(scores: Path, scored: list[str], index: Path, listed: list[str]) -> None:
-    if len(scored) != len(listed):
-        raise InputError(f"{scores}: {len(scored)} images, {index} lists {len(listed)}; score again with this index")
-    for row, (found, expected) in enumerate(zip(scored, listed, strict=True)):
-        if found != expected:
-            raise InputError(
-                f"{scores}: row {row} is '{found}', in {index} it is '{expected}'; score again with this index"
-            )
 
 
 def _check_finite(scores: Path, what: str, values: NDArray[np.floating], images: pd.Series) -> None:

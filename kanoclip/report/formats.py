@@ -59,5 +59,6 @@ def to_document(fragment: str) -> str:
     return (
         '<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>Main table</title>\n'
         "<style>body{font:15px sans-serif;margin:1.5em} th,td{padding:.3em .8em;text-align:center} "
+        "tbody th{text-align:left;font-weight:normal} "
         f"p{{color:#444;margin:.2em 0}}</style>\n{fragment}</html>\n"
     )

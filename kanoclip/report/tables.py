@@ -181,11 +181,12 @@ def notes(frame: pd.DataFrame, methods: Sequence[str], datasets: Sequence[str], 
     """
     shown = frame[frame["method"].isin(methods) & frame["dataset"].isin(datasets)]
     cells = main_cells(frame, methods, datasets)
+    seeds = [str(seed) for seed in sorted(set(shown["seed"]))]
     protocol = [
         _auxiliaries(shown),
         f"backbone {', '.join(dict.fromkeys(shown['backbone']))}",
         *facts,
-        f"seeds {', '.join(str(seed) for seed in sorted(set(shown['seed'])))}",
+        f"{'seeds' if len(seeds) > 1 else 'seed'} {', '.join(seeds)}",
     ]
     several = any(not math.isnan(cell.std) for cell in cells.values())
     seen = any(cell.seen for cell in cells.values())

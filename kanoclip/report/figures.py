@@ -1,0 +1,255 @@
+"""Figures from index.csv, scores.h5 and train.csv: qualitative grids, a teaser, training curves."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import matplotlib
+import numpy as np
+import pandas as pd
+import seaborn
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from kanoclip.datasets.index import load_image, load_mask
+from kanoclip.datasets.masks import resize_mask
+from kanoclip.files import whole
+from kanoclip.metrics.scores import scored_index
+
+STYLE = Path(__file__).with_name("style.mplstyle")
+# figures of the same data are the same bytes: no dates, no program versions
+FORMATS: dict[str, dict[str, Any]] = {
+    ".png": {"Software": None},
+    ".pdf": {"Creator": None, "Producer": None, "CreationDate": None},
+    ".svg": {"Creator": None, "Date": None},
+}
+SIDE = 256  # images are shown as squares of this many pixels: as the methods see them
+PANEL = 1.35  # side of a panel of a grid, in inches
+GAP = 0.03  # between panels, in panels
+COLOURS = matplotlib.colormaps["inferno"]
+TEASER_PLACES = ("anomalous, highest", "anomalous, median")
+SIGMA_SIZE = 518  # the image size at which sigma is given
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """The map of one method on one image.
+
+    Attributes:
+        values: (SIDE, SIDE), 0 the lowest and 1 the highest value among the images of the dataset that are shown.
+        score: the image score.
+    """
+
+    values: NDArray[np.float64]
+    score: float
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A column of a grid.
+
+    Attributes:
+        title: above the column.
+        image: (SIDE, SIDE, 3) uint8.
+        mask: (SIDE, SIDE) bool, or None when the image is anomalous and has no mask.
+        overlays: one a method.
+    """
+
+    title: str
+    image: NDArray[np.uint8]
+    mask: NDArray[np.bool_] | None
+    overlays: list[Overlay]
+
+
+def qualitative(index: Path, scores: Sequence[Path], out: Path) -> None:
+    """Images, masks and the maps of several methods on one dataset.
+
+    The columns are the anomalous images with the highest, the median and the lowest image score and the normal image
+    with the median one, all by the method of the first file. Each method has one colour scale, from the lowest to the
+    highest value that is shown; the number on a map is its image score.
+
+    Args:
+        index: index.csv of the dataset.
+        scores: scores.h5 of each method on this dataset.
+        out: the PNG; a PDF and an SVG are written beside it.
+
+    Raises:
+        InputError: scores and index do not list the same images.
+    """
+    with scored_index(scores[0], index) as (rows, file):
+        chosen = _spread(rows["label"].to_numpy(), file["image_score"][:])
+        names = rows["class_name"]
+    titles = {row: f"{names[row]}\n{place}" for row, place in chosen.items()}
+    _save(_grid(_samples(index, scores, titles), [_attribute(path, "method") for path in scores]), out)
+
+
+def teaser(pairs: Sequence[tuple[Path, Path]], out: Path) -> None:
+    """Images, masks and the maps of one method on several datasets.
+
+    The columns are the anomalous images with the highest and the median image score of each dataset. Each dataset has
+    one colour scale.
+
+    Args:
+        pairs: (index.csv, scores.h5) of each dataset, the scores all by the same method.
+        out: the PNG; a PDF and an SVG are written beside it.
+
+    Raises:
+        InputError: scores and index do not list the same images.
+    """
+    samples = []
+    for index, scores in pairs:
+        with scored_index(scores, index) as (rows, file):
+            places = _spread(rows["label"].to_numpy(), file["image_score"][:])
+            names = rows["class_name"]
+        dataset = _attribute(scores, "dataset")
+        chosen = [row for row, place in places.items() if place in TEASER_PLACES]
+        samples += _samples(index, [scores], {row: f"{dataset}\n{names[row]}" for row in chosen})
+    _save(_grid(samples, [_attribute(pairs[0][1], "method")]), out)
+
+
+def training_curves(logs: Mapping[str, Sequence[Path]], out: Path) -> None:
+    """Each part of the loss against the step, a panel a method; the band is the standard deviation over seeds.
+
+    Args:
+        logs: for each method the train.csv of each seed.
+        out: the PNG; a PDF and an SVG are written beside it.
+    """
+    with matplotlib.rc_context(fname=STYLE):
+        figure = Figure(figsize=(3.4 * len(logs), 2.4), layout="constrained")
+        panels = figure.subplots(1, len(logs), squeeze=False)[0]
+        for panel, (method, paths) in zip(panels, logs.items(), strict=True):
+            frame = pd.concat([pd.read_csv(path) for path in paths], ignore_index=True)
+            parts = [column for column in frame.columns if column.startswith("loss_")]
+            long = frame.melt(id_vars="step", value_vars=parts, var_name="part", value_name="loss")
+            long["part"] = long["part"].str.removeprefix("loss_")
+            seaborn.lineplot(
+                long, x="step", y="loss", hue="part", style="part", palette="colorblind", errorbar="sd", ax=panel
+            )
+            panel.set_title(method)
+            panel.legend(title=None)
+    _save(figure, out)
+
+
+def _attribute(scores: Path, name: str) -> str:
+    with h5py.File(scores, "r") as file:
+        return str(file.attrs[name])
+
+
+def _spread(labels: NDArray[np.integer], image_score: NDArray[np.floating]) -> dict[int, str]:
+    """Rows that show what a method can and cannot do, in the order of the columns, and which place each has."""
+    order = np.argsort(image_score, kind="stable")[::-1]
+    anomalous, normal = order[labels[order] == 1], order[labels[order] == 0]
+    places: dict[int, str] = {}
+    for row, place in ((0, "highest"), (len(anomalous) // 2, "median"), (-1, "lowest")):
+        if anomalous.size:
+            places.setdefault(int(anomalous[row]), f"anomalous, {place}")
+    if normal.size:
+        places[int(normal[normal.size // 2])] = "normal, median"
+    return places
+
+
+def _samples(index: Path, scores: Sequence[Path], titles: Mapping[int, str]) -> list[Sample]:
+    """Read the images, masks and maps of some rows; `titles` has the rows."""
+    overlays: dict[int, list[Overlay]] = {row: [] for row in titles}
+    for path in scores:
+        with scored_index(path, index) as (rows, file):
+            maps = {row: displayed_map(file["map"][row], float(file.attrs["sigma"])) for row in titles}
+            low, high = min(values.min() for values in maps.values()), max(values.max() for values in maps.values())
+            for row, values in maps.items():
+                scaled = (values - low) / (high - low) if high > low else np.zeros_like(values)
+                overlays[row].append(Overlay(scaled, float(file["image_score"][row])))
+    return [
+        Sample(title, _square(rows["image_path"][row]), _mask(rows.iloc[row]), overlays[row])
+        for row, title in titles.items()
+    ]
+
+
+def _square(path: str) -> NDArray[np.uint8]:
+    return np.asarray(load_image(path).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+
+
+def displayed_map(grid: NDArray[np.float32], sigma: float) -> NDArray[np.float64]:
+    """A map as it is evaluated, but at the size that is shown: upsampled bilinearly, then smoothed.
+
+    Args:
+        grid: (h, w) as in scores.h5.
+        sigma: the Gaussian's standard deviation in pixels, given at 518 pixels; 0 = none.
+
+    Returns:
+        (SIDE, SIDE).
+    """
+    upsampled = Image.fromarray(grid).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    return gaussian_filter(np.asarray(upsampled, dtype=np.float64), sigma * SIDE / SIGMA_SIZE)
+
+
+def _mask(row: pd.Series) -> NDArray[np.bool_] | None:
+    if row["mask_path"]:
+        with Image.open(row["image_path"]) as image:
+            return resize_mask(load_mask(row["mask_path"], image.size), (SIDE, SIDE))
+    return None if row["label"] else np.zeros((SIDE, SIDE), dtype=bool)
+
+
+def _grid(samples: Sequence[Sample], methods: Sequence[str]) -> Figure:
+    """Rows image, ground truth (if any sample has a mask), one a method; columns samples."""
+    masked = any(sample.mask is not None and sample.mask.any() for sample in samples)
+    labels = ["image", *(["ground truth"] if masked else []), *methods]
+    with matplotlib.rc_context(fname=STYLE, rc={"axes.grid": False}):
+        figure, panels = _panels(len(labels), len(samples))
+        for label, panel in zip(labels, panels[:, 0], strict=True):
+            panel.set_ylabel(label)
+        for column, sample in zip(panels.T, samples, strict=True):
+            column[0].set_title(sample.title)
+            column[0].imshow(sample.image)
+            if masked:
+                _draw_mask(column[1], sample.mask)
+            for panel, overlay in zip(column[-len(methods) :], sample.overlays, strict=True):
+                _draw_overlay(panel, sample, overlay)
+    return figure
+
+
+def _panels(n_rows: int, n_columns: int) -> tuple[Figure, NDArray[Any]]:
+    """An empty grid of square panels with a colour bar at the lower right."""
+    left, right, top, bottom = 0.25, 0.7, 0.35, 0.05  # margins in inches
+    width, height = left + PANEL * n_columns + right, top + PANEL * n_rows + bottom
+    figure = Figure(figsize=(width, height))
+    panels = figure.subplots(n_rows, n_columns, squeeze=False)
+    figure.subplots_adjust(left / width, bottom / height, 1 - right / width, 1 - top / height, wspace=GAP, hspace=GAP)
+    for panel in panels.flat:
+        panel.set(xticks=[], yticks=[])
+        panel.spines[:].set_visible(False)
+    bar = figure.add_axes((1 - (right - 0.1) / width, bottom / height, 0.1 / width, (PANEL - 0.1) / height))
+    figure.colorbar(ScalarMappable(cmap=COLOURS), cax=bar, ticks=[0, 1]).ax.set_yticklabels(["lowest", "highest"])
+    return figure, panels
+
+
+def _draw_mask(panel: Axes, mask: NDArray[np.bool_] | None) -> None:
+    if mask is None:
+        panel.imshow(np.full((1, 1), 0.92), cmap="gray", vmin=0, vmax=1)
+        panel.text(0.5, 0.5, "no mask", transform=panel.transAxes, ha="center", va="center", color="0.4")
+    else:
+        panel.imshow(mask, cmap="gray", vmin=0, vmax=1)
+
+
+def _draw_overlay(panel: Axes, sample: Sample, overlay: Overlay) -> None:
+    """The map over the grey image, the outline of the mask, the image score."""
+    grey = np.asarray(Image.fromarray(sample.image).convert("L"))[..., None] / 255
+    colours = COLOURS(overlay.values)[..., :3]
+    panel.imshow(0.4 * grey + 0.6 * colours)
+    if sample.mask is not None and sample.mask.any():
+        panel.contour(sample.mask, levels=[0.5], colors="white", linewidths=0.6)
+    box = {"facecolor": "black", "alpha": 0.6, "linewidth": 0, "pad": 1.5}
+    panel.text(0.04, 0.95, f"{overlay.score:.3g}", transform=panel.transAxes, va="top", color="white", bbox=box)
+
+
+def _save(figure: Figure, out: Path) -> None:
+    """Write the figure as PNG, PDF and SVG, each whole or not at all."""
+    with matplotlib.rc_context(fname=STYLE):
+        for suffix, metadata in FORMATS.items():
+            with whole(out.with_suffix(suffix)) as temporary:
+                figure.savefig(temporary, metadata=metadata)
