@@ -1,12 +1,14 @@
 """The feature cache: one HDF5 file a dataset and backbone, written once, read by every method and epoch.
 
 Layout: `image` (N,) names as in index.csv; `cls` (N, W); `original/<tap>` and `local/<tap>` (N, P, W); all fp16, one chunk an
-image. While it grows the file is called `<name>.partial` and `done` (N,) marks the finished images. All space is allocated when the
-file is created, so that a killed process never leaves its structure half-written.
+image. While it grows the file is called `<name>.partial` and `done` (N,) marks the finished images. All its space is taken when the file
+is created, so that neither a killed process nor a full disk leaves its structure half-written.
 """
 
+import errno
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -185,19 +187,39 @@ def _create(
     patches = (len(images), backbone.grid[0] * backbone.grid[1], backbone.width)
     shapes = {"cls": (len(images), backbone.width)}
     shapes |= {f"{name}/{tap}": patches for name, taps in vars(streams).items() for tap in taps}
-    needed = sum(2 * int(np.prod(shape)) for shape in shapes.values()) + MARGIN
-    free = shutil.disk_usage(partial.parent).free
-    if needed > free:
-        raise InputError(f"{partial}: the cache needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free on its disk; free space")
     beginning = partial.with_name(f".{partial.name}")
-    with h5py.File(beginning, "w") as file:
-        for name, shape in shapes.items():
-            file.create_dataset(name, shape, np.float16, chunks=(1, *shape[1:]), dcpl=_allocated_at_once())
-        file.create_dataset("done", (len(images),), bool)
-        file["image"] = np.array(images, dtype=h5py.string_dtype())
-        file.attrs.update(attributes)
+    try:
+        # HDF5 cannot recover from a full disk, so the space is tried with a plain file first and then kept
+        beginning.touch()
+        _reserve(beginning, sum(2 * int(np.prod(shape)) for shape in shapes.values()) + MARGIN)
+        with h5py.File(beginning, "w") as file:
+            for name, shape in shapes.items():
+                file.create_dataset(name, shape, np.float16, chunks=(1, *shape[1:]), dcpl=_allocated_at_once())
+            file.create_dataset("done", (len(images),), bool)
+            file["image"] = np.array(images, dtype=h5py.string_dtype())
+            file.attrs.update(attributes)
+        _reserve(beginning, beginning.stat().st_size)
+    except BaseException:
+        beginning.unlink(missing_ok=True)
+        raise
     beginning.replace(partial)
     return h5py.File(partial, "r+")
+
+
+def _reserve(path: Path, size: int) -> None:
+    """Take so many bytes of the disk for a file, or fail at once."""
+    free = shutil.disk_usage(path.parent).free
+    try:
+        if size > free + path.stat().st_blocks * 512:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if hasattr(os, "posix_fallocate"):  # not on macOS
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        raise InputError(
+            f"{path}: the cache needs {size / 1e9:.3g} GB: {error.strerror} ({free / 1e9:.3g} GB are free); "
+            "free space and run again"
+        ) from error
 
 
 def _allocated_at_once() -> h5py.h5p.PropDCID:

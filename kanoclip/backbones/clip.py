@@ -10,12 +10,11 @@ where x is the original stream, which the local one never changes.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import open_clip
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from PIL import Image
 from torch import Tensor, nn
 
@@ -79,9 +78,7 @@ class Backbone(nn.Module):
         super().__init__()
         self.clip = clip.eval().requires_grad_(False)
         visual = clip.visual
-        if not isinstance(visual, VisionTransformer) or visual.attn_pool is not None or visual.pool_type != "tok":
-            raise InputError(f"backbone {config.model}: expected a ViT with a class token, found {type(visual).__name__}")
-        self.blocks: Sequence[ResidualAttentionBlock] = visual.transformer.resblocks
+        self.blocks = visual.transformer.resblocks
         self.text = getattr(clip, "text", clip)
         self.tokenize = open_clip.get_tokenizer(config.model)
         self.layers = len(self.blocks)
@@ -180,7 +177,7 @@ class Backbone(nn.Module):
 
     def provenance(self) -> dict[str, object]:
         """What a cached feature depends on."""
-        return {"backbone": asdict_config(self.config), "weights_sha256": self.weights_sha256, "preprocessing": repr(self.transform)}
+        return {"backbone": _meaning(self.config), "weights_sha256": self.weights_sha256, "preprocessing": repr(self.transform)}
 
     def _autocast(self) -> torch.autocast:
         precision = self.config.precision
@@ -231,7 +228,7 @@ def load_backbone(config: BackboneConfig, device: str | torch.device = "cpu") ->
     return Backbone(create_open_clip(config), config).to(device)
 
 
-def asdict_config(config: BackboneConfig) -> dict[str, object]:
+def _meaning(config: BackboneConfig) -> dict[str, object]:
     """The configuration without the precision, which changes rounding but not meaning, as plain values."""
     return config.model_dump(mode="json", exclude={"precision"})
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import open_clip
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import QuickGELU
+from open_clip.transformer import QuickGELU, VisionTransformer
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -25,12 +25,16 @@ def create_open_clip(config: BackboneConfig) -> nn.Module:
     """Build the model, load its weights, check its activation, resize its position table.
 
     Raises:
-        InputError: an unknown model or tag, a missing or unfit file, weights trained with another activation.
+        InputError: an unknown model or tag, a missing or unfit file, weights trained with another activation, an image
+            tower that is no ViT with a class token.
     """
     register_embedded()
     if config.model not in open_clip.list_models():
         raise unknown_name("backbone", config.model, open_clip.list_models())
     clip = _with_weights(config)
+    visual = clip.visual
+    if not isinstance(visual, VisionTransformer) or visual.attn_pool is not None or visual.pool_type != "tok":
+        raise InputError(f"backbone {config.model}: expected a ViT with a class token, found {type(visual).__name__}")
     _check_activation(clip, config)
     _resize_positions(clip.visual, config)
     return clip

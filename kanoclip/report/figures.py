@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import h5py
@@ -32,8 +33,10 @@ FORMATS: dict[str, dict[str, Any]] = {
 SIDE = 256  # images are shown as squares of this many pixels: as the methods see them
 PANEL = 1.35  # side of a panel of a grid, in inches
 GAP = 0.03  # between panels, in panels
+TITLE_WIDTH = 20  # characters
 COLOURS = matplotlib.colormaps["inferno"]
 TEASER_PLACES = ("anomalous, highest", "anomalous, median")
+COLOUR_QUANTILES = (0.01, 0.99)
 SIGMA_SIZE = 518  # the image size at which sigma is given
 
 
@@ -42,7 +45,7 @@ class Overlay:
     """The map of one method on one image.
 
     Attributes:
-        values: (SIDE, SIDE), 0 the lowest and 1 the highest value among the images of the dataset that are shown.
+        values: (SIDE, SIDE), 0 is drawn darkest and 1 brightest; values beyond are clipped.
         score: the image score.
     """
 
@@ -71,8 +74,8 @@ def qualitative(index: Path, scores: Sequence[Path], out: Path) -> None:
     """Images, masks and the maps of several methods on one dataset.
 
     The columns are the anomalous images with the highest, the median and the lowest image score and the normal image
-    with the median one, all by the method of the first file. Each method has one colour scale, from the lowest to the
-    highest value that is shown; the number on a map is its image score.
+    with the median one, all by the method of the first file. Each method has one colour scale, from the first to the
+    last percentile of the values shown; the number on a map is its image score.
 
     Args:
         index: index.csv of the dataset.
@@ -85,7 +88,7 @@ def qualitative(index: Path, scores: Sequence[Path], out: Path) -> None:
     with scored_index(scores[0], index) as (rows, file):
         chosen = _spread(rows["label"].to_numpy(), file["image_score"][:])
         names = rows["class_name"]
-    titles = {row: f"{names[row]}\n{place}" for row, place in chosen.items()}
+    titles = {row: f"{fill(names[row], TITLE_WIDTH)}\n{place}" for row, place in chosen.items()}
     _save(_grid(_samples(index, scores, titles), [_attribute(path, "method") for path in scores]), out)
 
 
@@ -109,31 +112,36 @@ def teaser(pairs: Sequence[tuple[Path, Path]], out: Path) -> None:
             names = rows["class_name"]
         dataset = _attribute(scores, "dataset")
         chosen = [row for row, place in places.items() if place in TEASER_PLACES]
-        samples += _samples(index, [scores], {row: f"{dataset}\n{names[row]}" for row in chosen})
+        samples += _samples(index, [scores], {row: f"{dataset}\n{fill(names[row], TITLE_WIDTH)}" for row in chosen})
     _save(_grid(samples, [_attribute(pairs[0][1], "method")]), out)
 
 
 def training_curves(logs: Mapping[str, Sequence[Path]], out: Path) -> None:
-    """Each part of the loss against the step, a panel a method; the band is the standard deviation over seeds.
+    """Each part of the loss against the step, a panel a method.
+
+    Lines are running means over one thirtieth of the training; the band is the standard deviation over seeds.
 
     Args:
         logs: for each method the train.csv of each seed.
         out: the PNG; a PDF and an SVG are written beside it.
     """
     with matplotlib.rc_context(fname=STYLE):
-        figure = Figure(figsize=(3.4 * len(logs), 2.4), layout="constrained")
+        figure = Figure(figsize=(4.2 * len(logs), 2.4), layout="constrained")
         panels = figure.subplots(1, len(logs), squeeze=False)[0]
         for panel, (method, paths) in zip(panels, logs.items(), strict=True):
-            frame = pd.concat([pd.read_csv(path) for path in paths], ignore_index=True)
-            parts = [column for column in frame.columns if column.startswith("loss_")]
-            long = frame.melt(id_vars="step", value_vars=parts, var_name="part", value_name="loss")
-            long["part"] = long["part"].str.removeprefix("loss_")
-            seaborn.lineplot(
-                long, x="step", y="loss", hue="part", style="part", palette="colorblind", errorbar="sd", ax=panel
-            )
+            long = pd.concat([_running_means(pd.read_csv(path)) for path in paths], ignore_index=True)
+            colours = {"palette": "colorblind", "hue": "part", "style": "part"}
+            seaborn.lineplot(long, x="step", y="loss", errorbar="sd", ax=panel, **colours)
             panel.set_title(method)
-            panel.legend(title=None)
+            panel.legend(title=None, loc="upper left", bbox_to_anchor=(1, 1))
     _save(figure, out)
+
+
+def _running_means(log: pd.DataFrame) -> pd.DataFrame:
+    """A train.csv in long form: step, part, loss."""
+    parts = log.filter(regex="^loss_").rename(columns=lambda column: column.removeprefix("loss_"))
+    smooth = parts.rolling(max(1, len(log) // 30), min_periods=1).mean()
+    return smooth.assign(step=log["step"]).melt(id_vars="step", var_name="part", value_name="loss")
 
 
 def _attribute(scores: Path, name: str) -> str:
@@ -160,14 +168,21 @@ def _samples(index: Path, scores: Sequence[Path], titles: Mapping[int, str]) -> 
     for path in scores:
         with scored_index(path, index) as (rows, file):
             maps = {row: displayed_map(file["map"][row], float(file.attrs["sigma"])) for row in titles}
-            low, high = min(values.min() for values in maps.values()), max(values.max() for values in maps.values())
+            low, high = _colour_range(np.stack(list(maps.values())))
             for row, values in maps.items():
-                scaled = (values - low) / (high - low) if high > low else np.zeros_like(values)
-                overlays[row].append(Overlay(scaled, float(file["image_score"][row])))
+                overlays[row].append(Overlay((values - low) / (high - low), float(file["image_score"][row])))
     return [
         Sample(title, _square(rows["image_path"][row]), _mask(rows.iloc[row]), overlays[row])
         for row, title in titles.items()
     ]
+
+
+def _colour_range(maps: NDArray[np.float64]) -> tuple[float, float]:
+    """What is drawn darkest and brightest: a few outliers must not darken all else, a small defect must still show."""
+    low, high = np.quantile(maps, COLOUR_QUANTILES)
+    if high == low:
+        high = maps.max()
+    return low, (high if high > low else low + 1)
 
 
 def _square(path: str) -> NDArray[np.uint8]:
@@ -215,7 +230,7 @@ def _grid(samples: Sequence[Sample], methods: Sequence[str]) -> Figure:
 
 def _panels(n_rows: int, n_columns: int) -> tuple[Figure, NDArray[Any]]:
     """An empty grid of square panels with a colour bar at the lower right."""
-    left, right, top, bottom = 0.25, 0.7, 0.35, 0.05  # margins in inches
+    left, right, top, bottom = 0.25, 0.5, 0.5, 0.05  # margins in inches
     width, height = left + PANEL * n_columns + right, top + PANEL * n_rows + bottom
     figure = Figure(figsize=(width, height))
     panels = figure.subplots(n_rows, n_columns, squeeze=False)
@@ -224,7 +239,7 @@ def _panels(n_rows: int, n_columns: int) -> tuple[Figure, NDArray[Any]]:
         panel.set(xticks=[], yticks=[])
         panel.spines[:].set_visible(False)
     bar = figure.add_axes((1 - (right - 0.1) / width, bottom / height, 0.1 / width, (PANEL - 0.1) / height))
-    figure.colorbar(ScalarMappable(cmap=COLOURS), cax=bar, ticks=[0, 1]).ax.set_yticklabels(["lowest", "highest"])
+    figure.colorbar(ScalarMappable(cmap=COLOURS), cax=bar, ticks=[0, 1]).ax.set_yticklabels(["low", "high"])
     return figure, panels
 
 

@@ -19,18 +19,20 @@ CAPTIONS = {
     "teaser": (
         "Overview",
         "The anomalous images with the highest and the median image score of each dataset, their masks, and the "
-        "anomaly maps. Images are shown as squares, as the method sees them. One colour scale a dataset, from the "
-        "lowest to the highest value shown; white outline: ground truth; number: image score.",
+        "anomaly maps. Images are shown as squares, as the method sees them. One colour scale a dataset, from the first "
+        "to the last percentile of the values shown; white outline: ground truth; number: image score.",
     ),
     "qualitative": (
         "Anomaly maps: ",
         "The anomalous images with the highest, the median and the lowest image score and the normal image with the "
         "median one, all by the first method. Images are shown as squares, as the methods see them. One colour scale a "
-        "method, from the lowest to the highest value shown; white outline: ground truth; number: image score.",
+        "method, from the first to the last percentile of the values shown; white outline: ground truth; number: image "
+        "score.",
     ),
     "training_curves": (
         "Training curves",
-        "Each part of the loss against the step; the band is the standard deviation over seeds.",
+        "Each part of the loss against the step: running means over one thirtieth of the training; the band is the "
+        "standard deviation over seeds.",
     ),
 }
 

@@ -5,6 +5,7 @@ anomalous is not decided here but in `render`, by comparing what the camera sees
 """
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
 from kanoclip.datasets.synthetic.canvas import Array, Canvas, Scene, lit, mix
@@ -12,8 +13,17 @@ from kanoclip.datasets.synthetic.canvas import Array, Canvas, Scene, lit, mix
 
 def _centre(c: Canvas, scene: Scene) -> tuple[float, float]:
     """A random place (x, y) on the object."""
-    solid = np.flatnonzero(scene.inside > 0.9)
-    row, column = divmod(int(solid[c.rng.integers(solid.size)]), c.size)
+    return _one_of(c, scene.inside > 0.9)
+
+
+def _edge(c: Canvas, scene: Scene) -> tuple[float, float]:
+    """A random place (x, y) on the edge of the object."""
+    return _one_of(c, (scene.inside > 0.05) & (scene.inside < 0.95))
+
+
+def _one_of(c: Canvas, places: NDArray[np.bool_]) -> tuple[float, float]:
+    chosen = np.flatnonzero(places)
+    row, column = divmod(int(chosen[c.rng.integers(chosen.size)]), c.size)
     return (float(c.x[row, column]), float(c.y[row, column]))
 
 
@@ -138,7 +148,8 @@ def broken_pattern(c: Canvas, scene: Scene, strength: float) -> Array:
 
 def deformation(c: Canvas, scene: Scene, strength: float) -> Array:
     """A place where the shape or the pattern is pulled aside."""
-    centre, radius, angle = _centre(c, scene), c.uniform(0.12, 0.3), c.uniform(0, 2 * np.pi)
+    centre = _edge(c, scene) if scene.inside.min() < 0.05 else _centre(c, scene)
+    radius, angle = c.uniform(0.12, 0.3), c.uniform(0, 2 * np.pi)
     u, v = c.posed(0.0, centre, radius)
     pull = np.exp(-(u * u + v * v)) * np.float32(_between(0.1, 0.24, strength) * c.size / 2)
     rows, columns = np.indices(pull.shape, dtype=np.float32)
@@ -152,10 +163,7 @@ def missing_part(c: Canvas, scene: Scene, strength: float) -> Array:
     if scene.bare is not None and scene.parts:
         part = scene.parts[int(c.rng.integers(len(scene.parts)))]
         return mix(scene.image, scene.bare, part)
-    edge = np.flatnonzero((scene.inside > 0.05) & (scene.inside < 0.95))
-    row, column = divmod(int(edge[c.rng.integers(edge.size)]), c.size)
-    place = (float(c.x[row, column]), float(c.y[row, column]))
-    bite = c.blob(place, _between(0.12, 0.35, strength), c.uniform(0.1, 0.6)) * scene.inside
+    bite = c.blob(_edge(c, scene), _between(0.12, 0.35, strength), c.uniform(0.1, 0.6)) * scene.inside
     return mix(scene.image, scene.behind, bite)
 
 

@@ -12,7 +12,7 @@ from kanoclip.datasets.synthetic.canvas import Canvas, Scene
 from kanoclip.datasets.synthetic.kinds import DEFECTS, kind_named
 from kanoclip.types import InputError, unknown_name
 
-VISIBLE = 14  # of 255: a smaller change of every colour does not count; half of it where the light leaves no more
+VISIBLE = 14  # of 255: a smaller change of every colour does not count (less, where repeated attempts stay below)
 SMALLEST, LARGEST = 0.0015, 0.4  # shares of the image that a mask may cover
 ATTEMPTS = 80
 
@@ -111,7 +111,7 @@ def _spoil(
         strength = min(c.rng.random() + attempt / 8, 1.0)
         spoilt = camera.take(DEFECTS[defect](c, scene, strength))
         difference = np.abs(spoilt.astype(np.int16) - normal).max(axis=2)
-        mask = _region(difference >= (VISIBLE if attempt < ATTEMPTS // 2 else VISIBLE // 2))
+        mask = _region(difference >= max(VISIBLE - attempt // 4, 2))
         if SMALLEST <= mask.mean() <= LARGEST:
             return np.where(mask[..., None], spoilt, normal), mask
     raise RuntimeError(f"'{defect}' stayed invisible in {ATTEMPTS} attempts")

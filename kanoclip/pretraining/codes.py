@@ -1,0 +1,78 @@
+"""The factorised code: what a caption says and what is true of an image, as numbers and as a vector."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanoclip.datasets.synthetic import DEFECTS, KINDS, Facts
+from kanoclip.datasets.synthetic.canvas import COLOURS
+from kanoclip.datasets.synthetic.render import EXTENTS, PLACES
+
+NOTHING = -1  # not mentioned in a caption, or not there in an image
+UNKNOWN = -2  # cannot be told of a view of an image, e.g. the place of a defect in a crop
+
+# Every attribute with its values and its share of the code's length.
+ATTRIBUTES: dict[str, tuple[tuple[str, ...], float]] = {
+    "state": (("normal", "abnormal"), 1.0),
+    "kind": (tuple(KINDS), 0.8),
+    "defect": (tuple(DEFECTS), 0.45),
+    "colour": (tuple(COLOURS), 0.3),
+    "place": (PLACES, 0.25),
+    "extent": (EXTENTS, 0.2),
+}
+STATE, KIND, DEFECT, COLOUR, PLACE, EXTENT = range(len(ATTRIBUTES))
+
+
+def attributes(facts: Facts) -> NDArray[np.int16]:
+    """Facts as (6,) numbers in the order of ATTRIBUTES, NOTHING where a fact is empty."""
+    normal = facts.defect == "good"
+    words = ("normal" if normal else "abnormal", facts.kind, "" if normal else facts.defect)
+    pairs = zip((*words, facts.colour, facts.place, facts.extent), ATTRIBUTES.values(), strict=True)
+    return np.array([values.index(word) if word else NOTHING for word, (values, _) in pairs], np.int16)
+
+
+def code_tables(width: int, seed: int) -> list[NDArray[np.float32]]:
+    """One vector for every value of every attribute; vectors of different values are at right angles.
+
+    The two states are opposite, so that their difference holds nothing but the state.
+
+    Args:
+        width: of the joint space; at least the number of values.
+        seed: of the random rotation.
+
+    Returns:
+        For each attribute (values, width), scaled by its share.
+    """
+    total = sum(len(values) for values, _ in ATTRIBUTES.values())
+    basis, _ = np.linalg.qr(np.random.default_rng(seed).standard_normal((width, total)))
+    tables, start = [], 0
+    for values, share in ATTRIBUTES.values():
+        tables.append((basis.T[start : start + len(values)] * share).astype(np.float32))
+        start += len(values)
+    tables[STATE][1] = -tables[STATE][0]
+    return tables
+
+
+def codes(numbers: NDArray[np.int16], tables: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Unit vectors (T, width) of attribute numbers (T, 6): the sum over what is mentioned, normalised."""
+    total = np.zeros((len(numbers), tables[0].shape[1]), np.float32)
+    for column, table in enumerate(tables):
+        mentioned = numbers[:, column] >= 0
+        total[mentioned] += table[numbers[mentioned, column]]
+    return total / np.linalg.norm(total, axis=1, keepdims=True)
+
+
+def truth(images: NDArray[np.int16], captions: NDArray[np.int16]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which captions are true of which images.
+
+    Args:
+        images: (B, 6) attribute numbers of images.
+        captions: (T, 6) attribute numbers of captions.
+
+    Returns:
+        (B, T) True where everything mentioned is true, and (B, T) True where this can be told at all.
+    """
+    mentioned = captions[None] >= 0
+    unknown = mentioned & (images[:, None] == UNKNOWN)
+    contradicted = mentioned & ~unknown & (images[:, None] != captions[None])
+    false = contradicted.any(axis=2)
+    return ~false & ~unknown.any(axis=2), false | ~unknown.any(axis=2)

@@ -1,0 +1,161 @@
+"""Images drawn once and kept in files, and the views of them that training sees."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanoclip.datasets.synthetic import Facts, defects_of, render
+from kanoclip.pretraining.codes import DEFECT, EXTENT, NOTHING, PLACE, STATE, UNKNOWN, attributes
+from kanoclip.types import progress
+
+IMAGE_SIZE = 128
+LEAST_ANOMALOUS_PIXELS = 16  # a crop with fewer, but some, is neither called normal nor abnormal
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Images in pairs: an even row is normal, the next one is the same scene with a defect.
+
+    Attributes:
+        images: (N, 128, 128, 3), 0..255, memory-mapped.
+        masks: (N, 128, 16), bits of the masks, memory-mapped.
+        numbers: (N, 6) attribute numbers.
+        facts: of every image.
+    """
+
+    images: NDArray[np.uint8]
+    masks: NDArray[np.uint8]
+    numbers: NDArray[np.int16]
+    facts: list[Facts]
+
+    def mask(self, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Masks (B, 128, 128) of some images."""
+        return np.unpackbits(self.masks[rows], axis=2).astype(np.bool_)
+
+
+def draw_corpus(folder: Path, kinds: Sequence[str], defects: Sequence[str], pairs: int, seed: int) -> Corpus:
+    """Draw pairs of images into a folder, or read them when they are there already.
+
+    Args:
+        folder: gets `images.npy`, `masks.npy` and, last, `facts.csv`.
+        kinds: every kind gets its equal share.
+        defects: only these; a kind with none of them is left out.
+        pairs: how many normal and how many anomalous images.
+        seed: first seed of the images; a pair has one seed.
+    """
+    marker = folder / "facts.csv"
+    if not marker.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        marker.write_text("\n".join(_draw(folder, kinds, defects, pairs, seed)) + "\n")
+    facts = [Facts(**dict(zip(FIELDS, line.split(","), strict=True))) for line in marker.read_text().splitlines()]
+    return Corpus(
+        images=np.load(folder / "images.npy", mmap_mode="r"),
+        masks=np.load(folder / "masks.npy", mmap_mode="r"),
+        numbers=np.stack([attributes(row) for row in facts]),
+        facts=facts,
+    )
+
+
+FIELDS = ("kind", "defect", "colour", "place", "extent")
+
+
+def _draw(folder: Path, kinds: Sequence[str], defects: Sequence[str], pairs: int, seed: int) -> list[str]:
+    possible = {kind: [name for name in defects_of(kind) if name in defects] for kind in kinds}
+    usable = [kind for kind in kinds if possible[kind]]
+    shape = (2 * pairs, IMAGE_SIZE, IMAGE_SIZE)
+    images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (*shape, 3))
+    masks = np.lib.format.open_memmap(folder / "masks.npy", "w+", np.uint8, (*shape[:2], IMAGE_SIZE // 8))
+    lines = []
+    for pair in progress(range(pairs), f"drawing {folder.name}"):
+        kind = usable[pair % len(usable)]
+        defect = possible[kind][(pair // len(usable)) % len(possible[kind])]
+        for row, name in enumerate((None, defect), start=2 * pair):
+            sample = render(kind, name, seed + pair, IMAGE_SIZE)
+            images[row] = sample.image
+            masks[row] = np.packbits(sample.mask, axis=1)
+            lines.append(",".join(getattr(sample, field) for field in FIELDS))
+    images.flush()
+    masks.flush()
+    return lines
+
+
+@dataclass(frozen=True)
+class Views:
+    """A batch of what training sees.
+
+    Attributes:
+        rows: (B,) of the corpus.
+        images: (B, S, S, 3), 0..255.
+        masks: (B, S, S).
+        numbers: (B, 6) attribute numbers of the views; the state is UNKNOWN where a crop cuts the defect to a sliver.
+    """
+
+    rows: NDArray[np.intp]
+    images: NDArray[np.uint8]
+    masks: NDArray[np.bool_]
+    numbers: NDArray[np.int16]
+
+
+def views(corpus: Corpus, count: int, size: int, rng: np.random.Generator) -> Views:
+    """A random batch: whole images when `size` is the image size, else half crops and half shrunk images.
+
+    Args:
+        corpus: where the images come from.
+        count: B.
+        size: pixels a side, IMAGE_SIZE or half of it.
+        rng: chooses images, crops and turns.
+    """
+    rows = np.sort(rng.choice(len(corpus.images), count, replace=False))
+    images, masks, numbers = corpus.images[rows], corpus.mask(rows), corpus.numbers[rows].copy()
+    if size == IMAGE_SIZE:
+        return Views(rows, images, masks, numbers)
+    cropped = rng.random(count) < 0.6
+    small = np.empty((count, size, size, 3), np.uint8)
+    small_masks = np.empty((count, size, size), np.bool_)
+    for index in range(count):
+        if cropped[index]:
+            top, left = _corner(masks[index], size, rng)
+            window = (slice(top, top + size), slice(left, left + size))
+            small[index], small_masks[index] = _turned(images[index][window], masks[index][window], rng)
+            numbers[index] = _numbers_of_crop(numbers[index], int(small_masks[index].sum()))
+        else:
+            blocks = images[index].reshape(size, 2, size, 2, 3).astype(np.uint16)
+            small[index] = (blocks.sum((1, 3)) + 2) // 4
+            small_masks[index] = masks[index].reshape(size, 2, size, 2).any((1, 3))
+    return Views(rows, small, small_masks, numbers)
+
+
+def _corner(mask: NDArray[np.bool_], size: int, rng: np.random.Generator) -> tuple[int, int]:
+    """Top left corner of a crop; in two of three anomalous images it is laid around a pixel of the defect."""
+    top, left = (int(value) for value in rng.integers(0, IMAGE_SIZE - size + 1, 2))
+    if mask.any() and rng.random() < 0.67:
+        pixels = np.flatnonzero(mask)
+        row, column = divmod(int(pixels[rng.integers(pixels.size)]), IMAGE_SIZE)
+        offset = rng.integers(8, size - 8, 2)
+        top, left = (int(np.clip(value, 0, IMAGE_SIZE - size)) for value in (row - offset[0], column - offset[1]))
+    return top, left
+
+
+def _turned(
+    image: NDArray[np.uint8], mask: NDArray[np.bool_], rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Image and mask turned by a random quarter and mirrored or not."""
+    quarters = int(rng.integers(4))
+    image, mask = np.rot90(image, quarters), np.rot90(mask, quarters)
+    return (image[:, ::-1], mask[:, ::-1]) if rng.random() < 0.5 else (image, mask)
+
+
+def _numbers_of_crop(numbers: NDArray[np.int16], anomalous_pixels: int) -> NDArray[np.int16]:
+    """What is true of a crop: its defect may lie outside, and its place and extent cannot be told."""
+    crop = numbers.copy()
+    if numbers[STATE] == 0:
+        return crop
+    crop[[PLACE, EXTENT]] = UNKNOWN
+    if anomalous_pixels == 0:
+        crop[STATE], crop[[DEFECT, PLACE, EXTENT]] = 0, NOTHING
+    elif anomalous_pixels < LEAST_ANOMALOUS_PIXELS:
+        crop[[STATE, DEFECT]] = UNKNOWN
+    return crop

@@ -1,0 +1,142 @@
+"""The text tower: fitted to the factorised code of captions, then locked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from kanoclip.backbones.clip import Backbone
+from kanoclip.datasets.synthetic import KINDS, Caption, Facts, defects_of, describe
+from kanoclip.datasets.synthetic.canvas import COLOURS
+from kanoclip.datasets.synthetic.captions import (
+    ABNORMAL_STATES,
+    DEFECT_NOUNS,
+    DEFECT_SENTENCES,
+    NORMAL_SENTENCES,
+    NORMAL_STATES,
+    TEMPLATES,
+)
+from kanoclip.datasets.synthetic.render import EXTENTS, PLACES
+from kanoclip.pretraining.codes import KIND, NOTHING, attributes, code_tables, codes
+from kanoclip.types import progress
+
+STAND_IN = "zzz"  # one token, in no caption: it learns to be any word that pretraining has not seen
+BATCH = 128
+LEARNING_RATE = 2e-3
+PROMPT_TEMPLATES = ("{}", "a photo of a {}", "a photo of the {}", "a cropped photo of the {}", "a close-up photo of a {}")
+
+
+@dataclass(frozen=True)
+class TextBatch:
+    """Texts with the attribute numbers (T, 6) of what they say."""
+
+    texts: list[str]
+    numbers: NDArray[np.int16]
+
+
+def random_facts(rng: np.random.Generator) -> Facts:
+    """Facts of an image that need not exist, normal in one of two cases."""
+    kind = str(rng.choice(list(KINDS)))
+    colour = str(rng.choice(list(COLOURS)))
+    if rng.random() < 0.5:
+        return Facts(kind=kind, defect="good", colour=colour)
+    defect = str(rng.choice(defects_of(kind)))
+    return Facts(kind=kind, defect=defect, colour=colour, place=str(rng.choice(PLACES)), extent=str(rng.choice(EXTENTS)))
+
+
+def text_batch(count: int, rng: np.random.Generator) -> TextBatch:
+    """Random captions; in some the class name or added words are unknown, which must not disturb the rest."""
+    texts, numbers = [], []
+    for _ in range(count):
+        caption = describe(random_facts(rng), rng)
+        text, said = caption.text, attributes(caption.facts)
+        if rng.random() < 0.15:
+            text = _without_name(caption, rng)
+            said[KIND] = NOTHING
+        if rng.random() < 0.2:
+            words = text.split()
+            words.insert(int(rng.integers(len(words) + 1)), STAND_IN)
+            text = " ".join(words)
+        texts.append(text)
+        numbers.append(said)
+    return TextBatch(texts, np.stack(numbers))
+
+
+def _without_name(caption: Caption, rng: np.random.Generator) -> str:
+    """The caption with its class name replaced by one to three unknown words, or by "object"."""
+    name = "object" if rng.random() < 0.3 else " ".join([STAND_IN] * int(rng.integers(1, 4)))
+    return caption.text.replace(caption.name, name)
+
+
+def fit_text(backbone: Backbone, steps: int, seed: int) -> float:
+    """Fit the text tower so that the feature of a caption points along its code; then lock it.
+
+    Args:
+        backbone: its text tower is changed in place.
+        steps: of 128 captions.
+        seed: of the code and of the captions.
+
+    Returns:
+        Mean cosine between features and codes over the last 20 steps.
+    """
+    tables = code_tables(backbone.joint_width, seed)
+    parameters = [value for name, value in backbone.clip.named_parameters() if _is_text(name)]
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    optimizer = torch.optim.AdamW(parameters, LEARNING_RATE, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.1)
+    similarities = []
+    for step in progress(range(steps), "text tower", steps):
+        batch = text_batch(BATCH, np.random.default_rng([seed, step]))
+        target = torch.from_numpy(codes(batch.numbers, tables)).to(backbone.device)
+        similarity = F.cosine_similarity(text_features(backbone, batch.texts), target).mean()
+        optimizer.zero_grad(set_to_none=True)
+        (1 - similarity).backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        schedule.step()
+        similarities.append(similarity.item())
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    return float(np.mean(similarities[-20:]))
+
+
+def _is_text(name: str) -> bool:
+    return not name.startswith("visual.") and name != "logit_scale"
+
+
+def text_features(backbone: Backbone, texts: Sequence[str]) -> Tensor:
+    """Unit vectors (T, C) of texts, with gradients where the tower has them."""
+    tokens = backbone.tokenize(list(texts)).to(backbone.device)
+    return F.normalize(backbone.encode_embeddings(backbone.text.token_embedding(tokens), tokens), dim=-1)
+
+
+@torch.no_grad()
+def state_vectors(backbone: Backbone, names: Sequence[str]) -> Tensor:
+    """Prompt ensembles: (K, 2, C) unit vectors of the normal and the abnormal state of every class name."""
+    rows = []
+    for name in names:
+        for states in (NORMAL_STATES, ABNORMAL_STATES):
+            prompts = [template.format(state.format(name)) for template in PROMPT_TEMPLATES for state in states]
+            rows.append(F.normalize(text_features(backbone, prompts).mean(dim=0), dim=0))
+    return torch.stack(rows).view(len(names), 2, -1)
+
+
+def used_tokens(backbone: Backbone) -> list[int]:
+    """Ids of every token that occurs in a caption, sorted, with the start and the end of a text."""
+    texts = [name for kind in KINDS.values() for name in kind.names]
+    texts += [*COLOURS, *PLACES, *EXTENTS, *NORMAL_STATES, *ABNORMAL_STATES, *NORMAL_SENTENCES, *TEMPLATES]
+    texts += [text for wordings in (DEFECT_NOUNS, DEFECT_SENTENCES) for several in wordings.values() for text in several]
+    texts += ["object", "with a : at the"]
+    texts = [text.replace("{}", " ") for text in texts]
+    found = set(backbone.tokenize(texts).unique().tolist())
+    return sorted(found - {0})
+
+
+def stand_in_token(backbone: Backbone) -> int:
+    """The id of the token that stands for every unseen one."""
+    return int(backbone.tokenize([STAND_IN])[0, 1])

@@ -1,0 +1,81 @@
+"""Shared fixtures: a tiny backbone with random weights, a tiny dataset in MVTec layout, both made here."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from kanoclip.backbones.clip import Backbone, Streams, load_backbone
+from kanoclip.config import BackboneConfig
+from kanoclip.datasets.prepare import prepare
+from kanoclip.datasets.specs import folder_spec
+from kanoclip.features import encode
+
+SIDE = 32
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> BackboneConfig:
+    return BackboneConfig(model="kanoclip-tiny", weights="random:0", image_size=SIDE)
+
+
+@pytest.fixture(scope="session")
+def backbone(tiny_config: BackboneConfig) -> Backbone:
+    return load_backbone(tiny_config)
+
+
+@pytest.fixture(scope="session")
+def write_folder() -> Callable[..., Path]:
+    """Write a dataset in MVTec layout: gray noise, anomalous images with a bright square and its mask."""
+
+    def write(root: Path, classes: tuple[str, ...] = ("nut", "bolt"), count: int = 4, masks: bool = True) -> Path:
+        rng = np.random.default_rng(0)
+        for name in classes:
+            for defect in ("good", "spot"):
+                for number in range(count):
+                    image = rng.integers(80, 120, (40, 48, 3), dtype=np.uint8)
+                    mask = np.zeros((40, 48), np.uint8)
+                    if defect == "spot":
+                        y, x = rng.integers(0, 30, 2)
+                        mask[y : y + 10, x : x + 10] = 255
+                        image[mask > 0] = 250
+                    path = root / name / "test" / defect / f"{number:03}.png"
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    Image.fromarray(image).save(path)
+                    if defect == "spot" and masks:
+                        path = root / name / "ground_truth" / defect / f"{number:03}_mask.png"
+                        path.parent.mkdir(parents=True, exist_ok=True)
+                        Image.fromarray(mask).save(path)
+        return root
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def index(tmp_path_factory: pytest.TempPathFactory, write_folder: Callable[..., Path]) -> Path:
+    """index.csv of 16 images of two classes with masks."""
+    folder = tmp_path_factory.mktemp("dataset")
+    write_folder(folder / "images")
+    prepare(folder_spec("parts", {}), folder / "index.csv", folder, folder / "images")
+    return folder / "index.csv"
+
+
+@pytest.fixture(scope="session")
+def all_streams(backbone: Backbone) -> Streams:
+    return Streams(original=backbone.quarters, local=backbone.quarters)
+
+
+@pytest.fixture(scope="session")
+def features(index: Path, backbone: Backbone, all_streams: Streams) -> Path:
+    """features.h5 of these images with every tap."""
+    path = index.with_name("features.h5")
+    encode(index, backbone, all_streams, path, batch_size=5)
+    return path

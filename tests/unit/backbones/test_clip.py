@@ -1,0 +1,117 @@
+import open_clip
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kanoclip.backbones.clip import Backbone, Streams, complete, load_backbone, value_value_attention
+from kanoclip.config import BackboneConfig
+from kanoclip.types import InputError
+
+LAYERS = 6
+
+
+@pytest.fixture
+def pixels() -> Tensor:
+    return torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def test_original_stream_is_open_clips_own(backbone: Backbone, pixels: Tensor) -> None:
+    every = tuple(range(1, LAYERS + 1))
+    ours = backbone.encode_images(pixels, Streams(original=every, local=every))
+    theirs = backbone.clip.visual.forward_intermediates(pixels, output_fmt="NLC")["image_intermediates"]
+    for tap in every:
+        torch.testing.assert_close(ours.original[tap], theirs[tap - 1], atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(backbone.project(ours.cls), backbone.clip.encode_image(pixels, normalize=True))
+
+
+def test_local_stream_by_hand(backbone: Backbone, pixels: Tensor) -> None:
+    """The formula of the module docstring with explicit loops over heads, from open_clip's block outputs."""
+    visual = backbone.clip.visual
+    inputs = [visual._embeds(pixels)]
+    for block in visual.transformer.resblocks:
+        inputs.append(block(inputs[-1]))
+    start, width, heads = backbone.config.vv_start, 128, 4
+    s = inputs[start - 1]
+    expected = {}
+    for number in range(start, LAYERS + 1):
+        block = visual.transformer.resblocks[number - 1]
+        x = block.ln_1(inputs[number - 1])
+        v = x @ block.attn.in_proj_weight[2 * width :].T + block.attn.in_proj_bias[2 * width :]
+        mixed = []
+        for head in range(heads):
+            part = v[..., head * 32 : (head + 1) * 32]
+            mixed.append((part @ part.transpose(1, 2) / 32**0.5).softmax(-1) @ part)
+        s = s + torch.cat(mixed, -1) @ block.attn.out_proj.weight.T + block.attn.out_proj.bias
+        expected[number] = s[:, 1:]
+    found = backbone.encode_images(pixels, Streams(local=tuple(expected))).local
+    for number, tokens in expected.items():
+        torch.testing.assert_close(found[number], tokens, atol=1e-5, rtol=1e-4)
+
+
+def test_taps_are_four_different_tensors(backbone: Backbone, pixels: Tensor) -> None:
+    features = backbone.encode_images(pixels, Streams(original=backbone.quarters, local=backbone.quarters))
+    tokens = [*features.original.values(), *features.local.values()]
+    assert len(tokens) == 8
+    for i, a in enumerate(tokens):
+        for b in tokens[:i]:
+            assert (a - b).abs().max() > 1e-2
+
+
+def test_local_stream_leaves_the_original_alone(backbone: Backbone, pixels: Tensor) -> None:
+    alone = backbone.encode_images(pixels, Streams(original=(6,)))
+    both = backbone.encode_images(pixels, Streams(original=(6,), local=(2, 6)))
+    assert torch.equal(alone.cls, both.cls)
+    assert torch.equal(alone.original[6], both.original[6])
+
+
+def test_value_value_attention_equals_pytorchs(backbone: Backbone) -> None:
+    """Plain attention becomes V-V attention when query and key weights are the value weights."""
+    attention = backbone.blocks[0].attn
+    copy = torch.nn.MultiheadAttention(128, 4, batch_first=True)
+    with torch.no_grad():
+        copy.load_state_dict(attention.state_dict())
+        for part in (copy.in_proj_weight, copy.in_proj_bias):
+            part[:256] = part[256:].repeat(2, *[1] * (part.ndim - 1))
+        x = torch.randn(2, 9, 128)
+        torch.testing.assert_close(value_value_attention(attention, x), copy(x, x, x)[0], atol=1e-6, rtol=1e-5)
+
+
+def test_text_equals_open_clip(backbone: Backbone) -> None:
+    texts = ["a photo of a normal bottle.", "x", "a much longer text about a screw with a scratch on its thread"]
+    expected = backbone.clip.encode_text(open_clip.get_tokenizer("ViT-B-32")(texts))
+    torch.testing.assert_close(backbone.encode_text(texts), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("layers", "taps"), [(24, (6, 12, 18, 24)), (12, (3, 6, 9, 12)), (6, (2, 3, 4, 6))])
+def test_default_taps_are_quarters_and_start_at_the_first(layers: int, taps: tuple[int, ...]) -> None:
+    config = complete(BackboneConfig(), layers)
+    assert config.taps == taps
+    assert config.vv_start == taps[0]
+
+
+def test_taps_outside_the_tower_are_refused() -> None:
+    with pytest.raises(InputError, match="at most 6"):
+        complete(BackboneConfig(taps=(2, 9)), 6)
+
+
+def test_positions_are_resized_as_open_clip_does() -> None:
+    ours = load_backbone(BackboneConfig(model="kanoclip-tiny", weights="random:0", image_size=64))
+    native = load_backbone(BackboneConfig(model="kanoclip-tiny", weights="random:0", image_size=128))
+    theirs = open_clip.create_model("kanoclip-tiny", force_image_size=64)
+    state = {name: tensor.clone() for name, tensor in native.clip.state_dict().items()}
+    open_clip.model.resize_pos_embed(state, theirs)
+    torch.testing.assert_close(ours.clip.visual.positional_embedding, state["visual.positional_embedding"])
+    bilinear = load_backbone(
+        BackboneConfig(model="kanoclip-tiny", weights="random:0", image_size=64, position_resize="bilinear")
+    )
+    table = native.clip.visual.positional_embedding[1:].T.reshape(1, 128, 16, 16)
+    expected = F.interpolate(table, (8, 8), mode="bilinear", align_corners=False).flatten(2)[0].T
+    torch.testing.assert_close(bilinear.clip.visual.positional_embedding[1:], expected)
+    assert bilinear.weights_sha256 != ours.weights_sha256
+
+
+def test_random_weights_are_seeded(tiny_config: BackboneConfig, backbone: Backbone) -> None:
+    assert load_backbone(tiny_config).weights_sha256 == backbone.weights_sha256
+    other = load_backbone(tiny_config.model_copy(update={"weights": "random:1"}))
+    assert other.weights_sha256 != backbone.weights_sha256

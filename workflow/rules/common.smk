@@ -1,0 +1,112 @@
+# Names, paths and targets, all derived from the configuration and the registries. No rules.
+import inspect
+import json
+import shlex
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+sys.path.insert(0, str(Path(workflow.current_basedir).parent.parent))
+
+from kanoclip import protocol
+from kanoclip.config import Configuration, parse as parse_configuration
+from kanoclip.datasets.specs import dataset_names, load_spec
+from kanoclip.types import InputError
+
+PACKAGE = Path(inspect.getfile(protocol)).parent
+
+try:
+    CONFIG = parse_configuration(Configuration, config, "configuration")
+    ROWS = {row.name: row for row in protocol.rows(CONFIG)}
+    JOBS = protocol.jobs(CONFIG)
+    STREAMS = {name: protocol.streams_of(CONFIG, name) for name in CONFIG.backbones}
+    DATASETS = protocol.used_datasets(CONFIG)
+except InputError as error:
+    raise WorkflowError(str(error)) from None
+
+RESULTS = f"results/{CONFIG.run}"
+RESOURCES = CONFIG.resources
+TRAINED = "{row}/{backbone}/{auxiliary}/seed{seed}"
+SCORED = "{row}/{backbone}/{auxiliary}/{target}/seed{seed}"
+
+
+def any_of(names):
+    return "|".join(sorted(names))
+
+
+wildcard_constraints:
+    row=any_of(ROWS),
+    backbone=any_of(CONFIG.backbones),
+    dataset=any_of(set(dataset_names()) | set(CONFIG.datasets)),
+    target=any_of(CONFIG.targets),
+    auxiliary=any_of({job.auxiliary for job in JOBS}),
+    seed=r"\d+",
+
+
+def code(*places):
+    """The package's files that a rule depends on, so that editing them reruns it."""
+    files = []
+    for place in ("types", "files", *places):
+        path = PACKAGE / place
+        found = path.rglob("*") if path.is_dir() else [path.with_suffix(".py")]
+        files += [str(file) for file in found if file.suffix in {".py", ".yaml", ".json", ".safetensors", ".j2", ".mplstyle"}]
+    return sorted(files)
+
+
+def method_code(row):
+    """The files of a row's method: its own module and what it inherits from."""
+    files = set()
+    for kind in ROWS[row].kind.__mro__:
+        if kind.__module__.startswith("kanoclip.methods"):
+            file = Path(inspect.getfile(kind))
+            own = file.parent.parent == PACKAGE / "methods"  # a method that is a folder
+            files |= set(file.parent.glob("*.py")) if own else {file}
+    return sorted(map(str, files))
+
+
+def settings(values):
+    """Options for the command line, each value as JSON, which YAML reads."""
+    return " ".join(f"--set {shlex.quote(f'{key}={json.dumps(value)}')}" for key, value in values.items())
+
+
+def dataset_options(name):
+    """How a dataset is prepared, for the command line."""
+    entry = CONFIG.datasets.get(name)
+    if entry is None:
+        return ""
+    options = [] if entry.path is None else ["--path", entry.path]
+    options += [] if entry.limit is None else ["--limit", str(entry.limit)]
+    for folder, class_name in entry.class_names.items():
+        options += ["--class-name", f"{folder}={class_name}"]
+    return shlex.join(options)
+
+
+def downloaded(wildcards):
+    """The record of a dataset's download, if it has one."""
+    entry = CONFIG.datasets.get(wildcards.dataset)
+    local = entry is not None and entry.path is not None
+    if local or load_spec(wildcards.dataset).source.kind not in ("archive", "manual"):
+        return []
+    return f"{RESOURCES}/{wildcards.dataset}/source.json"
+
+
+def backbone_settings(name):
+    """A backbone's configuration, defaults included, so that a changed default reruns the encoding."""
+    return settings(CONFIG.backbones[name].model_dump(mode="json"))
+
+
+def of_jobs(pattern, where=lambda job: True):
+    """A path pattern filled in for every scoring job, in the order of the tables."""
+    return [
+        pattern.format(row=job.row.name, backbone=job.row.backbone, auxiliary=job.auxiliary, target=job.target, seed=job.seed)
+        for job in JOBS
+        if where(job)
+    ]
+
+
+def checkpoint(wildcards):
+    """The checkpoint of a trained row."""
+    if wildcards.auxiliary == protocol.NO_AUXILIARY:
+        return []
+    return f"{RESULTS}/models/{TRAINED}/checkpoint.safetensors".format(**wildcards)

@@ -1,0 +1,55 @@
+rule score:
+    message:
+        "Scoring {wildcards.target} with {wildcards.row}, seed {wildcards.seed}"
+    input:
+        features=f"{RESULTS}/features/{{backbone}}/{{target}}.h5",
+        index=f"{RESULTS}/data/{{target}}/index.csv",
+        checkpoint=checkpoint,
+        code=code("scoring", "maps", "prompts", "checkpoints", "stages"),
+        method=lambda wildcards: method_code(wildcards.row),
+    output:
+        f"{RESULTS}/scores/{SCORED}/scores.h5",
+    log:
+        f"{RESULTS}/logs/score/{SCORED}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/score/{SCORED}.tsv"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime=120,
+    params:
+        method=lambda wildcards: ROWS[wildcards.row].method,
+        options=lambda wildcards, input: (
+            f"--checkpoint {input.checkpoint}" if input.checkpoint else settings(ROWS[wildcards.row].options)
+        ),
+    shell:
+        "kanoclip score --method {params.method} {params.options} --seed {wildcards.seed}"
+        " --row {wildcards.row} --backbone {wildcards.backbone} --dataset {wildcards.target}"
+        " --features {input.features} --index {input.index} --out {output} --threads {threads} > {log} 2>&1"
+
+
+rule evaluate:
+    message:
+        "Evaluating {wildcards.row} on {wildcards.target}, seed {wildcards.seed}"
+    input:
+        scores=rules.score.output,
+        index=f"{RESULTS}/data/{{target}}/index.csv",
+        code=code("metrics", "maps"),
+    output:
+        f"{RESULTS}/scores/{SCORED}/metrics.csv",
+    log:
+        f"{RESULTS}/logs/evaluate/{SCORED}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/evaluate/{SCORED}.tsv"
+    threads: 1
+    resources:
+        mem_mb=16000,
+        runtime=120,
+    params:
+        resolution=(
+            f"--resolution {CONFIG.evaluation.resolution}" if CONFIG.evaluation.resolution is not None else ""
+        ),
+    shell:
+        "kanoclip evaluate --scores {input.scores} --index {input.index} {params.resolution} --out {output}"
+        " --threads {threads} > {log} 2>&1"

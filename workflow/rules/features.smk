@@ -1,0 +1,24 @@
+rule encode:
+    message:
+        "Encoding {wildcards.dataset} with {wildcards.backbone}"
+    input:
+        index=f"{RESULTS}/data/{{dataset}}/index.csv",
+        code=code("backbones", "features"),
+    output:
+        f"{RESULTS}/features/{{backbone}}/{{dataset}}.h5",
+    log:
+        f"{RESULTS}/logs/encode/{{backbone}}/{{dataset}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/encode/{{backbone}}/{{dataset}}.tsv"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime=240,
+    params:
+        backbone=lambda wildcards: backbone_settings(wildcards.backbone),
+        original=lambda wildcards: ",".join(map(str, STREAMS[wildcards.backbone].original)),
+        local=lambda wildcards: ",".join(map(str, STREAMS[wildcards.backbone].local)),
+    shell:
+        "kanoclip encode --index {input.index} --out {output} {params.backbone}"
+        " --original {params.original:q} --local {params.local:q} --threads {threads} > {log} 2>&1"
