@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from kanoclip.maps import scaled_sigma, smooth, upsample
-from kanoclip.report.figures import SIDE, displayed_map, qualitative, teaser, training_curves
+from kanoclip.report.figures import qualitative, teaser, training_curves
+from kanoclip.report.grid import SIDE, colour_range, displayed_map
 from kanoclip.types import InputError
 
 
@@ -93,6 +94,14 @@ def test_maps_are_shown_as_they_are_evaluated(sigma):
     grid = np.random.default_rng(0).random((9, 9), dtype=np.float32)
     evaluated = smooth(upsample(torch.from_numpy(grid)[None], (SIDE, SIDE)), scaled_sigma(sigma, SIDE))[0]
     assert np.abs(displayed_map(grid, sigma) - evaluated.numpy()).max() < 1e-5
+
+
+def test_a_few_outliers_do_not_darken_all_else_and_a_small_defect_still_shows():
+    ramp = np.linspace(0, 1, 10_000)
+    assert colour_range(np.r_[ramp, [1e6] * 5]) == pytest.approx((0.01, 0.99), abs=1e-3)
+    assert colour_range(np.r_[np.zeros(10_000), 0.7]) == (0, 0.7)
+    low, high = colour_range(np.full(100, 0.5))
+    assert low == 0.5 < high
 
 
 def test_training_curves_have_a_panel_a_method(tmp_path):

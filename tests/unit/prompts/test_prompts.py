@@ -1,0 +1,61 @@
+import torch
+import torch.nn.functional as F
+
+from kanoclip.backbones.clip import Backbone
+from kanoclip.prompts.ensemble import prompts, text_vectors
+from kanoclip.prompts.learned import LearnedPrompts
+
+
+def test_clips_two_prompts() -> None:
+    assert prompts("clip", "normal", "metal nut") == ["a photo of a normal metal nut"]
+    assert prompts("clip", "abnormal", "metal nut") == ["a photo of an anomalous metal nut"]
+
+
+def test_clip_ac_has_35_distinct_prompts_a_polarity() -> None:
+    for polarity in ("normal", "abnormal"):
+        texts = prompts("clip_ac", polarity, "cable")
+        assert len(set(texts)) == 35
+        assert all("cable" in text and text.endswith(".") for text in texts)
+
+
+def test_ensemble_is_the_mean_of_unit_vectors(backbone: Backbone) -> None:
+    found = text_vectors(backbone.encode_text, "clip_ac", "cable")
+    for row, polarity in enumerate(("normal", "abnormal")):
+        total = torch.zeros(128)
+        for text in prompts("clip_ac", polarity, "cable"):
+            vector = backbone.encode_text([text])[0]
+            total += vector / vector.norm()
+        torch.testing.assert_close(found[row], total / total.norm(), atol=1e-5, rtol=1e-5)
+
+
+def test_real_words_as_learned_vectors_give_the_text_itself(backbone: Backbone) -> None:
+    """With the embeddings of "a photo of the" in place of four learned vectors we must get encode_text of that text."""
+    learned = LearnedPrompts(backbone.text_width, 4, (("normal",), ("abnormal",)))
+    with torch.no_grad():
+        words = backbone.text.token_embedding(backbone.tokenize(["a photo of the"]))[0, 1:5]
+        learned.context.copy_(words.expand(2, -1, -1))
+        found = learned(backbone, ["metal nut", "pill"])
+    for row, name in enumerate(("metal nut", "pill")):
+        for column, word in enumerate(("normal", "abnormal")):
+            expected = F.normalize(backbone.encode_text([f"a photo of the {word} {name}."])[0], dim=-1)
+            torch.testing.assert_close(found[row, column], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_words_of_a_polarity_are_averaged(backbone: Backbone) -> None:
+    torch.manual_seed(0)
+    both = LearnedPrompts(backbone.text_width, 3, (("normal", "perfect"), ("abnormal", "defective")))
+    singles = []
+    with torch.no_grad():
+        for pair in zip(*both.words, strict=True):
+            single = LearnedPrompts(backbone.text_width, 3, tuple((word,) for word in pair))
+            single.context.copy_(both.context)
+            singles.append(single(backbone, ["pill"]))
+        expected = F.normalize(torch.stack(singles).mean(0), dim=-1)
+        torch.testing.assert_close(both(backbone, ["pill"]), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_gradients_reach_the_context_and_nothing_else(backbone: Backbone) -> None:
+    learned = LearnedPrompts(backbone.text_width, 3, (("normal",), ("abnormal",)))
+    (learned(backbone, ["pill"])[:, 1].sum() + learned(backbone, ["pill"])[:, 0, 0].sum()).backward()
+    assert (learned.context.grad.abs().sum(-1) > 0).all()
+    assert all(parameter.grad is None for parameter in backbone.parameters())

@@ -1,0 +1,44 @@
+import math
+
+import pytest
+import torch
+
+from kanoclip.losses import dice, focal, knowledge_distance
+
+
+def test_focal_by_hand() -> None:
+    probability = torch.tensor([[[0.9, 0.2]]])
+    target = torch.tensor([[[1.0, 0.0]]])
+    expected = (-(0.1**2) * math.log(0.9) - 0.2**2 * math.log(0.8)) / 2
+    assert focal(probability, target).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_focal_without_focus_is_cross_entropy() -> None:
+    probability, target = torch.rand(2, 5, 5), (torch.rand(2, 5, 5) > 0.5).float()
+    expected = torch.nn.functional.binary_cross_entropy(probability, target)
+    assert focal(probability, target, gamma=0).item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_focal_is_finite_with_its_gradient_at_the_ends() -> None:
+    probability = torch.tensor([[[0.0, 1.0]]], requires_grad=True)
+    loss = focal(probability, torch.tensor([[[1.0, 0.0]]]))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(probability.grad).all()
+
+
+def test_dice_by_hand() -> None:
+    probability = torch.tensor([[[1.0, 0.5], [0.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]])
+    target = torch.tensor([[[1.0, 0.0], [1.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]])
+    first = 1 - (2 * 1 + 1) / (1.5 + 2 + 1)
+    assert dice(probability, target).item() == pytest.approx((first + 0) / 2)
+
+
+def test_knowledge_distance_by_hand() -> None:
+    k, n, a = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), torch.tensor([[-1.0, 0.0]])
+    assert knowledge_distance(k, n, a).item() == pytest.approx(2 - math.sqrt(2))
+    assert knowledge_distance(k, a, n).item() == 0
+    assert knowledge_distance(k, a, n, margin=1).item() == pytest.approx(math.sqrt(2) - 2 + 1)
+    same = k.clone().requires_grad_()
+    knowledge_distance(k, n, same, margin=2).backward()
+    assert torch.isfinite(same.grad).all()

@@ -1,0 +1,29 @@
+import numpy as np
+import pytest
+import scipy.ndimage
+import torch
+
+from kanoclip.maps import scaled_sigma, smooth, upsample
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.05, 0.3, 1.0, 4.0, 9.0])
+def test_smooth_equals_scipy(sigma: float) -> None:
+    maps = torch.rand(3, 17, 23, dtype=torch.float64)
+    expected = np.stack([scipy.ndimage.gaussian_filter(m.numpy(), sigma) for m in maps])
+    np.testing.assert_allclose(smooth(maps, sigma).numpy(), expected, atol=1e-12)
+
+
+def test_sigma_scales_with_the_image() -> None:
+    assert scaled_sigma(4, 518) == 4
+    assert scaled_sigma(4, 259) == 2
+
+
+def test_upsample_by_hand() -> None:
+    """Half-pixel centres: 4 samples from 2 lie at -0.25, 0.25, 0.75, 1.25, the outer ones clamped."""
+    row = upsample(torch.tensor([[[0.0, 1.0]]]), (1, 4))[0, 0]
+    assert row.tolist() == pytest.approx([0, 0.25, 0.75, 1])
+
+
+def test_upsample_to_the_same_size_changes_nothing() -> None:
+    maps = torch.rand(2, 5, 7)
+    assert torch.equal(upsample(maps, (5, 7)), maps)
