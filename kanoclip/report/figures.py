@@ -1,7 +1,6 @@
 """Figures from index.csv, scores.h5 and train.csv: qualitative grids, a teaser, training curves."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -11,63 +10,21 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import seaborn
-from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image
-from scipy.ndimage import gaussian_filter
 
-from kanoclip.datasets.index import load_image, load_mask
-from kanoclip.datasets.masks import resize_mask
 from kanoclip.files import whole
 from kanoclip.metrics.scores import scored_index
+from kanoclip.report.grid import STYLE, draw_grid, read_samples
 
-STYLE = Path(__file__).with_name("style.mplstyle")
 # figures of the same data are the same bytes: no dates, no program versions
 FORMATS: dict[str, dict[str, Any]] = {
     ".png": {"Software": None},
     ".pdf": {"Creator": None, "Producer": None, "CreationDate": None},
     ".svg": {"Creator": None, "Date": None},
 }
-SIDE = 256  # images are shown as squares of this many pixels: as the methods see them
-PANEL = 1.35  # side of a panel of a grid, in inches
-GAP = 0.03  # between panels, in panels
 TITLE_WIDTH = 20  # characters
-COLOURS = matplotlib.colormaps["inferno"]
 TEASER_PLACES = ("anomalous, highest", "anomalous, median")
-COLOUR_QUANTILES = (0.01, 0.99)
-SIGMA_SIZE = 518  # the image size at which sigma is given
-
-
-@dataclass(frozen=True)
-class Overlay:
-    """The map of one method on one image.
-
-    Attributes:
-        values: (SIDE, SIDE), 0 is drawn darkest and 1 brightest; values beyond are clipped.
-        score: the image score.
-    """
-
-    values: NDArray[np.float64]
-    score: float
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A column of a grid.
-
-    Attributes:
-        title: above the column.
-        image: (SIDE, SIDE, 3) uint8.
-        mask: (SIDE, SIDE) bool, or None when the image is anomalous and has no mask.
-        overlays: one a method.
-    """
-
-    title: str
-    image: NDArray[np.uint8]
-    mask: NDArray[np.bool_] | None
-    overlays: list[Overlay]
 
 
 def qualitative(index: Path, scores: Sequence[Path], out: Path) -> None:
@@ -89,7 +46,7 @@ def qualitative(index: Path, scores: Sequence[Path], out: Path) -> None:
         chosen = _spread(rows["label"].to_numpy(), file["image_score"][:])
         names = rows["class_name"]
     titles = {row: f"{fill(names[row], TITLE_WIDTH)}\n{place}" for row, place in chosen.items()}
-    _save(_grid(_samples(index, scores, titles), [_attribute(path, "method") for path in scores]), out)
+    _save(draw_grid(read_samples(index, scores, titles), [_attribute(path, "method") for path in scores]), out)
 
 
 def teaser(pairs: Sequence[tuple[Path, Path]], out: Path) -> None:
@@ -112,8 +69,8 @@ def teaser(pairs: Sequence[tuple[Path, Path]], out: Path) -> None:
             names = rows["class_name"]
         dataset = _attribute(scores, "dataset")
         chosen = [row for row, place in places.items() if place in TEASER_PLACES]
-        samples += _samples(index, [scores], {row: f"{dataset}\n{fill(names[row], TITLE_WIDTH)}" for row in chosen})
-    _save(_grid(samples, [_attribute(pairs[0][1], "method")]), out)
+        samples += read_samples(index, [scores], {row: f"{dataset}\n{fill(names[row], TITLE_WIDTH)}" for row in chosen})
+    _save(draw_grid(samples, [_attribute(pairs[0][1], "method")]), out)
 
 
 def training_curves(logs: Mapping[str, Sequence[Path]], out: Path) -> None:
@@ -160,106 +117,6 @@ def _spread(labels: NDArray[np.integer], image_score: NDArray[np.floating]) -> d
     if normal.size:
         places[int(normal[normal.size // 2])] = "normal, median"
     return places
-
-
-def _samples(index: Path, scores: Sequence[Path], titles: Mapping[int, str]) -> list[Sample]:
-    """Read the images, masks and maps of some rows; `titles` has the rows."""
-    overlays: dict[int, list[Overlay]] = {row: [] for row in titles}
-    for path in scores:
-        with scored_index(path, index) as (rows, file):
-            maps = {row: displayed_map(file["map"][row], float(file.attrs["sigma"])) for row in titles}
-            low, high = _colour_range(np.stack(list(maps.values())))
-            for row, values in maps.items():
-                overlays[row].append(Overlay((values - low) / (high - low), float(file["image_score"][row])))
-    return [
-        Sample(title, _square(rows["image_path"][row]), _mask(rows.iloc[row]), overlays[row])
-        for row, title in titles.items()
-    ]
-
-
-def _colour_range(maps: NDArray[np.float64]) -> tuple[float, float]:
-    """What is drawn darkest and brightest: a few outliers must not darken all else, a small defect must still show."""
-    low, high = np.quantile(maps, COLOUR_QUANTILES)
-    if high == low:
-        high = maps.max()
-    return low, (high if high > low else low + 1)
-
-
-def _square(path: str) -> NDArray[np.uint8]:
-    return np.asarray(load_image(path).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
-
-
-def displayed_map(grid: NDArray[np.float32], sigma: float) -> NDArray[np.float64]:
-    """A map as it is evaluated, but at the size that is shown: upsampled bilinearly, then smoothed.
-
-    Args:
-        grid: (h, w) as in scores.h5.
-        sigma: the Gaussian's standard deviation in pixels, given at 518 pixels; 0 = none.
-
-    Returns:
-        (SIDE, SIDE).
-    """
-    upsampled = Image.fromarray(grid).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-    return gaussian_filter(np.asarray(upsampled, dtype=np.float64), sigma * SIDE / SIGMA_SIZE)
-
-
-def _mask(row: pd.Series) -> NDArray[np.bool_] | None:
-    if row["mask_path"]:
-        with Image.open(row["image_path"]) as image:
-            return resize_mask(load_mask(row["mask_path"], image.size), (SIDE, SIDE))
-    return None if row["label"] else np.zeros((SIDE, SIDE), dtype=bool)
-
-
-def _grid(samples: Sequence[Sample], methods: Sequence[str]) -> Figure:
-    """Rows image, ground truth (if any sample has a mask), one a method; columns samples."""
-    masked = any(sample.mask is not None and sample.mask.any() for sample in samples)
-    labels = ["image", *(["ground truth"] if masked else []), *methods]
-    with matplotlib.rc_context(fname=STYLE, rc={"axes.grid": False}):
-        figure, panels = _panels(len(labels), len(samples))
-        for label, panel in zip(labels, panels[:, 0], strict=True):
-            panel.set_ylabel(label)
-        for column, sample in zip(panels.T, samples, strict=True):
-            column[0].set_title(sample.title)
-            column[0].imshow(sample.image)
-            if masked:
-                _draw_mask(column[1], sample.mask)
-            for panel, overlay in zip(column[-len(methods) :], sample.overlays, strict=True):
-                _draw_overlay(panel, sample, overlay)
-    return figure
-
-
-def _panels(n_rows: int, n_columns: int) -> tuple[Figure, NDArray[Any]]:
-    """An empty grid of square panels with a colour bar at the lower right."""
-    left, right, top, bottom = 0.25, 0.5, 0.5, 0.05  # margins in inches
-    width, height = left + PANEL * n_columns + right, top + PANEL * n_rows + bottom
-    figure = Figure(figsize=(width, height))
-    panels = figure.subplots(n_rows, n_columns, squeeze=False)
-    figure.subplots_adjust(left / width, bottom / height, 1 - right / width, 1 - top / height, wspace=GAP, hspace=GAP)
-    for panel in panels.flat:
-        panel.set(xticks=[], yticks=[])
-        panel.spines[:].set_visible(False)
-    bar = figure.add_axes((1 - (right - 0.1) / width, bottom / height, 0.1 / width, (PANEL - 0.1) / height))
-    figure.colorbar(ScalarMappable(cmap=COLOURS), cax=bar, ticks=[0, 1]).ax.set_yticklabels(["low", "high"])
-    return figure, panels
-
-
-def _draw_mask(panel: Axes, mask: NDArray[np.bool_] | None) -> None:
-    if mask is None:
-        panel.imshow(np.full((1, 1), 0.92), cmap="gray", vmin=0, vmax=1)
-        panel.text(0.5, 0.5, "no mask", transform=panel.transAxes, ha="center", va="center", color="0.4")
-    else:
-        panel.imshow(mask, cmap="gray", vmin=0, vmax=1)
-
-
-def _draw_overlay(panel: Axes, sample: Sample, overlay: Overlay) -> None:
-    """The map over the grey image, the outline of the mask, the image score."""
-    grey = np.asarray(Image.fromarray(sample.image).convert("L"))[..., None] / 255
-    colours = COLOURS(overlay.values)[..., :3]
-    panel.imshow(0.4 * grey + 0.6 * colours)
-    if sample.mask is not None and sample.mask.any():
-        panel.contour(sample.mask, levels=[0.5], colors="white", linewidths=0.6)
-    box = {"facecolor": "black", "alpha": 0.6, "linewidth": 0, "pad": 1.5}
-    panel.text(0.04, 0.95, f"{overlay.score:.3g}", transform=panel.transAxes, va="top", color="white", bbox=box)
 
 
 def _save(figure: Figure, out: Path) -> None:

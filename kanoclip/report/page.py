@@ -19,8 +19,8 @@ CAPTIONS = {
     "teaser": (
         "Overview",
         "The anomalous images with the highest and the median image score of each dataset, their masks, and the "
-        "anomaly maps. Images are shown as squares, as the method sees them. One colour scale a dataset, from the first "
-        "to the last percentile of the values shown; white outline: ground truth; number: image score.",
+        "anomaly maps. Images are shown as squares, as the method sees them. One colour scale a dataset, from the "
+        "first to the last percentile of the values shown; white outline: ground truth; number: image score.",
     ),
     "qualitative": (
         "Anomaly maps: ",
