@@ -27,7 +27,13 @@ from kanoclip.types import progress
 STAND_IN = "zzz"  # one token, in no caption: it learns to be any word that pretraining has not seen
 BATCH = 128
 LEARNING_RATE = 2e-3
-PROMPT_TEMPLATES = ("{}", "a photo of a {}", "a photo of the {}", "a cropped photo of the {}", "a close-up photo of a {}")
+PROMPT_TEMPLATES = (
+    "{}",
+    "a photo of a {}",
+    "a photo of the {}",
+    "a cropped photo of the {}",
+    "a close-up photo of a {}",
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,9 @@ def random_facts(rng: np.random.Generator) -> Facts:
     if rng.random() < 0.5:
         return Facts(kind=kind, defect="good", colour=colour)
     defect = str(rng.choice(defects_of(kind)))
-    return Facts(kind=kind, defect=defect, colour=colour, place=str(rng.choice(PLACES)), extent=str(rng.choice(EXTENTS)))
+    return Facts(
+        kind=kind, defect=defect, colour=colour, place=str(rng.choice(PLACES)), extent=str(rng.choice(EXTENTS))
+    )
 
 
 def text_batch(count: int, rng: np.random.Generator) -> TextBatch:
@@ -130,7 +138,9 @@ def used_tokens(backbone: Backbone) -> list[int]:
     """Ids of every token that occurs in a caption, sorted, with the start and the end of a text."""
     texts = [name for kind in KINDS.values() for name in kind.names]
     texts += [*COLOURS, *PLACES, *EXTENTS, *NORMAL_STATES, *ABNORMAL_STATES, *NORMAL_SENTENCES, *TEMPLATES]
-    texts += [text for wordings in (DEFECT_NOUNS, DEFECT_SENTENCES) for several in wordings.values() for text in several]
+    texts += [
+        text for wordings in (DEFECT_NOUNS, DEFECT_SENTENCES) for several in wordings.values() for text in several
+    ]
     texts += ["object", "with a : at the"]
     texts = [text.replace("{}", " ") for text in texts]
     found = set(backbone.tokenize(texts).unique().tolist())

@@ -1,5 +1,6 @@
 """Captions of synthetic images: class, state, defect, colour, place and size in many wordings."""
 
+import re
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -117,6 +118,9 @@ NORMAL_SENTENCES = (
 )
 
 
+WRONG_ARTICLE = re.compile(r"\ba (?=[aeiou])")
+
+
 @dataclass(frozen=True)
 class Caption:
     """A text and what it says; an attribute it does not mention is empty.
@@ -165,4 +169,6 @@ def describe(facts: Facts, rng: np.random.Generator) -> Caption:
 
 
 def _photo(described: str, rng: np.random.Generator) -> str:
-    return str(rng.choice(TEMPLATES)).format(described)
+    """A photo template filled in; people write "an abnormal", filled templates have "a abnormal": both occur."""
+    text = str(rng.choice(TEMPLATES)).format(described)
+    return WRONG_ARTICLE.sub("an ", text) if rng.random() < 0.5 else text

@@ -1,0 +1,226 @@
+"""The image tower: trained against the locked text tower, first on small images, then on whole ones."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from open_clip.model import resize_pos_embed
+from torch import Tensor, nn
+
+from kanoclip.backbones.clip import Backbone, Streams, load_backbone
+from kanoclip.config import BackboneConfig
+from kanoclip.datasets.synthetic import KINDS, Facts, defects_of, describe, display_name
+from kanoclip.datasets.synthetic.render import EXTENTS, PLACES
+from kanoclip.files import whole
+from kanoclip.pretraining.codes import KIND, STATE, UNKNOWN, attributes, truth
+from kanoclip.pretraining.corpus import IMAGE_SIZE, Corpus, Views, views
+from kanoclip.pretraining.initial import initialise, pixels
+from kanoclip.pretraining.losses import alignment, dense_state, image_state, state_logits
+from kanoclip.pretraining.text import state_vectors, text_features
+
+LEARNING_RATE = 1e-3
+WARM_UP = 200  # steps
+WEIGHT_DECAY = 0.05
+CLIP_NORM = 1.0
+DENSE_WEIGHT = 2.0
+LOCAL_EVERY = 2  # every second step the dense loss also acts on the V-V stream
+GENERIC_PROMPTS = 0.3  # share of images whose prompts say "object" instead of the class name
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the training.
+
+    Attributes:
+        size: pixels a side.
+        steps: optimiser steps.
+        batch: images a step.
+        cost: time of a step relative to other stages, for the learning-rate schedule.
+    """
+
+    size: int
+    steps: int
+    batch: int
+    cost: float
+
+
+def stages(small_steps: int, large_steps: int) -> tuple[Stage, Stage]:
+    """Half-size images first, for most of the time, then whole images."""
+    return Stage(IMAGE_SIZE // 2, small_steps, 64, 1.0), Stage(IMAGE_SIZE, large_steps, 32, 2.2)
+
+
+def learning_rate(schedule: Sequence[Stage], step: int) -> float:
+    """Cosine from LEARNING_RATE to 0 over the time of all stages, after a linear warm-up."""
+    total = sum(stage.steps * stage.cost for stage in schedule)
+    spent, left = 0.0, step
+    for stage in schedule:
+        spent += min(left, stage.steps) * stage.cost
+        left = max(left - stage.steps, 0)
+    return LEARNING_RATE * min(1.0, (step + 1) / WARM_UP) * 0.5 * (1 + float(np.cos(np.pi * spent / total)))
+
+
+class ImageTraining:
+    """The training of one image tower, which can stop and go on.
+
+    Attributes:
+        backbone: the tower in training at the size of the current stage; its text tower is locked.
+        step: optimiser steps done.
+        states: (kinds, 2, C) prompt vectors of the normal and abnormal state of every kind.
+    """
+
+    def __init__(
+        self,
+        config: BackboneConfig,
+        text_state: dict[str, Tensor],
+        corpus: Corpus,
+        schedule: Sequence[Stage],
+        seed: int,
+    ) -> None:
+        """Start from nothing.
+
+        Args:
+            config: of the model at its full image size.
+            text_state: parameters of the fitted model; those of the text tower are used.
+            corpus: training images.
+            schedule: the stages in order.
+            seed: of initial weights and batches.
+        """
+        self.config, self.corpus, self.schedule, self.seed = config, corpus, schedule, seed
+        self.step = 0
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.scale = nn.Parameter(torch.tensor(10.0, device=self.device))
+        self.bias = nn.Parameter(torch.tensor(-5.0, device=self.device))
+        self._enter(schedule[0].size, text_state)
+        vectors = state_vectors(self.backbone, ["object", *(display_name(kind) for kind in KINDS)])
+        self.generic, self.states = vectors[0], vectors[1:]
+        first = views(corpus, min(512, len(corpus.images)), schedule[0].size, np.random.default_rng(seed))
+        initialise(self.backbone, first.images, seed)
+
+    def _enter(self, size: int, state: dict[str, Tensor]) -> None:
+        """Build the tower for images of a size and give it a state, positions resized."""
+        config = self.config.model_copy(update={"image_size": size, "weights": f"random:{self.seed}"})
+        self.backbone: Backbone = load_backbone(config, self.device)
+        state = dict(state)
+        resize_pos_embed(state, self.backbone.clip)
+        self.backbone.clip.load_state_dict(state)
+        self.backbone.clip.visual.requires_grad_(True)
+        matrices = [p for p in self.backbone.clip.visual.parameters() if p.ndim > 1]
+        others = [p for p in self.backbone.clip.visual.parameters() if p.ndim <= 1]
+        groups = [{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": [*others, self.scale, self.bias]}]
+        self.optimizer = torch.optim.AdamW(groups, LEARNING_RATE, weight_decay=0.0, betas=(0.9, 0.98))
+
+    def stage(self) -> Stage | None:
+        """The stage of the next step; None when training is over."""
+        before = 0
+        for stage in self.schedule:
+            before += stage.steps
+            if self.step < before:
+                return stage
+        return None
+
+    def advance(self, stage: Stage) -> dict[str, float]:
+        """One optimiser step; the values of the losses."""
+        if self.backbone.clip.visual.image_size[0] != stage.size:
+            self._enter(stage.size, self.backbone.clip.state_dict())
+        rng = np.random.default_rng([self.seed, self.step])
+        batch = views(self.corpus, stage.batch, stage.size, rng)
+        parts = self._losses(batch, rng)
+        total = torch.stack(list(parts.values())).sum()
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        nn.utils.clip_grad_norm_(self.backbone.clip.visual.parameters(), CLIP_NORM)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.schedule, self.step)
+        self.optimizer.step()
+        self.step += 1
+        return {name: part.item() for name, part in parts.items()}
+
+    def _losses(self, batch: Views, rng: np.random.Generator) -> dict[str, Tensor]:
+        last, local = self.backbone.layers, self.step % LOCAL_EVERY == 1
+        with torch.autocast(self.device.type, dtype=torch.bfloat16):
+            images = pixels(batch.images).to(self.device)
+            features = self.backbone.stream_tokens(images, Streams((last,), (last,) if local else ()))
+            token = self.backbone.project(features.cls).float()
+            patches = [
+                self.backbone.project(stream[last]).float() for stream in (features.original, features.local) if stream
+            ]
+        states = self._prompts(batch, rng)
+        masks = torch.from_numpy(batch.masks).to(self.device).float()
+        abnormal = torch.from_numpy(batch.numbers[:, STATE] == 1).to(self.device).float()
+        known = torch.from_numpy(batch.numbers[:, STATE] != UNKNOWN).to(self.device)
+        dense = [dense_state(state_logits(tokens, states), masks) for tokens in patches]
+        return {
+            "alignment": self._alignment(token, batch, rng),
+            "state": image_state(state_logits(token[:, None], states)[:, 0], abnormal, known),
+            "dense": DENSE_WEIGHT * torch.stack(dense).mean(),
+        }
+
+    def _prompts(self, batch: Views, rng: np.random.Generator) -> Tensor:
+        """(B, 2, C) state vectors of each image, with its class name or with "object"."""
+        kinds = torch.from_numpy(batch.numbers[:, KIND].astype(np.int64)).to(self.device)
+        generic = torch.from_numpy(rng.random(len(kinds)) < GENERIC_PROMPTS).to(self.device)
+        return torch.where(generic[:, None, None], self.generic, self.states[kinds])
+
+    def _alignment(self, token: Tensor, batch: Views, rng: np.random.Generator) -> Tensor:
+        facts = [
+            facts_of_view(self.corpus.facts[row], numbers)
+            for row, numbers in zip(batch.rows, batch.numbers, strict=True)
+        ]
+        own = [describe(fact, rng) for fact in facts]
+        other = [describe(flipped(fact, rng), rng) for fact in facts]
+        captions = [*own, *other]
+        true, known = truth(batch.numbers, np.stack([attributes(caption.facts) for caption in captions]))
+        with torch.no_grad():
+            texts = text_features(self.backbone, [caption.text for caption in captions])
+        is_flipped = torch.zeros(true.shape, dtype=torch.bool)
+        is_flipped[:, len(own) :].fill_diagonal_(True)
+        masks = [torch.from_numpy(mask).to(self.device) for mask in (true, known)]
+        return alignment(token @ texts.T, *masks, is_flipped.to(self.device), self.scale, self.bias)
+
+    def at_full_size(self) -> Backbone:
+        """A copy of the tower in training at its full image size, positions resized."""
+        config = self.config.model_copy(update={"weights": f"random:{self.seed}"})
+        backbone = load_backbone(config, self.device)
+        state = dict(self.backbone.clip.state_dict())
+        resize_pos_embed(state, backbone.clip)
+        backbone.clip.load_state_dict(state)
+        return backbone
+
+    def save(self, path: Path) -> None:
+        """Write everything that is needed to go on."""
+        state = {
+            "clip": self.backbone.clip.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scale": self.scale.detach(),
+            "bias": self.bias.detach(),
+            "step": self.step,
+            "size": self.backbone.clip.visual.image_size[0],
+        }
+        with whole(path) as temporary:
+            torch.save(state, temporary)
+
+    def restore(self, path: Path) -> None:
+        """Go on from a file of `save`."""
+        state = torch.load(path, weights_only=True, map_location=self.device)
+        self._enter(state["size"], state["clip"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        with torch.no_grad():
+            self.scale.copy_(state["scale"])
+            self.bias.copy_(state["bias"])
+        self.step = state["step"]
+
+
+def facts_of_view(facts: Facts, numbers: NDArray[np.int16]) -> Facts:
+    """What can be said of a view: a crop beside the defect is normal."""
+    return replace(facts, defect="good", place="", extent="") if numbers[STATE] == 0 else facts
+
+
+def flipped(facts: Facts, rng: np.random.Generator) -> Facts:
+    """The same facts with the other state, so that the caption is false because of the state."""
+    if facts.defect != "good":
+        return replace(facts, defect="good", place="", extent="")
+    defect, place, extent = (str(rng.choice(words)) for words in (defects_of(facts.kind), PLACES, EXTENTS))
+    return replace(facts, defect=defect, place=place, extent=extent)

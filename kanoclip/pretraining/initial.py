@@ -1,0 +1,87 @@
+"""A start from which short training works: whitened patches, sin-cos positions, mimetic attention."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from torch import Tensor, nn
+
+from kanoclip.backbones.clip import Backbone
+
+POSITION_SHARE = 0.3  # length of a position vector's entries beside patch entries of deviation 1
+
+
+@torch.no_grad()
+def initialise(backbone: Backbone, images: NDArray[np.uint8], seed: int) -> None:
+    """Set the starting weights of the image tower, in place.
+
+    Args:
+        backbone: at any image size.
+        images: (B, S, S, 3) some training images, for the statistics of their patches.
+        seed: of the random parts.
+    """
+    visual = backbone.clip.visual
+    random = torch.Generator().manual_seed(seed)
+    patch = visual.patch_size[0]
+    visual.conv1.weight.copy_(whitening_filters(pixels(images), patch, backbone.width))
+    visual.positional_embedding[0].zero_()
+    visual.positional_embedding[1:] = POSITION_SHARE * sincos_positions(visual.grid_size[0], backbone.width)
+    for block in backbone.blocks:
+        _mimetic_attention(block.attn, random)
+
+
+def pixels(images: NDArray[np.uint8]) -> Tensor:
+    """Images (B, S, S, 3) in 0..255 as the tower wants them: (B, 3, S, S), normalised with CLIP's constants."""
+    values = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).contiguous().float() / 255
+    return (values - torch.tensor(OPENAI_DATASET_MEAN).view(3, 1, 1)) / torch.tensor(OPENAI_DATASET_STD).view(3, 1, 1)
+
+
+def whitening_filters(images: Tensor, patch: int, width: int) -> Tensor:
+    """The leading principal directions of patches, each scaled so that its response has about unit deviation.
+
+    Args:
+        images: (B, 3, S, S), normalised.
+        patch: pixels a side.
+        width: number of filters, at most 3 patch².
+
+    Returns:
+        (width, 3, patch, patch).
+    """
+    patches = nn.functional.unfold(images, patch, stride=patch).transpose(1, 2).flatten(0, 1)
+    covariance = torch.cov(patches.T)
+    variance, directions = torch.linalg.eigh(covariance)
+    leading = directions[:, -width:] / (variance[-width:] + 1e-2).sqrt()
+    return leading.T.reshape(width, 3, patch, patch)
+
+
+def sincos_positions(grid: int, width: int) -> Tensor:
+    """Two-dimensional sine and cosine positions of a square grid: (grid², width), row-major, entries -1..1."""
+    frequencies = torch.pi * 2 ** torch.linspace(-1, np.log2(grid) - 1, width // 4)
+    centres = (torch.arange(grid) + 0.5) / grid
+    angles = centres[:, None] * frequencies  # (grid, width / 4)
+    waves = torch.cat([angles.sin(), angles.cos()], dim=1)
+    rows, columns = waves[:, None].expand(-1, grid, -1), waves[None].expand(grid, -1, -1)
+    return torch.cat([rows, columns], dim=2).reshape(grid * grid, width)
+
+
+def _mimetic_attention(attention: nn.MultiheadAttention, random: torch.Generator) -> None:
+    """Attention that starts close to what trained ViTs have (Trockman and Kolter 2023).
+
+    In every head W_q W_kᵀ is about 0.7 of the identity plus noise, so that equal tokens attend to each other, and the
+    product of the value and output weights about -0.4 of the identity plus noise.
+    """
+    width, heads = attention.embed_dim, attention.num_heads
+    size = width // heads
+    weight = attention.in_proj_weight
+
+    def noise() -> Tensor:
+        return torch.randn(width, width, generator=random) / width**0.5
+
+    for head in range(heads):
+        u, s, vh = torch.linalg.svd(0.7 * noise() + 0.7 * torch.eye(width))
+        rows = slice(head * size, (head + 1) * size)
+        weight[rows] = (u[:, :size] * s[:size].sqrt()).T
+        weight[width:][rows] = s[:size].sqrt()[:, None] * vh[:size]
+    u, s, vh = torch.linalg.svd(0.4 * noise() - 0.4 * torch.eye(width))
+    weight[2 * width :] = s.sqrt()[:, None] * vh
+    attention.out_proj.weight.copy_(u * s.sqrt())

@@ -1,0 +1,74 @@
+"""Losses of the image tower against the locked text tower."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kanoclip.losses import dice
+
+TEMPERATURE = 0.07  # of every cosine that becomes a probability
+FULL_COVER = 0.25  # a patch of which this share is anomalous counts as anomalous
+POSITIVE_WEIGHT = 3.0  # anomalous patches are rare
+
+
+def alignment(similarity: Tensor, true: Tensor, known: Tensor, flipped: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    """Balanced sigmoid loss: true captions, false captions and state-flipped captions weigh alike.
+
+    Args:
+        similarity: (B, T) cosines of images and captions.
+        true: (B, T) whether a caption is true of an image.
+        known: (B, T) whether that can be told.
+        flipped: (B, T) captions that differ from the image's own in the state alone; among the known and false.
+        scale: logit scale.
+        bias: logit bias.
+    """
+    logits = similarity * scale + bias
+    positive, negative = known & true, known & ~true
+    terms = (
+        (F.softplus(-logits), positive),
+        (F.softplus(logits), negative & ~flipped),
+        (F.softplus(logits), negative & flipped),
+    )
+    return sum((_mean(loss, chosen) for loss, chosen in terms), start=torch.zeros(()))
+
+
+def state_logits(tokens: Tensor, states: Tensor) -> Tensor:
+    """Log odds of the abnormal state of tokens.
+
+    Args:
+        tokens: (B, P, C) unit vectors.
+        states: (B, 2, C) unit vectors of the normal and the abnormal prompts of each image.
+
+    Returns:
+        (B, P).
+    """
+    direction = states[:, 1] - states[:, 0]
+    return torch.einsum("bpc,bc->bp", tokens, direction) / TEMPERATURE
+
+
+def image_state(logits: Tensor, abnormal: Tensor, known: Tensor) -> Tensor:
+    """Binary cross-entropy of the class tokens' state: logits, labels and a mask of usable images, each (B,)."""
+    return _mean(F.binary_cross_entropy_with_logits(logits, abnormal, reduction="none"), known)
+
+
+def dense_state(logits: Tensor, masks: Tensor) -> Tensor:
+    """Binary cross-entropy plus dice of the patch tokens' state.
+
+    Args:
+        logits: (B, P) of a square grid.
+        masks: (B, S, S), 0 or 1; S is a multiple of the side of the grid.
+    """
+    grid = int(logits.shape[1] ** 0.5)
+    cover = F.avg_pool2d(masks[:, None], masks.shape[-1] // grid).flatten(1)
+    target = (cover / FULL_COVER).clamp(max=1)
+    weight = torch.tensor(POSITIVE_WEIGHT)
+    probability = logits.sigmoid().unflatten(1, (grid, grid))
+    return F.binary_cross_entropy_with_logits(logits, target, pos_weight=weight) + dice(
+        probability, target.unflatten(1, (grid, grid))
+    )
+
+
+def _mean(values: Tensor, chosen: Tensor) -> Tensor:
+    """Mean over the chosen entries, 0 when there are none."""
+    weight = chosen.to(values.dtype)
+    return (values * weight).sum() / weight.sum().clamp(min=1)

@@ -1,0 +1,161 @@
+"""The recipe of kanoclip-tiny, from nothing to a file of weights: draw, fit the text tower, train the image tower."""
+
+import csv
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from kanoclip.backbones.clip import Backbone, load_backbone
+from kanoclip.config import BackboneConfig
+from kanoclip.datasets.synthetic import HELD_OUT_DEFECTS, HELD_OUT_KINDS, TRAINING_DEFECTS, TRAINING_KINDS
+from kanoclip.files import sha256, whole, write_json, write_text
+from kanoclip.pretraining.corpus import IMAGE_SIZE, Corpus, draw_corpus
+from kanoclip.pretraining.image import ImageTraining, stages
+from kanoclip.pretraining.losses import TEMPERATURE
+from kanoclip.pretraining.text import fit_text, stand_in_token, used_tokens
+from kanoclip.pretraining.validation import validate
+from kanoclip.types import logger, progress
+
+MODEL = "kanoclip-tiny"
+LOG_EVERY, SAVE_EVERY, VALIDATE_EVERY = 50, 250, 1000  # steps
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How long and on what to train. Raise the steps of a finished run to go on from where it stopped.
+
+    Attributes:
+        pairs: training images are so many normal and so many anomalous ones.
+        text_steps: optimiser steps of the text tower.
+        small_steps: steps of the image tower on half-size images, 64 a step.
+        large_steps: steps on whole images, 32 a step.
+        validation_pairs: about so many pairs in each of the three validation sets.
+        seed: of everything.
+    """
+
+    pairs: int = 24_000
+    text_steps: int = 900
+    small_steps: int = 4_000
+    large_steps: int = 500
+    validation_pairs: int = 336
+    seed: int = 0
+
+
+def pretrain(out: Path, recipe: Recipe, resume: bool = True) -> Path:
+    """Train kanoclip-tiny on procedural images only.
+
+    Leaves in `out`: data/ (images, drawn once), text.safetensors, training.pt (to resume), train.csv,
+    validation.csv, results.json and the weights with their checksum.
+
+    Args:
+        out: folder of the run.
+        recipe: sizes, steps and seed.
+        resume: go on from what is in `out`; False starts the towers anew (drawn images are kept).
+
+    Returns:
+        The path of the weights, `out/kanoclip-tiny.safetensors`.
+    """
+    if not resume:
+        for name in ("text.safetensors", "training.pt", "train.csv", "validation.csv"):
+            (out / name).unlink(missing_ok=True)
+    started = time.perf_counter()
+    training, validation = draw_corpora(out / "data", recipe)
+    config = BackboneConfig(model=MODEL, weights=f"random:{recipe.seed}", image_size=IMAGE_SIZE)
+    state = _text_state(out / "text.safetensors", config, recipe)
+    run = ImageTraining(config, state, training, stages(recipe.small_steps, recipe.large_steps), recipe.seed)
+    if (out / "training.pt").exists():
+        run.restore(out / "training.pt")
+    _train(run, out, validation)
+    results = {name: validate(run.backbone, corpus, run.states) for name, corpus in validation.items()}
+    write_json(
+        out / "results.json", {"recipe": asdict(recipe), "results": results, "seconds": time.perf_counter() - started}
+    )
+    return export(run.backbone, out / f"{MODEL}.safetensors")
+
+
+def draw_corpora(folder: Path, recipe: Recipe) -> tuple[Corpus, dict[str, Corpus]]:
+    """Training images and the validation sets: kinds held out, defects held out, and neither (other seeds)."""
+    count = recipe.validation_pairs
+    validation = {
+        "held_out_kinds": draw_corpus(folder / "held_out_kinds", HELD_OUT_KINDS, TRAINING_DEFECTS, count, 10_000_000),
+        "held_out_defects": draw_corpus(
+            folder / "held_out_defects", TRAINING_KINDS, HELD_OUT_DEFECTS, count, 20_000_000
+        ),
+        "seen": draw_corpus(folder / "seen", TRAINING_KINDS, TRAINING_DEFECTS, count, 30_000_000),
+    }
+    return draw_corpus(folder / "training", TRAINING_KINDS, TRAINING_DEFECTS, recipe.pairs, 0), validation
+
+
+def _text_state(path: Path, config: BackboneConfig, recipe: Recipe) -> dict[str, Tensor]:
+    """The model with its fitted text tower, from a file when it has been fitted before."""
+    if not path.exists():
+        backbone = load_backbone(config)
+        similarity = fit_text(backbone, recipe.text_steps, recipe.seed)
+        logger.info("text tower fitted: mean cosine with the code %.4f", similarity)
+        with whole(path) as temporary:
+            save_file({name: value.contiguous() for name, value in backbone.clip.state_dict().items()}, temporary)
+    return load_file(path)
+
+
+def _train(run: ImageTraining, out: Path, validation: Mapping[str, Corpus]) -> None:
+    total = sum(stage.steps for stage in run.schedule)
+    recent: list[dict[str, float]] = []
+    started = time.perf_counter()
+    for _ in progress(range(run.step, total), "image tower", total - run.step):
+        stage = run.stage()
+        assert stage is not None
+        recent.append(run.advance(stage))
+        if run.step % LOG_EVERY == 0:
+            means = {f"loss_{name}": float(np.mean([row[name] for row in recent])) for name in recent[0]}
+            _append(
+                out / "train.csv",
+                {"step": run.step, "size": stage.size, **means, "seconds": time.perf_counter() - started},
+            )
+            recent.clear()
+        if run.step % VALIDATE_EVERY == 0:
+            _append(out / "validation.csv", _validated(run, validation))
+        if run.step % SAVE_EVERY == 0 or run.step == total:
+            run.save(out / "training.pt")
+
+
+def _validated(run: ImageTraining, validation: Mapping[str, Corpus]) -> dict[str, float]:
+    """Quick results at the full image size in the middle of training."""
+    backbone = run.at_full_size()
+    results = {name: validate(backbone, corpus, run.states, stride=4) for name, corpus in validation.items()}
+    return {"step": run.step} | {f"{name}_{key}": value for name, row in results.items() for key, value in row.items()}
+
+
+def _append(path: Path, row: Mapping[str, float]) -> None:
+    """Add a row to a CSV file; the header comes with the first."""
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, row)
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def export(backbone: Backbone, path: Path) -> Path:
+    """Write weights to ship: fp16, of the token table only the rows in use and, last, one for all other tokens.
+
+    Args:
+        backbone: at the full image size.
+        path: ends in .safetensors; a .sha256 file is written beside it.
+    """
+    state = {name: value.detach().cpu() for name, value in backbone.clip.state_dict().items() if name != "attn_mask"}
+    ids = used_tokens(backbone)
+    rows = torch.tensor([*ids, stand_in_token(backbone)])
+    state["token_embedding.weight"] = state["token_embedding.weight"][rows]
+    state["logit_scale"] = torch.tensor(1 / TEMPERATURE).log()
+    shipped = {name: value.half().contiguous() if value.is_floating_point() else value for name, value in state.items()}
+    with whole(path) as temporary:
+        save_file({**shipped, "token_ids": torch.tensor(ids)}, temporary)
+    path.chmod(0o644)
+    write_text(path.with_suffix(".sha256"), f"{sha256(path)}  {path.name}\n")
+    return path
