@@ -34,12 +34,22 @@ def _input(description: str) -> Any:
     return typer.Option(help=description, callback=_existing)
 
 
+def _all_existing(paths: list[Path]) -> list[Path]:
+    for path in paths:
+        _existing(path)
+    return paths
+
+
 Out = Annotated[Path, typer.Option(help="The file to write.")]
 Index = Annotated[Path, _input("index.csv of the dataset.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An option; may be repeated.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes a GPU if there is one.")]
 Threads = Annotated[int, typer.Option(help="CPU threads.", min=1)]
 Seed = Annotated[int, typer.Option(help="Makes every random choice.")]
+Methods = Annotated[list[str], typer.Option(help="A row of the main table; repeat, in order.")]
+Datasets = Annotated[list[str], typer.Option(help="A column of the main table; repeat, in order.")]
+Facts = Annotated[list[str] | None, typer.Option(help="Part of the protocol to state beneath the table; may be repeated.")]
+Figure = Annotated[Path, typer.Option(help="The PNG; a PDF and an SVG are written beside it.")]
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -166,6 +176,73 @@ def evaluate(
     write_metrics(scores, index, out, resolution)
 
 
+@app.command()
+def tables(
+    metrics: Annotated[list[Path], typer.Argument(help="metrics.csv of every method, target and seed.", callback=_all_existing)],
+    out: Annotated[Path, typer.Option(help="The folder for metrics.csv and main.csv, .md, .tex, .html.")],
+    method: Methods,
+    dataset: Datasets,
+    fact: Facts = None,
+) -> None:
+    """Collect metrics into one long table and render the main table."""
+    from kanoclip.report.tables import write_tables
+
+    write_tables(metrics, out, method, dataset, fact or [])
+
+
+@app.command()
+def qualitative(
+    scores: Annotated[list[Path], typer.Argument(help="scores.h5 of each method on one dataset.", callback=_all_existing)],
+    index: Index,
+    out: Figure,
+) -> None:
+    """Draw images, masks and the maps of several methods on one dataset."""
+    from kanoclip.report.figures import qualitative as draw
+
+    draw(index, scores, out)
+
+
+@app.command()
+def teaser(
+    pairs: Annotated[list[str], typer.Argument(metavar="INDEX=SCORES...", help="Of each dataset, one method.")],
+    out: Figure,
+) -> None:
+    """Draw images, masks and the maps of one method on several datasets."""
+    from kanoclip.report.figures import teaser as draw
+
+    draw([(Path(index), Path(scores)) for index, scores in _pairs(pairs)], out)
+
+
+@app.command()
+def curves(
+    logs: Annotated[list[str], typer.Argument(metavar="METHOD=TRAIN_CSV...", help="Of each method and seed.")],
+    out: Figure,
+) -> None:
+    """Draw training curves."""
+    from kanoclip.report.figures import training_curves
+
+    by_method: dict[str, list[Path]] = {}
+    for method, path in _pairs(logs):
+        by_method.setdefault(method, []).append(Path(path))
+    training_curves(by_method, out)
+
+
+@app.command()
+def page(
+    figures: Annotated[list[Path], typer.Argument(help="The PNGs, in order.", callback=_all_existing)],
+    metrics: Annotated[Path, _input("The long metrics.csv of `kanoclip tables`.")],
+    out: Out,
+    title: Annotated[str, typer.Option(help="The heading.")],
+    method: Methods,
+    dataset: Datasets,
+    fact: Facts = None,
+) -> None:
+    """Write the page that a person opens first."""
+    from kanoclip.report.page import write_page
+
+    write_page(metrics, figures, out, title, method, dataset, fact or [])
+
+
 @app.command("list")
 def list_names(what: Annotated[str, typer.Argument(help="datasets, methods, metrics or backbones.")]) -> None:
     """List what can be named in a configuration."""
@@ -176,12 +253,16 @@ def list_names(what: Annotated[str, typer.Argument(help="datasets, methods, metr
 
 
 @app.command()
-def schema(out: Out) -> None:
-    """Write the JSON schema of the configuration."""
-    from kanoclip.files import write_json
-    from kanoclip.schema import configuration_schema
+def schema(
+    out: Out,
+    readme: Annotated[Path, typer.Option(help="The Markdown page of all keys.")],
+) -> None:
+    """Write the JSON schema of the configuration and the page that explains every key."""
+    from kanoclip.files import write_json, write_text
+    from kanoclip.schema import configuration_readme, configuration_schema
 
     write_json(out, configuration_schema())
+    write_text(readme, configuration_readme())
 
 
 @app.command()
@@ -233,7 +314,3 @@ def main() -> None:
         if error.errno in DISK_FULL:
             sys.exit(f"error: cannot write{f' {error.filename}' if error.filename else ''}: {error.strerror}; free space and run again")
         raise
-
-
-if __name__ == "__main__":
-    main()

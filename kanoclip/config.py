@@ -126,7 +126,15 @@ class Configuration(Strict):
     datasets: dict[str, DatasetConfig] = Field(
         default_factory=dict, description="settings of shipped datasets, and datasets of your own (path required)"
     )
-    evaluation: EvaluationConfig = EvaluationConfig()
+    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="how scores become metrics")
+
+    @field_validator("backbones")
+    @classmethod
+    def _own_models_show_in_tables(cls, backbones: dict[str, BackboneConfig]) -> dict[str, BackboneConfig]:
+        for name, backbone in backbones.items():
+            if backbone.model.startswith("kanoclip-") and not name.startswith(backbone.model):
+                raise ValueError(f"the name '{name}' must begin with '{backbone.model}', so that tables say what made the numbers")
+        return backbones
 
     @field_validator("methods", "datasets", mode="before")
     @classmethod

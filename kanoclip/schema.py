@@ -1,8 +1,11 @@
-"""The JSON schema of a configuration file: the typed configuration with every registered method's options filled in."""
+"""The JSON schema of a configuration file and the page of its keys: the typed configuration and every method's options."""
 
+import json
 from typing import Any
 
-from kanoclip.config import Configuration, MethodConfig
+from pydantic import BaseModel
+
+from kanoclip.config import BackboneConfig, Configuration, DatasetConfig, EvaluationConfig, MethodConfig
 from kanoclip.datasets.specs import dataset_names
 from kanoclip.methods import method_class, method_names
 
@@ -21,4 +24,42 @@ def configuration_schema() -> dict[str, Any]:
         }
     schema["properties"]["methods"]["properties"] = {name: {"$ref": f"#/$defs/method_{name}"} for name in method_names()}
     schema["properties"]["targets"]["items"]["examples"] = dataset_names()
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "kanoclip configuration", **schema}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "kanoclip configuration"}
+
+
+README_HEAD = """# Configuration
+
+`config.yaml` is the paper, `quickstart.yaml` the embedded default, `folder.yaml` an example with images of your own. A file given with
+`--configfile` stands alone; keys that it leaves out have the defaults below. A misspelt key is refused and the nearest valid one is
+named. Made by `make generated` from the code; do not edit.
+"""
+
+
+def configuration_readme() -> str:
+    """Every key with its default and the reason for it, in Markdown."""
+    parts = [README_HEAD, _section("The run", Configuration)]
+    parts.append(_section("`backbones.<name>`", BackboneConfig))
+    parts.append(_section("`datasets.<name>`", DatasetConfig))
+    parts.append(_section("`evaluation`", EvaluationConfig))
+    parts.append(_section("`methods.<name>`, for every method", MethodConfig))
+    for name in method_names():
+        if method_class(name).Options.model_fields:
+            parts.append(_section(f"`methods.{name}`", method_class(name).Options))
+    return "\n".join(parts)
+
+
+def _section(title: str, model: type[BaseModel]) -> str:
+    lines = [f"## {title}", "", "| key | default | meaning |", "| --- | --- | --- |"]
+    for key, field in model.model_fields.items():
+        default = "required" if field.is_required() else f"`{_as_yaml(field.get_default(call_default_factory=True))}`"
+        lines.append(f"| `{key}` | {default} | {field.description or ''} |")
+    return "\n".join(lines) + "\n"
+
+
+def _as_yaml(value: Any) -> str:
+    """A default on one line; of nested groups only their names."""
+    if isinstance(value, BaseModel):
+        return "{}"
+    if isinstance(value, dict) and any(isinstance(entry, BaseModel) for entry in value.values()):
+        return f"{', '.join(value)}"
+    return json.dumps(value)

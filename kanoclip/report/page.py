@@ -84,7 +84,7 @@ def write_page(
 
 def _embedded(path: Path) -> Embedded:
     if not path.is_file():
-        raise InputError(f"{path}: no such figure; draw it with `kanoclip figures`")
+        raise InputError(f"{path}: no such figure; draw it with kanoclip qualitative, teaser or curves")
     for beginning, (title, caption) in CAPTIONS.items():
         if path.stem == beginning or path.stem.startswith(f"{beginning}_"):
             rest = path.stem.removeprefix(beginning).removeprefix("_")

@@ -134,7 +134,7 @@ def test_full_disk_is_one_clear_line_and_leaves_nothing(index: Path, tmp_path: P
 
     command = ["encode", "--index", str(index), "--out", str(out), "--local", "2,3,4,6", "--batch-size", "2"]
     settings = ["--set", "model=kanoclip-tiny", "--set", "weights=random:0", "--set", "image_size=32"]
-    kanoclip = [sys.executable, "-m", "kanoclip.cli", *command, *settings]
+    kanoclip = [sys.executable, "-m", "kanoclip", *command, *settings]
     result = subprocess.run(kanoclip, preexec_fn=limit, capture_output=True, text=True)
     assert result.returncode == 1
     assert result.stderr.count("\n") == 1

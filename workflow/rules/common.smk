@@ -7,8 +7,12 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-sys.path.insert(0, str(Path(workflow.current_basedir).parent.parent))
+ROOT = Path(workflow.current_basedir).parent.parent
+sys.path.insert(0, str(ROOT))
+# so that the rules find the package in an environment that holds only its dependencies
+shell.prefix(f"export PYTHONPATH={shlex.quote(str(ROOT))}:${{{{PYTHONPATH:-}}}}; ")
 
+from kanoclip import __version__ as kanoclip_version
 from kanoclip import protocol
 from kanoclip.config import Configuration, parse as parse_configuration
 from kanoclip.datasets.specs import dataset_names, load_spec
@@ -49,8 +53,13 @@ def code(*places):
     files = []
     for place in ("types", "files", *places):
         path = PACKAGE / place
-        found = path.rglob("*") if path.is_dir() else [path.with_suffix(".py")]
-        files += [str(file) for file in found if file.suffix in {".py", ".yaml", ".json", ".safetensors", ".j2", ".mplstyle"}]
+        found = path.rglob("*") if path.is_dir() else path.parent.glob(f"{path.name}.*")
+        files += [
+            str(file)
+            for file in found
+            if file.suffix
+            in {".py", ".yaml", ".json", ".safetensors", ".j2", ".mplstyle"}
+        ]
     return sorted(files)
 
 
@@ -67,7 +76,10 @@ def method_code(row):
 
 def settings(values):
     """Options for the command line, each value as JSON, which YAML reads."""
-    return " ".join(f"--set {shlex.quote(f'{key}={json.dumps(value)}')}" for key, value in values.items())
+    return " ".join(
+        f"--set {shlex.quote(f'{key}={json.dumps(value)}')}"
+        for key, value in values.items()
+    )
 
 
 def dataset_options(name):
@@ -99,7 +111,13 @@ def backbone_settings(name):
 def of_jobs(pattern, where=lambda job: True):
     """A path pattern filled in for every scoring job, in the order of the tables."""
     return [
-        pattern.format(row=job.row.name, backbone=job.row.backbone, auxiliary=job.auxiliary, target=job.target, seed=job.seed)
+        pattern.format(
+            row=job.row.name,
+            backbone=job.row.backbone,
+            auxiliary=job.auxiliary,
+            target=job.target,
+            seed=job.seed,
+        )
         for job in JOBS
         if where(job)
     ]
@@ -110,3 +128,43 @@ def checkpoint(wildcards):
     if wildcards.auxiliary == protocol.NO_AUXILIARY:
         return []
     return f"{RESULTS}/models/{TRAINED}/checkpoint.safetensors".format(**wildcards)
+
+
+# the sample images of a figure come with one seed; the row that the run is about is its last one that is no control
+FIRST_SEED = CONFIG.seeds[0]
+SHOWN = [row.name for row in ROWS.values() if not row.kind.control]
+
+
+def facts():
+    """What the metrics do not say about the protocol, for the note beneath the table."""
+    sizes = sorted({CONFIG.backbones[row.backbone].image_size for row in ROWS.values()})
+    resolution = CONFIG.evaluation.resolution
+    lines = [f"image size {', '.join(map(str, sizes))}"]
+    lines.append(
+        "maps evaluated at "
+        + ("the image size" if resolution is None else f"{resolution} pixels")
+    )
+    return lines + [f"kanoclip {kanoclip_version}"]
+
+
+TABLE_OPTIONS = shlex.join(
+    [f"--method={name}" for name in ROWS]
+    + [f"--dataset={name}" for name in CONFIG.targets]
+    + [f"--fact={fact}" for fact in facts()]
+)
+
+
+def first_seed(target, rows):
+    """The scoring jobs of some rows on a target, each with its first seed."""
+    return (
+        lambda job: job.target == target
+        and job.row.name in rows
+        and job.seed == FIRST_SEED
+    )
+
+
+def figures():
+    """Every figure of the run, in the order of the page."""
+    names = ["teaser"] + [f"qualitative_{target}" for target in CONFIG.targets]
+    names += ["training_curves"] if protocol.trainings(CONFIG) else []
+    return [f"{RESULTS}/figures/{name}.png" for name in names]

@@ -3,22 +3,22 @@ localrules:
 
 
 rule download:
-    message:
-        "Downloading {wildcards.dataset}"
     output:
         f"{RESOURCES}/{{dataset}}/source.json",
     log:
         f"{RESOURCES}/{{dataset}}/download.log",
     retries: 3
+    conda:
+        "../../environment.yml"
     params:
-        resources=RESOURCES,
+        resources=lambda wildcards, output: Path(output[0]).parents[1],
+    message:
+        "Downloading {wildcards.dataset}"
     shell:
-        "kanoclip download --dataset {wildcards.dataset} --resources {params.resources:q} > {log} 2>&1"
+        "python -m kanoclip download --dataset {wildcards.dataset} --resources {params.resources:q} > {log} 2>&1"
 
 
 rule prepare:
-    message:
-        "Preparing {wildcards.dataset}"
     input:
         downloaded,
         code=code("datasets"),
@@ -28,9 +28,13 @@ rule prepare:
         f"{RESULTS}/logs/prepare/{{dataset}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/prepare/{{dataset}}.tsv"
+    conda:
+        "../../environment.yml"
     params:
         resources=RESOURCES,
         options=lambda wildcards: dataset_options(wildcards.dataset),
+    message:
+        "Preparing {wildcards.dataset}"
     shell:
-        "kanoclip prepare --dataset {wildcards.dataset} --resources {params.resources:q} {params.options}"
+        "python -m kanoclip prepare --dataset {wildcards.dataset} --resources {params.resources:q} {params.options}"
         " --out {output} > {log} 2>&1"

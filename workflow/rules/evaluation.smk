@@ -1,6 +1,4 @@
 rule score:
-    message:
-        "Scoring {wildcards.target} with {wildcards.row}, seed {wildcards.seed}"
     input:
         features=f"{RESULTS}/features/{{backbone}}/{{target}}.h5",
         index=f"{RESULTS}/data/{{target}}/index.csv",
@@ -13,6 +11,8 @@ rule score:
         f"{RESULTS}/logs/score/{SCORED}.log",
     benchmark:
         f"{RESULTS}/benchmarks/score/{SCORED}.tsv"
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         gpu=1,
@@ -21,17 +21,19 @@ rule score:
     params:
         method=lambda wildcards: ROWS[wildcards.row].method,
         options=lambda wildcards, input: (
-            f"--checkpoint {input.checkpoint}" if input.checkpoint else settings(ROWS[wildcards.row].options)
+            f"--checkpoint {input.checkpoint}"
+            if input.checkpoint
+            else settings(ROWS[wildcards.row].options)
         ),
+    message:
+        "Scoring {wildcards.target} with {wildcards.row}, seed {wildcards.seed}"
     shell:
-        "kanoclip score --method {params.method} {params.options} --seed {wildcards.seed}"
+        "python -m kanoclip score --method {params.method} {params.options} --seed {wildcards.seed}"
         " --row {wildcards.row} --backbone {wildcards.backbone} --dataset {wildcards.target}"
         " --features {input.features} --index {input.index} --out {output} --threads {threads} > {log} 2>&1"
 
 
 rule evaluate:
-    message:
-        "Evaluating {wildcards.row} on {wildcards.target}, seed {wildcards.seed}"
     input:
         scores=rules.score.output,
         index=f"{RESULTS}/data/{{target}}/index.csv",
@@ -42,14 +44,20 @@ rule evaluate:
         f"{RESULTS}/logs/evaluate/{SCORED}.log",
     benchmark:
         f"{RESULTS}/benchmarks/evaluate/{SCORED}.tsv"
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=16000,
         runtime=120,
     params:
         resolution=(
-            f"--resolution {CONFIG.evaluation.resolution}" if CONFIG.evaluation.resolution is not None else ""
+            f"--resolution {CONFIG.evaluation.resolution}"
+            if CONFIG.evaluation.resolution is not None
+            else ""
         ),
+    message:
+        "Evaluating {wildcards.row} on {wildcards.target}, seed {wildcards.seed}"
     shell:
-        "kanoclip evaluate --scores {input.scores} --index {input.index} {params.resolution} --out {output}"
+        "python -m kanoclip evaluate --scores {input.scores} --index {input.index} {params.resolution} --out {output}"
         " --threads {threads} > {log} 2>&1"

@@ -1,6 +1,4 @@
 rule encode:
-    message:
-        "Encoding {wildcards.dataset} with {wildcards.backbone}"
     input:
         index=f"{RESULTS}/data/{{dataset}}/index.csv",
         code=code("backbones", "features"),
@@ -10,6 +8,8 @@ rule encode:
         f"{RESULTS}/logs/encode/{{backbone}}/{{dataset}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/encode/{{backbone}}/{{dataset}}.tsv"
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         gpu=1,
@@ -17,8 +17,12 @@ rule encode:
         runtime=240,
     params:
         backbone=lambda wildcards: backbone_settings(wildcards.backbone),
-        original=lambda wildcards: ",".join(map(str, STREAMS[wildcards.backbone].original)),
+        original=lambda wildcards: ",".join(
+            map(str, STREAMS[wildcards.backbone].original)
+        ),
         local=lambda wildcards: ",".join(map(str, STREAMS[wildcards.backbone].local)),
+    message:
+        "Encoding {wildcards.dataset} with {wildcards.backbone}"
     shell:
-        "kanoclip encode --index {input.index} --out {output} {params.backbone}"
+        "python -m kanoclip encode --index {input.index} --out {output} {params.backbone}"
         " --original {params.original:q} --local {params.local:q} --threads {threads} > {log} 2>&1"

@@ -1,6 +1,4 @@
 rule knowledge:
-    message:
-        "Collecting knowledge about {wildcards.dataset}"
     input:
         index=f"{RESULTS}/data/{{dataset}}/index.csv",
         code=code("knowledge"),
@@ -10,5 +8,9 @@ rule knowledge:
         f"{RESULTS}/logs/knowledge/{{dataset}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/knowledge/{{dataset}}.tsv"
+    conda:
+        "../../environment.yml"
+    message:
+        "Collecting knowledge about {wildcards.dataset}"
     shell:
-        "kanoclip knowledge --dataset {wildcards.dataset} --index {input.index} --out {output} > {log} 2>&1"
+        "python -m kanoclip knowledge --dataset {wildcards.dataset} --index {input.index} --out {output} > {log} 2>&1"

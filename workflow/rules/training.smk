@@ -1,6 +1,4 @@
 rule train:
-    message:
-        "Training {wildcards.row} on {wildcards.auxiliary}, seed {wildcards.seed}"
     input:
         features=f"{RESULTS}/features/{{backbone}}/{{auxiliary}}.h5",
         index=f"{RESULTS}/data/{{auxiliary}}/index.csv",
@@ -14,6 +12,8 @@ rule train:
         f"{RESULTS}/logs/train/{TRAINED}.log",
     benchmark:
         f"{RESULTS}/benchmarks/train/{TRAINED}.tsv"
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         gpu=1,
@@ -22,8 +22,10 @@ rule train:
     params:
         method=lambda wildcards: ROWS[wildcards.row].method,
         options=lambda wildcards: settings(ROWS[wildcards.row].options),
+    message:
+        "Training {wildcards.row} on {wildcards.auxiliary}, seed {wildcards.seed}"
     shell:
-        "kanoclip train --method {params.method} {params.options} --seed {wildcards.seed}"
+        "python -m kanoclip train --method {params.method} {params.options} --seed {wildcards.seed}"
         " --auxiliary {wildcards.auxiliary} --features {input.features} --index {input.index}"
         " --knowledge {input.knowledge} --out {output.checkpoint} --log {output.curves}"
         " --threads {threads} > {log} 2>&1"

@@ -1,0 +1,98 @@
+from typing import Any
+
+import open_clip
+import pytest
+
+from kanoclip import protocol
+from kanoclip.backbones.clip import Streams
+from kanoclip.config import Configuration, parse
+from kanoclip.types import InputError
+
+
+def configuration(**changes: Any) -> Configuration:
+    values = {
+        "targets": ["mvtec_ad", "visa", "elpv"],
+        "methods": {"clip": None, "kanoclip": None, "random": None},
+        "seeds": [1, 2],
+    }
+    return parse(Configuration, values | changes, "configuration")
+
+
+def test_jobs_are_rows_times_targets_times_seeds() -> None:
+    jobs = protocol.jobs(configuration())
+    found = [(job.row.name, job.auxiliary, job.target, job.seed) for job in jobs]
+    assert found == [
+        *[("clip", "none", target, 1) for target in ("mvtec_ad", "visa", "elpv")],
+        *[
+            ("kanoclip", auxiliary, target, seed)
+            for target, auxiliary in (("mvtec_ad", "visa"), ("visa", "mvtec_ad"), ("elpv", "mvtec_ad"))
+            for seed in (1, 2)
+        ],
+        *[("random", "none", target, seed) for target in ("mvtec_ad", "visa", "elpv") for seed in (1, 2)],
+    ]
+
+
+def test_each_training_once() -> None:
+    found = [(job.auxiliary, job.seed) for job in protocol.trainings(configuration())]
+    assert sorted(found) == [("mvtec_ad", 1), ("mvtec_ad", 2), ("visa", 1), ("visa", 2)]
+
+
+def test_datasets_that_are_only_auxiliary_are_encoded_too() -> None:
+    config = configuration(targets=["elpv"])
+    assert protocol.used_datasets(config) == ["elpv", "mvtec_ad"]
+    assert protocol.used_datasets(configuration(targets=["elpv"], methods={"clip": None})) == ["elpv"]
+
+
+def test_zero_shot_guard() -> None:
+    with pytest.raises(InputError, match="target 'mvtec_ad' is also the auxiliary dataset of 'kanoclip'"):
+        protocol.jobs(configuration(auxiliary_for={}))
+    allowed = configuration(auxiliary_for={}, allow_seen=True)
+    assert ("kanoclip", "mvtec_ad") in set(protocol.seen_cells(allowed))
+    protocol.jobs(configuration(auxiliary_for={}, methods={"clip": None}))  # nothing is trained, nothing can be seen
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"methods": {"kanoklip": None}}, "unknown method 'kanoklip'; did you mean 'kanoclip'?"),
+        ({"methods": {"clip": {"temprature": 1}}}, "methods.clip: unknown key 'temprature'; did you mean 'temperature'?"),
+        ({"methods": {"clip": {"backbone": "b"}}}, "unknown backbone 'b'"),
+        ({"targets": ["mvtec"]}, "unknown dataset 'mvtec'; did you mean 'mvtec_ad'?"),
+        ({"auxiliary": "zzz"}, "unknown dataset 'zzz'; known: "),
+        ({"datasets": {"my_parts": {}}}, "datasets.my_parts: a dataset of your own needs a path"),
+        ({"datasets": {"viza": {}}}, "unknown dataset 'viza'; did you mean 'visa'?"),
+        ({"datasets": {"visa": {"class_names": {"a": "b"}}}}, "class_names are only for a dataset of your own"),
+    ],
+)
+def test_mistakes(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        protocol.jobs(configuration(**changes))
+    assert message in str(caught.value)
+
+
+def test_own_folders_are_datasets() -> None:
+    config = configuration(targets=["my_parts"], datasets={"my_parts": {"path": "somewhere"}})
+    assert protocol.used_datasets(config) == ["my_parts", "mvtec_ad"]
+
+
+def test_variants_of_a_method_are_rows() -> None:
+    methods = {"kanoclip": None, "short": {"method": "kanoclip", "epochs": 2}}
+    rows = protocol.rows(configuration(methods=methods))
+    assert [(row.name, row.method, row.options) for row in rows] == [
+        ("kanoclip", "kanoclip", {}),
+        ("short", "kanoclip", {"epochs": 2}),
+    ]
+
+
+def test_streams_are_the_union_over_methods() -> None:
+    assert protocol.streams_of(configuration(), "clip-l14-518") == Streams(original=(24,), local=(6, 12, 18, 24))
+    only = configuration(methods={"clip": None})
+    assert protocol.streams_of(only, "clip-l14-518") == Streams(original=(24,))
+
+
+def test_blocks_are_known_without_building() -> None:
+    config = configuration(backbones={"tiny": {"model": "kanoclip-tiny"}, "resnet": {"model": "RN50"}}, backbone="tiny")
+    assert protocol.number_of_blocks(config.backbones["tiny"]) == 6
+    with pytest.raises(InputError, match="choose a ViT"):
+        protocol.number_of_blocks(config.backbones["resnet"])
+    assert open_clip.get_model_config("ViT-L-14")["vision_cfg"]["layers"] == 24
