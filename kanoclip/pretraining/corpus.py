@@ -35,6 +35,11 @@ class Corpus:
         """Masks (B, 128, 128) of some images."""
         return np.unpackbits(self.masks[rows], axis=2).astype(np.bool_)
 
+    def first(self, pairs: int) -> "Corpus":
+        """The first pairs; kinds take turns, so every kind keeps its share."""
+        end = 2 * pairs
+        return Corpus(self.images[:end], self.masks[:end], self.numbers[:end], self.facts[:end])
+
 
 def draw_corpus(folder: Path, kinds: Sequence[str], defects: Sequence[str], pairs: int, seed: int) -> Corpus:
     """Draw pairs of images into a folder, or read them when they are there already.

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from kanoclip.pretraining.losses import alignment, dense_state, image_state, sta
 from kanoclip.pretraining.text import state_vectors, text_features
 
 LEARNING_RATE = 1e-3
-WARM_UP = 200  # steps
+WARM_UP = 100  # steps at the start of a stage
 WEIGHT_DECAY = 0.05
 CLIP_NORM = 1.0
 DENSE_WEIGHT = 2.0
@@ -53,13 +54,15 @@ def stages(small_steps: int, large_steps: int) -> tuple[Stage, Stage]:
 
 
 def learning_rate(schedule: Sequence[Stage], step: int) -> float:
-    """Cosine from LEARNING_RATE to 0 over the time of all stages, after a linear warm-up."""
+    """Cosine from LEARNING_RATE to 0 over the time of all stages; every stage warms its optimiser up linearly."""
     total = sum(stage.steps * stage.cost for stage in schedule)
-    spent, left = 0.0, step
+    spent, within = 0.0, step
     for stage in schedule:
-        spent += min(left, stage.steps) * stage.cost
-        left = max(left - stage.steps, 0)
-    return LEARNING_RATE * min(1.0, (step + 1) / WARM_UP) * 0.5 * (1 + float(np.cos(np.pi * spent / total)))
+        if within < stage.steps:
+            break
+        spent, within = spent + stage.steps * stage.cost, within - stage.steps
+    decayed = 0.5 * (1 + float(np.cos(np.pi * (spent + within * stage.cost) / total)))
+    return LEARNING_RATE * min(1.0, (within + 1) / WARM_UP) * decayed
 
 
 class ImageTraining:
@@ -109,8 +112,11 @@ class ImageTraining:
         self.backbone.clip.visual.requires_grad_(True)
         matrices = [p for p in self.backbone.clip.visual.parameters() if p.ndim > 1]
         others = [p for p in self.backbone.clip.visual.parameters() if p.ndim <= 1]
-        groups = [{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": [*others, self.scale, self.bias]}]
-        self.optimizer = torch.optim.AdamW(groups, LEARNING_RATE, weight_decay=0.0, betas=(0.9, 0.98))
+        groups: list[dict[str, Any]] = [
+            {"params": matrices, "weight_decay": WEIGHT_DECAY},
+            {"params": [*others, self.scale, self.bias], "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(groups, LEARNING_RATE, betas=(0.9, 0.98))
 
     def stage(self) -> Stage | None:
         """The stage of the next step; None when training is over."""
@@ -177,8 +183,14 @@ class ImageTraining:
             texts = text_features(self.backbone, [caption.text for caption in captions])
         is_flipped = torch.zeros(true.shape, dtype=torch.bool)
         is_flipped[:, len(own) :].fill_diagonal_(True)
-        masks = [torch.from_numpy(mask).to(self.device) for mask in (true, known)]
-        return alignment(token @ texts.T, *masks, is_flipped.to(self.device), self.scale, self.bias)
+        return alignment(
+            token @ texts.T,
+            torch.from_numpy(true).to(self.device),
+            torch.from_numpy(known).to(self.device),
+            is_flipped.to(self.device),
+            self.scale,
+            self.bias,
+        )
 
     def at_full_size(self) -> Backbone:
         """A copy of the tower in training at its full image size, positions resized."""

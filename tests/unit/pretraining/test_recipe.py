@@ -1,0 +1,97 @@
+import json
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from kanoclip.backbones.clip import load_backbone
+from kanoclip.config import BackboneConfig
+from kanoclip.pretraining import image, recipe
+from kanoclip.pretraining.corpus import draw_corpus
+from kanoclip.pretraining.image import ImageTraining, Stage, learning_rate, stages
+from kanoclip.pretraining.recipe import Recipe, export, pretrain
+from kanoclip.pretraining.text import stand_in_token, used_tokens
+
+CONFIG = BackboneConfig(model="kanoclip-tiny", weights="random:0", image_size=128)
+SHORT = (Stage(64, 2, 4, 1.0), Stage(128, 2, 2, 2.0))
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return draw_corpus(tmp_path_factory.mktemp("corpus"), ["screw", "wood"], ["crack", "stain"], 8, seed=0)
+
+
+@pytest.fixture(scope="module")
+def text_state():
+    return load_backbone(CONFIG).clip.state_dict()
+
+
+def run_to_the_end(run: ImageTraining) -> None:
+    while (stage := run.stage()) is not None:
+        run.advance(stage)
+
+
+def test_a_stopped_training_ends_like_an_uninterrupted_one(corpus, text_state, tmp_path):
+    whole = ImageTraining(CONFIG, text_state, corpus, SHORT, seed=1)
+    run_to_the_end(whole)
+    stopped = ImageTraining(CONFIG, text_state, corpus, SHORT, seed=1)
+    for _ in range(3):
+        stopped.advance(stopped.stage())
+    stopped.save(tmp_path / "training.pt")
+    resumed = ImageTraining(CONFIG, text_state, corpus, SHORT, seed=1)
+    resumed.restore(tmp_path / "training.pt")
+    run_to_the_end(resumed)
+    assert resumed.step == whole.step == 4
+    for name, value in whole.backbone.clip.state_dict().items():
+        assert torch.equal(value, resumed.backbone.clip.state_dict()[name]), name
+
+
+def test_training_changes_the_image_tower_only(corpus, text_state):
+    run = ImageTraining(CONFIG, text_state, corpus, SHORT, seed=1)
+    start = {name: value.clone() for name, value in run.backbone.clip.state_dict().items()}
+    losses = run.advance(run.stage())
+    assert set(losses) == {"alignment", "state", "dense"}
+    for name, value in run.backbone.clip.state_dict().items():
+        assert torch.equal(value, start[name]) is (not name.startswith("visual.")), name
+
+
+def test_the_learning_rate_warms_up_in_every_stage_and_ends_near_zero():
+    schedule = stages(1000, 500)
+    rates = [learning_rate(schedule, step) for step in range(1500)]
+    assert max(rates) < image.LEARNING_RATE
+    assert rates[0] < rates[50] < rates[99] and rates[1000] < rates[1050]
+    assert rates[200] > rates[900] > rates[1499] and rates[1499] < 1e-6
+
+
+def test_shipped_weights_load_strictly_and_unseen_words_share_one_vector(tmp_path):
+    backbone = load_backbone(CONFIG)
+    path = export(backbone, tmp_path / "kanoclip-tiny.safetensors")
+    shipped = load_file(path)
+    ids = shipped.pop("token_ids")
+    assert ids.tolist() == used_tokens(backbone)
+    assert path.stat().st_size < 10e6
+    table = shipped["token_embedding.weight"].float()
+    original = backbone.clip.token_embedding.weight
+    assert torch.allclose(table[:-1], original[ids], atol=1e-3)
+    assert torch.allclose(table[-1], original[stand_in_token(backbone)], atol=1e-3)
+    expected = {
+        name: value.shape for name, value in backbone.clip.state_dict().items() if "token_embedding" not in name
+    }
+    assert {name: value.shape for name, value in shipped.items() if "token_embedding" not in name} == expected
+
+
+@pytest.mark.slow
+def test_the_recipe_runs_from_nothing_and_goes_on_when_given_more_steps(tmp_path, monkeypatch):
+    for name in ("LOG_EVERY", "SAVE_EVERY", "VALIDATE_EVERY"):
+        monkeypatch.setattr(recipe, name, 2)
+    tiny = Recipe(pairs=70, text_steps=2, small_steps=2, large_steps=2, validation_pairs=56)
+    weights = pretrain(tmp_path, tiny)
+    first = weights.read_bytes()
+    assert pretrain(tmp_path, tiny).read_bytes() == first
+    pretrain(tmp_path, replace(tiny, large_steps=4))
+    assert pd.read_csv(tmp_path / "train.csv")["step"].tolist() == [2, 4, 6]
+    results = json.loads((tmp_path / "results.json").read_text())["results"]
+    assert set(results) == {"held_out_kinds", "held_out_defects", "seen"}
+    assert all(0 <= value <= 1 for row in results.values() for value in row.values())
