@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -72,6 +73,8 @@ def pretrain(out: Path, recipe: Recipe, resume: bool = True) -> Path:
     run = ImageTraining(config, state, training, stages(recipe.small_steps, recipe.large_steps), recipe.seed)
     if (out / "training.pt").exists():
         run.restore(out / "training.pt")
+    for log in (out / "train.csv", out / "validation.csv"):
+        _forget_after(log, run.step)
     _train(run, out, validation)
     results = {name: validate(run.backbone, corpus, run.states) for name, corpus in validation.items()}
     write_json(
@@ -132,6 +135,13 @@ def _validated(run: ImageTraining, validation: Mapping[str, Corpus]) -> dict[str
         name: validate(backbone, corpus.first(QUICK_PAIRS), run.states, stride=4) for name, corpus in validation.items()
     }
     return {"step": run.step} | {f"{name}_{key}": value for name, row in results.items() for key, value in row.items()}
+
+
+def _forget_after(path: Path, step: int) -> None:
+    """Drop the rows of a log that a stopped run wrote after it last saved its state."""
+    if path.exists():
+        rows = pd.read_csv(path)
+        write_text(path, rows[rows["step"] <= step].to_csv(index=False))
 
 
 def _append(path: Path, row: Mapping[str, float]) -> None:
