@@ -43,7 +43,9 @@ def read_record(path: Path) -> dict[str, Any]:
         with safe_open(path, "pt") as file:
             return json.loads(file.metadata()["kanoclip"])
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise InputError(f"{path}: expected a checkpoint written by kanoclip train, found another kind of file") from error
+        raise InputError(
+            f"{path}: expected a checkpoint written by kanoclip train, found another kind of file"
+        ) from error
 
 
 def load_method(path: Path, backbone: Backbone, expected: str) -> Method:
@@ -62,7 +64,9 @@ def load_method(path: Path, backbone: Backbone, expected: str) -> Method:
         raise InputError(f"{path}: expected a checkpoint of {expected}, found one of {record['method']}")
     for key, value in json.loads(json.dumps(backbone.provenance())).items():
         if record[key] != value:
-            raise InputError(f"{path}: trained on another backbone: {key} {record[key]}, in use is {value}; train again")
+            raise InputError(
+                f"{path}: trained on another backbone: {key} {record[key]}, in use is {value}; train again"
+            )
     kind = method_class(expected)
     method = kind(backbone, parse(kind.Options, record["options"], str(path)), record["seed"]).to(backbone.device)
     _fill(method, path)

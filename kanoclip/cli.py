@@ -1,4 +1,4 @@
-"""The command line: one command a stage. Each reads files and writes files, and does nothing that a Python caller could not."""
+"""The command line: one command a stage. Each reads files, calls one function of the package and writes files."""
 
 import errno
 import sys
@@ -48,7 +48,9 @@ Threads = Annotated[int, typer.Option(help="CPU threads.", min=1)]
 Seed = Annotated[int, typer.Option(help="Makes every random choice.")]
 Methods = Annotated[list[str], typer.Option(help="A row of the main table; repeat, in order.")]
 Datasets = Annotated[list[str], typer.Option(help="A column of the main table; repeat, in order.")]
-Facts = Annotated[list[str] | None, typer.Option(help="Part of the protocol to state beneath the table; may be repeated.")]
+Facts = Annotated[
+    list[str] | None, typer.Option(help="Part of the protocol to state beneath the table; may be repeated.")
+]
 Figure = Annotated[Path, typer.Option(help="The PNG; a PDF and an SVG are written beside it.")]
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -73,7 +75,9 @@ def prepare(
     path: Annotated[Path | None, typer.Option(help="A local folder, instead of the download.")] = None,
     limit: Annotated[int | None, typer.Option(help="At most so many images a class and label.", min=1)] = None,
     seed: Seed = 0,
-    class_name: Annotated[list[str] | None, typer.Option(metavar="FOLDER=NAME", help="A class's name in prompts.")] = None,
+    class_name: Annotated[
+        list[str] | None, typer.Option(metavar="FOLDER=NAME", help="A class's name in prompts.")
+    ] = None,
 ) -> None:
     """Check a dataset's images and masks and write its index.csv."""
     from kanoclip.datasets.prepare import prepare as write_index
@@ -115,8 +119,9 @@ def encode(
     from kanoclip.config import BackboneConfig, parse
     from kanoclip.features import encode as cache_features
 
+    streams = Streams(_numbers(original), _numbers(local))
     backbone = load_backbone(parse(BackboneConfig, _options(settings), "--set"), _device(device, threads))
-    cache_features(index, backbone, Streams(_numbers(original), _numbers(local)), out, batch_size, workers)
+    cache_features(index, backbone, streams, out, batch_size, workers)
 
 
 @app.command()
@@ -136,7 +141,9 @@ def train(
     """Train a method on an auxiliary dataset. --set takes the method's keys."""
     from kanoclip.stages import train_stage
 
-    train_stage(method, _options(settings), features, index, knowledge, out, log, auxiliary, seed, _device(device, threads))
+    train_stage(
+        method, _options(settings), features, index, knowledge, out, log, auxiliary, seed, _device(device, threads)
+    )
 
 
 @app.command()
@@ -149,7 +156,9 @@ def score(
     settings: Settings = None,
     seed: Seed = 111,
     row: Annotated[str | None, typer.Option(help="Name in the tables; default: the method's.")] = None,
-    backbone: Annotated[str | None, typer.Option(help="Name of the backbone in the tables; default: the model's.")] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="Name of the backbone in the tables; default: the model's.")
+    ] = None,
     dataset: Annotated[str, typer.Option(help="Name of the target dataset in the tables.")] = "target",
     device: Device = "auto",
     threads: Threads = 1,
@@ -178,7 +187,9 @@ def evaluate(
 
 @app.command()
 def tables(
-    metrics: Annotated[list[Path], typer.Argument(help="metrics.csv of every method, target and seed.", callback=_all_existing)],
+    metrics: Annotated[
+        list[Path], typer.Argument(help="metrics.csv of every method, target and seed.", callback=_all_existing)
+    ],
     out: Annotated[Path, typer.Option(help="The folder for metrics.csv and main.csv, .md, .tex, .html.")],
     method: Methods,
     dataset: Datasets,
@@ -192,7 +203,9 @@ def tables(
 
 @app.command()
 def qualitative(
-    scores: Annotated[list[Path], typer.Argument(help="scores.h5 of each method on one dataset.", callback=_all_existing)],
+    scores: Annotated[
+        list[Path], typer.Argument(help="scores.h5 of each method on one dataset.", callback=_all_existing)
+    ],
     index: Index,
     out: Figure,
 ) -> None:
@@ -312,5 +325,8 @@ def main() -> None:
         sys.exit(f"error: {error}")
     except OSError as error:
         if error.errno in DISK_FULL:
-            sys.exit(f"error: cannot write{f' {error.filename}' if error.filename else ''}: {error.strerror}; free space and run again")
+            sys.exit(
+                f"error: cannot write{f' {error.filename}' if error.filename else ''}: {error.strerror}; free "
+                f"space and run again"
+            )
         raise

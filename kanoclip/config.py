@@ -18,12 +18,12 @@ class Strict(BaseModel):
 
 
 class BackboneConfig(Strict):
-    """A CLIP model and how images go through it. The defaults are the paper's checkpoint at the input size of its peers."""
+    """A CLIP model and how images go through it. Defaults: the paper's checkpoint at the input size of its peers."""
 
     model: str = Field(
         "ViT-L-14-336-quickgelu",
-        description="name of an open_clip model, or kanoclip-tiny. The paper: ViT-L/14@336px; OpenAI's weights need the "
-        "-quickgelu variant",
+        description="name of an open_clip model, or kanoclip-tiny. The paper: ViT-L/14@336px; OpenAI's weights need "
+        "the -quickgelu variant",
     )
     weights: str = Field(
         "openai",
@@ -35,19 +35,19 @@ class BackboneConfig(Strict):
     )
     taps: tuple[int, ...] | None = Field(
         None,
-        description="blocks whose tokens serve as the four stages, counted from 1. null: the four quarters of the tower "
-        "(6, 12, 18, 24 of 24), as the paper's peers do",
+        description="blocks whose tokens serve as the four stages, counted from 1. null: the four quarters of the "
+        "tower (6, 12, 18, 24 of 24), as the paper's peers do",
     )
     vv_start: int | None = Field(
         None,
         gt=0,
-        description="first block of the V-V stream, counted from 1. null: the first tap, so that every stage differs from "
-        "the original stream",
+        description="first block of the V-V stream, counted from 1. null: the first tap, so that every stage differs "
+        "from the original stream",
     )
     activation: Literal["auto", "quick_gelu", "gelu"] = Field(
         "auto",
-        description="auto refuses weights trained with another activation than the model's (open_clip only warns); naming "
-        "one insists on it",
+        description="auto refuses weights trained with another activation than the model's (open_clip only warns); "
+        "naming one insists on it",
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="of the frozen image tower. auto: bf16 on a GPU that has it, else fp16; fp32 on a CPU"
@@ -68,14 +68,16 @@ class BackboneConfig(Strict):
 class DatasetConfig(Strict):
     """Where a dataset's images come from and how many are taken."""
 
-    path: str | None = Field(None, description="a local folder, used instead of the download. Required for a dataset of your own")
+    path: str | None = Field(
+        None, description="a local folder, used instead of the download. Required for a dataset of your own"
+    )
     limit: int | None = Field(
         None, gt=0, description="at most so many images a class and label: a fixed, seeded subset. null takes all"
     )
     class_names: dict[str, str] = Field(
         default_factory=dict,
-        description="folder name: name used in the prompts. Only for a dataset of your own; default: the folder's name with "
-        "underscores as spaces",
+        description="folder name: name used in the prompts. Only for a dataset of your own; default: the folder's "
+        "name with underscores as spaces",
     )
 
 
@@ -104,7 +106,9 @@ class EvaluationConfig(Strict):
 class Configuration(Strict):
     """A whole benchmark run."""
 
-    run: str = Field("paper", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="name of the run: results go to results/<run>")
+    run: str = Field(
+        "paper", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="name of the run: results go to results/<run>"
+    )
     resources: str = Field("resources", description="folder for downloaded archives and the images unpacked from them")
     backbones: dict[str, BackboneConfig] = Field(
         default_factory=lambda: {"clip-l14-518": BackboneConfig()},
@@ -118,11 +122,14 @@ class Configuration(Strict):
     )
     allow_seen: bool = Field(
         False,
-        description="allow a target equal to its auxiliary dataset; such cells are marked as not zero-shot. false refuses it",
+        description="allow a target equal to its auxiliary dataset; such cells are marked as not zero-shot. false "
+        "refuses it",
     )
     targets: tuple[str, ...] = Field(min_length=1, description="datasets that are scored, in the order of the tables")
     methods: dict[str, MethodConfig] = Field(min_length=1, description="rows of the tables: name: options")
-    seeds: tuple[int, ...] = Field((111, 112, 113), min_length=1, description="one training a seed. 111 is the seed of the paper's peers")
+    seeds: tuple[int, ...] = Field(
+        (111, 112, 113), min_length=1, description="one training a seed. 111 is the seed of the paper's peers"
+    )
     datasets: dict[str, DatasetConfig] = Field(
         default_factory=dict, description="settings of shipped datasets, and datasets of your own (path required)"
     )
@@ -133,13 +140,17 @@ class Configuration(Strict):
     def _own_models_show_in_tables(cls, backbones: dict[str, BackboneConfig]) -> dict[str, BackboneConfig]:
         for name, backbone in backbones.items():
             if backbone.model.startswith("kanoclip-") and not name.startswith(backbone.model):
-                raise ValueError(f"the name '{name}' must begin with '{backbone.model}', so that tables say what made the numbers")
+                raise ValueError(
+                    f"the name '{name}' must begin with '{backbone.model}', so that tables say what made the numbers"
+                )
         return backbones
 
     @field_validator("methods", "datasets", mode="before")
     @classmethod
     def _empty_means_defaults(cls, value: Any) -> Any:
-        return {key: entry if entry is not None else {} for key, entry in value.items()} if isinstance(value, Mapping) else value
+        if not isinstance(value, Mapping):
+            return value
+        return {key: {} if entry is None else entry for key, entry in value.items()}
 
 
 def parse(model: type[Model], values: Mapping[str, Any], where: str) -> Model:

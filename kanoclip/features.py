@@ -1,8 +1,9 @@
 """The feature cache: one HDF5 file a dataset and backbone, written once, read by every method and epoch.
 
-Layout: `image` (N,) names as in index.csv; `cls` (N, W); `original/<tap>` and `local/<tap>` (N, P, W); all fp16, one chunk an
-image. While it grows the file is called `<name>.partial` and `done` (N,) marks the finished images. All its space is taken when the file
-is created, so that neither a killed process nor a full disk leaves its structure half-written.
+Layout: `image` (N,) names as in index.csv; `cls` (N, W); `original/<tap>` and `local/<tap>` (N, P, W); all fp16, one
+chunk an image. While it grows the file is called `<name>.partial` and `done` (N,) marks the finished images. All its
+space is taken when the file is created, so that neither a killed process nor a full disk leaves its structure half
+written.
 """
 
 import errno
@@ -28,7 +29,9 @@ FORMAT = 1
 MARGIN = 2**20  # bytes an HDF5 file needs beside its data
 
 
-def encode(index: Path, backbone: Backbone, streams: Streams, out: Path, batch_size: int = 32, workers: int = 0) -> None:
+def encode(
+    index: Path, backbone: Backbone, streams: Streams, out: Path, batch_size: int = 32, workers: int = 0
+) -> None:
     """Run the image tower over a dataset's test split and cache what it says.
 
     A run that was cut off goes on where it stopped, in the same batches, so that the result is the same.
@@ -55,10 +58,14 @@ def encode(index: Path, backbone: Backbone, streams: Streams, out: Path, batch_s
             todo = [rows for rows in _batches(len(frame), batch_size) if not file["done"][rows].all()]
             if len(todo) < len(_batches(len(frame), batch_size)):
                 logger.info("%s: going on, %d of %d images are done", partial, int(file["done"][:].sum()), len(frame))
-            for rows, pixels in zip(todo, progress(_pixels(frame, todo, backbone, workers), "encode", len(todo)), strict=True):
+            for rows, pixels in zip(
+                todo, progress(_pixels(frame, todo, backbone, workers), "encode", len(todo)), strict=True
+            ):
                 _write(file, rows, backbone.encode_images(pixels, streams))
     except OSError as error:
-        raise InputError(f"{partial}: cannot write: {_reason(error)}; free space and run again, finished images are kept") from error
+        raise InputError(
+            f"{partial}: cannot write: {_reason(error)}; free space and run again, finished images are kept"
+        ) from error
     partial.replace(out)
     logger.info("%s: %d images, %.1f MB", out, len(frame), out.stat().st_size / 1e6)
 
@@ -86,7 +93,8 @@ class FeatureCache:
         found = self._file["image"].asstr()[:].tolist()
         if found != list(images):
             raise InputError(
-                f"{path}: expected the {len(images)} images of the index, found {len(found)} others or in another order; "
+                f"{path}: expected the {len(images)} images of the index, found {len(found)} others or in another "
+                f"order; "
                 "encode the dataset again"
             )
 
@@ -108,11 +116,14 @@ class FeatureCache:
             found = self.provenance[key]
             if found != expected:
                 raise InputError(
-                    f"{self.path}: made with another configuration: {wanted_by} expects {key} {_difference(expected, found)}; "
+                    f"{self.path}: made with another configuration: {wanted_by} expects {key} "
+                    f"{_difference(expected, found)}; "
                     "encode the dataset again with this backbone"
                 )
         if not self.streams.covers(streams):
-            raise InputError(f"{self.path}: {wanted_by} needs {streams}, the cache holds {self.streams}; encode the dataset again")
+            raise InputError(
+                f"{self.path}: {wanted_by} needs {streams}, the cache holds {self.streams}; encode the dataset again"
+            )
 
     def read(self, rows: Sequence[int], streams: Streams) -> ImageFeatures:
         """Features of some rows, in the given order, fp16 on the CPU."""
@@ -156,7 +167,9 @@ def _files_digest(frame: pd.DataFrame) -> str:
         try:
             status = Path(path).stat()
         except FileNotFoundError as error:
-            raise InputError(f"{path}: the index names this image, but it is not there; prepare the dataset again") from error
+            raise InputError(
+                f"{path}: the index names this image, but it is not there; prepare the dataset again"
+            ) from error
         digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
@@ -185,7 +198,7 @@ def _create(
 ) -> h5py.File:
     partial.unlink(missing_ok=True)
     patches = (len(images), backbone.grid[0] * backbone.grid[1], backbone.width)
-    shapes = {"cls": (len(images), backbone.width)}
+    shapes: dict[str, tuple[int, ...]] = {"cls": (len(images), backbone.width)}
     shapes |= {f"{name}/{tap}": patches for name, taps in vars(streams).items() for tap in taps}
     beginning = partial.with_name(f".{partial.name}")
     try:
@@ -244,7 +257,9 @@ def _write(file: h5py.File, rows: slice, features: ImageFeatures) -> None:
 def _fp16(tensor: Tensor, path: str, name: str) -> np.ndarray:
     half = tensor.to("cpu", torch.float16)
     if not torch.isfinite(half).all():
-        raise InputError(f"{path}: {name}: features are not finite or exceed fp16; use precision fp32 and check the weights")
+        raise InputError(
+            f"{path}: {name}: features are not finite or exceed fp16; use precision fp32 and check the weights"
+        )
     return half.numpy()
 
 

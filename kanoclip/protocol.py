@@ -1,4 +1,4 @@
-"""What a configuration asks for: every training and scoring job of a run, under one protocol, checked before anything starts."""
+"""What a configuration asks for: every training and scoring job of a run under one protocol, checked beforehand."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -65,7 +65,7 @@ def rows(config: Configuration) -> list[Row]:
 
 
 def jobs(config: Configuration) -> list[Job]:
-    """Every scoring job of the run: rows x targets x seeds. A method that seeds do not change runs once.
+    """Every scoring job of the run: rows x targets x seeds. Controls and methods that seeds do not change run once.
 
     Raises:
         InputError: something unknown is named, or a target equals its auxiliary dataset (zero-shot guard).
@@ -75,7 +75,7 @@ def jobs(config: Configuration) -> list[Job]:
         Job(row, auxiliary_of(config, row, target), target, seed)
         for row in rows(config)
         for target in config.targets
-        for seed in (config.seeds if row.kind.stochastic else config.seeds[:1])
+        for seed in (config.seeds if row.kind.stochastic and not row.kind.control else config.seeds[:1])
     ]
 
 
@@ -90,8 +90,8 @@ def auxiliary_of(config: Configuration, row: Row, target: str) -> str:
     auxiliary = config.auxiliary_for.get(target, config.auxiliary)
     if auxiliary == target and not config.allow_seen:
         raise InputError(
-            f"target '{target}' is also the auxiliary dataset of '{row.name}', so it would not be zero-shot; name another "
-            f"dataset in auxiliary_for.{target}, or set allow_seen: true to have the cell marked"
+            f"target '{target}' is also the auxiliary dataset of '{row.name}', so it would not be zero-shot; name "
+            f"another dataset in auxiliary_for.{target}, or set allow_seen: true to have the cell marked"
         )
     return auxiliary
 

@@ -1,4 +1,4 @@
-"""The JSON schema of a configuration file and the page of its keys: the typed configuration and every method's options."""
+"""The JSON schema of a configuration file and the page of its keys, from the models that check it."""
 
 import json
 from typing import Any
@@ -22,16 +22,18 @@ def configuration_schema() -> dict[str, Any]:
             "properties": shared | own.get("properties", {}),
             "additionalProperties": False,
         }
-    schema["properties"]["methods"]["properties"] = {name: {"$ref": f"#/$defs/method_{name}"} for name in method_names()}
+    schema["properties"]["methods"]["properties"] = {
+        name: {"$ref": f"#/$defs/method_{name}"} for name in method_names()
+    }
     schema["properties"]["targets"]["items"]["examples"] = dataset_names()
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "kanoclip configuration"}
 
 
 README_HEAD = """# Configuration
 
-`config.yaml` is the paper, `quickstart.yaml` the embedded default, `folder.yaml` an example with images of your own. A file given with
-`--configfile` stands alone; keys that it leaves out have the defaults below. A misspelt key is refused and the nearest valid one is
-named. Made by `make generated` from the code; do not edit.
+`config.yaml` is the paper, `quickstart.yaml` the embedded default, `folder.yaml` an example with images of your own. A
+file given with `--configfile` stands alone; keys that it leaves out have the defaults below. A misspelt key is refused
+and the nearest valid one is named. Made by `make generated` from the code; do not edit.
 """
 
 

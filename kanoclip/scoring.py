@@ -52,7 +52,9 @@ def score(
             features = cache.read(rows.index.tolist(), streams).to(method.backbone.device)
             outputs.append(method(Batch(rows["image"].tolist(), rows["class_name"].tolist(), features, **truth)))
     fields = {"map": "map_probability"} | {name: name for name in ("image_score", "image_probability", "map_score")}
-    arrays = {name: torch.cat([getattr(o, field) for o in outputs]).float().cpu().numpy() for name, field in fields.items()}
+    arrays = {
+        name: torch.cat([getattr(o, field) for o in outputs]).float().cpu().numpy() for name, field in fields.items()
+    }
     for name, values in arrays.items():
         finite = np.isfinite(values).reshape(len(values), -1).all(1)
         if not finite.all():

@@ -72,7 +72,8 @@ def score_stage(
     Args:
         name: the registered method.
         options: of a method without a checkpoint; a checkpoint has its own.
-        features, index: of the target.
+        features: the target's cache.
+        index: the target's index.csv.
         out: scores.h5.
         checkpoint: of a trained method.
         seed: of a method that is stochastic but not trained.
@@ -119,9 +120,9 @@ def registered(what: str) -> list[str]:
     if what == "methods":
         return method_names()
     if what == "metrics":
-        from kanoclip.metrics.registry import metric_names
+        from kanoclip.metrics.registry import LEVELS, metrics_of
 
-        return metric_names()
+        return [f"{level} {metric.name}" for level in LEVELS for metric in metrics_of(level)]
     if what == "backbones":
         import open_clip
 

@@ -84,10 +84,14 @@ class TrainingData:
 def check_trainable(frame: pd.DataFrame, index: Path) -> None:
     """Refuse an auxiliary dataset without both labels, or with an anomalous image that has no mask."""
     if set(frame["label"]) != {0, 1}:
-        raise InputError(f"{index}: training needs normal and anomalous images, found only label {frame['label'].iloc[0]}")
+        raise InputError(
+            f"{index}: training needs normal and anomalous images, found only label {frame['label'].iloc[0]}"
+        )
     bare = frame[(frame["label"] == 1) & (frame["mask_path"] == "")]
     if len(bare):
-        raise InputError(f"{index}: training needs a mask for every anomalous image, found none for {bare['image'].iloc[0]}")
+        raise InputError(
+            f"{index}: training needs a mask for every anomalous image, found none for {bare['image'].iloc[0]}"
+        )
 
 
 def _values(parts: Mapping[str, Tensor]) -> dict[str, float]:

@@ -1,0 +1,1 @@
+"""Backbones: CLIP models with two token streams, and the one shipped with the package."""

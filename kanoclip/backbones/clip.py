@@ -1,7 +1,7 @@
 """Any open_clip ViT as a frozen backbone with two token streams from one forward.
 
-The original stream is CLIP as trained. The local stream (CLIP Surgery, Li et al. 2023, used by KAnoCLIP section 2.3, equations 4 to 8)
-starts as a copy of it and from then on accumulates value-value attention, without the MLP:
+The original stream is CLIP as trained. The local stream (CLIP Surgery, Li et al. 2023, used by KAnoCLIP section 2.3,
+equations 4 to 8) starts as a copy of it and from then on accumulates value-value attention, without the MLP:
 
     S_l = S_{l-1} + Proj_l(softmax(V_l V_l^T / sqrt(d)) V_l),    V_l = W_v ln_1(x_{l-1})
 
@@ -11,6 +11,7 @@ where x is the original stream, which the local one never changes.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import open_clip
 import torch
@@ -68,24 +69,27 @@ class Backbone(nn.Module):
     """A frozen CLIP. Build it with `load_backbone`.
 
     Attributes:
-        config: what it was built from, with taps and vv_start filled in.
-        layers, width, joint_width, text_width: blocks and W of the image tower, C of the joint space, width of the text tower.
-        grid: (h, w) patches of an image, P = h w.
-        weights_sha256: of all parameters as used, position table resized.
+        config: what it was built from, with taps and vv_start filled in. layers, width, joint_width, text_width:
+        blocks and W of the image tower, C of the joint space, width of the text tower. grid: (h, w) patches of an
+        image, P = h w. weights_sha256: of all parameters as used, position table resized.
     """
 
-    def __init__(self, clip: nn.Module, config: BackboneConfig):
+    clip: Any  # open_clip's classes carry no types
+    text: Any
+    blocks: Any
+
+    def __init__(self, clip: Any, config: BackboneConfig):
         super().__init__()
         self.clip = clip.eval().requires_grad_(False)
         visual = clip.visual
         self.blocks = visual.transformer.resblocks
         self.text = getattr(clip, "text", clip)
         self.tokenize = open_clip.get_tokenizer(config.model)
-        self.layers = len(self.blocks)
-        self.width = visual.ln_post.normalized_shape[0]
-        self.joint_width = visual.output_dim
-        self.text_width = self.text.token_embedding.embedding_dim
-        self.grid = tuple(visual.grid_size)
+        self.layers: int = len(self.blocks)
+        self.width: int = visual.ln_post.normalized_shape[0]
+        self.joint_width: int = visual.output_dim
+        self.text_width: int = self.text.token_embedding.embedding_dim
+        self.grid: tuple[int, int] = tuple(visual.grid_size)
         self.config = complete(config, self.layers)
         self.weights_sha256 = _state_sha256(clip)
         self.transform = open_clip.image_transform(
@@ -177,7 +181,11 @@ class Backbone(nn.Module):
 
     def provenance(self) -> dict[str, object]:
         """What a cached feature depends on."""
-        return {"backbone": _meaning(self.config), "weights_sha256": self.weights_sha256, "preprocessing": repr(self.transform)}
+        return {
+            "backbone": _meaning(self.config),
+            "weights_sha256": self.weights_sha256,
+            "preprocessing": repr(self.transform),
+        }
 
     def _autocast(self) -> torch.autocast:
         precision = self.config.precision
@@ -189,7 +197,7 @@ class Backbone(nn.Module):
 
 
 def value_value_attention(attention: nn.MultiheadAttention, x: Tensor) -> Tensor:
-    """Attention in which the values are queries and keys as well (KAnoCLIP, equation 4), with the trained value and output weights.
+    """Attention in which the values are queries and keys as well (KAnoCLIP, equation 4), with the trained weights.
 
     Args:
         attention: of a block of the tower.
@@ -215,7 +223,9 @@ def complete(config: BackboneConfig, layers: int) -> BackboneConfig:
     taps = config.taps or tuple(max(1, round(layers * quarter / 4)) for quarter in (1, 2, 3, 4))
     start = config.vv_start or taps[0]
     if max(*taps, start) > layers:
-        raise InputError(f"backbone {config.model}: taps {taps} and vv_start {start} must be at most {layers}, its number of blocks")
+        raise InputError(
+            f"backbone {config.model}: taps {taps} and vv_start {start} must be at most {layers}, its number of blocks"
+        )
     return config.model_copy(update={"taps": taps, "vv_start": start})
 
 

@@ -1,6 +1,7 @@
 """From a backbone's configuration to an open_clip model with the right weights, activation and position table."""
 
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
@@ -21,7 +22,7 @@ def register_embedded() -> None:
     open_clip.add_model_config(EMBEDDED)
 
 
-def create_open_clip(config: BackboneConfig) -> nn.Module:
+def create_open_clip(config: BackboneConfig) -> Any:
     """Build the model, load its weights, check its activation, resize its position table.
 
     Raises:
@@ -40,7 +41,7 @@ def create_open_clip(config: BackboneConfig) -> nn.Module:
     return clip
 
 
-def _with_weights(config: BackboneConfig) -> nn.Module:
+def _with_weights(config: BackboneConfig) -> Any:
     model, weights = config.model, config.weights
     insists = {"force_quick_gelu": True} if config.activation == "quick_gelu" else {}
     if weights.startswith("random:"):
@@ -53,7 +54,9 @@ def _with_weights(config: BackboneConfig) -> nn.Module:
         return clip
     if weights not in open_clip.list_pretrained_tags_by_model(model) and not Path(weights).is_file():
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or "none"
-        raise InputError(f"backbone {model}: weights '{weights}' are neither a file nor a tag of the model; its tags: {tags}")
+        raise InputError(
+            f"backbone {model}: weights '{weights}' are neither a file nor a tag of the model; its tags: {tags}"
+        )
     try:
         return open_clip.create_model(model, pretrained=weights, **insists)
     except (RuntimeError, KeyError) as error:
@@ -67,7 +70,7 @@ def _seed(weights: str) -> int:
     return int(seed)
 
 
-def _embedded_state(model: str, clip: nn.Module) -> dict[str, Tensor]:
+def _embedded_state(model: str, clip: Any) -> dict[str, Tensor]:
     """The shipped weights in fp32, the token table expanded to the full vocabulary.
 
     Only rows of tokens that occurred in training are stored; the last stored row stands for all others.
@@ -90,7 +93,7 @@ def _check_activation(clip: nn.Module, config: BackboneConfig) -> None:
     """Refuse weights under another activation than the one they were trained with; open_clip only warns."""
     found = "quick_gelu" if any(isinstance(module, QuickGELU) for module in clip.modules()) else "gelu"
     if config.activation != "auto":
-        expected = config.activation
+        expected: str = config.activation
     else:
         known = open_clip.get_pretrained_cfg(config.model, config.weights)
         expected = ("quick_gelu" if known.get("quick_gelu") else "gelu") if known else found
@@ -102,11 +105,13 @@ def _check_activation(clip: nn.Module, config: BackboneConfig) -> None:
         )
 
 
-def _resize_positions(visual: nn.Module, config: BackboneConfig) -> None:
+def _resize_positions(visual: Any, config: BackboneConfig) -> None:
     """Resize the position table of the patches to the configured image size, in place."""
     patch = visual.patch_size[0]
     if config.image_size % patch:
-        raise InputError(f"backbone {config.model}: image_size {config.image_size} is not a multiple of its patch size {patch}")
+        raise InputError(
+            f"backbone {config.model}: image_size {config.image_size} is not a multiple of its patch size {patch}"
+        )
     new = (config.image_size // patch, config.image_size // patch)
     old = tuple(visual.grid_size)
     if new == old:

@@ -1,10 +1,11 @@
 """CLIP zero-shot (Radford et al. 2021) as the simplest anomaly detector: two prompts, no training.
 
-Image score: the class token against "a photo of a normal X" and "a photo of an anomalous X". Map: the same with the patch tokens
-of the last block. Plain CLIP's patch tokens are known to be inversely related to what they show (CLIP Surgery), so pixel AUROC
-below 50 % is expected on most datasets.
+Image score: the class token against "a photo of a normal X" and "a photo of an anomalous X". Map: the same with the
+patch tokens of the last block. Plain CLIP's patch tokens are known to be inversely related to what they show (CLIP
+Surgery), so pixel AUROC below 50 % is expected on most datasets.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -50,7 +51,7 @@ class Clip(Method):
         maps = two_way(patches, text, self.temperature).unflatten(1, self.backbone.grid)  # (B, h, w)
         return AnomalyOutput(maps, image_probability=image, map_score=maps.amax((1, 2)), image_score=image)
 
-    def _text_vectors(self, class_names: list[str]) -> Tensor:
+    def _text_vectors(self, class_names: Sequence[str]) -> Tensor:
         for name in class_names:
             if name not in self._text:
                 self._text[name] = text_vectors(self.backbone.encode_text, self.ensemble, name)

@@ -18,7 +18,9 @@ class Oracle(Method):
         """Hand back labels and masks."""
         assert batch.labels is not None and batch.masks is not None
         labels = batch.labels.float()
-        return AnomalyOutput(batch.masks.float(), labels, map_score=batch.masks.float().amax((1, 2)), image_score=labels)
+        return AnomalyOutput(
+            batch.masks.float(), labels, map_score=batch.masks.float().amax((1, 2)), image_score=labels
+        )
 
 
 @register("random")

@@ -13,6 +13,7 @@ from kanoclip.types import progress
 
 IMAGE_SIZE = 128
 LEAST_ANOMALOUS_PIXELS = 16  # a crop with fewer, but some, is neither called normal nor abnormal
+CROPPED = 0.75  # share of small views that are crops; the others are whole images shrunk to half, where thin defects fade
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class Views:
 
 
 def views(corpus: Corpus, count: int, size: int, rng: np.random.Generator) -> Views:
-    """A random batch: whole images when `size` is the image size, else half crops and half shrunk images.
+    """A random batch: whole images when `size` is the image size, else else crops and some shrunk images.
 
     Args:
         corpus: where the images come from.
@@ -117,7 +118,7 @@ def views(corpus: Corpus, count: int, size: int, rng: np.random.Generator) -> Vi
     images, masks, numbers = corpus.images[rows], corpus.mask(rows), corpus.numbers[rows].copy()
     if size == IMAGE_SIZE:
         return Views(rows, images, masks, numbers)
-    cropped = rng.random(count) < 0.6
+    cropped = rng.random(count) < CROPPED
     small = np.empty((count, size, size, 3), np.uint8)
     small_masks = np.empty((count, size, size), np.bool_)
     for index in range(count):

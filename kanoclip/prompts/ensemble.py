@@ -24,7 +24,7 @@ def prompts(ensemble: str, polarity: str, class_name: str) -> list[str]:
 
 
 def text_vectors(encode_text: Callable[[Sequence[str]], Tensor], ensemble: str, class_name: str) -> Tensor:
-    """(2, C) unit vectors, normal then abnormal: normalised embeddings, averaged, normalised again (WinCLIP, section 3.2).
+    """(2, C) unit vectors, normal then abnormal: unit embeddings, averaged, normalised again (WinCLIP, section 3.2).
 
     Args:
         encode_text: texts to (T, C).

@@ -46,9 +46,7 @@ def contents(path: Path) -> dict[str, np.ndarray]:
         return {name: file[name][:] for name in names}
 
 
-def test_cache_holds_what_the_tower_says(
-    index: Path, features: Path, backbone: Backbone, all_streams: Streams
-) -> None:
+def test_cache_holds_what_the_tower_says(index: Path, features: Path, backbone: Backbone, all_streams: Streams) -> None:
     frame = read_index(index)
     cache = FeatureCache(features, images(index))
     rows = [7, 0, 12]
@@ -169,7 +167,9 @@ def test_another_configuration_is_refused(
     cache = FeatureCache(features, images(index))
     cache.require(backbone.provenance(), all_streams, "the test")
     other = load_backbone(tiny_config.model_copy(update={"vv_start": 1}))
-    with pytest.raises(InputError, match=r"made with another configuration: .*'vv_start': 1.* the cache has .*'vv_start': 2"):
+    with pytest.raises(
+        InputError, match=r"made with another configuration: .*'vv_start': 1.* the cache has .*'vv_start': 2"
+    ):
         cache.require(other.provenance(), all_streams, "the test")
     with pytest.raises(InputError, match=r"needs Streams\(original=\(5,\)"):
         cache.require(backbone.provenance(), Streams(original=(5,)), "the test")
@@ -192,9 +192,7 @@ def test_a_vanished_image_is_named(index: Path, backbone: Backbone, tmp_path: Pa
         encode(index.parent / "broken.csv", backbone, Streams(local=(6,)), tmp_path / "features.h5")
 
 
-def test_features_beyond_fp16_are_refused(
-    index: Path, tiny_config: BackboneConfig, tmp_path: Path
-) -> None:
+def test_features_beyond_fp16_are_refused(index: Path, tiny_config: BackboneConfig, tmp_path: Path) -> None:
     backbone = load_backbone(tiny_config)
     with torch.no_grad():
         backbone.clip.visual.transformer.resblocks[-1].mlp.c_proj.bias.fill_(1e6)

@@ -28,7 +28,7 @@ def test_jobs_are_rows_times_targets_times_seeds() -> None:
             for target, auxiliary in (("mvtec_ad", "visa"), ("visa", "mvtec_ad"), ("elpv", "mvtec_ad"))
             for seed in (1, 2)
         ],
-        *[("random", "none", target, seed) for target in ("mvtec_ad", "visa", "elpv") for seed in (1, 2)],
+        *[("random", "none", target, 1) for target in ("mvtec_ad", "visa", "elpv")],
     ]
 
 
@@ -55,7 +55,10 @@ def test_zero_shot_guard() -> None:
     ("changes", "message"),
     [
         ({"methods": {"kanoklip": None}}, "unknown method 'kanoklip'; did you mean 'kanoclip'?"),
-        ({"methods": {"clip": {"temprature": 1}}}, "methods.clip: unknown key 'temprature'; did you mean 'temperature'?"),
+        (
+            {"methods": {"clip": {"temprature": 1}}},
+            "methods.clip: unknown key 'temprature'; did you mean 'temperature'?",
+        ),
         ({"methods": {"clip": {"backbone": "b"}}}, "unknown backbone 'b'"),
         ({"targets": ["mvtec"]}, "unknown dataset 'mvtec'; did you mean 'mvtec_ad'?"),
         ({"auxiliary": "zzz"}, "unknown dataset 'zzz'; known: "),

@@ -28,7 +28,16 @@ def knowledge(tmp_path: Path) -> Path:
 
 def train(index: Path, features: Path, knowledge: Path, out: Path, seed: int = 3, **changes: object) -> Path:
     train_stage(
-        "kanoclip", SMALL | changes, features, index, knowledge, out / "c.safetensors", out / "train.csv", "parts", seed, "cpu"
+        "kanoclip",
+        SMALL | changes,
+        features,
+        index,
+        knowledge,
+        out / "c.safetensors",
+        out / "train.csv",
+        "parts",
+        seed,
+        "cpu",
     )
     return out / "c.safetensors"
 
@@ -123,7 +132,9 @@ def test_foreign_checkpoints_are_refused(index: Path, features: Path, knowledge:
     renamed.write_bytes(blob.replace(b'\\"method\\": \\"kanoclip\\"', b'\\"method\\": \\"otherone\\"'))
     assert "expected a checkpoint of kanoclip, found one of otherone" in refusal("kanoclip", renamed)
     reshaped.write_bytes(blob.replace(b'\\"width\\": 16', b'\\"width\\": 32'))
-    assert "parameter stages.2.text_attention.in_proj_bias: expected (96,), found (48,)" in refusal("kanoclip", reshaped)
+    assert "parameter stages.2.text_attention.in_proj_bias: expected (96,), found (48,)" in refusal(
+        "kanoclip", reshaped
+    )
     moved.write_bytes(blob.replace(b'\\"image_size\\": 32', b'\\"image_size\\": 64'))
     assert "trained on another backbone" in refusal("kanoclip", moved)
 
@@ -131,9 +142,7 @@ def test_foreign_checkpoints_are_refused(index: Path, features: Path, knowledge:
 def test_non_finite_loss_names_the_images(
     index: Path, features: Path, knowledge: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        KAnoCLIP, "losses", lambda self, batch: {"global": self.prompts.context.sum() * float("nan")}
-    )
+    monkeypatch.setattr(KAnoCLIP, "losses", lambda self, batch: {"global": self.prompts.context.sum() * float("nan")})
     with pytest.raises(InputError, match=r"not finite in epoch 1: .*; images: images/"):
         train(index, features, knowledge, tmp_path / "out")
     assert not (tmp_path / "out").exists()

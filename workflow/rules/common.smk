@@ -63,6 +63,15 @@ def code(*places):
     return sorted(files)
 
 
+def dataset_code(name):
+    """The files that decide a dataset's index: shared code, its own spec, and the generator if it is drawn."""
+    shared = [f"datasets/{file.stem}" for file in (PACKAGE / "datasets").glob("*.*")]
+    shipped = name in dataset_names()
+    drawn = shipped and load_spec(name).source.kind == "synthetic"
+    own = [f"datasets/specs/{name}"] * shipped + ["datasets/synthetic"] * drawn
+    return code(*shared, *own)
+
+
 def method_code(row):
     """The files of a row's method: its own module and what it inherits from."""
     files = set()
@@ -128,6 +137,12 @@ def checkpoint(wildcards):
     if wildcards.auxiliary == protocol.NO_AUXILIARY:
         return []
     return f"{RESULTS}/models/{TRAINED}/checkpoint.safetensors".format(**wildcards)
+
+
+def scoring_options(wildcards):
+    """A trained row scores with its checkpoint, which has its options; any other with those of the configuration."""
+    path = checkpoint(wildcards)
+    return f"--checkpoint {path}" if path else settings(ROWS[wildcards.row].options)
 
 
 # the sample images of a figure come with one seed; the row that the run is about is its last one that is no control

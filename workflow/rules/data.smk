@@ -21,7 +21,7 @@ rule download:
 rule prepare:
     input:
         downloaded,
-        code=code("datasets"),
+        code=lambda wildcards: dataset_code(wildcards.dataset),
     output:
         f"{RESULTS}/data/{{dataset}}/index.csv",
     log:

@@ -20,11 +20,8 @@ rule score:
         runtime=120,
     params:
         method=lambda wildcards: ROWS[wildcards.row].method,
-        options=lambda wildcards, input: (
-            f"--checkpoint {input.checkpoint}"
-            if input.checkpoint
-            else settings(ROWS[wildcards.row].options)
-        ),
+        # a function of the wildcards alone: what is derived from the input does not count as a change
+        options=lambda wildcards: scoring_options(wildcards),
     message:
         "Scoring {wildcards.target} with {wildcards.row}, seed {wildcards.seed}"
     shell:

@@ -1,7 +1,7 @@
 """Conv-Adapter (KAnoCLIP, section 2.5, equation 11): adapts the global image feature.
 
-On a pooled vector the depthwise convolution of the text is a scale a channel, which the down projection absorbs: equation 11 is
-exact.
+On a pooled vector the depthwise convolution of the text is a scale a channel, which the down projection absorbs:
+equation 11 is exact.
 """
 
 import torch.nn.functional as F

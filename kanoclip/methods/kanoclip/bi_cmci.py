@@ -1,7 +1,8 @@
 """Bi-CMCI (KAnoCLIP, section 2.4, equation 9): patches and text look at each other, one module a stage.
 
-The paper names the ingredients: text self-attention, deformable self-attention over the patches (DAT, Xia et al. 2022), cross-attention
-in both directions. Their order and sizes are our reading; no feed-forward layers, pre-norm residuals, parallel cross-attention.
+The paper names the ingredients: text self-attention, deformable self-attention over the patches (DAT, Xia et al.
+2022), cross-attention in both directions. Their order and sizes are our reading; no feed-forward layers, pre-norm
+residuals, parallel cross-attention.
 """
 
 import torch
@@ -45,7 +46,9 @@ class DeformableSelfAttention(nn.Module):
         channels = x.transpose(1, 2).reshape(batch * self.groups, width // self.groups, *grid)
         sampled = F.grid_sample(channels, points, mode="bilinear", align_corners=True)  # (B g, d/g, h', w')
         sampled = sampled.reshape(batch, width, -1).transpose(1, 2)  # (B, P', d)
-        q, k, v = (t.unflatten(2, (self.heads, -1)).transpose(1, 2) for t in (q, self.key(sampled), self.value(sampled)))
+        q, k, v = (
+            t.unflatten(2, (self.heads, -1)).transpose(1, 2) for t in (q, self.key(sampled), self.value(sampled))
+        )
         mixed = F.scaled_dot_product_attention(q, k, v)  # (B, heads, P, d / heads)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
@@ -75,13 +78,23 @@ class BiCMCI(nn.Module):
     """
 
     def __init__(
-        self, vision_width: int, text_width: int, width: int, heads: int, groups: int, stride: int, kernel: int, temperature: float
+        self,
+        vision_width: int,
+        text_width: int,
+        width: int,
+        heads: int,
+        groups: int,
+        stride: int,
+        kernel: int,
+        temperature: float,
     ):
         super().__init__()
         self.temperature = temperature
         self.vision_in = nn.Linear(vision_width, width)
         self.text_in = nn.Linear(text_width, width)
-        self.text_norm, self.vision_norm, self.text_cross_norm, self.vision_cross_norm = (nn.LayerNorm(width) for _ in range(4))
+        self.text_norm, self.vision_norm, self.text_cross_norm, self.vision_cross_norm = (
+            nn.LayerNorm(width) for _ in range(4)
+        )
         self.text_attention = nn.MultiheadAttention(width, heads, batch_first=True)
         self.vision_attention = DeformableSelfAttention(width, heads, groups, stride, kernel)
         self.text_to_vision = nn.MultiheadAttention(width, heads, batch_first=True)

@@ -1,7 +1,7 @@
 """KAnoCLIP (Li et al. 2025, arXiv 2501.03786): knowledge-driven prompts, V-V attention, cross-modal fusion, an adapter.
 
-Learned: prompt contexts (KnPL), one Bi-CMCI module a tap, the Conv-Adapter. CLIP stays frozen. The paper leaves much unsaid; every
-reading is an option with its reason. Equation numbers are the paper's.
+Learned: prompt contexts (KnPL), one Bi-CMCI module a tap, the Conv-Adapter. CLIP stays frozen. The paper leaves much
+unsaid; every reading is an option with its reason. Equation numbers are the paper's.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,16 +26,34 @@ class KAnoCLIPOptions(Strict):
     """Options of KAnoCLIP. Printed in the paper: prompt_length, the words, the loss weights of 1, margin 0."""
 
     prompt_length: int = Field(12, gt=0, description="learned word embeddings a polarity (paper, section 3.1)")
-    normal_words: tuple[str, ...] = Field(("normal", "perfect"), description="state words of the normal prompts (paper, section 2.2)")
+    normal_words: tuple[str, ...] = Field(
+        ("normal", "perfect"), description="state words of the normal prompts (paper, section 2.2)"
+    )
     abnormal_words: tuple[str, ...] = Field(("abnormal", "defective"), description="and of the abnormal ones")
-    width: int = Field(256, gt=0, description="d of Bi-CMCI; not given: GroundingDINO's enhancer, which has the same parts, uses 256")
+    width: int = Field(
+        256, gt=0, description="d of Bi-CMCI; not given: GroundingDINO's enhancer, which has the same parts, uses 256"
+    )
     heads: int = Field(8, gt=0, description="attention heads of Bi-CMCI; not given: as GroundingDINO")
-    deform_groups: int = Field(4, gt=0, description="offset groups of the deformable attention; not given: within DAT's 2 to 16")
-    deform_stride: int = Field(4, gt=0, description="patches between sampled points; not given: 10 x 10 points on a 37 x 37 grid")
-    deform_kernel: int = Field(5, gt=0, description="kernel of the offset network; not given: DAT's second stage with this stride")
-    bottleneck: int = Field(192, gt=0, description="of the Conv-Adapter; not given: a quarter of CLIP's joint width 768")
-    temperature: float = Field(0.07, gt=0, description="divides cosine similarities; not given: AnomalyCLIP's. Changes image scores")
-    sigma: float = Field(4.0, ge=0, description="Gaussian of equation 10 in pixels at 518, scaled with the image size; not given: AnomalyCLIP's")
+    deform_groups: int = Field(
+        4, gt=0, description="offset groups of the deformable attention; not given: within DAT's 2 to 16"
+    )
+    deform_stride: int = Field(
+        4, gt=0, description="patches between sampled points; not given: 10 x 10 points on a 37 x 37 grid"
+    )
+    deform_kernel: int = Field(
+        5, gt=0, description="kernel of the offset network; not given: DAT's second stage with this stride"
+    )
+    bottleneck: int = Field(
+        192, gt=0, description="of the Conv-Adapter; not given: a quarter of CLIP's joint width 768"
+    )
+    temperature: float = Field(
+        0.07, gt=0, description="divides cosine similarities; not given: AnomalyCLIP's. Changes image scores"
+    )
+    sigma: float = Field(
+        4.0,
+        ge=0,
+        description="Gaussian of equation 10 in pixels at 518, scaled with the image size; not given: AnomalyCLIP's",
+    )
     margin: float = Field(0.0, ge=0, description="of the knowledge hinge, equation 2; 0 as printed")
     knowledge_weight: float = Field(1.0, ge=0, description="of L_KD in equation 15; 1 as printed")
     global_weight: float = Field(1.0, ge=0, description="of L_global in equation 15; 1 as printed")
@@ -43,7 +61,9 @@ class KAnoCLIPOptions(Strict):
     epochs: int = Field(15, gt=0, description="not given: AnomalyCLIP's. The last epoch is used, always")
     batch_size: int = Field(8, gt=0, description="not given: AnomalyCLIP's")
     prompt_learning_rate: float = Field(1e-3, gt=0, description="Adam, for the prompts; not given: AnomalyCLIP's")
-    learning_rate: float = Field(1e-4, gt=0, description="Adam, for Bi-CMCI and Conv-Adapter; not given: usual for attention layers")
+    learning_rate: float = Field(
+        1e-4, gt=0, description="Adam, for Bi-CMCI and Conv-Adapter; not given: usual for attention layers"
+    )
 
 
 @register("kanoclip")
@@ -93,7 +113,9 @@ class KAnoCLIP(Method):
         grid, size = self.backbone.grid, self.backbone.config.image_size
         stages = [self.stages[str(tap)](tokens, text, grid) for tap, tokens in batch.features.local.items()]
         abnormal = torch.stack(stages).mean(0)  # equation 9: M_a (B, h, w), and M_n = 1 - M_a
-        final = smooth(upsample(abnormal, (size, size)), scaled_sigma(self.sigma, size))  # equation 10: G(M_a + 1 - M_n) / 2
+        final = smooth(
+            upsample(abnormal, (size, size)), scaled_sigma(self.sigma, size)
+        )  # equation 10: G(M_a + 1 - M_n) / 2
         image = self.adapter(self.backbone.project(batch.features.cls))  # equation 11
         probability = two_way(image, text, self.options.temperature)
         peak = final.amax((1, 2))
@@ -109,9 +131,11 @@ class KAnoCLIP(Method):
         knowledge = torch.stack([self._knowledge[name] for name in classes])
         score = output.image_score.clamp(1e-6, 1 - 1e-6)
         masks = batch.masks.float()
-        abnormal = upsample(output.map_probability, masks.shape[-2:])
+        size = self.backbone.config.image_size
+        abnormal = upsample(output.map_probability, (size, size))
         return {
-            "knowledge": options.knowledge_weight * knowledge_distance(knowledge, text[:, 0], text[:, 1], options.margin),
+            "knowledge": options.knowledge_weight
+            * knowledge_distance(knowledge, text[:, 0], text[:, 1], options.margin),
             "global": options.global_weight * F.binary_cross_entropy(score, batch.labels.float()),
             "focal": options.local_weight * focal(abnormal, masks),
             "dice_normal": options.local_weight * dice(1 - abnormal, 1 - masks),

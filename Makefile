@@ -1,0 +1,42 @@
+# Everything a fresh machine with Python 3.11 needs is set up by these targets, inside .venv.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+RUN := results/quickstart
+QUICKSTART := --configfile config/quickstart.yaml
+export PATH := $(abspath $(VENV))/bin:$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help install quickstart test test-slow lint generated
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+install: $(VENV)/installed ## make .venv with the package, the workflow and the tools for development
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	python -m pip install --disable-pip-version-check -e ".[dev]"
+	@touch $@
+
+quickstart: install ## run the embedded benchmark and print its main table
+	snakemake --cores all $(QUICKSTART)
+	@snakemake $(QUICKSTART) --report $(RUN)/report.zip --quiet all
+	@echo; cat $(RUN)/tables/main.md
+	@echo; echo "page     $(RUN)/index.html"; echo "figures  $(RUN)/figures/"; echo "report   $(RUN)/report.zip"
+
+test: install ## run the test suite
+	python -m pytest -n 2
+
+test-slow: install ## run the tests that take minutes
+	python -m pytest -m slow
+
+lint: install ## check style, types, imports and the workflow
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports
+	snakefmt --check Snakefile workflow
+	snakemake --lint
+
+generated: install ## write what is made from the code: the schema and the page of all keys
+	kanoclip schema --out workflow/schemas/config.schema.json --readme config/README.md

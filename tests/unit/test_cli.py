@@ -1,0 +1,149 @@
+"""The command line by hand: every stage without Snakemake, and every mistake in one line."""
+
+import errno
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from kanoclip import cli
+
+TINY = ["--set", "model=kanoclip-tiny", "--set", "weights=random:0", "--set", "image_size=32"]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Run a command; returns the error line, or "" when it went well."""
+
+    def call(*arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["kanoclip", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        return "" if caught.value.code in (0, None) else str(caught.value.code)
+
+    return call
+
+
+@pytest.fixture
+def parts(tmp_path: Path, write_folder: Callable[..., Path]) -> Path:
+    return write_folder(tmp_path / "parts")
+
+
+def test_help_lists_one_command_a_stage(run: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--help") == ""
+    text = capsys.readouterr().out
+    for stage in ("download", "prepare", "knowledge", "encode", "train", "score", "evaluate", "tables", "page"):
+        assert f"\n  {stage} " in text
+
+
+def test_every_stage_by_hand(run: Callable[..., str], parts: Path, tmp_path: Path) -> None:
+    index, features, knowledge = tmp_path / "index.csv", tmp_path / "features.h5", tmp_path / "knowledge.jsonl"
+    checkpoint, log, scores, metrics = (tmp_path / name for name in ("c.safetensors", "train.csv", "s.h5", "m.csv"))
+    small = ["epochs=1", "width=16", "heads=2", "deform_groups=2", "bottleneck=8", "prompt_length=2"]
+    options = [part for pair in small for part in ("--set", pair)]
+    data = ["--features", features, "--index", index]
+    assert run("prepare", "--dataset", "parts", "--path", parts, "--class-name", "nut=wing nut", "--out", index) == ""
+    assert run("knowledge", "--dataset", "parts", "--index", index, "--out", knowledge) == ""
+    assert run("encode", "--index", index, "--out", features, "--original", 6, "--local", "2,3,4,6", *TINY) == ""
+    named = ["--auxiliary", "parts", "--knowledge", knowledge, "--log", log]
+    assert run("train", "--method", "kanoclip", *options, *data, *named, "--out", checkpoint) == ""
+    assert run("score", "--method", "kanoclip", "--checkpoint", checkpoint, *data, "--out", scores) == ""
+    assert run("evaluate", "--scores", scores, "--index", index, "--out", metrics) == ""
+    frame = pd.read_csv(metrics)
+    assert set(frame["class_name"]) == {"wing nut", "bolt", "mean"}
+    assert set(frame["backbone"]) == {"kanoclip-tiny"}
+    assert frame["value"].between(0, 1).all()
+    assert {json.loads(line)["class_name"] for line in knowledge.read_text().splitlines()} == {"wing nut", "bolt"}
+
+
+def test_lists_come_from_the_registries(run: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:
+    for what, name in {
+        "datasets": "mvtec_ad",
+        "methods": "kanoclip",
+        "backbones": "kanoclip-tiny",
+        "metrics": "pixel aupro",
+    }.items():
+        assert run("list", what) == ""
+        assert name in capsys.readouterr().out.splitlines()
+    assert "did you mean 'methods'?" in run("list", "methds")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["prepare", "--dataset", "mvtek_ad", "--out", "OUT"], "unknown dataset 'mvtek_ad'; did you mean 'mvtec_ad'?"),
+        (["encode", "--index", "nowhere.csv", "--out", "OUT"], "nowhere.csv: expected a file, found none"),
+        (["encode", "--index", "INDEX", "--out", "OUT", "--set", "x"], "expected KEY=VALUE, found 'x'"),
+        (["encode", "--index", "INDEX", "--out", "OUT", "--set", "modl=a"], "did you mean 'model'?"),
+        (
+            ["encode", "--index", "INDEX", "--out", "OUT", "--local", "six"],
+            "expected block numbers separated by commas",
+        ),
+        (["encode", "--index", "INDEX", "--out", "OUT", "--set", "model=ViT-L-41"], "unknown backbone 'ViT-L-41'"),
+        (
+            ["score", "--method", "klip", "--features", "INDEX", "--index", "INDEX", "--out", "OUT"],
+            "unknown method 'klip'; did you mean 'clip'?",
+        ),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_nothing(
+    run: Callable[..., str], index: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    places = {"OUT": tmp_path / "out", "INDEX": index}
+    line = run(*[places.get(argument, argument) for argument in arguments])
+    assert line.startswith("error: ") and message in line and "\n" not in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unreadable_images_and_masks_stop_prepare(run: Callable[..., str], parts: Path, tmp_path: Path) -> None:
+    out = tmp_path / "index.csv"
+
+    def prepare() -> str:
+        line = run("prepare", "--dataset", "parts", "--path", parts, "--out", out)
+        assert line.startswith("error: ") and "\n" not in line and not out.exists()
+        return line
+
+    image, mask = parts / "nut/test/spot/001.png", parts / "nut/ground_truth/spot/001_mask.png"
+    whole_image, whole_mask = image.read_bytes(), mask.read_bytes()
+    image.write_bytes(whole_image[:400])
+    assert str(image) in prepare()
+    image.write_bytes(whole_image)
+    Image.fromarray(np.zeros((40, 40), np.uint8)).save(mask)
+    assert "40x40 pixels, its image 48x40" in prepare()
+    mask.unlink()
+    assert "001" in prepare()
+    mask.write_bytes(whole_mask)
+    for file in (parts / "bolt/test/good").iterdir():
+        file.unlink()
+    assert "bolt" in prepare()
+
+
+def test_a_full_disk_is_one_line(
+    run: Callable[..., str], parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: object, *arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "index.csv")
+
+    monkeypatch.setattr(pd.DataFrame, "to_csv", full)
+    line = run("prepare", "--dataset", "parts", "--path", parts, "--out", tmp_path / "index.csv")
+    assert line == "error: cannot write index.csv: No space left on device; free space and run again"
+    assert not (tmp_path / "index.csv").exists()
+
+
+def test_scores_of_other_images_are_refused(
+    run: Callable[..., str], index: Path, features: Path, tmp_path: Path
+) -> None:
+    scores = tmp_path / "scores.h5"
+    assert run("score", "--method", "clip", "--features", features, "--index", index, "--out", scores) == ""
+    with h5py.File(scores, "r+") as file:
+        file["image"][0] = "elsewhere.png"
+    line = run("evaluate", "--scores", scores, "--index", index, "--out", tmp_path / "m.csv")
+    assert "elsewhere.png" in line and "score again with this index" in line
+    assert not (tmp_path / "m.csv").exists()

@@ -1,0 +1,217 @@
+"""The workflow as a user meets it: in a copy of the repository, on two tiny folders of images."""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+NEEDED = ("Snakefile", "environment.yml", "workflow", "profiles", "kanoclip", "config")
+CONFIG = {
+    "run": "tiny",
+    "backbones": {"kanoclip-tiny-32": {"model": "kanoclip-tiny", "weights": "random:0", "image_size": 32}},
+    "backbone": "kanoclip-tiny-32",
+    "auxiliary": "parts",
+    "auxiliary_for": {},
+    "targets": ["others", "bare"],
+    "seeds": [1],
+    "methods": {
+        "clip": None,
+        "kanoclip": {"epochs": 1, "width": 16, "heads": 2, "deform_groups": 2, "bottleneck": 8, "prompt_length": 2},
+        "oracle": None,
+    },
+    "datasets": {name: {"path": name} for name in ("parts", "others", "bare")},
+}
+
+
+def snakemake(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", *options]
+    path = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(folder), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=path)
+
+
+def planned(folder: Path, *options: str) -> dict[str, int]:
+    """Rule: number of jobs that a run would start."""
+    output = snakemake(folder, "-n", *options).stdout
+    table = output.split("Job stats:")[-1]
+    return {match[1]: int(match[2]) for match in re.finditer(r"^(\w+)\s+(\d+)$", table, re.MULTILINE)}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, write_folder: Callable[..., Path]) -> Path:
+    """A copy of the repository in which the tiny run has finished."""
+    folder = tmp_path_factory.mktemp("project")
+    for name in NEEDED:
+        source = ROOT / name
+        copy = shutil.copytree if source.is_dir() else shutil.copy
+        copy(source, folder / name)
+    write_folder(folder / "parts", ("nut", "bolt"))
+    write_folder(folder / "others", ("gear",))
+    write_folder(folder / "bare", ("pipe",), masks=False)
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(CONFIG, sort_keys=False))
+    result = snakemake(folder, "--configfile", "tiny.yaml")
+    assert result.returncode == 0, result.stderr[-3000:]
+    return folder
+
+
+def test_the_run_makes_everything(project: Path) -> None:
+    results = project / "results/tiny"
+    for name in ("main.csv", "main.md", "main.tex", "main.html"):
+        assert "Embedded tiny backbone: not results of the paper" in (results / "tables" / name).read_text()
+    assert "data:image/png;base64" in (results / "index.html").read_text()
+    for name in ("teaser", "qualitative_others", "qualitative_bare", "training_curves"):
+        for suffix in (".png", ".pdf", ".svg"):
+            assert (results / "figures" / f"{name}{suffix}").stat().st_size > 1000
+
+
+def test_the_truth_is_long_and_complete(project: Path) -> None:
+    frame = pd.read_csv(project / "results/tiny/tables/metrics.csv", keep_default_na=False, na_values={"value": [""]})
+    assert set(frame["method"]) == {"clip", "kanoclip", "oracle"}
+    trained = frame["method"] == "kanoclip"
+    assert (frame["auxiliary"] == "parts").tolist() == trained.tolist()
+    oracle = frame[frame["method"] == "oracle"]
+    assert (oracle["value"].dropna() == 1).all()
+    bare_pixels = (frame["dataset"] == "bare") & (frame["level"] == "pixel")
+    assert frame["value"].isna().tolist() == bare_pixels.tolist()
+    assert set(frame.loc[bare_pixels, "reason"]) == {"no masks"}
+
+
+def test_every_job_leaves_a_log_and_a_benchmark(project: Path) -> None:
+    results = project / "results/tiny"
+    for stage, count in {"prepare": 3, "knowledge": 1, "encode": 3, "train": 1, "score": 6, "evaluate": 6}.items():
+        assert len(list((results / "logs" / stage).rglob("*.log"))) == count
+        assert len(list((results / "benchmarks" / stage).rglob("*.tsv"))) == count
+
+
+def test_a_second_run_has_nothing_to_do(project: Path) -> None:
+    assert "Nothing to be done" in snakemake(project, "--configfile", "tiny.yaml").stderr
+
+
+def edited(path: Path, planned_after: Callable[[], dict[str, int]]) -> dict[str, int]:
+    before = path.read_text()
+    path.write_text(before + "\n# edited\n")
+    try:
+        return planned_after()
+    finally:
+        path.write_text(before)
+
+
+def test_editing_a_method_reruns_only_it_and_what_follows(project: Path) -> None:
+    def plan() -> dict[str, int]:
+        return planned(project, "--configfile", "tiny.yaml")
+
+    drawing = {"qualitative": 2, "teaser": 1, "tables": 1, "page": 1, "all": 1}
+    methods = project / "kanoclip/methods"
+    kanoclip = {"train": 1, "score": 2, "evaluate": 2, "curves": 1, **drawing}
+    assert edited(methods / "kanoclip/adapter.py", plan) == kanoclip | {"total": sum(kanoclip.values())}
+    # KAnoCLIP is the last competitor, so the overview shows it and not CLIP
+    clip = {"score": 2, "evaluate": 2, **drawing}
+    del clip["teaser"]
+    assert edited(methods / "clip.py", plan) == clip | {"total": sum(clip.values())}
+    encoding = edited(project / "kanoclip/backbones/clip.py", plan)
+    assert encoding["encode"] == 3 and "prepare" not in encoding
+    assert plan() == {}
+
+
+def test_editing_a_caption_reruns_nothing(project: Path) -> None:
+    caption = project / "workflow/report/table.rst"
+    assert edited(caption, lambda: planned(project, "--configfile", "tiny.yaml")) == {}
+
+
+def test_changing_an_option_reruns_what_depends_on_it(project: Path) -> None:
+    changed = CONFIG | {"methods": CONFIG["methods"] | {"clip": {"temperature": 0.01}}}
+    (project / "changed.yaml").write_text(yaml.safe_dump(changed, sort_keys=False))
+    plan = planned(project, "--configfile", "changed.yaml")
+    assert plan["score"] == 2 and plan["evaluate"] == 2
+    assert not {"train", "encode", "prepare"} & set(plan)
+
+
+def test_report(project: Path) -> None:
+    result = snakemake(project, "--configfile", "tiny.yaml", "--report", "report.zip")
+    assert result.returncode == 0, result.stderr[-2000:]
+    names = subprocess.run(
+        [sys.executable, "-m", "zipfile", "-l", "report.zip"], cwd=project, capture_output=True, text=True
+    ).stdout
+    for name in ("main.html", "metrics.csv", "index.html", "teaser.png", "qualitative_bare.png"):
+        assert name in names
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"metods": {}}, "unknown key 'metods'; did you mean 'methods'?"),
+        ({"methods": {"kanoklip": None}}, "unknown method 'kanoklip'; did you mean 'kanoclip'?"),
+        ({"targets": ["parts"]}, "target 'parts' is also the auxiliary dataset of 'kanoclip'"),
+        ({"backbone": "none"}, "unknown backbone 'none'"),
+    ],
+)
+def test_mistakes_stop_the_workflow_with_one_line(project: Path, changes: dict[str, object], message: str) -> None:
+    (project / "wrong.yaml").write_text(yaml.safe_dump(CONFIG | changes, sort_keys=False))
+    result = snakemake(project, "-n", "--configfile", "wrong.yaml")
+    assert result.returncode != 0
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_seen_target_is_allowed_and_marked(project: Path) -> None:
+    seen = CONFIG | {"run": "seen", "targets": ["parts"], "allow_seen": True}
+    (project / "seen.yaml").write_text(yaml.safe_dump(seen, sort_keys=False))
+    result = snakemake(project, "--configfile", "seen.yaml", "results/seen/tables/main.md")
+    assert result.returncode == 0, result.stderr[-2000:]
+    table = (project / "results/seen/tables/main.md").read_text()
+    assert "not zero-shot" in table
+    assert [("†" in line) for line in table.splitlines() if line.startswith("| kanoclip")] == [True]
+    assert [("†" in line) for line in table.splitlines() if line.startswith("| clip")] == [False]
+
+
+def test_a_failing_step_shows_its_one_line(project: Path) -> None:
+    broken = project / "broken"
+    shutil.copytree(project / "others", broken)
+    image = next((broken / "gear/test/spot").glob("*.png"))
+    image.write_bytes(image.read_bytes()[:300])
+    wrong = CONFIG | {
+        "run": "broken",
+        "targets": ["broken"],
+        "datasets": {**CONFIG["datasets"], "broken": {"path": "broken"}},
+    }
+    (project / "broken.yaml").write_text(yaml.safe_dump(wrong, sort_keys=False))
+    result = snakemake(project, "--configfile", "broken.yaml", "results/broken/data/broken/index.csv")
+    assert result.returncode != 0
+    assert "error: " in result.stderr and image.name in result.stderr
+    assert not (project / "results/broken/data/broken/index.csv").exists()
+
+
+def test_the_paper_dry_runs_completely(project: Path) -> None:
+    plan = planned(project)
+    assert plan["download"] == plan["prepare"] == plan["encode"] == 12
+    assert plan["train"] == 6  # KAnoCLIP, three seeds on two auxiliary datasets
+    assert plan["score"] == plan["evaluate"] == 12 * (4 + 3)  # four rows that run once, KAnoCLIP with three seeds
+    assert {"knowledge", "tables", "qualitative", "teaser", "curves", "page"} <= set(plan)
+
+
+def test_lint_and_format(project: Path) -> None:
+    result = snakemake(project, "--lint")
+    assert result.returncode == 0, result.stderr
+    files = ["Snakefile", "workflow"]
+    result = subprocess.run(
+        [sys.executable, "-m", "snakefmt", "--check", *files], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_every_rule_is_one_command_with_a_log() -> None:
+    text = "\n".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
+    rules = re.split(r"^rule ", text, flags=re.MULTILINE)[1:]
+    assert len(rules) == 11
+    for rule in rules:
+        name = rule.split(":")[0]
+        assert rule.count("python -m kanoclip ") == 1, name
+        assert "    log:" in rule and "    message:" in rule, name
+        local = re.search(rf"^    {name},$", text, re.MULTILINE)
+        assert local or "    benchmark:" in rule, name
