@@ -1,10 +1,13 @@
+import json
 from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
 
 from kanoclip.config import BackboneConfig, Configuration, parse
 from kanoclip.methods import method_class
+from kanoclip.schema import configuration_readme, configuration_schema
 from kanoclip.types import InputError, unknown_name
 
 ROOT = Path(__file__).parents[2]
@@ -71,3 +74,25 @@ def test_config_readme_names_every_key() -> None:
 def test_shipped_configurations_are_valid(path: Path) -> None:
     config = parse(Configuration, yaml.safe_load(path.read_text()), path.name)
     assert config.run
+
+
+def test_our_own_backbones_show_in_tables() -> None:
+    """Tables label numbers of the embedded backbone by its name, so the name cannot be hidden."""
+    hidden = MINIMAL | {"backbones": {"big": {"model": "kanoclip-tiny"}}}
+    assert "the name 'big' must begin with 'kanoclip-tiny'" in refusal(hidden)
+
+
+def test_schema_and_readme_are_generated() -> None:
+    committed = json.loads((ROOT / "workflow/schemas/config.schema.json").read_text())
+    assert committed == json.loads(json.dumps(configuration_schema())), "run: make generated"
+    assert (ROOT / "config/README.md").read_text() == configuration_readme(), "run: make generated"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda path: path.name)
+def test_the_schema_accepts_what_the_code_accepts(path: Path) -> None:
+    schema = json.loads((ROOT / "workflow/schemas/config.schema.json").read_text())
+    values = yaml.safe_load(path.read_text())
+    jsonschema.validate(values, schema)
+    for wrong in ({"tragets": []}, {"methods": {"clip": {"temprature": 1}}}, {"seeds": []}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(values | wrong, schema)

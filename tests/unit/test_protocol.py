@@ -94,8 +94,9 @@ def test_streams_are_the_union_over_methods() -> None:
 
 
 def test_blocks_are_known_without_building() -> None:
-    config = configuration(backbones={"tiny": {"model": "kanoclip-tiny"}, "resnet": {"model": "RN50"}}, backbone="tiny")
-    assert protocol.number_of_blocks(config.backbones["tiny"]) == 6
+    models = {"kanoclip-tiny": {"model": "kanoclip-tiny"}, "resnet": {"model": "RN50"}}
+    config = configuration(backbones=models, backbone="kanoclip-tiny")
+    assert protocol.number_of_blocks(config.backbones["kanoclip-tiny"]) == 6
     with pytest.raises(InputError, match="choose a ViT"):
         protocol.number_of_blocks(config.backbones["resnet"])
     assert open_clip.get_model_config("ViT-L-14")["vision_cfg"]["layers"] == 24
