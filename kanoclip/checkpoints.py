@@ -14,7 +14,7 @@ from kanoclip.files import whole
 from kanoclip.methods.base import Method, method_class
 from kanoclip.types import InputError
 
-FORMAT = "1"
+FORMAT = 1
 
 
 def save_checkpoint(path: Path, method: Method, record: dict[str, Any]) -> None:
@@ -25,10 +25,11 @@ def save_checkpoint(path: Path, method: Method, record: dict[str, Any]) -> None:
         method: a trained method.
         record: method, options, auxiliary, seed and whatever else is worth keeping; the backbone's provenance is added.
     """
-    header = {**record, **method.backbone.provenance(), "version": __version__}
+    header = {**record, **method.backbone.provenance(), "version": __version__, "format": FORMAT}
     tensors = {name: parameter.detach().cpu().contiguous() for name, parameter in method.learned().items()}
     with whole(path) as temporary:
-        save_file(tensors, temporary, metadata={"format": FORMAT, "kanoclip": json.dumps(header, sort_keys=True)})
+        # one entry only: safetensors writes several in no fixed order, and equal trainings shall give equal files
+        save_file(tensors, temporary, metadata={"kanoclip": json.dumps(header, sort_keys=True)})
 
 
 def read_record(path: Path) -> dict[str, Any]:

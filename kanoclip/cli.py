@@ -268,14 +268,15 @@ def list_names(what: Annotated[str, typer.Argument(help="datasets, methods, metr
 @app.command()
 def schema(
     out: Out,
-    readme: Annotated[Path, typer.Option(help="The Markdown page of all keys.")],
+    readme: Annotated[Path | None, typer.Option(help="The Markdown page of all keys, written too.")] = None,
 ) -> None:
-    """Write the JSON schema of the configuration and the page that explains every key."""
+    """Write the JSON schema of the configuration."""
     from kanoclip.files import write_json, write_text
     from kanoclip.schema import configuration_readme, configuration_schema
 
     write_json(out, configuration_schema())
-    write_text(readme, configuration_readme())
+    if readme is not None:
+        write_text(readme, configuration_readme())
 
 
 @app.command()

@@ -1,19 +1,16 @@
 """Every registered dataset through one suite: its spec, and a tiny copy in its true layout through `prepare`."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from layout_writers import WRITERS, write
 
 from kanoclip.datasets import specs
 from kanoclip.datasets.index import load_image, load_mask, read_index
 from kanoclip.datasets.prepare import prepare
 from kanoclip.datasets.specs import SyntheticSource, dataset_names, load_spec
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "datasets"))
-from layout_writers import WRITERS, write  # noqa: E402
 
 NAMES = dataset_names()
 DRAWN = [name for name in NAMES if isinstance(load_spec(name).source, SyntheticSource)]

@@ -155,14 +155,14 @@ def test_mistakes_stop_the_workflow_with_one_line(project: Path, changes: dict[s
     (project / "wrong.yaml").write_text(yaml.safe_dump(CONFIG | changes, sort_keys=False))
     result = snakemake(project, "-n", "--configfile", "wrong.yaml")
     assert result.returncode != 0
-    assert message in result.stderr
-    assert "Traceback" not in result.stderr
+    assert message in result.stdout + result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
 
 
 def test_a_seen_target_is_allowed_and_marked(project: Path) -> None:
     seen = CONFIG | {"run": "seen", "targets": ["parts"], "allow_seen": True}
     (project / "seen.yaml").write_text(yaml.safe_dump(seen, sort_keys=False))
-    result = snakemake(project, "--configfile", "seen.yaml", "results/seen/tables/main.md")
+    result = snakemake(project, "results/seen/tables/main.md", "--configfile", "seen.yaml")
     assert result.returncode == 0, result.stderr[-2000:]
     table = (project / "results/seen/tables/main.md").read_text()
     assert "not zero-shot" in table
@@ -181,7 +181,7 @@ def test_a_failing_step_shows_its_one_line(project: Path) -> None:
         "datasets": {**CONFIG["datasets"], "broken": {"path": "broken"}},
     }
     (project / "broken.yaml").write_text(yaml.safe_dump(wrong, sort_keys=False))
-    result = snakemake(project, "--configfile", "broken.yaml", "results/broken/data/broken/index.csv")
+    result = snakemake(project, "results/broken/data/broken/index.csv", "--configfile", "broken.yaml")
     assert result.returncode != 0
     assert "error: " in result.stderr and image.name in result.stderr
     assert not (project / "results/broken/data/broken/index.csv").exists()
@@ -208,7 +208,7 @@ def test_lint_and_format(project: Path) -> None:
 def test_every_rule_is_one_command_with_a_log() -> None:
     text = "\n".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
     rules = re.split(r"^rule ", text, flags=re.MULTILINE)[1:]
-    assert len(rules) == 11
+    assert len(rules) >= 12
     for rule in rules:
         name = rule.split(":")[0]
         assert rule.count("python -m kanoclip ") == 1, name

@@ -1,0 +1,51 @@
+"""What the second stream costs: images a second of the tower for one stream, both in one forward, both in two.
+
+python benchmarks/encode.py --model kanoclip-tiny --weights random:0 --image-size 128 --images 64
+"""
+
+import argparse
+import time
+
+import torch
+
+from kanoclip.backbones.clip import Streams, load_backbone
+from kanoclip.config import BackboneConfig
+
+
+def main() -> None:
+    """Print images a second and the ratios."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="kanoclip-tiny")
+    parser.add_argument("--weights", default="random:0")
+    parser.add_argument("--image-size", type=int, default=128)
+    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    config = BackboneConfig(model=args.model, weights=args.weights, image_size=args.image_size)
+    backbone = load_backbone(config, args.device)
+    pixels = torch.randn(args.batch_size, 3, args.image_size, args.image_size)
+    original, local = Streams(original=(backbone.layers,)), Streams(local=backbone.quarters)
+
+    def rate(*forwards: Streams) -> float:
+        """Images a second, the best of three rounds after a warm-up."""
+        rates = []
+        for _ in range(4):
+            started = time.perf_counter()
+            for _ in range(args.images // args.batch_size):
+                for streams in forwards:
+                    backbone.encode_images(pixels, streams).cls.cpu()
+            rates.append(args.images / (time.perf_counter() - started))
+        return max(rates[1:])
+
+    one, both, twice = rate(original), rate(original.union(local)), rate(original, local)
+    print(f"{args.model} at {args.image_size} px, {args.threads} thread(s), {args.device}, batch {args.batch_size}")
+    print(f"original stream      {one:8.1f} images/s")
+    print(f"both, one forward    {both:8.1f} images/s   {both / one:.2f} of one stream")
+    print(f"both, two forwards   {twice:8.1f} images/s   one forward is {both / twice:.2f} times as fast")
+
+
+if __name__ == "__main__":
+    main()
