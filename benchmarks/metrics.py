@@ -13,7 +13,8 @@ from scipy.ndimage import gaussian_filter, label
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from kanoclip.metrics.aupro import aupro, region_weights
-from kanoclip.metrics.ranking import auroc, average_precision, f1_max, rank
+from kanoclip.metrics.classification import auroc, average_precision, f1_max
+from kanoclip.metrics.ranking import rank
 
 
 def timed(function: Callable[[], Any]) -> tuple[Any, float]:

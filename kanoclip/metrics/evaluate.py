@@ -1,6 +1,5 @@
 """From scores.h5 and index.csv to metrics.csv: class by class, so that memory is bounded by the largest class."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,10 +8,8 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
-from kanoclip.datasets.index import load_mask
-from kanoclip.datasets.masks import resize_mask
+from kanoclip.datasets.masks import masks_at
 from kanoclip.files import whole
 from kanoclip.maps import scaled_sigma, smooth, upsample
 from kanoclip.metrics.aupro import region_weights
@@ -108,7 +105,7 @@ def _rank_pixels(members: pd.DataFrame, scores: Path, maps: h5py.Dataset, size: 
     positives, weights = [], []
     negatives = np.empty(len(members) * size * size, dtype=np.float32)
     n_negatives = 0
-    masks = _masks(members, size)
+    masks = masks_at(members, size)
     for start in range(0, len(members), BATCH):
         batch = members.iloc[start : start + BATCH]
         grid = maps[batch.index.to_numpy()]
@@ -121,17 +118,6 @@ def _rank_pixels(members: pd.DataFrame, scores: Path, maps: h5py.Dataset, size: 
             negatives[n_negatives : n_negatives + normal.size] = normal
             n_negatives += normal.size
     return rank(np.concatenate(positives), negatives[:n_negatives], np.concatenate(weights))
-
-
-def _masks(members: pd.DataFrame, size: int) -> Iterator[NDArray[np.bool_]]:
-    """The masks of a class in the order of its rows, (size, size) each; all False for a normal image."""
-    for image_path, mask_path in zip(members["image_path"], members["mask_path"], strict=True):
-        if mask_path == "":
-            yield np.zeros((size, size), dtype=bool)
-        else:
-            with Image.open(image_path) as image:  # reads the header only
-                image_size = image.size
-            yield resize_mask(load_mask(mask_path, image_size), (size, size))
 
 
 def _computed(class_name: str, level: str, ranking: Ranking) -> list[Result]:

@@ -1,6 +1,6 @@
-"""AUROC, average precision and F1-max from one sort, exact with ties. Pure NumPy.
+"""What every ranking metric needs, from one sort, exact with ties. Pure NumPy.
 
-All three change only where a positive lies: between two positives the recall stands still, so further negatives can
+Such metrics change only where a positive lies: between two positives the recall stands still, so further negatives can
 only lower the precision, and their order does not matter to the area. It is therefore enough to know, at each distinct
 score of the positives, how many positives have it and how many negatives lie above it or are tied with it.
 """
@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
-from kanoclip.metrics.registry import metric
 
 
 class UndefinedMetricError(ValueError):
@@ -75,27 +73,3 @@ def rank(
         weights=sums[::-1],
         n_negatives=negatives.size,
     )
-
-
-@metric("auroc", "AUROC")
-def auroc(ranking: Ranking) -> float:
-    """Area under the ROC curve: the chance that a positive lies above a negative, ties counting one half."""
-    n_pairs = float(ranking.positives.sum()) * ranking.n_negatives
-    lost = ranking.positives * (ranking.negatives_above + 0.5 * ranking.negatives_tied)
-    return float(1.0 - lost.sum() / n_pairs)
-
-
-@metric("ap", "AP")
-def average_precision(ranking: Ranking) -> float:
-    """Average precision: precision at each threshold, weighted by the recall gained there (no interpolation)."""
-    true_positives = np.cumsum(ranking.positives)
-    predicted = true_positives + ranking.negatives_above + ranking.negatives_tied
-    return float(np.sum(ranking.positives * (true_positives / predicted)) / true_positives[-1])
-
-
-@metric("f1_max", "F1-max")
-def f1_max(ranking: Ranking) -> float:
-    """The highest F1 over all thresholds."""
-    true_positives = np.cumsum(ranking.positives)
-    predicted = true_positives + ranking.negatives_above + ranking.negatives_tied
-    return float(np.max(2.0 * true_positives / (predicted + true_positives[-1])))

@@ -2,12 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from kanoclip.metrics.ranking import Ranking
 from kanoclip.types import unknown_name
-
-if TYPE_CHECKING:
-    from kanoclip.metrics.ranking import Ranking
 
 METRICS_COLUMNS = [
     "method", "backbone", "auxiliary", "dataset", "class_name", "seed", "level", "metric", "value", "reason",
@@ -36,7 +33,7 @@ class Metric:
     lowest: float
     highest: float
     higher_is_better: bool
-    compute: Callable[["Ranking"], float]
+    compute: Callable[[Ranking], float]
 
 
 METRICS: dict[tuple[str, str], Metric] = {}
@@ -50,7 +47,7 @@ def metric(
     lowest: float = 0.0,
     highest: float = 1.0,
     higher_is_better: bool = True,
-) -> Callable[[Callable[["Ranking"], float]], Callable[["Ranking"], float]]:
+) -> Callable[[Callable[[Ranking], float]], Callable[[Ranking], float]]:
     """Register the decorated function as a metric, once a level.
 
     Args:
@@ -62,7 +59,7 @@ def metric(
         higher_is_better: the direction.
     """
 
-    def register(compute: Callable[["Ranking"], float]) -> Callable[["Ranking"], float]:
+    def register(compute: Callable[[Ranking], float]) -> Callable[[Ranking], float]:
         for level in levels:
             METRICS[level, name] = Metric(name, level, f"{level} {label}", lowest, highest, higher_is_better, compute)
         return compute

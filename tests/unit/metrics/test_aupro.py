@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from kanoclip.metrics.aupro import aupro, region_weights
-from kanoclip.metrics.ranking import auroc, rank
+from kanoclip.metrics.classification import auroc
+from kanoclip.metrics.ranking import rank
 
 
 def aupro_of(maps, masks):

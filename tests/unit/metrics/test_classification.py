@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
-from kanoclip.metrics.ranking import UndefinedMetricError, auroc, average_precision, f1_max, rank
+from kanoclip.metrics.classification import auroc, average_precision, f1_max
+from kanoclip.metrics.ranking import UndefinedMetricError, rank
 
 
 def f1_max_of_sklearn(labels, scores):
