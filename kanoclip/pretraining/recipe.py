@@ -43,7 +43,7 @@ class Recipe:
 
     pairs: int = 24_000
     text_steps: int = 900
-    small_steps: int = 4_000
+    small_steps: int = 2_000
     large_steps: int = 500
     validation_pairs: int = 336
     seed: int = 0
