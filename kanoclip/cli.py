@@ -256,6 +256,20 @@ def page(
     write_page(metrics, figures, out, title, method, dataset, fact or [])
 
 
+@app.command()
+def pretrain(
+    out: Annotated[Path, typer.Option(help="The folder of the run; a run that was cut off goes on.")],
+    settings: Settings = None,
+    threads: Threads = 1,
+) -> None:
+    """Train the embedded backbone kanoclip-tiny from nothing on drawn images. --set takes the recipe's keys."""
+    from kanoclip.pretraining import Recipe
+    from kanoclip.pretraining import pretrain as run
+
+    _device("auto", threads)
+    run(out, Recipe(**_options(settings)))
+
+
 @app.command("list")
 def list_names(what: Annotated[str, typer.Argument(help="datasets, methods, metrics or backbones.")]) -> None:
     """List what can be named in a configuration."""

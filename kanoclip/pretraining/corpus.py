@@ -13,7 +13,9 @@ from kanoclip.types import progress
 
 IMAGE_SIZE = 128
 LEAST_ANOMALOUS_PIXELS = 16  # a crop with fewer, but some, is neither called normal nor abnormal
-CROPPED = 0.75  # share of small views that are crops; the others are whole images shrunk to half, where thin defects fade
+CROPPED = (
+    0.75  # share of small views that are crops; the others are whole images shrunk to half, where thin defects fade
+)
 
 
 @dataclass(frozen=True)

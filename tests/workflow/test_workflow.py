@@ -187,6 +187,15 @@ def test_a_failing_step_shows_its_one_line(project: Path) -> None:
     assert not (project / "results/broken/data/broken/index.csv").exists()
 
 
+def test_ones_own_folder_by_the_readmes_command(project: Path) -> None:
+    options = ["--configfile", "config/folder.yaml", "--config", "datasets={my_parts: {path: others}}"]
+    plan = planned(project, *options)
+    assert plan["prepare"] == plan["encode"] == 2 and plan["train"] == 1
+    result = snakemake(project, "results/folder/data/my_parts/index.csv", *options)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert "others/gear/test" in (project / "results/folder/data/my_parts/index.csv").read_text()
+
+
 def test_the_paper_dry_runs_completely(project: Path) -> None:
     plan = planned(project)
     assert plan["download"] == plan["prepare"] == plan["encode"] == 12

@@ -1,0 +1,38 @@
+"""The commands of the README work as they stand there."""
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from kanoclip import cli
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```bash\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+LINES = [line.split("  #")[0].strip() for block in BLOCKS for line in block.splitlines()]
+
+
+def test_every_stage_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    commands = [line for line in LINES if line.startswith("kanoclip ")]
+    assert len(commands) >= 6
+    for command in commands:
+        monkeypatch.setattr(sys, "argv", shlex.split(command))
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        assert caught.value.code in (0, None), command
+    assert {"index.csv", "features.h5", "scores.h5", "metrics.csv"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_make_targets_and_files_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for line in LINES:
+        if line.startswith("make "):
+            assert re.search(rf"^{line.split()[1]}:", makefile, re.MULTILINE), line
+    for path in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / path).exists(), path
+    for path in re.findall(r"--configfile (\S+)", README):
+        assert (ROOT / path).is_file(), path
