@@ -19,6 +19,13 @@ def test_focal_without_focus_is_cross_entropy() -> None:
     assert focal(probability, target, gamma=0).item() == pytest.approx(expected.item(), rel=1e-4)
 
 
+def test_focal_still_pulls_at_a_confident_mistake() -> None:
+    """A missed pixel at probability 1e-9 must not be given up: d/dp of -(1 - p)^2 log p is about -1 / p there."""
+    probability = torch.tensor([[[1e-9]]], requires_grad=True)
+    focal(probability, torch.ones(1, 1, 1)).backward()
+    assert probability.grad.item() == pytest.approx(-1e9, rel=1e-3)
+
+
 def test_focal_is_finite_with_its_gradient_at_the_ends() -> None:
     probability = torch.tensor([[[0.0, 1.0]]], requires_grad=True)
     loss = focal(probability, torch.tensor([[[1.0, 0.0]]]))

@@ -14,14 +14,19 @@ class ConvAdapter(nn.Module):
     Args:
         width: C, of the joint space.
         bottleneck: width in the middle.
+        residual: add I_G, and start with W_up = 0, so that training begins with CLIP's own image feature.
     """
 
-    def __init__(self, width: int, bottleneck: int):
+    def __init__(self, width: int, bottleneck: int, residual: bool = False):
         super().__init__()
+        self.residual = residual
         self.norm = nn.LayerNorm(width)
         self.down = nn.Linear(width, bottleneck, bias=False)
         self.up = nn.Linear(bottleneck, width, bias=False)
+        if residual:
+            nn.init.zeros_(self.up.weight)
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, C) to (B, C) unit vectors."""
-        return F.normalize(self.up(F.relu(self.down(self.norm(image)))), dim=-1)
+        adapted = self.up(F.relu(self.down(self.norm(image))))
+        return F.normalize(image + adapted if self.residual else adapted, dim=-1)

@@ -75,6 +75,8 @@ class BiCMCI(nn.Module):
         heads: of every attention.
         groups, stride, kernel: of the deformable self-attention.
         temperature: divides the cosine similarities of the map.
+        in_clip_space: compare in CLIP's joint space, to which the fused tokens are added through projections that start
+            at zero, so that training begins with CLIP's own map; otherwise compare the fused tokens themselves.
     """
 
     def __init__(
@@ -87,39 +89,52 @@ class BiCMCI(nn.Module):
         stride: int,
         kernel: int,
         temperature: float,
+        in_clip_space: bool = False,
     ):
         super().__init__()
         self.temperature = temperature
+        self.in_clip_space = in_clip_space
         self.vision_in = nn.Linear(vision_width, width)
         self.text_in = nn.Linear(text_width, width)
-        self.text_norm, self.vision_norm, self.text_cross_norm, self.vision_cross_norm = (
-            nn.LayerNorm(width) for _ in range(4)
-        )
+        norms = (nn.LayerNorm(width) for _ in range(4))
+        self.text_norm, self.vision_norm, self.text_cross_norm, self.vision_cross_norm = norms
         self.text_attention = nn.MultiheadAttention(width, heads, batch_first=True)
         self.vision_attention = DeformableSelfAttention(width, heads, groups, stride, kernel)
         self.text_to_vision = nn.MultiheadAttention(width, heads, batch_first=True)
         self.vision_to_text = nn.MultiheadAttention(width, heads, batch_first=True)
+        if in_clip_space:
+            self.vision_out, self.text_out = (nn.Linear(width, text_width) for _ in range(2))
+            for parameter in (*self.vision_out.parameters(), *self.text_out.parameters()):
+                nn.init.zeros_(parameter)
 
-    def forward(self, patches: Tensor, text: Tensor, grid: tuple[int, int]) -> Tensor:
+    def forward(self, patches: Tensor, joint: Tensor, text: Tensor, grid: tuple[int, int]) -> Tensor:
         """Fuse and compare.
 
         Args:
             patches: (B, P, W) tokens of a tap.
+            joint: (B, P, C) the same as unit vectors of CLIP's joint space.
             text: (B, 2, C) unit vectors, normal then abnormal.
             grid: (h, w), P = h w.
 
         Returns:
             (B, h, w) probability of abnormal in 0..1.
         """
-        f = self.vision_in(patches)  # (B, P, d)
-        t = self.text_in(text)  # (B, 2, d)
+        f, t = self.fuse(patches, text, grid)
+        if self.in_clip_space:
+            f, t = joint + self.vision_out(f), text + self.text_out(t)  # (B, P, C), (B, 2, C)
+        similarity = F.normalize(f, dim=-1) @ F.normalize(t, dim=-1).transpose(1, 2)  # (B, P, 2)
+        return (similarity / self.temperature).softmax(-1)[..., 1].unflatten(1, grid)
+
+    def fuse(self, patches: Tensor, text: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """(B, P, d) patches and (B, 2, d) text that have looked at each other."""
+        f = self.vision_in(patches)
+        t = self.text_in(text)
         t = t + attend(self.text_attention, self.text_norm(t))
         f = f + self.vision_attention(self.vision_norm(f), grid)
         f_norm, t_norm = self.vision_cross_norm(f), self.text_cross_norm(t)
         f = f + attend(self.text_to_vision, f_norm, t_norm)  # patches ask the text
         t = t + attend(self.vision_to_text, t_norm, f_norm)  # the text asks the patches
-        similarity = F.normalize(f, dim=-1) @ F.normalize(t, dim=-1).transpose(1, 2)  # (B, P, 2)
-        return (similarity / self.temperature).softmax(-1)[..., 1].unflatten(1, grid)
+        return f, t
 
 
 def attend(attention: nn.MultiheadAttention, query: Tensor, source: Tensor | None = None) -> Tensor:

@@ -5,7 +5,7 @@ unsaid; every reading is an option with its reason. Equation numbers are the pap
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -45,6 +45,17 @@ class KAnoCLIPOptions(Strict):
     )
     bottleneck: int = Field(
         192, gt=0, description="of the Conv-Adapter; not given: a quarter of CLIP's joint width 768"
+    )
+    output_space: Literal["own", "clip"] = Field(
+        "own",
+        description="where Bi-CMCI compares patches with text: the fused tokens themselves (equation 9 as printed), "
+        "or CLIP's joint space with the fused tokens added, which starts from CLIP-VV's map and needs "
+        "fewer images",
+    )
+    adapter_residual: bool = Field(
+        False,
+        description="add the image feature to the Conv-Adapter's output; equation 11 prints none. true starts from "
+        "CLIP's image feature and needs fewer images",
     )
     temperature: float = Field(
         0.07, gt=0, description="divides cosine similarities; not given: AnomalyCLIP's. Changes image scores"
@@ -92,11 +103,12 @@ class KAnoCLIP(Method):
                     options.deform_stride,
                     options.deform_kernel,
                     options.temperature,
+                    options.output_space == "clip",
                 )
                 for tap in backbone.quarters
             }
         )
-        self.adapter = ConvAdapter(backbone.joint_width, options.bottleneck)
+        self.adapter = ConvAdapter(backbone.joint_width, options.bottleneck, options.adapter_residual)
         self._text: dict[str, Tensor] = {}  # text vectors of the classes, once training is over
         self._knowledge: dict[str, Tensor] = {}
 
@@ -111,7 +123,10 @@ class KAnoCLIP(Method):
 
     def _output(self, batch: Batch, text: Tensor) -> AnomalyOutput:
         grid, size = self.backbone.grid, self.backbone.config.image_size
-        stages = [self.stages[str(tap)](tokens, text, grid) for tap, tokens in batch.features.local.items()]
+        stages = [
+            self.stages[str(tap)](tokens, self.backbone.project(tokens), text, grid)
+            for tap, tokens in batch.features.local.items()
+        ]
         abnormal = torch.stack(stages).mean(0)  # equation 9: M_a (B, h, w), and M_n = 1 - M_a
         final = smooth(
             upsample(abnormal, (size, size)), scaled_sigma(self.sigma, size)

@@ -95,7 +95,8 @@ def test_stage_by_hand(backbone: Backbone) -> None:
     torch.manual_seed(0)
     stage = BiCMCI(128, 128, 16, 2, 2, 2, 3, temperature=0.1)
     patches, text = torch.randn(2, 16, 128), F.normalize(torch.randn(2, 2, 128), dim=-1)
-    found = stage(patches, text, (4, 4))
+    joint = F.normalize(torch.randn(2, 16, 128), dim=-1)
+    found = stage(patches, joint, text, (4, 4))
     f, t = stage.vision_in(patches), stage.text_in(text)
     t = t + attend(stage.text_attention, stage.text_norm(t))
     f = f + stage.vision_attention(stage.vision_norm(f), (4, 4))
@@ -105,6 +106,22 @@ def test_stage_by_hand(backbone: Backbone) -> None:
     cosine = F.cosine_similarity(f2[:, :, None], t2[:, None], dim=-1)  # (B, P, 2)
     expected = torch.sigmoid((cosine[..., 1] - cosine[..., 0]) / 0.1)
     torch.testing.assert_close(found.flatten(1), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_in_clip_space_training_starts_from_clips_map() -> None:
+    torch.manual_seed(0)
+    stage = BiCMCI(128, 128, 16, 2, 2, 2, 3, temperature=0.1, in_clip_space=True)
+    patches = torch.randn(2, 16, 128)
+    joint, text = F.normalize(torch.randn(2, 16, 128), dim=-1), F.normalize(torch.randn(2, 2, 128), dim=-1)
+    expected = torch.sigmoid((joint @ (text[:, 1] - text[:, 0])[..., None])[..., 0] / 0.1)
+    torch.testing.assert_close(stage(patches, joint, text, (4, 4)).flatten(1), expected, atol=1e-5, rtol=1e-5)
+    nn.init.normal_(stage.vision_out.weight)
+    assert (stage(patches, joint, text, (4, 4)).flatten(1) - expected).abs().max() > 1e-2
+
+
+def test_residual_adapter_starts_from_clips_feature() -> None:
+    image = F.normalize(torch.randn(2, 6), dim=-1)
+    torch.testing.assert_close(ConvAdapter(6, 3, residual=True)(image), image)
 
 
 def test_adapter_is_equation_11() -> None:
@@ -121,7 +138,10 @@ def test_output_is_equations_9_to_12(method: KAnoCLIP, batch: Batch, backbone: B
     with torch.no_grad():
         output = method(batch)
         text = torch.stack([method.prompts(backbone, [name])[0] for name in batch.class_names])
-        stages = [method.stages[str(tap)](batch.features.local[tap], text, (4, 4)) for tap in backbone.quarters]
+        local = batch.features.local
+        stages = [
+            method.stages[str(tap)](local[tap], backbone.project(local[tap]), text, (4, 4)) for tap in backbone.quarters
+        ]
         maps = sum(stages) / 4
         image = method.adapter(backbone.project(batch.features.cls))
     torch.testing.assert_close(output.map_probability, maps)
