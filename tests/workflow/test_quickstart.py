@@ -1,0 +1,36 @@
+"""The quickstart as it is shipped, whole: minutes, so with the slow tests."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+def test_quickstart(tmp_path: Path) -> None:
+    for name in ("Snakefile", "environment.yml", "workflow", "profiles", "kanoclip", "config"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, tmp_path / name)
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "config/quickstart.yaml"]
+    path = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(tmp_path)}
+    first = subprocess.run(command, cwd=tmp_path, env=path, capture_output=True, text=True)
+    assert first.returncode == 0, first.stderr[-3000:]
+    second = subprocess.run(command, cwd=tmp_path, env=path, capture_output=True, text=True)
+    assert "Nothing to be done" in second.stderr
+    frame = pd.read_csv(
+        tmp_path / "results/quickstart/tables/metrics.csv", keep_default_na=False, na_values={"value": [""]}
+    )
+    assert set(frame["dataset"]) == {"synthetic", "elpv", "textile"}
+    assert (frame.loc[frame["value"].isna(), "reason"] == "no masks").all()
+    means = frame[(frame["class_name"] == "mean") & (frame["metric"] == "auroc")].groupby(["method", "level"])["value"]
+    assert means.mean()["oracle"].tolist() == [1, 1]
+    assert means.mean()["random", "image"] == pytest.approx(0.5, abs=0.1)
+    assert means.mean()["random", "pixel"] == pytest.approx(0.5, abs=0.02)
+    synthetic = frame[(frame["dataset"] == "synthetic") & (frame["class_name"] == "mean") & (frame["level"] == "pixel")]
+    pixel = synthetic[synthetic["metric"] == "auroc"].groupby("method")["value"].mean()
+    assert pixel["clip"] > 0.7 and pixel["kanoclip"] > 0.6  # drawn classes that neither backbone nor method has seen
