@@ -139,11 +139,10 @@ def train(
     threads: Threads = 1,
 ) -> None:
     """Train a method on an auxiliary dataset. --set takes the method's keys."""
-    from kanoclip.stages import train_stage
+    from kanoclip.stages import EncodedDataset, train_stage
 
-    train_stage(
-        method, _options(settings), features, index, knowledge, out, log, auxiliary, seed, _device(device, threads)
-    )
+    data = EncodedDataset(auxiliary, index, features)
+    train_stage(method, _options(settings), data, knowledge, out, log, seed, _device(device, threads))
 
 
 @app.command()
@@ -164,10 +163,11 @@ def score(
     threads: Threads = 1,
 ) -> None:
     """Score the images of a target dataset. --set takes the keys of a method without checkpoint."""
-    from kanoclip.stages import score_stage
+    from kanoclip.stages import EncodedDataset, score_stage
 
-    labels = {"method": row or method, "backbone": backbone, "dataset": dataset}
-    score_stage(method, _options(settings), features, index, out, checkpoint, seed, labels, _device(device, threads))
+    data = EncodedDataset(dataset, index, features)
+    where = _device(device, threads)
+    score_stage(method, _options(settings), data, out, checkpoint, seed, where, row, backbone)
 
 
 @app.command()

@@ -1,9 +1,11 @@
 """The stages that join several rooms: train and score, and what can be listed."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from kanoclip.backbones.clip import Backbone, Streams, load_backbone
 from kanoclip.checkpoints import load_method, read_record, save_checkpoint
@@ -13,72 +15,101 @@ from kanoclip.datasets.specs import dataset_names
 from kanoclip.features import FeatureCache
 from kanoclip.knowledge.store import read_knowledge
 from kanoclip.methods import Method, method_class, method_names
+from kanoclip.methods.base import TrainingOptions
 from kanoclip.protocol import NO_AUXILIARY
 from kanoclip.scoring import score, write_scores
 from kanoclip.training import check_trainable, fit
 from kanoclip.types import InputError, logger, unknown_name
 
 
+@dataclass(frozen=True)
+class EncodedDataset:
+    """A dataset whose features are cached.
+
+    Attributes:
+        name: as the tables should call it.
+        index: its index.csv.
+        features: its features.h5.
+    """
+
+    name: str
+    index: Path
+    features: Path
+
+    def open(self, device: str) -> tuple[pd.DataFrame, FeatureCache, Backbone]:
+        """The index, the cache that belongs to it, and the backbone that the cache was made with."""
+        frame = read_index(self.index)
+        cache = FeatureCache(self.features, frame["image"].tolist())
+        config = parse(BackboneConfig, cache.provenance["backbone"], str(self.features))
+        return frame, cache, load_backbone(config, device)
+
+
 def train_stage(
     name: str,
     options: dict[str, Any],
-    features: Path,
-    index: Path,
+    auxiliary: EncodedDataset,
     knowledge: Path,
     out: Path,
     log: Path,
-    auxiliary: str,
     seed: int,
     device: str,
 ) -> None:
     """Train a method from cached features and write its checkpoint and loss curves.
 
+    Args:
+        name: the registered method.
+        options: as written in the configuration.
+        auxiliary: the dataset to train on.
+        knowledge: its knowledge.jsonl.
+        out: the checkpoint.
+        log: train.csv.
+        seed: of the initial parameters and the order of the images.
+        device: where to compute.
+
     Raises:
         InputError: an input does not fit; nothing is written.
     """
-    import torch
-
     kind = method_class(name)
     if not kind.trainable:
         raise InputError(f"method {name} is not trained; score with it directly")
     settings = parse(kind.Options, options, f"options of {name}")
-    frame, cache, backbone = _inputs(index, features, device)
-    check_trainable(frame, index)
-    streams = _wanted(kind, settings, backbone)
-    cache.require(backbone.provenance(), streams, f"method {name}")
+    assert isinstance(settings, TrainingOptions)
+    frame, cache, backbone = auxiliary.open(device)
+    check_trainable(frame, auxiliary.index)
+    streams = _required(kind, settings, backbone, cache)
     torch.manual_seed(seed)
     method = kind(backbone, settings, seed).to(device)
     method.learn_knowledge(read_knowledge(knowledge, frame["class_name"].unique().tolist()))
     count = sum(parameter.numel() for parameter in method.learned().values())
-    logger.info("%s: %d learnable parameters, %d images of %s", name, count, len(frame), auxiliary)
-    fit(method, cache, frame, streams, settings.epochs, settings.batch_size, log)  # type: ignore[attr-defined]
-    record = {"method": name, "options": settings.model_dump(mode="json"), "auxiliary": auxiliary, "seed": seed}
+    logger.info("%s: %d learnable parameters, %d images of %s", name, count, len(frame), auxiliary.name)
+    fit(method, cache, frame, streams, settings, log)
+    record = {"method": name, "options": settings.model_dump(mode="json"), "auxiliary": auxiliary.name, "seed": seed}
     save_checkpoint(out, method, record)
 
 
 def score_stage(
     name: str,
     options: dict[str, Any],
-    features: Path,
-    index: Path,
+    target: EncodedDataset,
     out: Path,
     checkpoint: Path | None,
     seed: int,
-    labels: dict[str, str | None],
     device: str,
+    row: str | None = None,
+    backbone_name: str | None = None,
 ) -> None:
     """Score a target dataset from cached features and write scores.h5.
 
     Args:
         name: the registered method.
         options: of a method without a checkpoint; a checkpoint has its own.
-        features: the target's cache.
-        index: the target's index.csv.
+        target: the dataset to score.
         out: scores.h5.
         checkpoint: of a trained method.
         seed: of a method that is stochastic but not trained.
-        labels: method, backbone and dataset as the tables should call them.
         device: where to compute.
+        row: the method as the tables should call it; default: its name.
+        backbone_name: likewise the backbone; default: its model.
 
     Raises:
         InputError: an input does not fit; nothing is written.
@@ -86,27 +117,28 @@ def score_stage(
     kind = method_class(name)
     if kind.trainable != (checkpoint is not None):
         raise InputError(f"method {name} {'needs a checkpoint' if kind.trainable else 'takes no checkpoint'}")
-    record = read_record(checkpoint) if checkpoint else {}
-    frame, cache, backbone = _inputs(index, features, device)
-    if checkpoint:
-        method = load_method(checkpoint, backbone, name)
-        settings = parse(kind.Options, record["options"], str(checkpoint))
-    else:
-        settings = parse(kind.Options, options, f"options of {name}")
-        method = kind(backbone, settings, seed).to(device)
-    streams = _wanted(kind, settings, backbone)
-    cache.require(backbone.provenance(), streams, f"method {name}")
-    arrays = score(method, cache, frame, streams)
+    record = read_record(checkpoint) if checkpoint else {"options": options, "auxiliary": NO_AUXILIARY, "seed": seed}
+    frame, cache, backbone = target.open(device)
+    settings = parse(kind.Options, record["options"], str(checkpoint or f"options of {name}"))
+    method = load_method(checkpoint, backbone, name) if checkpoint else kind(backbone, settings, seed).to(device)
+    arrays = score(method, cache, frame, _required(kind, settings, backbone, cache))
     attributes = {
-        "method": labels["method"],
-        "backbone": labels["backbone"] or backbone.config.model,
-        "auxiliary": record.get("auxiliary", NO_AUXILIARY),
-        "dataset": labels["dataset"],
-        "seed": record.get("seed", seed),
+        "method": row or name,
+        "backbone": backbone_name or backbone.config.model,
+        "auxiliary": record["auxiliary"],
+        "dataset": target.name,
+        "seed": record["seed"],
         "sigma": method.sigma,
         "image_size": backbone.config.image_size,
     }
     write_scores(out, arrays, frame, attributes)
+
+
+def _required(kind: type[Method], settings: Strict, backbone: Backbone, cache: FeatureCache) -> Streams:
+    """What a method reads, after making sure that the cache has it."""
+    streams = kind.streams(settings, backbone.quarters, backbone.layers)
+    cache.require(backbone.provenance(), streams, f"method {kind.__name__}")
+    return streams
 
 
 def registered(what: str) -> list[str]:
@@ -131,15 +163,3 @@ def registered(what: str) -> list[str]:
         register_embedded()
         return open_clip.list_models()
     raise unknown_name("kind", what, ["datasets", "methods", "metrics", "backbones"])
-
-
-def _inputs(index: Path, features: Path, device: str) -> tuple[pd.DataFrame, FeatureCache, Backbone]:
-    """An index, the cache that belongs to it, and the backbone that the cache was made with."""
-    frame = read_index(index)
-    cache = FeatureCache(features, frame["image"].tolist())
-    backbone = load_backbone(parse(BackboneConfig, cache.provenance["backbone"], str(features)), device)
-    return frame, cache, backbone
-
-
-def _wanted(kind: type[Method], settings: Strict, backbone: Backbone) -> Streams:
-    return kind.streams(settings, backbone.quarters, backbone.layers)

@@ -15,14 +15,14 @@ from kanoclip.backbones.clip import Streams
 from kanoclip.datasets.masks import masks_at
 from kanoclip.features import FeatureCache
 from kanoclip.files import write_text
-from kanoclip.methods.base import Batch, Method
+from kanoclip.methods.base import Batch, Method, TrainingOptions
 from kanoclip.types import InputError, progress
 
 ADAM_BETAS = (0.5, 0.999)  # of APRIL-GAN and AnomalyCLIP, which all peers follow
 
 
 def fit(
-    method: Method, cache: FeatureCache, frame: pd.DataFrame, streams: Streams, epochs: int, batch_size: int, log: Path
+    method: Method, cache: FeatureCache, frame: pd.DataFrame, streams: Streams, options: TrainingOptions, log: Path
 ) -> None:
     """Train a method on an auxiliary dataset and write the loss curves.
 
@@ -31,8 +31,7 @@ def fit(
         cache: features of the auxiliary dataset.
         frame: its index, rows as in the cache.
         streams: what the method reads.
-        epochs: passes over the dataset.
-        batch_size: images a step.
+        options: epochs and batch size.
         log: train.csv to write at the end: epoch, step, loss_total, one column a part, seconds.
 
     Raises:
@@ -44,8 +43,8 @@ def fit(
     rows: list[dict[str, float]] = []
     started = time.perf_counter()
     method.train()
-    for epoch in progress(range(1, epochs + 1), "train", epochs):
-        for chosen in torch.randperm(len(frame), generator=order).split(batch_size):
+    for epoch in progress(range(1, options.epochs + 1), "train", options.epochs):
+        for chosen in torch.randperm(len(frame), generator=order).split(options.batch_size):
             parts = method.losses(data.batch(chosen.tolist()))
             total = torch.stack(list(parts.values())).sum()
             if not torch.isfinite(total):

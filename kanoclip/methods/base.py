@@ -5,11 +5,21 @@ from dataclasses import dataclass
 from typing import ClassVar, Self, TypeVar
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from kanoclip.backbones.clip import Backbone, ImageFeatures, Streams
 from kanoclip.config import Strict
 from kanoclip.types import unknown_name
+
+
+class TrainingOptions(Strict):
+    """What every trainable method's options begin with."""
+
+    epochs: int = Field(
+        15, gt=0, description="passes over the auxiliary dataset: AnomalyCLIP's. The last is used, always"
+    )
+    batch_size: int = Field(8, gt=0, description="images a step: AnomalyCLIP's")
 
 
 @dataclass(frozen=True)
@@ -55,7 +65,7 @@ class Method(nn.Module):
     `losses`. Its parameters that require gradients are what a checkpoint holds.
 
     Attributes:
-        Options: the method's own configuration keys with defaults.
+        Options: the method's own configuration keys with defaults; of a trainable one a kind of `TrainingOptions`.
         trainable: whether it is trained on an auxiliary dataset.
         stochastic: whether seeds change it.
         control: whether it is a control (oracle, random), not a competitor.

@@ -11,7 +11,7 @@ from kanoclip.backbones.clip import Backbone
 from kanoclip.datasets.index import read_index
 from kanoclip.features import FeatureCache
 from kanoclip.methods.kanoclip.model import KAnoCLIP, KAnoCLIPOptions
-from kanoclip.stages import score_stage, train_stage
+from kanoclip.stages import EncodedDataset, score_stage, train_stage
 from kanoclip.training import check_trainable, fit
 from kanoclip.types import InputError
 
@@ -27,18 +27,8 @@ def knowledge(tmp_path: Path) -> Path:
 
 
 def train(index: Path, features: Path, knowledge: Path, out: Path, seed: int = 3, **changes: object) -> Path:
-    train_stage(
-        "kanoclip",
-        SMALL | changes,
-        features,
-        index,
-        knowledge,
-        out / "c.safetensors",
-        out / "train.csv",
-        "parts",
-        seed,
-        "cpu",
-    )
+    data = EncodedDataset("parts", index, features)
+    train_stage("kanoclip", SMALL | changes, data, knowledge, out / "c.safetensors", out / "train.csv", seed, "cpu")
     return out / "c.safetensors"
 
 
@@ -87,8 +77,8 @@ def test_scores_come_back_from_the_checkpoint(
     from kanoclip.scoring import score
 
     path = train(index, features, knowledge, tmp_path)
-    labels = {"method": "kanoclip", "backbone": "tiny", "dataset": "parts"}
-    score_stage("kanoclip", {}, features, index, tmp_path / "scores.h5", path, 0, labels, "cpu")
+    data = EncodedDataset("parts", index, features)
+    score_stage("kanoclip", {}, data, tmp_path / "scores.h5", path, 0, "cpu", backbone_name="tiny")
     frame = read_index(index)
     cache = FeatureCache(features, frame["image"].tolist())
     options = KAnoCLIPOptions(**SMALL)
@@ -96,7 +86,7 @@ def test_scores_come_back_from_the_checkpoint(
     method = KAnoCLIP(backbone, options, 3)
     method.learn_knowledge({"nut": ["a cracked nut"], "bolt": ["a cracked bolt"]})
     streams = KAnoCLIP.streams(options, backbone.quarters, backbone.layers)
-    fit(method, cache, frame, streams, options.epochs, options.batch_size, tmp_path / "again.csv")
+    fit(method, cache, frame, streams, options, tmp_path / "again.csv")
     expected = score(method, cache, frame, streams)
     with h5py.File(tmp_path / "scores.h5") as file:
         assert np.array_equal(file["map"][:], expected["map"])
@@ -117,9 +107,9 @@ def test_foreign_checkpoints_are_refused(index: Path, features: Path, knowledge:
     path = train(index, features, knowledge, tmp_path)
 
     def refusal(method: str, checkpoint: Path | None) -> str:
-        labels: dict[str, str | None] = {"method": method, "backbone": None, "dataset": "parts"}
+        data = EncodedDataset("parts", index, features)
         with pytest.raises(InputError) as caught:
-            score_stage(method, {}, features, index, tmp_path / "scores.h5", checkpoint, 0, labels, "cpu")
+            score_stage(method, {}, data, tmp_path / "scores.h5", checkpoint, 0, "cpu")
         assert not (tmp_path / "scores.h5").exists()
         return str(caught.value)
 

@@ -16,13 +16,13 @@ from kanoclip.backbones.clip import Backbone, Streams
 from kanoclip.config import Strict
 from kanoclip.losses import dice, focal, knowledge_distance
 from kanoclip.maps import scaled_sigma, smooth, upsample
-from kanoclip.methods.base import AnomalyOutput, Batch, Method, per_class, register, two_way
+from kanoclip.methods.base import AnomalyOutput, Batch, Method, TrainingOptions, per_class, register, two_way
 from kanoclip.methods.kanoclip.adapter import ConvAdapter
 from kanoclip.methods.kanoclip.bi_cmci import BiCMCI
 from kanoclip.prompts.learned import LearnedPrompts
 
 
-class KAnoCLIPOptions(Strict):
+class KAnoCLIPOptions(TrainingOptions):
     """Options of KAnoCLIP. Printed in the paper: prompt_length, the words, the loss weights of 1, margin 0."""
 
     prompt_length: int = Field(12, gt=0, description="learned word embeddings a polarity (paper, section 3.1)")
@@ -69,8 +69,6 @@ class KAnoCLIPOptions(Strict):
     knowledge_weight: float = Field(1.0, ge=0, description="of L_KD in equation 15; 1 as printed")
     global_weight: float = Field(1.0, ge=0, description="of L_global in equation 15; 1 as printed")
     local_weight: float = Field(1.0, ge=0, description="of L_local in equation 15; 1 as printed")
-    epochs: int = Field(15, gt=0, description="not given: AnomalyCLIP's. The last epoch is used, always")
-    batch_size: int = Field(8, gt=0, description="not given: AnomalyCLIP's")
     prompt_learning_rate: float = Field(1e-3, gt=0, description="Adam, for the prompts; not given: AnomalyCLIP's")
     learning_rate: float = Field(
         1e-4, gt=0, description="Adam, for Bi-CMCI and Conv-Adapter; not given: usual for attention layers"
