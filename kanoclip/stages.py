@@ -117,7 +117,8 @@ def score_stage(
     kind = method_class(name)
     if kind.trainable != (checkpoint is not None):
         raise InputError(f"method {name} {'needs a checkpoint' if kind.trainable else 'takes no checkpoint'}")
-    record = read_record(checkpoint) if checkpoint else {"options": options, "auxiliary": NO_AUXILIARY, "seed": seed}
+    untrained = {"options": options, "auxiliary": NO_AUXILIARY, "seed": seed}
+    record: dict[str, Any] = read_record(checkpoint) if checkpoint else untrained
     frame, cache, backbone = target.open(device)
     settings = parse(kind.Options, record["options"], str(checkpoint or f"options of {name}"))
     method = load_method(checkpoint, backbone, name) if checkpoint else kind(backbone, settings, seed).to(device)
