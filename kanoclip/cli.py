@@ -110,7 +110,7 @@ def encode(
     local: Annotated[str, typer.Option(help="Taps of the V-V stream, such as 6,12,18,24.")] = "",
     settings: Settings = None,
     batch_size: Annotated[int, typer.Option(help="Images a forward.", min=1)] = 32,
-    workers: Annotated[int, typer.Option(help="Processes that load images beside the first.", min=0)] = 0,
+    workers: Annotated[int, typer.Option(help="Threads that load images.", min=1)] = 1,
     device: Device = "auto",
     threads: Threads = 1,
 ) -> None:

@@ -11,7 +11,9 @@ import hashlib
 import json
 import os
 import shutil
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import h5py
@@ -19,18 +21,18 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from kanoclip.backbones.clip import Backbone, ImageFeatures, Streams
 from kanoclip.datasets.index import load_image, read_index
 from kanoclip.types import InputError, logger, progress
 
 FORMAT = 1
+AHEAD = 2  # batches loaded before they are needed
 MARGIN = 2**20  # bytes an HDF5 file needs beside its data
 
 
 def encode(
-    index: Path, backbone: Backbone, streams: Streams, out: Path, batch_size: int = 32, workers: int = 0
+    index: Path, backbone: Backbone, streams: Streams, out: Path, batch_size: int = 32, workers: int = 1
 ) -> None:
     """Run the image tower over a dataset's test split and cache what it says.
 
@@ -42,7 +44,7 @@ def encode(
         streams: the taps to keep of each stream.
         out: the file to appear when all images are done.
         batch_size: images a forward.
-        workers: processes that load images beside this one.
+        workers: threads that load images.
 
     Raises:
         InputError: an unreadable image, or no space for the cache.
@@ -151,13 +153,23 @@ def _batches(count: int, size: int) -> list[slice]:
 
 
 def _pixels(frame: pd.DataFrame, batches: list[slice], backbone: Backbone, workers: int) -> Iterator[Tensor]:
-    """(B, 3, S, S) a batch."""
+    """(B, 3, S, S) a batch, loaded by threads while the tower computes; two batches are kept ready."""
     paths = frame["image_path"].tolist()
 
-    def load(rows: slice) -> Tensor:
-        return torch.stack([backbone.preprocess(load_image(Path(path))) for path in paths[rows]])
+    def load(path: str) -> Tensor:
+        return backbone.preprocess(load_image(path))
 
-    yield from DataLoader(batches, batch_size=None, collate_fn=load, num_workers=workers)  # type: ignore[arg-type]
+    with ThreadPoolExecutor(workers) as pool:
+        ready: deque[list[Future[Tensor]]] = deque()
+        try:
+            for rows in batches:
+                ready.append([pool.submit(load, path) for path in paths[rows]])
+                if len(ready) > AHEAD:
+                    yield torch.stack([image.result() for image in ready.popleft()])
+            while ready:
+                yield torch.stack([image.result() for image in ready.popleft()])
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _files_digest(frame: pd.DataFrame) -> str:

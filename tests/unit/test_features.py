@@ -59,6 +59,23 @@ def test_cache_holds_what_the_tower_says(index: Path, features: Path, backbone: 
         torch.testing.assert_close(found.original[tap].float(), expected.original[tap], atol=5e-3, rtol=2e-3)
 
 
+def test_workers_change_nothing(index: Path, backbone: Backbone, tmp_path: Path) -> None:
+    one, three = tmp_path / "one.h5", tmp_path / "three.h5"
+    encode(index, backbone, Streams(local=(6,)), one, batch_size=3)
+    encode(index, backbone, Streams(local=(6,)), three, batch_size=3, workers=3)
+    assert np.array_equal(contents(one)["local/6"], contents(three)["local/6"])
+
+
+def test_an_image_that_broke_after_prepare_is_named(index: Path, backbone: Backbone, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(Path(read_index(index)["image_path"][9]).read_bytes()[:200])
+    (tmp_path / "index.csv").write_text(index.read_text().splitlines()[0] + "\nbroken.png,,nut,0,good,test\n")
+    with pytest.raises(InputError) as caught:
+        encode(tmp_path / "index.csv", backbone, Streams(local=(6,)), tmp_path / "features.h5", workers=2)
+    assert str(broken) in str(caught.value) and "\n" not in str(caught.value)
+    assert not (tmp_path / "features.h5").exists()
+
+
 def test_one_chunk_an_image_in_fp16(features: Path) -> None:
     with h5py.File(features) as file:
         for dataset in (file["cls"], file["local/6"]):

@@ -25,4 +25,4 @@ rule encode:
         "Encoding {wildcards.dataset} with {wildcards.backbone}"
     shell:
         "python -m kanoclip encode --index {input.index} --out {output} {params.backbone}"
-        " --original {params.original:q} --local {params.local:q} --threads {threads} > {log} 2>&1"
+        " --original {params.original:q} --local {params.local:q} --threads {threads} --workers {threads} > {log} 2>&1"
