@@ -1,0 +1,53 @@
+"""The command line: one command a stage. Each reads files, calls one function of the package and writes files.
+
+Heavy modules are imported inside the commands, so that --help and the light stages start at once.
+"""
+
+import errno
+import sys
+
+import typer
+
+from kanoclip.cli import data, methods, names, render
+from kanoclip.types import InputError, setup_logging
+
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+app = typer.Typer(
+    help="Zero-shot anomaly detection with CLIP. One command a stage; `snakemake` runs them all in order.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+for _stage in (
+    data.download,
+    data.prepare,
+    data.knowledge,
+    data.encode,
+    methods.train,
+    methods.score,
+    methods.evaluate,
+):
+    app.command()(_stage)
+for _stage in (render.tables, render.qualitative, render.teaser, render.curves, render.page, methods.pretrain):
+    app.command()(_stage)
+app.command("list")(names.list_names)
+app.command()(names.schema)
+app.command()(names.version)
+
+
+def main() -> None:
+    """Run the command line; a mistake of the user ends with one line and exit code 1."""
+    setup_logging()
+    try:
+        app()
+    except InputError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            sys.exit(
+                f"error: cannot write{f' {error.filename}' if error.filename else ''}: {error.strerror}; free "
+                f"space and run again"
+            )
+        raise

@@ -1,0 +1,84 @@
+"""From a dataset to cached features."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kanoclip.cli.options import (
+    Device,
+    Index,
+    Out,
+    Seed,
+    Settings,
+    Threads,
+    choose_device,
+    parse_numbers,
+    parse_options,
+    parse_pairs,
+)
+
+
+def download(
+    dataset: Annotated[str, typer.Option(help="Name of a dataset; see `kanoclip list datasets`.")],
+    resources: Annotated[Path, typer.Option(help="Folder for archives and the images in them.")] = Path("resources"),
+) -> None:
+    """Fetch, verify and unpack the official archive of a dataset."""
+    from kanoclip.datasets.download import download as fetch
+    from kanoclip.datasets.specs import load_spec
+
+    fetch(load_spec(dataset), resources)
+
+
+def prepare(
+    dataset: Annotated[str, typer.Option(help="Name of a shipped dataset, or any name together with --path.")],
+    out: Out,
+    resources: Annotated[Path, typer.Option(help="Folder of the downloads.")] = Path("resources"),
+    path: Annotated[Path | None, typer.Option(help="A local folder, instead of the download.")] = None,
+    limit: Annotated[int | None, typer.Option(help="At most so many images a class and label.", min=1)] = None,
+    seed: Seed = 0,
+    class_name: Annotated[
+        list[str] | None, typer.Option(metavar="FOLDER=NAME", help="A class's name in prompts.")
+    ] = None,
+) -> None:
+    """Check a dataset's images and masks and write its index.csv."""
+    from kanoclip.datasets.prepare import prepare as write_index
+    from kanoclip.datasets.specs import dataset_names, folder_spec, load_spec
+
+    own = path is not None and dataset not in dataset_names()
+    spec = folder_spec(dataset, dict(parse_pairs(class_name))) if own else load_spec(dataset)
+    write_index(spec, out, resources, path, limit, seed)
+
+
+def knowledge(
+    dataset: Annotated[str, typer.Option(help="Name of the auxiliary dataset.")],
+    index: Index,
+    out: Out,
+) -> None:
+    """Collect descriptions of the anomalies of an auxiliary dataset's classes."""
+    from kanoclip.datasets.index import read_index
+    from kanoclip.knowledge.sources import curated
+    from kanoclip.knowledge.store import write_knowledge
+
+    write_knowledge(out, curated(dataset, read_index(index)["class_name"].unique().tolist()))
+
+
+def encode(
+    index: Index,
+    out: Out,
+    original: Annotated[str, typer.Option(help="Taps of the original stream, such as 24.")] = "",
+    local: Annotated[str, typer.Option(help="Taps of the V-V stream, such as 6,12,18,24.")] = "",
+    settings: Settings = None,
+    batch_size: Annotated[int, typer.Option(help="Images a forward.", min=1)] = 32,
+    workers: Annotated[int, typer.Option(help="Threads that load images.", min=1)] = 1,
+    device: Device = "auto",
+    threads: Threads = 1,
+) -> None:
+    """Run the frozen backbone once over a dataset and cache its features. --set takes the backbone's keys."""
+    from kanoclip.backbones.clip import Streams, load_backbone
+    from kanoclip.config import BackboneConfig, parse
+    from kanoclip.features import encode as cache_features
+
+    streams = Streams(parse_numbers(original), parse_numbers(local))
+    backbone = load_backbone(parse(BackboneConfig, parse_options(settings), "--set"), choose_device(device, threads))
+    cache_features(index, backbone, streams, out, batch_size, workers)

@@ -1,0 +1,79 @@
+"""Train, score, evaluate; and train the embedded backbone."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kanoclip.cli.options import Device, Index, Out, Seed, Settings, Threads, choose_device, input_file, parse_options
+
+
+def train(
+    method: Annotated[str, typer.Option(help="A trainable method; see `kanoclip list methods`.")],
+    features: Annotated[Path, input_file("features.h5 of the auxiliary dataset.")],
+    index: Index,
+    knowledge: Annotated[Path, input_file("knowledge.jsonl of the auxiliary dataset.")],
+    out: Out,
+    log: Annotated[Path, typer.Option(help="train.csv: the loss curves.")],
+    auxiliary: Annotated[str, typer.Option(help="Name of the auxiliary dataset, for the record.")],
+    settings: Settings = None,
+    seed: Seed = 111,
+    device: Device = "auto",
+    threads: Threads = 1,
+) -> None:
+    """Train a method on an auxiliary dataset. --set takes the method's keys."""
+    from kanoclip.stages import EncodedDataset, train_stage
+
+    data = EncodedDataset(auxiliary, index, features)
+    train_stage(method, parse_options(settings), data, knowledge, out, log, seed, choose_device(device, threads))
+
+
+def score(
+    method: Annotated[str, typer.Option(help="A method; see `kanoclip list methods`.")],
+    features: Annotated[Path, input_file("features.h5 of the target dataset.")],
+    index: Index,
+    out: Out,
+    checkpoint: Annotated[Path | None, input_file("Of a trained method.")] = None,
+    settings: Settings = None,
+    seed: Seed = 111,
+    row: Annotated[str | None, typer.Option(help="Name in the tables; default: the method's.")] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="Name of the backbone in the tables; default: the model's.")
+    ] = None,
+    dataset: Annotated[str, typer.Option(help="Name of the target dataset in the tables.")] = "target",
+    device: Device = "auto",
+    threads: Threads = 1,
+) -> None:
+    """Score the images of a target dataset. --set takes the keys of a method without checkpoint."""
+    from kanoclip.stages import EncodedDataset, score_stage
+
+    data = EncodedDataset(dataset, index, features)
+    where = choose_device(device, threads)
+    score_stage(method, parse_options(settings), data, out, checkpoint, seed, where, row, backbone)
+
+
+def evaluate(
+    scores: Annotated[Path, input_file("scores.h5.")],
+    index: Index,
+    out: Out,
+    resolution: Annotated[int | None, typer.Option(help="Pixels a side; default: the image size.", min=1)] = None,
+    threads: Threads = 1,
+) -> None:
+    """Compute the metrics of every class and their mean."""
+    from kanoclip.metrics.evaluate import evaluate as write_metrics
+
+    choose_device("cpu", threads)
+    write_metrics(scores, index, out, resolution)
+
+
+def pretrain(
+    out: Annotated[Path, typer.Option(help="The folder of the run; a run that was cut off goes on.")],
+    settings: Settings = None,
+    threads: Threads = 1,
+) -> None:
+    """Train the embedded backbone kanoclip-tiny from nothing on drawn images. --set takes the recipe's keys."""
+    from kanoclip.pretraining import Recipe
+    from kanoclip.pretraining import pretrain as run
+
+    choose_device("auto", threads)
+    run(out, Recipe(**parse_options(settings)))

@@ -1,0 +1,73 @@
+"""What the commands share: options with their help, and how their values are read."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from kanoclip.types import InputError
+
+
+def existing(path: Path | None) -> Path | None:
+    """An input file, or one clear line."""
+    if path is not None and not path.is_file():
+        raise InputError(f"{path}: expected a file, found none; run the stage that makes it")
+    return path
+
+
+def input_file(description: str) -> Any:
+    return typer.Option(help=description, callback=existing)
+
+
+def all_existing(paths: list[Path]) -> list[Path]:
+    for path in paths:
+        existing(path)
+    return paths
+
+
+Out = Annotated[Path, typer.Option(help="The file to write.")]
+Index = Annotated[Path, input_file("index.csv of the dataset.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An option; may be repeated.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes a GPU if there is one.")]
+Threads = Annotated[int, typer.Option(help="CPU threads.", min=1)]
+Seed = Annotated[int, typer.Option(help="Makes every random choice.")]
+Methods = Annotated[list[str], typer.Option(help="A row of the main table; repeat, in order.")]
+Datasets = Annotated[list[str], typer.Option(help="A column of the main table; repeat, in order.")]
+Facts = Annotated[
+    list[str] | None, typer.Option(help="Part of the protocol to state beneath the table; may be repeated.")
+]
+Figure = Annotated[Path, typer.Option(help="The PNG; a PDF and an SVG are written beside it.")]
+
+
+def parse_pairs(items: Sequence[str] | None) -> list[tuple[str, str]]:
+    pairs = [item.partition("=") for item in items or []]
+    for key, equals, value in pairs:
+        if not (key and equals):
+            raise InputError(f"expected KEY=VALUE, found '{key}{equals}{value}'")
+    return [(key, value) for key, _, value in pairs]
+
+
+def parse_options(items: Sequence[str] | None) -> dict[str, Any]:
+    """KEY=VALUE items with the values read as YAML."""
+    return {key: yaml.safe_load(value) for key, value in parse_pairs(items)}
+
+
+def parse_numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(number) for number in text.split(",")) if text else ()
+    except ValueError:
+        raise InputError(f"expected block numbers separated by commas, found '{text}'") from None
+
+
+def choose_device(name: str, threads: int) -> str:
+    """Set the number of threads and choose where to compute."""
+    import torch
+
+    torch.set_num_threads(threads)
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"device '{name}': torch sees no GPU; use --device cpu")
+    return name
