@@ -5,6 +5,7 @@ Heavy modules are imported inside the commands, so that --help and the light sta
 
 import errno
 import sys
+from collections.abc import Callable
 
 import typer
 
@@ -20,7 +21,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for _stage in (
+_STAGES: tuple[Callable[..., None], ...] = (
     data.download,
     data.prepare,
     data.knowledge,
@@ -28,9 +29,14 @@ for _stage in (
     methods.train,
     methods.score,
     methods.evaluate,
-):
-    app.command()(_stage)
-for _stage in (render.tables, render.qualitative, render.teaser, render.curves, render.page, methods.pretrain):
+    render.tables,
+    render.qualitative,
+    render.teaser,
+    render.curves,
+    render.page,
+    methods.pretrain,
+)
+for _stage in _STAGES:
     app.command()(_stage)
 app.command("list")(names.list_names)
 app.command()(names.schema)

@@ -18,10 +18,12 @@ def existing(path: Path | None) -> Path | None:
 
 
 def input_file(description: str) -> Any:
+    """An option that names a file which must be there."""
     return typer.Option(help=description, callback=existing)
 
 
 def all_existing(paths: list[Path]) -> list[Path]:
+    """Input files, each there."""
     for path in paths:
         existing(path)
     return paths
@@ -42,6 +44,7 @@ Figure = Annotated[Path, typer.Option(help="The PNG; a PDF and an SVG are writte
 
 
 def parse_pairs(items: Sequence[str] | None) -> list[tuple[str, str]]:
+    """KEY=VALUE items; a key may come again."""
     pairs = [item.partition("=") for item in items or []]
     for key, equals, value in pairs:
         if not (key and equals):
@@ -55,6 +58,7 @@ def parse_options(items: Sequence[str] | None) -> dict[str, Any]:
 
 
 def parse_numbers(text: str) -> tuple[int, ...]:
+    """Whole numbers separated by commas; of an empty text none."""
     try:
         return tuple(int(number) for number in text.split(",")) if text else ()
     except ValueError:
