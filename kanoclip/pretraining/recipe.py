@@ -44,7 +44,7 @@ class Recipe:
     pairs: int = 24_000
     text_steps: int = 900
     small_steps: int = 2_000
-    large_steps: int = 500
+    large_steps: int = 2_000
     validation_pairs: int = 336
     seed: int = 0
 
