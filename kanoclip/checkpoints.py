@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from kanoclip import __version__
 from kanoclip.backbones.clip import Backbone
+from kanoclip.backbones.provenance import backbone_difference
 from kanoclip.config import parse
 from kanoclip.files import whole
 from kanoclip.methods.base import Method, method_class
@@ -63,11 +64,9 @@ def load_method(path: Path, backbone: Backbone, expected: str) -> Method:
     record = read_record(path)
     if record["method"] != expected:
         raise InputError(f"{path}: expected a checkpoint of {expected}, found one of {record['method']}")
-    for key, value in json.loads(json.dumps(backbone.provenance())).items():
-        if record[key] != value:
-            raise InputError(
-                f"{path}: trained on another backbone: {key} {record[key]}, in use is {value}; train again"
-            )
+    difference = backbone_difference(backbone.provenance(), record)
+    if difference:
+        raise InputError(f"{path}: trained on another backbone than the one in use: {difference}; train again")
     kind = method_class(expected)
     method = kind(backbone, parse(kind.Options, record["options"], str(path)), record["seed"]).to(backbone.device)
     _fill(method, path)

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from kanoclip.backbones.clip import Backbone, ImageFeatures, Streams
+from kanoclip.backbones.provenance import backbone_difference
 from kanoclip.datasets.index import load_image, read_index
 from kanoclip.types import InputError, logger, progress
 
@@ -114,14 +115,12 @@ class FeatureCache:
         Raises:
             InputError: the first difference.
         """
-        for key, expected in json.loads(json.dumps(backbone)).items():
-            found = self.provenance[key]
-            if found != expected:
-                raise InputError(
-                    f"{self.path}: made with another configuration: {wanted_by} expects {key} "
-                    f"{_difference(expected, found)}; "
-                    "encode the dataset again with this backbone"
-                )
+        difference = backbone_difference(backbone, self.provenance)
+        if difference:
+            raise InputError(
+                f"{self.path}: made with another configuration than {wanted_by} uses: {difference}; "
+                "encode the dataset again with this backbone"
+            )
         if not self.streams.covers(streams):
             raise InputError(
                 f"{self.path}: {wanted_by} needs {streams}, the cache holds {self.streams}; encode the dataset again"
@@ -138,14 +137,6 @@ class FeatureCache:
             original={tap: take(f"original/{tap}") for tap in streams.original},
             local={tap: take(f"local/{tap}") for tap in streams.local},
         )
-
-
-def _difference(expected: object, found: object) -> str:
-    """Two values; of two mappings only the entries that differ."""
-    if isinstance(expected, dict) and isinstance(found, dict):
-        keys = [key for key in {**expected, **found} if expected.get(key) != found.get(key)]
-        expected, found = {key: expected.get(key) for key in keys}, {key: found.get(key) for key in keys}
-    return f"{expected}, the cache has {found}"
 
 
 def _batches(count: int, size: int) -> list[slice]:
