@@ -1,6 +1,5 @@
 """What a configuration asks for: every training and scoring job of a run under one protocol, checked beforehand."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -159,10 +158,3 @@ def number_of_blocks(backbone: BackboneConfig) -> int:
     if not isinstance(layers, int):
         raise InputError(f"backbone {backbone.model}: expected a ViT, found another kind of image tower; choose a ViT")
     return layers
-
-
-def seen_cells(config: Configuration) -> Iterator[tuple[str, str]]:
-    """(row, target) of the cells that are not zero-shot."""
-    for job in jobs(config):
-        if job.auxiliary == job.target:
-            yield job.row.name, job.target

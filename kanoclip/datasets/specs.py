@@ -4,18 +4,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from kanoclip.config import Strict
 from kanoclip.types import InputError, unknown_name
 
 SPECS = Path(__file__).parent / "specs"
 CLASS_NAMES = Path(__file__).parent / "class_names.yaml"
-
-
-class Strict(BaseModel):
-    """A part of a spec: unknown keys are errors, values do not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ArchiveSource(Strict):
