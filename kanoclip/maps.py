@@ -4,8 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kanoclip.types import SIGMA_REFERENCE_SIZE
+
 TRUNCATE = 4.0  # the kernel reaches this many standard deviations, as in scipy.ndimage.gaussian_filter
-SIGMA_REFERENCE_SIZE = 518  # the image size at which published values of sigma are given
 
 
 def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:

@@ -1,4 +1,4 @@
-"""The stages that join several rooms: train and score, and what can be listed."""
+"""The stages that join several rooms: train and score."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +11,14 @@ from kanoclip.backbones.clip import Backbone, Streams, load_backbone
 from kanoclip.checkpoints import load_method, read_record, save_checkpoint
 from kanoclip.config import BackboneConfig, Strict, parse
 from kanoclip.datasets.index import read_index
-from kanoclip.datasets.specs import dataset_names
 from kanoclip.features import FeatureCache
 from kanoclip.knowledge.store import read_knowledge
-from kanoclip.methods import Method, method_class, method_names
+from kanoclip.methods import Method, method_class
 from kanoclip.methods.base import TrainingOptions
 from kanoclip.protocol import NO_AUXILIARY
 from kanoclip.scoring import score, write_scores
 from kanoclip.training import check_trainable, fit
-from kanoclip.types import InputError, logger, unknown_name
+from kanoclip.types import InputError, logger
 
 
 @dataclass(frozen=True)
@@ -140,27 +139,3 @@ def _required(kind: type[Method], settings: Strict, backbone: Backbone, cache: F
     streams = kind.streams(settings, backbone.quarters, backbone.layers)
     cache.require(backbone.provenance(), streams, f"method {kind.__name__}")
     return streams
-
-
-def registered(what: str) -> list[str]:
-    """Every name of a kind: datasets, methods, metrics or backbones.
-
-    Raises:
-        InputError: there is no such kind.
-    """
-    if what == "datasets":
-        return dataset_names()
-    if what == "methods":
-        return method_names()
-    if what == "metrics":
-        from kanoclip.metrics.registry import LEVELS, metrics_of
-
-        return [f"{level} {metric.name}" for level in LEVELS for metric in metrics_of(level)]
-    if what == "backbones":
-        import open_clip
-
-        from kanoclip.backbones.weights import register_embedded
-
-        register_embedded()
-        return open_clip.list_models()
-    raise unknown_name("kind", what, ["datasets", "methods", "metrics", "backbones"])

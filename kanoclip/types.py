@@ -12,6 +12,8 @@ Item = TypeVar("Item")
 
 logger = logging.getLogger("kanoclip")
 
+SIGMA_REFERENCE_SIZE = 518  # the image size, in pixels a side, at which every sigma of an anomaly map is given
+
 
 class InputError(ValueError):
     """Something the user gave is wrong.

@@ -7,13 +7,12 @@ import typer
 
 from kanoclip import __version__
 from kanoclip.cli.options import Out
+from kanoclip.types import unknown_name
 
 
 def list_names(what: Annotated[str, typer.Argument(help="datasets, methods, metrics or backbones.")]) -> None:
     """List what can be named in a configuration."""
-    from kanoclip.stages import registered
-
-    for name in registered(what):
+    for name in _registered(what):
         typer.echo(name)
 
 
@@ -33,3 +32,31 @@ def schema(
 def version() -> None:
     """Print the version."""
     typer.echo(__version__)
+
+
+def _registered(what: str) -> list[str]:
+    """Every name of a kind: datasets, methods, metrics or backbones.
+
+    Raises:
+        InputError: there is no such kind.
+    """
+    if what == "datasets":
+        from kanoclip.datasets.specs import dataset_names
+
+        return dataset_names()
+    if what == "methods":
+        from kanoclip.methods import method_names
+
+        return method_names()
+    if what == "metrics":
+        from kanoclip.metrics.registry import LEVELS, metrics_of
+
+        return [f"{level} {metric.name}" for level in LEVELS for metric in metrics_of(level)]
+    if what == "backbones":
+        import open_clip
+
+        from kanoclip.backbones.weights import register_embedded
+
+        register_embedded()
+        return open_clip.list_models()
+    raise unknown_name("kind", what, ["datasets", "methods", "metrics", "backbones"])

@@ -18,6 +18,7 @@ from scipy.ndimage import gaussian_filter
 from kanoclip.datasets.index import load_image, load_mask
 from kanoclip.datasets.masks import resize_mask
 from kanoclip.metrics.scores import scored_index
+from kanoclip.types import SIGMA_REFERENCE_SIZE
 
 STYLE = Path(__file__).with_name("style.mplstyle")
 SIDE = 256  # images are shown as squares of this many pixels: as the methods see them
@@ -25,7 +26,6 @@ PANEL = 1.35  # side of a panel of a grid, in inches
 GAP = 0.03  # between panels, in panels
 COLOURS = matplotlib.colormaps["inferno"]
 COLOUR_QUANTILES = (0.01, 0.99)
-SIGMA_SIZE = 518  # the image size at which sigma is given
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def displayed_map(grid: NDArray[np.float32], sigma: float) -> NDArray[np.float64
         (SIDE, SIDE).
     """
     upsampled = Image.fromarray(grid).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-    return gaussian_filter(np.asarray(upsampled, dtype=np.float64), sigma * SIDE / SIGMA_SIZE)
+    return gaussian_filter(np.asarray(upsampled, dtype=np.float64), sigma * SIDE / SIGMA_REFERENCE_SIZE)
 
 
 def _mask(row: pd.Series) -> NDArray[np.bool_] | None:

@@ -222,5 +222,4 @@ def test_every_rule_is_one_command_with_a_log() -> None:
         name = rule.split(":")[0]
         assert rule.count("python -m kanoclip ") == 1, name
         assert "    log:" in rule and "    message:" in rule, name
-        local = re.search(rf"^    {name},$", text, re.MULTILINE)
-        assert local or "    benchmark:" in rule, name
+        assert name == "download" or "    benchmark:" in rule, name  # a download computes nothing

@@ -28,6 +28,8 @@ rule tables:
         ),
     log:
         f"{RESULTS}/logs/tables.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/tables.tsv"
     conda:
         "../../environment.yml"
     params:
@@ -58,6 +60,8 @@ rule qualitative:
         vector=multiext(f"{RESULTS}/figures/qualitative_{{target}}", ".pdf", ".svg"),
     log:
         f"{RESULTS}/logs/qualitative/{{target}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/qualitative/{{target}}.tsv"
     conda:
         "../../environment.yml"
     message:
@@ -87,6 +91,8 @@ rule teaser:
         vector=multiext(f"{RESULTS}/figures/teaser", ".pdf", ".svg"),
     log:
         f"{RESULTS}/logs/teaser.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/teaser.tsv"
     conda:
         "../../environment.yml"
     params:
@@ -121,6 +127,8 @@ rule curves:
         vector=multiext(f"{RESULTS}/figures/training_curves", ".pdf", ".svg"),
     log:
         f"{RESULTS}/logs/curves.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/curves.tsv"
     conda:
         "../../environment.yml"
     params:
@@ -148,6 +156,8 @@ rule page:
         ),
     log:
         f"{RESULTS}/logs/page.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/page.tsv"
     conda:
         "../../environment.yml"
     params:
