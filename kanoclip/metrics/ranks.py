@@ -1,0 +1,43 @@
+"""Average ranks of methods over datasets, and how far apart two must be (Demšar, JMLR 2006)."""
+
+import math
+
+import pandas as pd
+from scipy.stats import studentized_range
+
+from kanoclip.types import InputError
+
+
+def average_ranks(table: pd.DataFrame) -> pd.Series:
+    """The mean rank of each method over the datasets; 1 is best, equal values share the mean of their ranks.
+
+    A dataset that has no value for some method would move every other rank, so its row is left out.
+
+    Args:
+        table: rows datasets, columns methods; higher is better.
+
+    Returns:
+        Mean ranks by method, between 1 and the number of methods. Its `attrs` have `datasets`, the rows that were
+        ranked, and `left_out`, the rows with a missing value.
+
+    Raises:
+        InputError: every row has a missing value.
+    """
+    complete = table.dropna()
+    if complete.empty:
+        raise InputError(f"average ranks: none of {len(table)} datasets has a value for every method")
+    ranks = complete.rank(axis="columns", ascending=False, method="average").mean()
+    ranks.attrs = {"datasets": len(complete), "left_out": len(table) - len(complete)}
+    return ranks
+
+
+def critical_difference(methods: int, datasets: int, alpha: float = 0.05) -> float:
+    """The Nemenyi test's critical difference: average ranks further apart than this differ at level alpha.
+
+    Args:
+        methods: how many were ranked, at least 2.
+        datasets: on how many datasets, at least 1.
+        alpha: level of the test over all pairs of methods.
+    """
+    quantile = float(studentized_range.ppf(1 - alpha, methods, math.inf)) / math.sqrt(2)
+    return quantile * math.sqrt(methods * (methods + 1) / (6 * datasets))
