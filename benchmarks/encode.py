@@ -8,7 +8,8 @@ import time
 
 import torch
 
-from kanoclip.backbones.clip import Streams, load_backbone
+from kanoclip.backbones.clip import load_backbone
+from kanoclip.backbones.streams import Streams
 from kanoclip.config import BackboneConfig
 
 

@@ -1,8 +1,9 @@
 """The feature cache: one HDF5 file a dataset and backbone, written once, read by every method and epoch.
 
-Layout: `image` (N,) names as in index.csv; `cls` (N, W); `original/<tap>` and `local/<tap>` (N, P, W); all fp16, one
-chunk an image. While it grows the file is called `<name>.partial` and `done` (N,) marks the finished images. All its
-space is taken when the file is created, so that neither a killed process nor a full disk leaves its structure half
+Layout: `image` (N,) names as in index.csv; then, in fp16 and one chunk an image, what `Backbone.feature_shapes` lists:
+`cls` (N, W), `original/<tap>` and `local/<tap>` (N, 1 + P, W), `windows/<side>` (N, n, C), `pixels/<side>`
+(N, 3, side, side). While it grows the file is called `<name>.partial` and `done` (N,) marks the finished images. All
+its space is taken when the file is created, so that neither a killed process nor a full disk leaves its structure half
 written.
 """
 
@@ -14,6 +15,7 @@ import shutil
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import fields
 from pathlib import Path
 
 import h5py
@@ -22,12 +24,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from kanoclip.backbones.clip import Backbone, ImageFeatures, Streams
+from kanoclip.backbones.clip import Backbone
 from kanoclip.backbones.provenance import backbone_difference
+from kanoclip.backbones.streams import ImageFeatures, Streams
 from kanoclip.datasets.index import load_image, read_index
 from kanoclip.types import InputError, logger, progress
 
-FORMAT = 1
+FORMAT = 2
 AHEAD = 2  # batches loaded before they are needed
 MARGIN = 2**20  # bytes an HDF5 file needs beside its data
 
@@ -132,11 +135,8 @@ class FeatureCache:
         def take(name: str) -> Tensor:
             return torch.from_numpy(np.stack([self._file[name][row] for row in rows]))
 
-        return ImageFeatures(
-            cls=take("cls"),
-            original={tap: take(f"original/{tap}") for tap in streams.original},
-            local={tap: take(f"local/{tap}") for tap in streams.local},
-        )
+        groups = {name: {key: take(f"{name}/{key}") for key in wanted} for name, wanted in vars(streams).items()}
+        return ImageFeatures(take("cls"), **groups)
 
 
 def _batches(count: int, size: int) -> list[slice]:
@@ -200,9 +200,7 @@ def _create(
     partial: Path, attributes: dict[str, str], images: list[str], backbone: Backbone, streams: Streams
 ) -> h5py.File:
     partial.unlink(missing_ok=True)
-    patches = (len(images), backbone.grid[0] * backbone.grid[1], backbone.width)
-    shapes: dict[str, tuple[int, ...]] = {"cls": (len(images), backbone.width)}
-    shapes |= {f"{name}/{tap}": patches for name, taps in vars(streams).items() for tap in taps}
+    shapes = {name: (len(images), *shape) for name, shape in backbone.feature_shapes(streams).items()}
     beginning = partial.with_name(f".{partial.name}")
     try:
         # HDF5 cannot recover from a full disk, so the space is tried with a plain file first and then kept
@@ -248,8 +246,8 @@ def _allocated_at_once() -> h5py.h5p.PropDCID:
 def _write(file: h5py.File, rows: slice, features: ImageFeatures) -> None:
     """Write a batch, and only when it is on its way to the disk mark it done."""
     tensors = {"cls": features.cls}
-    tensors |= {f"original/{tap}": tokens for tap, tokens in features.original.items()}
-    tensors |= {f"local/{tap}": tokens for tap, tokens in features.local.items()}
+    for stream in fields(Streams):
+        tensors |= {f"{stream.name}/{key}": tensor for key, tensor in getattr(features, stream.name).items()}
     for name, tensor in tensors.items():
         file[name][rows] = _fp16(tensor, file.filename, name)
     file.flush()

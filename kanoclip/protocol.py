@@ -5,7 +5,8 @@ from typing import Any
 
 import open_clip
 
-from kanoclip.backbones.clip import Streams, complete
+from kanoclip.backbones.clip import complete
+from kanoclip.backbones.streams import Streams
 from kanoclip.backbones.weights import register_embedded
 from kanoclip.config import BackboneConfig, Configuration, Strict, parse
 from kanoclip.datasets.specs import dataset_names
@@ -24,12 +25,14 @@ class Row:
         method: the registered method.
         options: as written in the configuration.
         backbone: name of the backbone.
+        control: whether it proves something instead of competing: a control, or any method on random weights.
     """
 
     name: str
     method: str
     options: dict[str, Any]
     backbone: str
+    control: bool
 
     @property
     def kind(self) -> type[Method]:
@@ -55,10 +58,12 @@ def rows(config: Configuration) -> list[Row]:
     """
     result = []
     for name, entry in config.methods.items():
-        row = Row(name, entry.method or name, entry.options, entry.backbone or config.backbone)
-        parse(row.kind.Options, row.options, f"methods.{name}")
-        if row.backbone not in config.backbones:
-            raise unknown_name("backbone", row.backbone, config.backbones)
+        method, backbone = entry.method or name, entry.backbone or config.backbone
+        if backbone not in config.backbones:
+            raise unknown_name("backbone", backbone, config.backbones)
+        control = method_class(method).control or config.backbones[backbone].weights.startswith("random:")
+        row = Row(name, method, entry.options, backbone, control)
+        checked_options(row)
         result.append(row)
     return result
 
@@ -74,7 +79,7 @@ def jobs(config: Configuration) -> list[Job]:
         Job(row, auxiliary_of(config, row, target), target, seed)
         for row in rows(config)
         for target in config.targets
-        for seed in (config.seeds if row.kind.stochastic and not row.kind.control else config.seeds[:1])
+        for seed in (config.seeds if row.kind.stochastic and not row.control else config.seeds[:1])
     ]
 
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from kanoclip import __version__
-from kanoclip.backbones.clip import Streams
+from kanoclip.backbones.streams import Streams
 from kanoclip.datasets.masks import masks_at
 from kanoclip.features import FeatureCache
 from kanoclip.files import whole

@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 import torch
 
-from kanoclip.backbones.clip import Backbone, Streams, load_backbone
+from kanoclip.backbones.clip import Backbone, load_backbone
+from kanoclip.backbones.streams import Streams
 from kanoclip.checkpoints import load_method, read_record, save_checkpoint
 from kanoclip.config import BackboneConfig, Strict, parse
 from kanoclip.datasets.index import read_index

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from kanoclip.backbones.clip import Streams
+from kanoclip.backbones.streams import Streams
 from kanoclip.datasets.masks import masks_at
 from kanoclip.features import FeatureCache
 from kanoclip.files import write_text

@@ -8,11 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
-from kanoclip.backbones.clip import Backbone, Streams, load_backbone
+from kanoclip.backbones.clip import Backbone, load_backbone
+from kanoclip.backbones.streams import Streams
 from kanoclip.config import BackboneConfig
 from kanoclip.datasets.prepare import prepare
 from kanoclip.datasets.specs import folder_spec
 from kanoclip.features import encode
+from kanoclip.methods import method_class, method_names
 
 SIDE = 32
 
@@ -70,7 +72,11 @@ def index(tmp_path_factory: pytest.TempPathFactory, write_folder: Callable[..., 
 
 @pytest.fixture(scope="session")
 def all_streams(backbone: Backbone) -> Streams:
-    return Streams(original=backbone.quarters, local=backbone.quarters)
+    """Something of each kind, and everything that any method reads by default."""
+    streams = Streams(original=backbone.quarters, local=backbone.quarters, windows=(2, 3), pixels=(32,))
+    for kind in map(method_class, method_names()):
+        streams = streams.union(kind.streams(kind.Options(), backbone.quarters, backbone.layers))
+    return streams
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,6 @@ where x is the original stream, which the local one never changes.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import open_clip
@@ -19,50 +18,11 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from kanoclip.backbones.streams import ImageFeatures, Streams
 from kanoclip.backbones.weights import create_open_clip
+from kanoclip.backbones.windows import window_embeddings, window_patches
 from kanoclip.config import BackboneConfig
 from kanoclip.types import InputError
-
-
-@dataclass(frozen=True)
-class Streams:
-    """The blocks, counted from 1, after which the patch tokens of each stream are wanted."""
-
-    original: tuple[int, ...] = ()
-    local: tuple[int, ...] = ()
-
-    def union(self, other: "Streams") -> "Streams":
-        """Everything that either wants."""
-        return Streams(
-            original=tuple(sorted({*self.original, *other.original})), local=tuple(sorted({*self.local, *other.local}))
-        )
-
-    def covers(self, other: "Streams") -> bool:
-        """Whether everything the other wants is here."""
-        return set(other.original) <= set(self.original) and set(other.local) <= set(self.local)
-
-
-@dataclass(frozen=True)
-class ImageFeatures:
-    """What the image tower says about B images; P patches in row-major order, W the width of the tower.
-
-    Attributes:
-        cls: (B, W) class token of the original stream after the last block, before ln_post.
-        original: tap: (B, P, W) residual-stream patch tokens of the original stream.
-        local: tap: (B, P, W) the same of the V-V stream.
-    """
-
-    cls: Tensor
-    original: dict[int, Tensor]
-    local: dict[int, Tensor]
-
-    def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> "ImageFeatures":
-        """The same on a device, in a floating-point type."""
-        return ImageFeatures(
-            cls=self.cls.to(device, dtype),
-            original={tap: tokens.to(device, dtype) for tap, tokens in self.original.items()},
-            local={tap: tokens.to(device, dtype) for tap, tokens in self.local.items()},
-        )
 
 
 class Backbone(nn.Module):
@@ -113,17 +73,49 @@ class Backbone(nn.Module):
 
     @torch.no_grad()
     def encode_images(self, pixels: Tensor, streams: Streams) -> ImageFeatures:
-        """Run the image tower once and keep the wanted tokens.
+        """Run the image tower once over whole images, and over windows if these are wanted.
 
         Args:
             pixels: (B, 3, S, S), from `preprocess`.
-            streams: the taps to keep.
+            streams: what to keep.
         """
+        pixels = pixels.to(self.device)
         with self._autocast():
-            return self.stream_tokens(pixels.to(self.device), streams)
+            features = self.stream_tokens(pixels, streams)
+            for side in streams.windows:
+                features.windows[side] = window_embeddings(
+                    self.clip.visual._embeds(pixels), self.grid, side, self._class_embedding
+                )
+        for side in streams.pixels:
+            features.pixels[side] = self._plain(pixels, side)
+        return features
+
+    def feature_shapes(self, streams: Streams) -> dict[str, tuple[int, ...]]:
+        """The shape of every tensor of an image's features, by the name it has in a cache: `cls`, `original/6`, ..."""
+        tokens = (1 + self.grid[0] * self.grid[1], self.width)
+        shapes: dict[str, tuple[int, ...]] = {"cls": (self.width,)}
+        shapes |= {f"{name}/{tap}": tokens for name in ("original", "local") for tap in getattr(streams, name)}
+        shapes |= {
+            f"windows/{side}": (len(window_patches(self.grid, side)), self.joint_width) for side in streams.windows
+        }
+        return shapes | {f"pixels/{side}": (3, side, side) for side in streams.pixels}
+
+    def _class_embedding(self, x: Tensor) -> Tensor:
+        """(N, L, W) inputs of the first block to (N, C) unit vectors."""
+        for block in self.blocks:
+            x = block(x)
+        return self.project(x[:, 0])
+
+    def _plain(self, pixels: Tensor, side: int) -> Tensor:
+        """(B, 3, side, side) RGB in 0..1 from what `preprocess` gives."""
+        mean, std = (
+            torch.tensor(values, device=pixels.device).view(3, 1, 1)
+            for values in (self.clip.visual.image_mean, self.clip.visual.image_std)
+        )
+        return F.interpolate(pixels * std + mean, (side, side), mode="bilinear", antialias=True).clamp(0, 1)
 
     def stream_tokens(self, pixels: Tensor, streams: Streams) -> ImageFeatures:
-        """`encode_images` with gradients, in the precision of the caller, for training a backbone."""
+        """The tokens of whole images, with gradients, in the precision of the caller; for training a backbone."""
         start = self.config.vv_start
         assert start is not None
         last_local = max(streams.local, default=0)
@@ -140,10 +132,10 @@ class Backbone(nn.Module):
                     s = s + block.ls_1(value_value_attention(block.attn, block.ln_1(x)))
                 x = block(x)
             if number in streams.original:
-                original[number] = x[:, 1:]
+                original[number] = x
             if number in streams.local:
-                local[number] = s[:, 1:]
-        return ImageFeatures(cls=x[:, 0], original=original, local=local)
+                local[number] = s
+        return ImageFeatures(cls=x[:, 0], original=original, local=local, windows={}, pixels={})
 
     def project(self, tokens: Tensor) -> Tensor:
         """Take tokens of the image tower to unit vectors of the joint space: (..., W) -> (..., C)."""

@@ -68,6 +68,8 @@ def encode(
     out: Out,
     original: Annotated[str, typer.Option(help="Taps of the original stream, such as 24.")] = "",
     local: Annotated[str, typer.Option(help="Taps of the V-V stream, such as 6,12,18,24.")] = "",
+    windows: Annotated[str, typer.Option(help="Sides of windows in patches, such as 2,3.")] = "",
+    pixels: Annotated[str, typer.Option(help="Sides at which to keep the image itself, such as 128.")] = "",
     settings: Settings = None,
     batch_size: Annotated[int, typer.Option(help="Images a forward.", min=1)] = 32,
     workers: Annotated[int, typer.Option(help="Threads that load images.", min=1)] = 1,
@@ -75,10 +77,11 @@ def encode(
     threads: Threads = 1,
 ) -> None:
     """Run the frozen backbone once over a dataset and cache its features. --set takes the backbone's keys."""
-    from kanoclip.backbones.clip import Streams, load_backbone
+    from kanoclip.backbones.clip import load_backbone
+    from kanoclip.backbones.streams import Streams
     from kanoclip.config import BackboneConfig, parse
     from kanoclip.features import encode as cache_features
 
-    streams = Streams(parse_numbers(original), parse_numbers(local))
+    streams = Streams(*map(parse_numbers, (original, local, windows, pixels)))
     backbone = load_backbone(parse(BackboneConfig, parse_options(settings), "--set"), choose_device(device, threads))
     cache_features(index, backbone, streams, out, batch_size, workers)

@@ -8,7 +8,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from kanoclip.backbones.clip import Backbone, ImageFeatures, Streams
+from kanoclip.backbones.clip import Backbone
+from kanoclip.backbones.streams import ImageFeatures, Streams
 from kanoclip.config import Strict
 from kanoclip.types import unknown_name
 

@@ -12,7 +12,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from kanoclip.backbones.clip import Backbone, Streams
+from kanoclip.backbones.clip import Backbone
+from kanoclip.backbones.streams import Streams
 from kanoclip.config import Strict
 from kanoclip.methods.base import AnomalyOutput, Batch, Method, per_class, register, two_way
 from kanoclip.prompts.ensemble import text_vectors
@@ -47,7 +48,7 @@ class Clip(Method):
         """Compare class and patch tokens with the two text vectors."""
         text = per_class(batch.class_names, self._text_vectors)  # (B, 2, C)
         image = two_way(self.backbone.project(batch.features.cls), text, self.temperature)  # (B,)
-        patches = self.backbone.project(batch.features.original[self.backbone.layers])  # (B, P, C)
+        patches = self.backbone.project(batch.features.original[self.backbone.layers][:, 1:])  # (B, P, C)
         maps = two_way(patches, text, self.temperature).unflatten(1, self.backbone.grid)  # (B, h, w)
         return AnomalyOutput(maps, image_probability=image, map_score=maps.amax((1, 2)), image_score=image)
 

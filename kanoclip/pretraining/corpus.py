@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 from kanoclip.datasets.synthetic import Facts, defects_of, render
 from kanoclip.pretraining.codes import DEFECT, EXTENT, NOTHING, PLACE, STATE, UNKNOWN, attributes
 from kanoclip.types import progress
+
+Number = TypeVar("Number", np.uint8, np.float32)
 
 IMAGE_SIZE = 128
 LEAST_ANOMALOUS_PIXELS = 16  # a crop with fewer, but some, is neither called normal nor abnormal
@@ -125,10 +128,10 @@ def views(corpus: Corpus, count: int, size: int, rng: np.random.Generator) -> Vi
     small_masks = np.empty((count, size, size), np.bool_)
     for index in range(count):
         if cropped[index]:
-            top, left = _corner(masks[index], size, rng)
+            top, left = corner(masks[index], size, rng)
             window = (slice(top, top + size), slice(left, left + size))
-            small[index], small_masks[index] = _turned(images[index][window], masks[index][window], rng)
-            numbers[index] = _numbers_of_crop(numbers[index], int(small_masks[index].sum()))
+            small[index], small_masks[index] = turned(images[index][window], masks[index][window], rng)
+            numbers[index] = numbers_of_crop(numbers[index], int(small_masks[index].sum()))
         else:
             blocks = images[index].reshape(size, 2, size, 2, 3).astype(np.uint16)
             small[index] = (blocks.sum((1, 3)) + 2) // 4
@@ -136,7 +139,7 @@ def views(corpus: Corpus, count: int, size: int, rng: np.random.Generator) -> Vi
     return Views(rows, small, small_masks, numbers)
 
 
-def _corner(mask: NDArray[np.bool_], size: int, rng: np.random.Generator) -> tuple[int, int]:
+def corner(mask: NDArray[np.bool_], size: int, rng: np.random.Generator) -> tuple[int, int]:
     """Top left corner of a crop; in two of three anomalous images it is laid around a pixel of the defect."""
     top, left = (int(value) for value in rng.integers(0, IMAGE_SIZE - size + 1, 2))
     if mask.any() and rng.random() < 0.67:
@@ -147,16 +150,16 @@ def _corner(mask: NDArray[np.bool_], size: int, rng: np.random.Generator) -> tup
     return top, left
 
 
-def _turned(
-    image: NDArray[np.uint8], mask: NDArray[np.bool_], rng: np.random.Generator
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Image and mask turned by a random quarter and mirrored or not."""
+def turned(
+    image: NDArray[Number], mask: NDArray[np.bool_], rng: np.random.Generator
+) -> tuple[NDArray[Number], NDArray[np.bool_]]:
+    """Image (S, S, ...) and mask (S, S) turned by a random quarter and mirrored or not."""
     quarters = int(rng.integers(4))
     image, mask = np.rot90(image, quarters), np.rot90(mask, quarters)
     return (image[:, ::-1], mask[:, ::-1]) if rng.random() < 0.5 else (image, mask)
 
 
-def _numbers_of_crop(numbers: NDArray[np.int16], anomalous_pixels: int) -> NDArray[np.int16]:
+def numbers_of_crop(numbers: NDArray[np.int16], anomalous_pixels: int) -> NDArray[np.int16]:
     """What is true of a crop: its defect may lie outside, and its place and extent cannot be told."""
     crop = numbers.copy()
     if numbers[STATE] == 0:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from open_clip.model import resize_pos_embed
 from torch import Tensor, nn
 
-from kanoclip.backbones.clip import Backbone, Streams, load_backbone
+from kanoclip.backbones.clip import Backbone, load_backbone
+from kanoclip.backbones.streams import Streams
 from kanoclip.config import BackboneConfig
 from kanoclip.datasets.synthetic import KINDS, Facts, defects_of, describe, display_name
 from kanoclip.datasets.synthetic.render import EXTENTS, PLACES
@@ -19,7 +20,8 @@ from kanoclip.files import whole
 from kanoclip.pretraining.codes import KIND, STATE, UNKNOWN, attributes, truth
 from kanoclip.pretraining.corpus import IMAGE_SIZE, Corpus, Views, views
 from kanoclip.pretraining.initial import initialise, pixels
-from kanoclip.pretraining.losses import alignment, dense_state, image_state, state_logits
+from kanoclip.pretraining.losses import alignment, dense_state, image_state, ranking, state_logits
+from kanoclip.pretraining.mixing import mixed_views
 from kanoclip.pretraining.text import state_vectors, text_features
 
 LEARNING_RATE = 1e-3
@@ -40,29 +42,41 @@ class Stage:
         steps: optimiser steps.
         batch: images a step.
         cost: time of a step relative to other stages, for the learning-rate schedule.
+        mixed: images come in pairs, blended and recoloured far beyond what the generator draws; the learning rate
+            starts its cosine anew.
     """
 
     size: int
     steps: int
     batch: int
     cost: float
+    mixed: bool = False
 
 
-def stages(small_steps: int, large_steps: int) -> tuple[Stage, Stage]:
-    """Half-size images first, for most of the time, then whole images."""
-    return Stage(IMAGE_SIZE // 2, small_steps, 64, 1.0), Stage(IMAGE_SIZE, large_steps, 32, 2.2)
+def stages(small_steps: int, large_steps: int, mixed_steps: int) -> tuple[Stage, Stage, Stage]:
+    """Half-size images, then whole images, then whole images in mixed pairs."""
+    return (
+        Stage(IMAGE_SIZE // 2, small_steps, 64, 1.0),
+        Stage(IMAGE_SIZE, large_steps, 32, 2.2),
+        Stage(IMAGE_SIZE, mixed_steps, 32, 2.2, mixed=True),
+    )
 
 
 def learning_rate(schedule: Sequence[Stage], step: int) -> float:
-    """Cosine from LEARNING_RATE to 0 over the time of all stages; every stage warms its optimiser up linearly."""
-    total = sum(stage.steps * stage.cost for stage in schedule)
-    spent, within = 0.0, step
+    """Cosine from LEARNING_RATE to 0 over the time of the plain stages, and once more over that of the mixed ones.
+
+    Every stage warms its optimiser up linearly.
+    """
+    within, current = step, schedule[-1]
     for stage in schedule:
+        current = stage
         if within < stage.steps:
             break
-        spent, within = spent + stage.steps * stage.cost, within - stage.steps
-    decayed = 0.5 * (1 + float(np.cos(np.pi * (spent + within * stage.cost) / total)))
-    return LEARNING_RATE * min(1.0, (within + 1) / WARM_UP) * decayed
+        within -= stage.steps
+    before = schedule[: schedule.index(current)]
+    spent = sum(stage.steps * stage.cost for stage in before if stage.mixed == current.mixed) + within * current.cost
+    total = sum(stage.steps * stage.cost for stage in schedule if stage.mixed == current.mixed)
+    return LEARNING_RATE * min(1.0, (within + 1) / WARM_UP) * 0.5 * (1 + float(np.cos(np.pi * spent / total)))
 
 
 class ImageTraining:
@@ -132,8 +146,12 @@ class ImageTraining:
         if self.backbone.clip.visual.image_size[0] != stage.size:
             self._enter(stage.size, self.backbone.clip.state_dict())
         rng = np.random.default_rng([self.seed, self.step])
-        batch = views(self.corpus, stage.batch, stage.size, rng)
-        parts = self._losses(batch, rng)
+        batch = (
+            mixed_views(self.corpus, stage.batch, rng)
+            if stage.mixed
+            else views(self.corpus, stage.batch, stage.size, rng)
+        )
+        parts = self._losses(batch, rng, stage.mixed)
         total = torch.stack(list(parts.values())).sum()
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
@@ -144,30 +162,31 @@ class ImageTraining:
         self.step += 1
         return {name: part.item() for name, part in parts.items()}
 
-    def _losses(self, batch: Views, rng: np.random.Generator) -> dict[str, Tensor]:
+    def _losses(self, batch: Views, rng: np.random.Generator, paired: bool) -> dict[str, Tensor]:
         last, local = self.backbone.layers, self.step % LOCAL_EVERY == 1
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
             images = pixels(batch.images).to(self.device)
             features = self.backbone.stream_tokens(images, Streams((last,), (last,) if local else ()))
             token = self.backbone.project(features.cls).float()
-            patches = [
-                self.backbone.project(stream[last]).float() for stream in (features.original, features.local) if stream
-            ]
+            streams = [features.original, features.local] if local else [features.original]
+            patches = [self.backbone.project(stream[last][:, 1:]).float() for stream in streams]
         states = self._prompts(batch, rng)
         masks = torch.from_numpy(batch.masks).to(self.device).float()
         abnormal = torch.from_numpy(batch.numbers[:, STATE] == 1).to(self.device).float()
         known = torch.from_numpy(batch.numbers[:, STATE] != UNKNOWN).to(self.device)
         dense = [dense_state(state_logits(tokens, states), masks) for tokens in patches]
+        logits = state_logits(token[:, None], states)[:, 0]
         return {
             "alignment": self._alignment(token, batch, rng),
-            "state": image_state(state_logits(token[:, None], states)[:, 0], abnormal, known),
+            "state": image_state(logits, abnormal, known),
             "dense": DENSE_WEIGHT * torch.stack(dense).mean(),
+            "ranking": ranking(logits, (abnormal > 0) & known) if paired else torch.zeros(()),
         }
 
     def _prompts(self, batch: Views, rng: np.random.Generator) -> Tensor:
-        """(B, 2, C) state vectors of each image, with its class name or with "object"."""
+        """(B, 2, C) state vectors of each image, with its class name, or with "object" by chance or for want of one."""
         kinds = torch.from_numpy(batch.numbers[:, KIND].astype(np.int64)).to(self.device)
-        generic = torch.from_numpy(rng.random(len(kinds)) < GENERIC_PROMPTS).to(self.device)
+        generic = torch.from_numpy(rng.random(len(kinds)) < GENERIC_PROMPTS).to(self.device) | (kinds < 0)
         return torch.where(generic[:, None, None], self.generic, self.states[kinds])
 
     def _alignment(self, token: Tensor, batch: Views, rng: np.random.Generator) -> Tensor:

@@ -51,6 +51,16 @@ def image_state(logits: Tensor, abnormal: Tensor, known: Tensor) -> Tensor:
     return _mean(F.binary_cross_entropy_with_logits(logits, abnormal, reduction="none"), known)
 
 
+def ranking(logits: Tensor, anomalous: Tensor) -> Tensor:
+    """Softplus of how far a normal image lies above the anomalous image of the same scene.
+
+    Args:
+        logits: (B,) of pairs, even rows normal and the next row the same scene with a defect.
+        anomalous: (B,) whether the defect of that row is to be seen; pairs without are left out.
+    """
+    return _mean(F.softplus(logits[0::2] - logits[1::2]), anomalous[1::2])
+
+
 def dense_state(logits: Tensor, masks: Tensor) -> Tensor:
     """Binary cross-entropy plus dice of the patch tokens' state.
 

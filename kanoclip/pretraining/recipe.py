@@ -37,6 +37,7 @@ class Recipe:
         text_steps: optimiser steps of the text tower.
         small_steps: steps of the image tower on half-size images, 64 a step.
         large_steps: steps on whole images, 32 a step.
+        mixed_steps: steps on whole images in pairs that are blended and recoloured, 32 a step.
         validation_pairs: about so many pairs in each of the three validation sets.
         seed: of everything.
     """
@@ -45,6 +46,7 @@ class Recipe:
     text_steps: int = 900
     small_steps: int = 2_000
     large_steps: int = 2_000
+    mixed_steps: int = 6_000
     validation_pairs: int = 336
     seed: int = 0
 
@@ -70,7 +72,8 @@ def pretrain(out: Path, recipe: Recipe, resume: bool = True) -> Path:
     training, validation = draw_corpora(out / "data", recipe)
     config = BackboneConfig(model=MODEL, weights=f"random:{recipe.seed}", image_size=IMAGE_SIZE)
     state = _text_state(out / "text.safetensors", config, recipe)
-    run = ImageTraining(config, state, training, stages(recipe.small_steps, recipe.large_steps), recipe.seed)
+    schedule = stages(recipe.small_steps, recipe.large_steps, recipe.mixed_steps)
+    run = ImageTraining(config, state, training, schedule, recipe.seed)
     if (out / "training.pt").exists():
         run.restore(out / "training.pt")
     for log in (out / "train.csv", out / "validation.csv"):
@@ -110,7 +113,7 @@ def _text_state(path: Path, config: BackboneConfig, recipe: Recipe) -> dict[str,
 def _train(run: ImageTraining, out: Path, validation: Mapping[str, Corpus]) -> None:
     total = sum(stage.steps for stage in run.schedule)
     recent: list[dict[str, float]] = []
-    started = time.perf_counter()
+    started = time.perf_counter() - _seconds_so_far(out / "train.csv")
     for _ in progress(range(run.step, total), "image tower", total - run.step):
         stage = run.stage()
         assert stage is not None
@@ -142,6 +145,11 @@ def _forget_after(path: Path, step: int) -> None:
     if path.exists():
         rows = pd.read_csv(path)
         write_text(path, rows[rows["step"] <= step].to_csv(index=False))
+
+
+def _seconds_so_far(path: Path) -> float:
+    """Training time of earlier runs, from the last row of the log."""
+    return float(pd.read_csv(path)["seconds"].iloc[-1]) if path.exists() else 0.0
 
 
 def _append(path: Path, row: Mapping[str, float]) -> None:

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from kanoclip.backbones.clip import Backbone, Streams
+from kanoclip.backbones.clip import Backbone
+from kanoclip.backbones.streams import Streams
 from kanoclip.datasets.synthetic import KINDS, TRAINING_KINDS
 from kanoclip.maps import upsample
 from kanoclip.pretraining.codes import KIND, STATE
@@ -49,7 +50,7 @@ def validate(backbone: Backbone, corpus: Corpus, prompts: Tensor, stride: int = 
         token = backbone.project(features.cls)
         collected["class_token"].append(state_logits(token[:, None], states)[:, 0].cpu().numpy())
         collected["kind"].append((token @ classes.T).argmax(dim=1).cpu().numpy())
-        for stream, tokens in (("original", features.original[last]), ("local", features.local[last])):
+        for stream, tokens in (("original", features.original[last][:, 1:]), ("local", features.local[last][:, 1:])):
             logits = state_logits(backbone.project(tokens), states).unflatten(1, backbone.grid)
             size = corpus.images.shape[1:3]
             collected[stream].append(upsample(logits, size)[:, ::stride, ::stride].cpu().numpy())

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from kanoclip.backbones.clip import Backbone, Streams
+from kanoclip.backbones.clip import Backbone
+from kanoclip.backbones.streams import Streams
 from kanoclip.config import Strict
 from kanoclip.datasets.index import load_image, read_index
 from kanoclip.datasets.masks import masks_at

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from kanoclip.backbones.clip import Backbone, Streams, load_backbone
+from kanoclip.backbones.clip import Backbone, load_backbone
+from kanoclip.backbones.streams import Streams
 from kanoclip.config import BackboneConfig
 from kanoclip.datasets.index import load_image, read_index
 from kanoclip.features import FeatureCache, encode
@@ -23,7 +24,8 @@ import sys, time
 from pathlib import Path
 from types import SimpleNamespace
 import kanoclip.features as features
-from kanoclip.backbones.clip import Streams, load_backbone
+from kanoclip.backbones.clip import load_backbone
+from kanoclip.backbones.streams import Streams
 from kanoclip.config import BackboneConfig
 write = features._write
 def slow(*args):
@@ -54,9 +56,10 @@ def test_cache_holds_what_the_tower_says(index: Path, features: Path, backbone: 
     expected = backbone.encode_images(pixels, all_streams)
     found = cache.read(rows, all_streams)
     torch.testing.assert_close(found.cls.float(), expected.cls, atol=2e-3, rtol=2e-3)
-    for tap in all_streams.local:
-        torch.testing.assert_close(found.local[tap].float(), expected.local[tap], atol=5e-3, rtol=2e-3)
-        torch.testing.assert_close(found.original[tap].float(), expected.original[tap], atol=5e-3, rtol=2e-3)
+    for stream, keys in vars(all_streams).items():
+        for key in keys:
+            cached, fresh = getattr(found, stream)[key], getattr(expected, stream)[key]
+            torch.testing.assert_close(cached.float(), fresh, atol=5e-3, rtol=2e-3)
 
 
 def test_workers_change_nothing(index: Path, backbone: Backbone, tmp_path: Path) -> None:

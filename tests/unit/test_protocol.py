@@ -4,7 +4,7 @@ import open_clip
 import pytest
 
 from kanoclip import protocol
-from kanoclip.backbones.clip import Streams
+from kanoclip.backbones.streams import Streams
 from kanoclip.config import Configuration, parse
 from kanoclip.types import InputError
 

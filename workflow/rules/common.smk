@@ -117,6 +117,12 @@ def backbone_settings(name):
     return settings(CONFIG.backbones[name].model_dump(mode="json"))
 
 
+def stream_options(backbone):
+    """What is cached with a backbone, for the command line."""
+    wanted = vars(STREAMS[backbone]).items()
+    return " ".join(f"--{name} {','.join(map(str, keys))}" for name, keys in wanted if keys)
+
+
 def of_jobs(pattern, where=lambda job: True):
     """A path pattern filled in for every scoring job, in the order of the tables."""
     return [
@@ -147,7 +153,7 @@ def scoring_options(wildcards):
 
 # the sample images of a figure come with one seed; the row that the run is about is its last one that is no control
 FIRST_SEED = CONFIG.seeds[0]
-SHOWN = [row.name for row in ROWS.values() if not row.kind.control]
+SHOWN = [row.name for row in ROWS.values() if not row.control]
 
 
 def facts():

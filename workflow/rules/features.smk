@@ -17,12 +17,9 @@ rule encode:
         runtime=240,
     params:
         backbone=lambda wildcards: backbone_settings(wildcards.backbone),
-        original=lambda wildcards: ",".join(
-            map(str, STREAMS[wildcards.backbone].original)
-        ),
-        local=lambda wildcards: ",".join(map(str, STREAMS[wildcards.backbone].local)),
+        streams=lambda wildcards: stream_options(wildcards.backbone),
     message:
         "Encoding {wildcards.dataset} with {wildcards.backbone}"
     shell:
         "python -m kanoclip encode --index {input.index} --out {output} {params.backbone}"
-        " --original {params.original:q} --local {params.local:q} --threads {threads} --workers {threads} > {log} 2>&1"
+        " {params.streams} --threads {threads} --workers {threads} > {log} 2>&1"

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from kanoclip.backbones.clip import Backbone, Streams
+from kanoclip.backbones.clip import Backbone
+from kanoclip.backbones.streams import Streams
 from kanoclip.config import Strict
 from kanoclip.losses import dice, focal, knowledge_distance
 from kanoclip.maps import scaled_sigma, smooth, upsample
@@ -122,7 +123,7 @@ class KAnoCLIP(Method):
     def _output(self, batch: Batch, text: Tensor) -> AnomalyOutput:
         grid, size = self.backbone.grid, self.backbone.config.image_size
         stages = [
-            self.stages[str(tap)](tokens, self.backbone.project(tokens), text, grid)
+            self.stages[str(tap)](tokens[:, 1:], self.backbone.project(tokens[:, 1:]), text, grid)
             for tap, tokens in batch.features.local.items()
         ]
         abnormal = torch.stack(stages).mean(0)  # equation 9: M_a (B, h, w), and M_n = 1 - M_a

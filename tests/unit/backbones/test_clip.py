@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kanoclip.backbones.clip import Backbone, Streams, complete, load_backbone, value_value_attention
+from kanoclip.backbones.clip import Backbone, complete, load_backbone, value_value_attention
+from kanoclip.backbones.streams import Streams
 from kanoclip.config import BackboneConfig
 from kanoclip.types import InputError
 
@@ -21,7 +22,8 @@ def test_original_stream_is_open_clips_own(backbone: Backbone, pixels: Tensor) -
     ours = backbone.encode_images(pixels, Streams(original=every, local=every))
     theirs = backbone.clip.visual.forward_intermediates(pixels, output_fmt="NLC")["image_intermediates"]
     for tap in every:
-        torch.testing.assert_close(ours.original[tap], theirs[tap - 1], atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(ours.original[tap][:, 1:], theirs[tap - 1], atol=1e-6, rtol=1e-5)
+    assert torch.equal(ours.original[LAYERS][:, 0], ours.cls)
     torch.testing.assert_close(backbone.project(ours.cls), backbone.clip.encode_image(pixels, normalize=True))
 
 
@@ -43,7 +45,7 @@ def test_local_stream_by_hand(backbone: Backbone, pixels: Tensor) -> None:
             part = v[..., head * 32 : (head + 1) * 32]
             mixed.append((part @ part.transpose(1, 2) / 32**0.5).softmax(-1) @ part)
         s = s + torch.cat(mixed, -1) @ block.attn.out_proj.weight.T + block.attn.out_proj.bias
-        expected[number] = s[:, 1:]
+        expected[number] = s
     found = backbone.encode_images(pixels, Streams(local=tuple(expected))).local
     for number, tokens in expected.items():
         torch.testing.assert_close(found[number], tokens, atol=1e-5, rtol=1e-4)

@@ -4,7 +4,8 @@ import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
-from kanoclip.backbones.clip import Backbone, ImageFeatures
+from kanoclip.backbones.clip import Backbone
+from kanoclip.backbones.streams import ImageFeatures
 from kanoclip.methods.base import Batch
 from kanoclip.methods.kanoclip.adapter import ConvAdapter
 from kanoclip.methods.kanoclip.bi_cmci import BiCMCI, DeformableSelfAttention, attend
@@ -25,8 +26,8 @@ def method(backbone: Backbone) -> KAnoCLIP:
 @pytest.fixture
 def batch(backbone: Backbone) -> Batch:
     g = torch.Generator().manual_seed(1)
-    local = {tap: torch.randn(4, 16, 128, generator=g) for tap in backbone.quarters}
-    features = ImageFeatures(cls=torch.randn(4, 128, generator=g), original={}, local=local)
+    local = {tap: torch.randn(4, 17, 128, generator=g) for tap in backbone.quarters}
+    features = ImageFeatures(torch.randn(4, 128, generator=g), original={}, local=local, windows={}, pixels={})
     masks = torch.zeros(4, 32, 32, dtype=torch.bool)
     masks[1, 4:9, 4:9] = masks[3, 20:30, 1:8] = True
     return Batch(["a", "b", "c", "d"], ["nut", "nut", "bolt", "bolt"], features, torch.tensor([0, 1, 0, 1]), masks)
@@ -138,7 +139,7 @@ def test_output_is_equations_9_to_12(method: KAnoCLIP, batch: Batch, backbone: B
     with torch.no_grad():
         output = method(batch)
         text = torch.stack([method.prompts(backbone, [name])[0] for name in batch.class_names])
-        local = batch.features.local
+        local = {tap: tokens[:, 1:] for tap, tokens in batch.features.local.items()}
         stages = [
             method.stages[str(tap)](local[tap], backbone.project(local[tap]), text, (4, 4)) for tap in backbone.quarters
         ]

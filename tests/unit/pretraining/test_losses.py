@@ -9,6 +9,7 @@ from kanoclip.pretraining.losses import (
     alignment,
     dense_state,
     image_state,
+    ranking,
     state_logits,
 )
 
@@ -48,3 +49,10 @@ def test_dense_state_counts_a_patch_by_its_share_of_anomalous_pixels():
     entropy = -(POSITIVE_WEIGHT * target * np.log(p) + (1 - target) * np.log(1 - p)).mean()
     overlap = 1 - (2 * (p * target).sum() + 1) / (p.sum() + target.sum() + 1)
     assert dense_state(logits, masks).item() == pytest.approx(entropy + overlap, rel=1e-5)
+
+
+def test_ranking_is_the_mean_softplus_over_pairs_with_a_visible_defect():
+    logits = torch.tensor([0.5, 2.0, 1.0, -1.0, 0.3, 0.3])
+    anomalous = torch.tensor([False, True, False, True, False, False])
+    expected = np.mean([np.log1p(np.exp(0.5 - 2.0)), np.log1p(np.exp(1.0 + 1.0))])
+    np.testing.assert_allclose(ranking(logits, anomalous).item(), expected, rtol=1e-6)

@@ -52,17 +52,18 @@ def test_training_changes_the_image_tower_only(corpus, text_state):
     run = ImageTraining(CONFIG, text_state, corpus, SHORT, seed=1)
     start = {name: value.clone() for name, value in run.backbone.clip.state_dict().items()}
     losses = run.advance(run.stage())
-    assert set(losses) == {"alignment", "state", "dense"}
+    assert set(losses) == {"alignment", "state", "dense", "ranking"}
     for name, value in run.backbone.clip.state_dict().items():
         assert torch.equal(value, start[name]) is (not name.startswith("visual.")), name
 
 
-def test_the_learning_rate_warms_up_in_every_stage_and_ends_near_zero():
-    schedule = stages(1000, 500)
-    rates = [learning_rate(schedule, step) for step in range(1500)]
+def test_the_learning_rate_warms_up_in_every_stage_and_ends_each_cycle_near_zero():
+    schedule = stages(1000, 500, 800)
+    rates = [learning_rate(schedule, step) for step in range(2300)]
     assert max(rates) < image.LEARNING_RATE
     assert rates[0] < rates[50] < rates[99] and rates[1000] < rates[1050]
     assert rates[200] > rates[900] > rates[1499] and rates[1499] < 1e-6
+    assert rates[1600] > 0.9 * image.LEARNING_RATE and rates[2299] < 1e-6
 
 
 def test_shipped_weights_load_strictly_and_unseen_words_share_one_vector(tmp_path):

@@ -1,0 +1,57 @@
+"""Local contrast: how much each pixel differs from its blurred surroundings. No model, no text, no training.
+
+The trivial baseline: hard to beat on some industrial sets, and what does not beat it has learned nothing.
+"""
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from kanoclip.backbones.clip import Backbone
+from kanoclip.backbones.streams import Streams
+from kanoclip.config import Strict
+from kanoclip.maps import smooth
+from kanoclip.methods.base import AnomalyOutput, Batch, Method, register
+
+
+class LocalContrastOptions(Strict):
+    """Options of local contrast."""
+
+    size: int = Field(128, gt=0, description="pixels a side of the image it looks at; small, so that noise is averaged")
+    surroundings: float = Field(
+        8.0,
+        gt=0,
+        description="sigma of the blur that a pixel is compared with, in pixels of that size: larger than a "
+        "scratch, smaller than an object",
+    )
+    smoothing: float = Field(2.0, ge=0, description="sigma in those pixels that averages the differences; for noise")
+
+
+@register("local_contrast")
+class LocalContrast(Method):
+    """The mean absolute difference, over the colours, of a pixel and its blurred surroundings."""
+
+    Options = LocalContrastOptions
+    control = True
+
+    def __init__(self, backbone: Backbone, options: LocalContrastOptions, seed: int):
+        super().__init__(backbone, options, seed)
+        self.options = options
+
+    @classmethod
+    def streams(cls, options: Strict, taps: tuple[int, ...], layers: int) -> Streams:
+        """The image itself."""
+        assert isinstance(options, LocalContrastOptions)
+        return Streams(pixels=(options.size,))
+
+    def forward(self, batch: Batch) -> AnomalyOutput:
+        """Blur and subtract; the image score is the maximum of the map."""
+        image = batch.features.pixels[self.options.size]  # (B, 3, s, s)
+        difference = (image - self._blurred(image)).abs().mean(1)  # (B, s, s)
+        maps = smooth(difference, self.options.smoothing)
+        peak = maps.amax((1, 2))
+        return AnomalyOutput(maps, peak, map_score=peak, image_score=peak)
+
+    def _blurred(self, image: Tensor) -> Tensor:
+        """(B, 3, s, s) blurred, each colour by itself."""
+        return torch.stack([smooth(colour, self.options.surroundings) for colour in image.unbind(1)], dim=1)
