@@ -63,7 +63,7 @@ def evaluate(scores: Path, index: Path, out: Path, resolution: int | None = None
     for column in ("method", "backbone", "auxiliary", "dataset", "seed"):
         frame[column] = attributes[column]
     with whole(out) as temporary:
-        frame[METRICS_COLUMNS].to_csv(temporary, index=False)
+        frame.reindex(columns=METRICS_COLUMNS).to_csv(temporary, index=False)
 
 
 def _check_finite(scores: Path, what: str, values: NDArray[np.floating], images: pd.Series) -> None:

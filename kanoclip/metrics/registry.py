@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from kanoclip.metrics.ranking import Ranking
 from kanoclip.types import unknown_name
 
-METRICS_COLUMNS = [
-    "method", "backbone", "auxiliary", "dataset", "class_name", "seed", "level", "metric", "value", "reason",
-]  # fmt: skip
+METRICS_KEYS = ["method", "backbone", "auxiliary", "dataset", "class_name", "seed", "level", "metric"]
+METRICS_NUMBERS = ["value", "low", "high", "threshold"]  # an empty cell is a missing number
+METRICS_COLUMNS = [*METRICS_KEYS, *METRICS_NUMBERS, "reason"]
+"""The columns of metrics.csv. low and high: a 95 % bootstrap interval; threshold: where the metric is reached."""
+
 MEAN = "mean"  # the class_name of the unweighted mean over the classes of a dataset
 LEVELS = ("image", "pixel")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from kanoclip.files import whole, write_text
-from kanoclip.metrics.registry import MEAN, METRICS_COLUMNS, get_metric
+from kanoclip.metrics.registry import MEAN, METRICS_COLUMNS, METRICS_KEYS, METRICS_NUMBERS, get_metric
 from kanoclip.report import formats
 from kanoclip.report.formats import Style
 from kanoclip.types import InputError, unknown_name
@@ -51,7 +51,7 @@ def read_metrics(path: Path) -> pd.DataFrame:
     Raises:
         InputError: the columns are not those of a metrics.csv.
     """
-    frame = pd.read_csv(path, keep_default_na=False, na_values={"value": [""]})
+    frame = pd.read_csv(path, keep_default_na=False, na_values=dict.fromkeys(METRICS_NUMBERS, [""]))
     if list(frame.columns) != METRICS_COLUMNS:
         raise InputError(f"{path}: expected the columns {','.join(METRICS_COLUMNS)}, found {','.join(frame.columns)}")
     return frame
@@ -66,10 +66,9 @@ def collect(metrics_files: Sequence[Path], out: Path) -> pd.DataFrame:
     if not metrics_files:
         raise InputError("no metrics files given; evaluate at least one method first")
     frame = pd.concat([read_metrics(path) for path in metrics_files], ignore_index=True)
-    keys = [column for column in METRICS_COLUMNS if column not in ("value", "reason")]
-    if frame.duplicated(keys).any():
-        twice = frame[frame.duplicated(keys)].iloc[0]
-        raise InputError(f"metrics files: {', '.join(f'{key} {twice[key]}' for key in keys)} is given twice")
+    if frame.duplicated(METRICS_KEYS).any():
+        twice = frame[frame.duplicated(METRICS_KEYS)].iloc[0]
+        raise InputError(f"metrics files: {', '.join(f'{key} {twice[key]}' for key in METRICS_KEYS)} is given twice")
     with whole(out) as temporary:
         frame.to_csv(temporary, index=False)
     return frame

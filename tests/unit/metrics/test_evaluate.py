@@ -110,7 +110,8 @@ def test_the_mean_row_is_the_unweighted_class_mean(files):
     evaluate(*files)
     frame = pd.read_csv(files[2], keep_default_na=False, na_values={"value": [""]})
     assert list(frame.columns) == (
-        ["method", "backbone", "auxiliary", "dataset", "class_name", "seed", "level", "metric", "value", "reason"]
+        ["method", "backbone", "auxiliary", "dataset", "class_name", "seed", "level", "metric"]
+        + ["value", "low", "high", "threshold", "reason"]
     )
     assert len(frame) == 3 * 7
     assert frame[["method", "backbone", "auxiliary", "dataset", "seed"]].drop_duplicates().values.tolist() == [

@@ -9,7 +9,10 @@ from kanoclip.report.page import write_page
 from kanoclip.report.tables import TINY_NOTE
 from kanoclip.types import InputError
 
-COLUMNS = ["method", "backbone", "auxiliary", "dataset", "class_name", "seed", "level", "metric", "value", "reason"]
+COLUMNS = [
+    "method", "backbone", "auxiliary", "dataset", "class_name", "seed", "level", "metric",
+    "value", "low", "high", "threshold", "reason",
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -18,7 +21,7 @@ def inputs(tmp_path):
 
     def make(backbone="kanoclip-tiny"):
         rows = [
-            (method, backbone, "none", "elpv", "mean", 0, level, "auroc", value, reason)
+            (method, backbone, "none", "elpv", "mean", 0, level, "auroc", value, None, None, None, reason)
             for method, image in [("clip", 0.625), ("random", 0.5)]
             for level, value, reason in [("image", image, ""), ("pixel", None, "no masks")]
         ]

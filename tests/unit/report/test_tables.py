@@ -9,7 +9,10 @@ from kanoclip.report import formats
 from kanoclip.report.tables import SEEN_NOTE, TINY_NOTE, collect, main_table, notes, read_metrics, write_tables
 from kanoclip.types import InputError
 
-COLUMNS = ["method", "backbone", "auxiliary", "dataset", "class_name", "seed", "level", "metric", "value", "reason"]
+COLUMNS = [
+    "method", "backbone", "auxiliary", "dataset", "class_name", "seed", "level", "metric",
+    "value", "low", "high", "threshold", "reason",
+]  # fmt: skip
 IMAGE, PIXEL = "image AUROC", "pixel AUROC"
 
 
@@ -27,6 +30,9 @@ def rows(method, dataset, seed, image, pixel=None, auxiliary="none", backbone="V
             level,
             metric,
             value,
+            None,
+            None,
+            None,
             "" if value is not None else reason,
         )
         for class_name, offset in [("a", 0.0), ("mean", 0.0)]
@@ -37,7 +43,7 @@ def rows(method, dataset, seed, image, pixel=None, auxiliary="none", backbone="V
 def frame_of(*parts):
     frame = pd.DataFrame([row for part in parts for row in part], columns=COLUMNS)
     frame.loc[(frame["class_name"] == "a") & frame["value"].notna(), "value"] = 0.123
-    return frame.astype({"value": float})
+    return frame.astype(dict.fromkeys(("value", "low", "high", "threshold"), float))
 
 
 @pytest.fixture
