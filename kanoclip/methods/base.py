@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import torch
 from pydantic import Field
@@ -71,6 +71,8 @@ class Method(nn.Module):
         stochastic: whether seeds change it.
         control: whether it is a control (oracle, random), not a competitor.
         sees_truth: whether scoring hands it labels and masks; for controls only.
+        published: the options of its own publication; what is not named keeps its default.
+        published_backbone: the backbone's keys in its own publication, likewise.
         sigma: Gaussian smoothing of its final maps, in pixels at 518; 0 for none.
     """
 
@@ -79,6 +81,8 @@ class Method(nn.Module):
     stochastic: ClassVar[bool] = False
     control: ClassVar[bool] = False
     sees_truth: ClassVar[bool] = False
+    published: ClassVar[Mapping[str, Any]] = {}
+    published_backbone: ClassVar[Mapping[str, Any]] = {}
     sigma: float = 0.0
 
     def __init__(self, backbone: Backbone, options: Strict, seed: int):
