@@ -129,6 +129,11 @@ class FeatureCache:
                 f"{self.path}: {wanted_by} needs {streams}, the cache holds {self.streams}; encode the dataset again"
             )
 
+    def size_of(self, streams: Streams) -> int:
+        """Bytes that the features of all images take."""
+        names = ["cls", *(f"{name}/{key}" for name, keys in vars(streams).items() for key in keys)]
+        return sum(self._file[name].nbytes for name in names)
+
     def read(self, rows: Sequence[int], streams: Streams) -> ImageFeatures:
         """Features of some rows, in the given order, fp16 on the CPU."""
 

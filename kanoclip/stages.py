@@ -1,5 +1,7 @@
 """The stages that join several rooms: train and score."""
 
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +15,14 @@ from kanoclip.checkpoints import load_method, read_record, save_checkpoint
 from kanoclip.config import BackboneConfig, Strict, parse
 from kanoclip.datasets.index import read_index
 from kanoclip.features import FeatureCache
+from kanoclip.files import write_text
 from kanoclip.knowledge.store import read_knowledge
 from kanoclip.methods import Method, method_class
 from kanoclip.methods.base import TrainingOptions
 from kanoclip.protocol import NO_AUXILIARY
 from kanoclip.scoring import score, write_scores
-from kanoclip.training import check_trainable, fit
+from kanoclip.training import TrainingData, check_trainable, fit
+from kanoclip.training.state import TrainingState
 from kanoclip.types import InputError, logger
 
 
@@ -62,7 +66,8 @@ def train_stage(
         auxiliary: the dataset to train on.
         knowledge: its knowledge.jsonl.
         out: the checkpoint.
-        log: train.csv.
+        log: train.csv. While the training runs, its state after the last whole epoch is in `<log>.partial`: a training
+            that was cut off goes on from there.
         seed: of the initial parameters and the order of the images.
         device: where to compute.
 
@@ -77,14 +82,20 @@ def train_stage(
     frame, cache, backbone = auxiliary.open(device)
     check_trainable(frame, auxiliary.index)
     streams = _required(kind, settings, backbone, cache)
+    texts = read_knowledge(knowledge, frame["class_name"].unique().tolist())
     torch.manual_seed(seed)
     method = kind(backbone, settings, seed).to(device)
-    method.learn_knowledge(read_knowledge(knowledge, frame["class_name"].unique().tolist()))
+    method.learn_knowledge(texts)
     count = sum(parameter.numel() for parameter in method.learned().values())
     logger.info("%s: %d learnable parameters, %d images of %s", name, count, len(frame), auxiliary.name)
-    fit(method, cache, frame, streams, settings, log)
     record = {"method": name, "options": settings.model_dump(mode="json"), "auxiliary": auxiliary.name, "seed": seed}
+    everything = [record, cache.provenance, frame["image"].tolist(), texts]
+    fingerprint = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
+    state = TrainingState(log.with_name(f"{log.name}.partial"), fingerprint)
+    data = TrainingData(cache, frame, streams, backbone.config.image_size, backbone.device)
+    write_text(log, fit(method, data, settings, state))
     save_checkpoint(out, method, record)
+    state.forget()
 
 
 def score_stage(

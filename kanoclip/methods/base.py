@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import torch
 from pydantic import Field
@@ -21,6 +21,10 @@ class TrainingOptions(Strict):
         15, gt=0, description="passes over the auxiliary dataset: AnomalyCLIP's. The last is used, always"
     )
     batch_size: int = Field(8, gt=0, description="images a step: AnomalyCLIP's")
+    schedule: Literal["constant", "cosine"] = Field(
+        "constant", description="of the learning rates over the steps; no peer lets them decay"
+    )
+    warm_up_steps: int = Field(0, ge=0, description="of a linear rise of the learning rates; no peer has one")
 
 
 @dataclass(frozen=True)
@@ -106,8 +110,12 @@ class Method(nn.Module):
         """The parts of the training loss, weighted, by name; their sum is minimised."""
         raise TypeError(f"{type(self).__name__} is not trainable")
 
+    def diagnostics(self) -> dict[str, float]:
+        """What else train.csv should say of the step whose losses were computed last, by the name of its column."""
+        return {}
+
     def parameter_groups(self) -> list[dict[str, object]]:
-        """Groups for the optimiser, each with its lr."""
+        """Groups for the optimiser, each with its name and lr."""
         raise TypeError(f"{type(self).__name__} is not trainable")
 
     def train(self, mode: bool = True) -> Self:

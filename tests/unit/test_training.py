@@ -8,11 +8,14 @@ import torch
 from safetensors import safe_open
 
 from kanoclip.backbones.clip import Backbone
+from kanoclip.backbones.streams import Streams
 from kanoclip.datasets.index import read_index
 from kanoclip.features import FeatureCache
 from kanoclip.methods.kanoclip.model import KAnoCLIP, KAnoCLIPOptions
 from kanoclip.stages import EncodedDataset, score_stage, train_stage
-from kanoclip.training import check_trainable, fit
+from kanoclip.training import TrainingData, check_trainable, fit
+from kanoclip.training.loop import gradient_norm, rate_factor
+from kanoclip.training.state import TrainingState
 from kanoclip.types import InputError
 
 SMALL = {"width": 16, "heads": 2, "deform_groups": 2, "bottleneck": 8, "prompt_length": 3, "epochs": 2}
@@ -46,6 +49,96 @@ def test_train_csv(index: Path, features: Path, knowledge: Path, tmp_path: Path)
     parts = [column for column in log if column.startswith("loss_") and column != "loss_total"]
     assert len(parts) == 5
     np.testing.assert_allclose(log[parts].sum(axis=1), log["loss_total"], rtol=1e-4)
+    assert (log[["grad_norm_prompts", "grad_norm_heads"]] > 0).all(axis=None)
+    assert set(log["lr_prompts"]) == {1e-3} and set(log["lr_heads"]) == {1e-4}
+    assert log["seconds"].is_monotonic_increasing and not (tmp_path / "train.csv.partial").exists()
+
+
+def test_a_killed_training_goes_on_to_the_same_end(
+    index: Path, features: Path, knowledge: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut off in the third of four epochs and started again: equal to the bit with one that was left alone."""
+    whole = train(index, features, knowledge, tmp_path / "whole", epochs=4, schedule="cosine", warm_up_steps=3)
+    losses, calls = KAnoCLIP.losses, 0
+
+    def cut_off(self, batch):
+        nonlocal calls
+        calls += 1
+        if calls == 6:  # two batches an epoch
+            raise KeyboardInterrupt
+        return losses(self, batch)
+
+    changes = {"epochs": 4, "schedule": "cosine", "warm_up_steps": 3}
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(KAnoCLIP, "losses", cut_off)
+        train(index, features, knowledge, tmp_path / "cut", **changes)
+    assert not (tmp_path / "cut" / "c.safetensors").exists() and not (tmp_path / "cut" / "train.csv").exists()
+    calls = 0
+    with monkeypatch.context() as patch:
+        patch.setattr(KAnoCLIP, "losses", lambda self, batch: count() or losses(self, batch))
+
+        def count() -> None:
+            nonlocal calls
+            calls += 1
+
+        again = train(index, features, knowledge, tmp_path / "cut", **changes)
+    assert calls == 4  # two epochs were left
+    assert again.read_bytes() == whole.read_bytes()
+    first, second = (pd.read_csv(tmp_path / name / "train.csv").drop(columns="seconds") for name in ("whole", "cut"))
+    pd.testing.assert_frame_equal(first, second)
+
+
+def test_the_state_of_another_training_is_not_taken_up(
+    index: Path, features: Path, knowledge: Path, tmp_path: Path
+) -> None:
+    fresh = train(index, features, knowledge, tmp_path / "fresh").read_bytes()
+    (tmp_path / "spoiled").mkdir()
+    (tmp_path / "spoiled" / "train.csv.partial").write_bytes(b"half a file")
+    assert train(index, features, knowledge, tmp_path / "spoiled").read_bytes() == fresh
+    (tmp_path / "foreign").mkdir()
+    state = {"fingerprint": "another", "epoch": 1, "rows": [], "learned": {}, "optimizer": {}}
+    torch.save(state, tmp_path / "foreign" / "train.csv.partial")
+    assert train(index, features, knowledge, tmp_path / "foreign").read_bytes() == fresh
+
+
+def test_learning_rates_by_hand() -> None:
+    constant = KAnoCLIPOptions(warm_up_steps=3)
+    assert [rate_factor(step, 10, constant) for step in (0, 1, 3, 9)] == [0.25, 0.5, 1.0, 1.0]
+    cosine = KAnoCLIPOptions(schedule="cosine")
+    np.testing.assert_allclose([rate_factor(step, 10, cosine) for step in (0, 5, 10)], [1.0, 0.5, 0.0], atol=1e-12)
+
+
+def test_gradient_norm_by_hand() -> None:
+    a, b, unused = torch.zeros(2, requires_grad=True), torch.zeros(1, requires_grad=True), torch.zeros(1)
+    (3 * a[0] + 4 * b).sum().backward()
+    assert gradient_norm([a, b, unused]) == 5.0
+    assert gradient_norm([unused]) == 0.0
+
+
+def test_kept_features_are_those_of_the_cache(
+    index: Path, features: Path, all_streams: Streams, backbone: Backbone
+) -> None:
+    frame = read_index(index)
+    cache = FeatureCache(features, frame["image"].tolist())
+    kept, read = (TrainingData(cache, frame, all_streams, 32, backbone.device, keep=keep) for keep in (True, False))
+    one, other = kept.batch([5, 0, 9]), read.batch([5, 0, 9])
+    assert one.images == other.images and torch.equal(one.masks, other.masks)
+    assert torch.equal(one.features.cls, other.features.cls)
+    for stream, keys in vars(all_streams).items():
+        for key in keys:
+            assert torch.equal(getattr(one.features, stream)[key], getattr(other.features, stream)[key])
+    expected = sum(value.nbytes for value in read_all(features).values())
+    assert cache.size_of(all_streams) == expected
+
+
+def read_all(features: Path) -> dict[str, np.ndarray]:
+    """Every array of a cache that holds numbers of images."""
+    import h5py
+
+    found = {}
+    with h5py.File(features) as file:
+        file.visititems(lambda name, item: found.__setitem__(name, item[:]) if hasattr(item, "shape") else None)
+    return {name: value for name, value in found.items() if name not in ("image", "done")}
 
 
 def test_training_lowers_the_loss(index: Path, features: Path, knowledge: Path, tmp_path: Path) -> None:
@@ -86,7 +179,8 @@ def test_scores_come_back_from_the_checkpoint(
     method = KAnoCLIP(backbone, options, 3)
     method.learn_knowledge({"nut": ["a cracked nut"], "bolt": ["a cracked bolt"]})
     streams = KAnoCLIP.streams(options, backbone.quarters, backbone.layers)
-    fit(method, cache, frame, streams, options, tmp_path / "again.csv")
+    data = TrainingData(cache, frame, streams, 32, backbone.device)
+    fit(method, data, options, TrainingState(tmp_path / "partial", "same"))
     expected = score(method, cache, frame, streams)
     with h5py.File(tmp_path / "scores.h5") as file:
         assert np.array_equal(file["map"][:], expected["map"])

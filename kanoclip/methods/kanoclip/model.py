@@ -166,8 +166,8 @@ class KAnoCLIP(Method):
         """Prompts, and the rest."""
         rest = [*self.stages.parameters(), *self.adapter.parameters()]
         return [
-            {"params": list(self.prompts.parameters()), "lr": self.options.prompt_learning_rate},
-            {"params": rest, "lr": self.options.learning_rate},
+            {"name": "prompts", "params": list(self.prompts.parameters()), "lr": self.options.prompt_learning_rate},
+            {"name": "heads", "params": rest, "lr": self.options.learning_rate},
         ]
 
     def train(self, mode: bool = True) -> Self:
