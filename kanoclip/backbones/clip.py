@@ -9,7 +9,7 @@ where x is the original stream, which the local one never changes.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import open_clip
@@ -29,8 +29,8 @@ class Backbone(nn.Module):
     """A frozen CLIP. Build it with `load_backbone`.
 
     Attributes:
-        config: what it was built from, with taps and vv_start filled in. layers, width, joint_width, text_width:
-        blocks and W of the image tower, C of the joint space, width of the text tower. grid: (h, w) patches of an
+        config: what it was built from, with taps and vv_start filled in. layers, width, joint_width: blocks and W of
+        the image tower, C of the joint space. text_layers, text_width: of the text tower. grid: (h, w) patches of an
         image, P = h w. weights_sha256: of all parameters as used, position table resized.
     """
 
@@ -49,6 +49,7 @@ class Backbone(nn.Module):
         self.width: int = visual.ln_post.normalized_shape[0]
         self.joint_width: int = visual.output_dim
         self.text_width: int = self.text.token_embedding.embedding_dim
+        self.text_layers: int = len(self.text.transformer.resblocks)
         self.grid: tuple[int, int] = tuple(visual.grid_size)
         self.config = complete(config, self.layers)
         self.weights_sha256 = _state_sha256(clip)
@@ -150,12 +151,15 @@ class Backbone(nn.Module):
         tokens = self.tokenize(list(texts)).to(self.device)
         return self.encode_embeddings(self.text.token_embedding(tokens), tokens)
 
-    def encode_embeddings(self, embeddings: Tensor, tokens: Tensor) -> Tensor:
+    def encode_embeddings(
+        self, embeddings: Tensor, tokens: Tensor, before_block: Callable[[int, Tensor], Tensor] | None = None
+    ) -> Tensor:
         """Run the text tower on word embeddings, some of which may be learned.
 
         Args:
             embeddings: (T, L, D) one vector a token, position table not yet added.
             tokens: (T, L) token ids of the same texts; they tell where each text ends.
+            before_block: given a block's number, from 1, and its input (T, L', D), what the block shall read instead.
 
         Returns:
             (T, C), not normalised.
@@ -165,7 +169,9 @@ class Backbone(nn.Module):
         length = int(end.max()) + 1  # causal attention: what follows the last end changes nothing
         x = embeddings[:, :length] + text.positional_embedding[:length]
         mask = text.attn_mask[:length, :length] if text.attn_mask is not None else None
-        x = text.ln_final(text.transformer(x, attn_mask=mask))
+        for number, block in enumerate(text.transformer.resblocks, start=1):
+            x = block(before_block(number, x) if before_block else x, attn_mask=mask)
+        x = text.ln_final(x)
         x = x[torch.arange(len(x), device=x.device), end]
         if isinstance(text.text_projection, nn.Linear):
             return text.text_projection(x)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kanoclip.backbones.clip import Backbone
+from kanoclip.prompts.deep import DeepPrompts
 
 PLACEHOLDER = "x"  # one token; its embedding is replaced by a learned one
 INITIAL_STD = 0.02  # as in CoOp
@@ -15,37 +16,61 @@ INITIAL_STD = 0.02  # as in CoOp
 class LearnedPrompts(nn.Module):
     """Normal and abnormal prompts [v_1] ... [v_K] [word] [class]. (KAnoCLIP, section 2.2).
 
-    The words of a polarity share its learned context; the prompts end with a period.
+    The prompts end with a period.
 
     Args:
         text_width: D, of a word embedding.
-        length: K, learned embeddings a polarity.
-        words: the state words of the normal and of the abnormal prompts.
+        length: K, learned embeddings a prompt.
+        words: the state words of the normal and of the abnormal prompts; "" is none.
+        per_word: each word has a context of its own; otherwise the words of a polarity share one.
+        noun: takes the place of every class name (AnomalyCLIP: "object").
+        deep: context tokens inside the text tower as well.
     """
 
-    def __init__(self, text_width: int, length: int, words: tuple[Sequence[str], Sequence[str]]):
+    def __init__(
+        self,
+        text_width: int,
+        length: int,
+        words: tuple[Sequence[str], Sequence[str]],
+        *,
+        per_word: bool = False,
+        noun: str | None = None,
+        deep: DeepPrompts | None = None,
+    ):
         super().__init__()
+        if deep and deep.length > length:
+            raise ValueError(f"deep prompts replace {deep.length} tokens, the context has {length}")
         self.length = length
         self.words = words
-        self.context = nn.Parameter(torch.randn(2, length, text_width) * INITIAL_STD)  # (2, K, D)
+        self.noun = noun
+        self.deep = deep
+        self.contexts = [len(polarity) if per_word else 1 for polarity in words]
+        self.context = nn.Parameter(torch.randn(sum(self.contexts), length, text_width) * INITIAL_STD)  # (., K, D)
 
     def forward(self, backbone: Backbone, class_names: Sequence[str]) -> Tensor:
         """(n, 2, C) unit text vectors of n classes, normal then abnormal: the mean over the words' unit vectors."""
+        names = [self.noun] if self.noun else class_names
         polarities = []
-        for context, words in zip(self.context, self.words, strict=True):
-            texts = [f"{self._placeholders} {word} {name}." for name in class_names for word in words]
-            vectors = F.normalize(self.encode(backbone, texts, context), dim=-1)
-            polarities.append(vectors.view(len(class_names), len(words), -1).mean(1))
-        return F.normalize(torch.stack(polarities, dim=1), dim=-1)
+        for context, words in zip(self.context.split(self.contexts), self.words, strict=True):
+            texts = [self._text(word, name) for name in names for word in words]
+            learned = context.expand(len(words), -1, -1).repeat(len(names), 1, 1)  # (n words, K, D)
+            vectors = F.normalize(self.encode(backbone, texts, learned), dim=-1)
+            polarities.append(vectors.view(len(names), len(words), -1).mean(1))
+        return F.normalize(torch.stack(polarities, dim=1), dim=-1).expand(len(class_names), -1, -1)
 
-    @property
-    def _placeholders(self) -> str:
-        return " ".join([PLACEHOLDER] * self.length)
+    def _text(self, word: str, name: str) -> str:
+        return " ".join([PLACEHOLDER] * self.length + [part for part in (word, name) if part]) + "."
 
     def encode(self, backbone: Backbone, texts: Sequence[str], context: Tensor) -> Tensor:
-        """(T, C), not normalised: texts that begin with K placeholders, these replaced by the context (K, D)."""
+        """(T, C), not normalised: texts that begin with K placeholders, these replaced by the context.
+
+        Args:
+            backbone: whose text tower reads them.
+            texts: T of them.
+            context: (K, D) for all, or (T, K, D).
+        """
         tokens = backbone.tokenize(list(texts)).to(context.device)  # (T, 77)
         embeddings = backbone.text.token_embedding(tokens)  # (T, 77, D)
         start, rest = embeddings[:, :1], embeddings[:, 1 + self.length :]
         learned = context.expand(len(tokens), -1, -1)
-        return backbone.encode_embeddings(torch.cat([start, learned, rest], dim=1), tokens)
+        return backbone.encode_embeddings(torch.cat([start, learned, rest], dim=1), tokens, self.deep)

@@ -59,3 +59,32 @@ def test_gradients_reach_the_context_and_nothing_else(backbone: Backbone) -> Non
     (learned(backbone, ["pill"])[:, 1].sum() + learned(backbone, ["pill"])[:, 0, 0].sum()).backward()
     assert (learned.context.grad.abs().sum(-1) > 0).all()
     assert all(parameter.grad is None for parameter in backbone.parameters())
+
+
+def test_a_noun_takes_the_place_of_every_class_name(backbone: Backbone) -> None:
+    """The texts of AnomalyCLIP: "x x object." and "x x damaged object.", the same for every class."""
+    learned = LearnedPrompts(backbone.text_width, 2, (("",), ("damaged",)), noun="object")
+    with torch.no_grad():
+        words = backbone.text.token_embedding(backbone.tokenize(["the small"]))[0, 1:3]
+        learned.context.copy_(words.expand(2, -1, -1))
+        found = learned(backbone, ["metal nut", "pill", "cable"])
+    expected = F.normalize(backbone.encode_text(["the small object.", "the small damaged object."]), dim=-1)
+    torch.testing.assert_close(found, expected.expand(3, -1, -1), atol=1e-5, rtol=1e-5)
+
+
+def test_each_word_can_have_a_context_of_its_own(backbone: Backbone) -> None:
+    torch.manual_seed(0)
+    words = (("normal", "perfect"), ("abnormal", "defective", "broken"))
+    learned = LearnedPrompts(backbone.text_width, 3, words, per_word=True)
+    assert learned.context.shape == (5, 3, backbone.text_width)
+    with torch.no_grad():
+        for name_row, name in enumerate(("pill", "metal nut")):
+            contexts = iter(learned.context)
+            for column, polarity in enumerate(words):
+                vectors = []
+                for word in polarity:
+                    text = learned.encode(backbone, [f"x x x {word} {name}."], next(contexts))[0]
+                    vectors.append(text / text.norm())
+                mean = sum(vectors) / len(vectors)
+                found = learned(backbone, ["pill", "metal nut"])[name_row, column]
+                torch.testing.assert_close(found, mean / mean.norm(), atol=1e-5, rtol=1e-5)
