@@ -138,9 +138,15 @@ class Backbone(nn.Module):
                 local[number] = s
         return ImageFeatures(cls=x[:, 0], original=original, local=local, windows={}, pixels={})
 
-    def project(self, tokens: Tensor) -> Tensor:
-        """Take tokens of the image tower to unit vectors of the joint space: (..., W) -> (..., C)."""
-        tokens = self.clip.visual.ln_post(tokens)
+    def project(self, tokens: Tensor, norm: bool = True) -> Tensor:
+        """Take tokens of the image tower to unit vectors of the joint space: (..., W) -> (..., C).
+
+        Args:
+            tokens: of the residual stream.
+            norm: ln_post comes first, as CLIP was trained.
+        """
+        if norm:
+            tokens = self.clip.visual.ln_post(tokens)
         if self.clip.visual.proj is not None:
             tokens = tokens @ self.clip.visual.proj
         return F.normalize(tokens, dim=-1)

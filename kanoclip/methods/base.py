@@ -175,8 +175,8 @@ def per_class(class_names: Sequence[str], vectors: Callable[[Sequence[str]], Ten
     return vectors(distinct)[torch.tensor([distinct.index(name) for name in class_names])]
 
 
-def two_way(features: Tensor, text: Tensor, temperature: float) -> Tensor:
-    """Probability of abnormal: softmax over the cosine similarities with the two polarities.
+def log_odds(features: Tensor, text: Tensor, temperature: float) -> Tensor:
+    """Log-odds of abnormal: the difference of the two cosine similarities.
 
     Args:
         features: (B, ..., C) unit vectors.
@@ -184,7 +184,11 @@ def two_way(features: Tensor, text: Tensor, temperature: float) -> Tensor:
         temperature: divides the similarities.
 
     Returns:
-        (B, ...) in 0..1.
+        (B, ...), any value; linear in the similarities, so it may be upsampled before `sigmoid`.
     """
-    logits = torch.einsum("b...c,bkc->b...k", features, text) / temperature
-    return logits.softmax(-1)[..., 1]
+    return torch.einsum("b...c,bc->b...", features, text[:, 1] - text[:, 0]) / temperature
+
+
+def two_way(features: Tensor, text: Tensor, temperature: float) -> Tensor:
+    """Probability of abnormal in 0..1: softmax over the similarities with the two polarities. As `log_odds`."""
+    return log_odds(features, text, temperature).sigmoid()
