@@ -9,15 +9,18 @@ EPSILON = 1e-12
 SMOOTH = 1.0  # keeps dice defined on normal images
 
 
-def focal(probability: Tensor, target: Tensor, gamma: float = 2.0) -> Tensor:
+def focal(probability: Tensor, target: Tensor, gamma: float = 2.0, smoothing: float = 0.0) -> Tensor:
     """Binary focal loss, without class weights (Lin et al. 2017), averaged over pixels.
 
     Args:
         probability: (B, H, W) in 0..1, of the positive class.
         target: (B, H, W) 0 or 1.
         gamma: how much well-classified pixels count less.
+        smoothing: s that makes a true class's probability p into (1 - s) p + s (1 - p) + s, as APRIL-GAN's code and
+            those derived from it do with 1e-5.
     """
-    true = torch.where(target > 0.5, probability, 1 - probability).clamp(min=EPSILON)
+    true = torch.where(target > 0.5, probability, 1 - probability)
+    true = ((1 - 2 * smoothing) * true + 2 * smoothing).clamp(min=EPSILON)
     return (-((1 - true) ** gamma) * true.log()).mean()
 
 

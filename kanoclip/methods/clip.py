@@ -2,21 +2,18 @@
 
 Image score: the class token against "a photo of a normal X" and "a photo of an anomalous X". Map: the same with the
 patch tokens of the last block. Plain CLIP's patch tokens are known to be inversely related to what they show (CLIP
-Surgery), so pixel AUROC below 50 % is expected on most datasets.
+Surgery), so pixel AUROC below 50 % is expected on most datasets. Formulas: docs/methods/clip.md.
 """
 
-from collections.abc import Sequence
 from typing import ClassVar
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from kanoclip.backbones.clip import Backbone
 from kanoclip.backbones.streams import Streams
 from kanoclip.config import Strict
 from kanoclip.methods.base import AnomalyOutput, Batch, Method, per_class, register, two_way
-from kanoclip.prompts.ensemble import text_vectors
+from kanoclip.prompts.ensemble import PromptEnsemble
 
 
 class ClipOptions(Strict):
@@ -33,11 +30,18 @@ class Clip(Method):
 
     Options = ClipOptions
     ensemble: ClassVar[str] = "clip"
+    # never published as a detector: the rows of the tables are AnomalyCLIP's, made with its own loader
+    published_backbone = {
+        "model": "ViT-L-14-336-quickgelu",
+        "weights": "openai",
+        "image_size": 518,
+        "position_resize": "bilinear",
+    }
 
     def __init__(self, backbone: Backbone, options: ClipOptions, seed: int):
         super().__init__(backbone, options, seed)
         self.temperature = options.temperature
-        self._text: dict[str, Tensor] = {}
+        self.text = PromptEnsemble(backbone.encode_text, self.ensemble)
 
     @classmethod
     def streams(cls, options: Strict, taps: tuple[int, ...], layers: int) -> Streams:
@@ -46,14 +50,8 @@ class Clip(Method):
 
     def forward(self, batch: Batch) -> AnomalyOutput:
         """Compare class and patch tokens with the two text vectors."""
-        text = per_class(batch.class_names, self._text_vectors)  # (B, 2, C)
+        text = per_class(batch.class_names, self.text)  # (B, 2, C)
         image = two_way(self.backbone.project(batch.features.cls), text, self.temperature)  # (B,)
         patches = self.backbone.project(batch.features.original[self.backbone.layers][:, 1:])  # (B, P, C)
         maps = two_way(patches, text, self.temperature).unflatten(1, self.backbone.grid)  # (B, h, w)
         return AnomalyOutput(maps, image_probability=image, map_score=maps.amax((1, 2)), image_score=image)
-
-    def _text_vectors(self, class_names: Sequence[str]) -> Tensor:
-        for name in class_names:
-            if name not in self._text:
-                self._text[name] = text_vectors(self.backbone.encode_text, self.ensemble, name)
-        return torch.stack([self._text[name] for name in class_names])

@@ -118,5 +118,6 @@ def test_seeds_matter_exactly_for_stochastic_methods(
     frame = read_index(index)
     cache = FeatureCache(features, frame["image"].tolist())
     _, _, streams = build(name, backbone)
-    one, two = (score(build(name, backbone, seed)[0], cache, frame, streams)["image_score"] for seed in (1, 2))
-    assert np.array_equal(one, two) != method_class(name).stochastic
+    one, two = (score(build(name, backbone, seed)[0], cache, frame, streams) for seed in (1, 2))
+    same = all(np.array_equal(one[key], two[key]) for key in ARRAYS)  # some learn maps only
+    assert same != method_class(name).stochastic

@@ -1,0 +1,92 @@
+"""WinCLIP, zero-shot (Jeong et al. 2023, arXiv 2303.14814): a prompt ensemble and windows of two sizes, no training.
+
+Patch tokens of CLIP say little about what lies under them; the class token of a window that sees nothing else does.
+Every window of 2 x 2 and of 3 x 3 patches gets a score of its own; a patch takes the harmonic mean over the windows
+that cover it, and then over the two sizes and the whole image. No code was published: where re-implementations
+differ, the options and docs/methods/winclip.md say what is followed.
+"""
+
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from kanoclip.backbones.clip import Backbone
+from kanoclip.backbones.streams import Streams
+from kanoclip.config import Strict
+from kanoclip.methods.base import AnomalyOutput, Batch, Method, per_class, register, two_way
+from kanoclip.prompts.ensemble import PromptEnsemble
+
+
+class WinClipOptions(Strict):
+    """Options of WinCLIP."""
+
+    windows: tuple[Annotated[int, Field(gt=0)], ...] = Field(
+        (2, 3),
+        min_length=1,
+        description="sides of the windows in patches: the paper's small and mid scale. They keep this size on a finer "
+        "grid, where they cover less of the image; more patches cost more forwards",
+    )
+    temperature: float = Field(
+        0.07,
+        gt=0,
+        description="divides the cosine similarities; the paper prints none: that of the re-implementation closest to "
+        "its figures. Changes the maps, whose harmonic means are not linear",
+    )
+
+
+@register("winclip")
+class WinClip(Method):
+    """Compositional prompt ensemble, window embeddings, harmonic aggregation."""
+
+    Options = WinClipOptions
+    published_backbone = {"model": "ViT-B-16-plus-240", "weights": "laion400m_e31", "image_size": 240}
+
+    def __init__(self, backbone: Backbone, options: WinClipOptions, seed: int):
+        super().__init__(backbone, options, seed)
+        self.options = options
+        self.text = PromptEnsemble(backbone.encode_text, "winclip")
+
+    @classmethod
+    def streams(cls, options: Strict, taps: tuple[int, ...], layers: int) -> Streams:
+        """The embeddings of all windows."""
+        assert isinstance(options, WinClipOptions)
+        return Streams(windows=options.windows)
+
+    def forward(self, batch: Batch) -> AnomalyOutput:
+        """Score the image by its class token, patches by the windows around them and the image."""
+        temperature = self.options.temperature
+        text = per_class(batch.class_names, self.text)  # (B, 2, C)
+        image = two_way(self.backbone.project(batch.features.cls), text, temperature)  # (B,)
+        scales = [image[:, None, None].expand(-1, *self.backbone.grid)]  # (B, h, w), the image's scale
+        for side in self.options.windows:
+            scores = two_way(batch.features.windows[side], text, temperature)  # (B, n)
+            scales.append(over_patches(scores, self.backbone.grid, side))
+        maps = harmonic_mean(torch.stack(scales))  # (B, h, w)
+        return AnomalyOutput(maps, image_probability=image, map_score=maps.amax((1, 2)), image_score=image)
+
+
+def over_patches(scores: Tensor, grid: tuple[int, int], side: int) -> Tensor:
+    """Give every patch the harmonic mean of the scores of the windows that cover it (section 4.2, equation 3).
+
+    Args:
+        scores: (B, n) in 0..1 of all windows of side x side patches, one patch apart, row-major.
+        grid: (h, w), n = (h - side + 1) (w - side + 1).
+        side: of the windows in patches.
+
+    Returns:
+        (B, h, w) in 0..1.
+    """
+    reciprocals = (1 / scores).view(-1, 1, grid[0] - side + 1, grid[1] - side + 1)
+    footprint = scores.new_ones(1, 1, side, side)
+    # a transposed convolution adds every window's value to the patches under it
+    total = F.conv_transpose2d(reciprocals, footprint)  # (B, 1, h, w)
+    covering = F.conv_transpose2d(torch.ones_like(reciprocals[:1]), footprint)  # (1, 1, h, w) windows over each patch
+    return (covering / total)[:, 0]
+
+
+def harmonic_mean(scores: Tensor) -> Tensor:
+    """The harmonic mean over the first dimension, (K, ...) to (...); 0 where one of them is 0."""
+    return len(scores) / (1 / scores).sum(0)
