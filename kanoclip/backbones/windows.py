@@ -9,6 +9,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from kanoclip.types import InputError
+
 TOKENS_AT_ONCE = 65_536  # of all windows in a forward; bounds memory, changes nothing else
 
 
@@ -21,7 +23,15 @@ def window_patches(grid: tuple[int, int], side: int) -> Tensor:
 
     Returns:
         (n, side²) numbers of patches, n = (h - side + 1) (w - side + 1), both in row-major order.
+
+    Raises:
+        InputError: the window does not fit.
     """
+    if side > min(grid):
+        raise InputError(
+            f"windows of {side} x {side} patches do not fit in an image of {grid[0]} x {grid[1]} patches; "
+            "choose smaller windows or a larger image_size"
+        )
     numbers = torch.arange(grid[0] * grid[1]).view(grid)
     windows = numbers.unfold(0, side, 1).unfold(1, side, 1)  # (h', w', side, side)
     return windows.reshape(-1, side * side)

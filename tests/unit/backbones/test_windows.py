@@ -1,13 +1,20 @@
+import pytest
 import torch
 import torch.nn.functional as F
 
 from kanoclip.backbones.clip import Backbone
 from kanoclip.backbones.streams import Streams
 from kanoclip.backbones.windows import window_patches
+from kanoclip.types import InputError
 
 
 def test_windows_by_hand() -> None:
     assert window_patches((2, 3), 2).tolist() == [[0, 1, 3, 4], [1, 2, 4, 5]]
+
+
+def test_a_window_larger_than_the_image_is_refused() -> None:
+    with pytest.raises(InputError, match="windows of 4 x 4 patches do not fit in an image of 3 x 5 patches"):
+        window_patches((3, 5), 4)
 
 
 def test_embeddings_by_plain_loops(backbone: Backbone) -> None:
