@@ -87,7 +87,14 @@ class MethodConfig(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     method: str | None = Field(None, description="the registered method; null: the row's own name")
-    backbone: str | None = Field(None, description="one of the configured backbones; null: the default one")
+    recipe: Literal["protocol", "published"] = Field(
+        "protocol",
+        description="protocol: the common image size, class names and defaults. published: the options and "
+        "the backbone of the method's own publication, where keys of the row do not say otherwise",
+    )
+    backbone: str | None = Field(
+        None, description="one of the configured backbones; null: the default one, or the recipe's"
+    )
 
     @property
     def options(self) -> dict[str, Any]:
@@ -101,6 +108,77 @@ class EvaluationConfig(Strict):
     resolution: int | None = Field(
         None, gt=0, description="pixels a side at which maps meet masks. null: the image size, as the paper's peers do"
     )
+
+
+class EndpointConfig(Strict):
+    """An OpenAI-compatible endpoint and how it is asked."""
+
+    base_url: str = Field("https://api.openai.com/v1", description="of the endpoint: OpenAI, Ollama, vLLM, llama.cpp")
+    model: str = Field("gpt-3.5-turbo", description="its name there. The paper: GPT-3.5")
+    key_variable: str | None = Field(
+        "OPENAI_API_KEY", description="environment variable with the API key; null: a server without keys"
+    )
+    instruction: str = Field(
+        "Answer with one plain English sentence of at most 40 words, without introduction.",
+        description="system message; the paper gives none, but CLIP reads 77 tokens. '' sends none",
+    )
+    request: dict[str, Any] = Field(
+        default_factory=lambda: {"max_tokens": 150},
+        description="further fields of every request, as the endpoint names them (temperature, seed, ...)",
+    )
+    concurrency: int = Field(4, gt=0, description="questions under way at a time")
+    requests_per_minute: int | None = Field(None, gt=0, description="at most, retries included; null: no limit")
+    timeout: float = Field(60.0, gt=0, description="seconds without a byte until a request counts as lost")
+    retries: int = Field(
+        6, ge=0, description="of a request that may pass (429, 5xx, time-out), with exponential back-off and jitter"
+    )
+    price: tuple[float, float] | None = Field(
+        None, description="of a million tokens of questions, and of answers, for the cost that is shown; null: unknown"
+    )
+
+
+class LlmConfig(EndpointConfig):
+    """The language model that describes classes."""
+
+    descriptions: int = Field(5, gt=0, description="answers a class (paper, section 3.1: n = 5)")
+
+
+class VqaConfig(EndpointConfig):
+    """The model that describes images."""
+
+    base_url: str = Field("http://localhost:11434/v1", description="of the endpoint; default: Ollama on this machine")
+    model: str = Field(
+        "llama3.2-vision", description='its name there. The paper\'s "Llama3" sees no images; this one does'
+    )
+    key_variable: str | None = Field(None, description="as for llm")
+    image_side: int = Field(512, gt=0, description="pixels of the longer side at most, as sent: one tile of OpenAI's")
+
+
+class KnowledgeConfig(Strict):
+    """What describes the anomalies of the auxiliary dataset (paper, section 2.2)."""
+
+    sources: tuple[Literal["curated", "mask", "llm", "vqa"], ...] = Field(
+        ("curated", "mask"),
+        min_length=1,
+        description="curated: shipped sentences; mask: a sentence an image, from its mask; llm and vqa: the paper's, "
+        "from models that are asked. Default: the two that need no network and are the same everywhere",
+    )
+    llm: LlmConfig = Field(LlmConfig(), description="the model asked about classes")
+    vqa: VqaConfig = Field(VqaConfig(), description="the model asked about images")
+
+
+class PretrainingConfig(Strict):
+    """How long and on what the embedded backbone is trained. Raise a number of steps to go on with a finished run."""
+
+    pairs: int = Field(24_000, gt=0, description="training images: so many normal and so many anomalous ones")
+    text_steps: int = Field(900, gt=0, description="optimiser steps of the text tower")
+    small_steps: int = Field(2_000, gt=0, description="steps of the image tower on half-size images, 64 a step")
+    large_steps: int = Field(2_000, gt=0, description="steps on whole images, 32 a step")
+    mixed_steps: int = Field(
+        6_000, ge=0, description="steps on whole images in pairs that are blended and recoloured, 32 a step"
+    )
+    validation_pairs: int = Field(336, gt=0, description="about so many pairs in each of the three validation sets")
+    seed: int = Field(0, ge=0, description="of everything")
 
 
 class Configuration(Strict):
@@ -127,13 +205,22 @@ class Configuration(Strict):
     )
     targets: tuple[str, ...] = Field(min_length=1, description="datasets that are scored, in the order of the tables")
     methods: dict[str, MethodConfig] = Field(min_length=1, description="rows of the tables: name: options")
+    ablations: dict[str, dict[str, MethodConfig]] = Field(
+        default_factory=dict,
+        description="name of a table: its rows in order, written as under methods; an empty row is the one "
+        "of that name under methods. They run with `snakemake ablation`",
+    )
     seeds: tuple[int, ...] = Field(
         (111, 112, 113), min_length=1, description="one training a seed. 111 is the seed of the paper's peers"
     )
     datasets: dict[str, DatasetConfig] = Field(
         default_factory=dict, description="settings of shipped datasets, and datasets of your own (path required)"
     )
+    knowledge: KnowledgeConfig = Field(KnowledgeConfig(), description="what describes anomalies, for training")
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="how scores become metrics")
+    pretraining: PretrainingConfig = Field(
+        PretrainingConfig(), description="of the embedded backbone, with `snakemake pretrain`"
+    )
 
     @field_validator("backbones")
     @classmethod
@@ -151,6 +238,11 @@ class Configuration(Strict):
         if not isinstance(value, Mapping):
             return value
         return {key: {} if entry is None else entry for key, entry in value.items()}
+
+    @field_validator("ablations", mode="before")
+    @classmethod
+    def _empty_rows_too(cls, value: Any) -> Any:
+        return {table: cls._empty_means_defaults(rows) for table, rows in value.items()}
 
 
 def parse(model: type[Model], values: Mapping[str, Any], where: str) -> Model:

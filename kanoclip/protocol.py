@@ -8,7 +8,7 @@ import open_clip
 from kanoclip.backbones.clip import complete
 from kanoclip.backbones.streams import Streams
 from kanoclip.backbones.weights import register_embedded
-from kanoclip.config import BackboneConfig, Configuration, Strict, parse
+from kanoclip.config import BackboneConfig, Configuration, MethodConfig, Strict, parse
 from kanoclip.datasets.specs import dataset_names
 from kanoclip.methods import Method, method_class
 from kanoclip.types import InputError, unknown_name
@@ -23,13 +23,15 @@ class Row:
     Attributes:
         name: of the row, in paths and tables.
         method: the registered method.
-        options: as written in the configuration.
+        recipe: "protocol" or "published".
+        options: as written in the configuration, over those of the recipe.
         backbone: name of the backbone.
         control: whether it proves something instead of competing: a control, or any method on random weights.
     """
 
     name: str
     method: str
+    recipe: str
     options: dict[str, Any]
     backbone: str
     control: bool
@@ -50,34 +52,98 @@ class Job:
     seed: int
 
 
+def backbones(config: Configuration) -> dict[str, BackboneConfig]:
+    """The configured backbones, and those of the published recipes in use, by name."""
+    implied = {}
+    for name, entry in _entries(config).items():
+        method = entry.method or name
+        if entry.recipe == "published" and entry.backbone is None:
+            implied[_published(method)] = BackboneConfig(**method_class(method).published_backbone)
+    return {**config.backbones, **implied}
+
+
 def rows(config: Configuration) -> list[Row]:
-    """The rows of the tables, in order, with their options checked.
+    """The rows of the main tables, in order, with their options checked.
 
     Raises:
         InputError: an unknown method, option or backbone.
     """
-    result = []
-    for name, entry in config.methods.items():
-        method, backbone = entry.method or name, entry.backbone or config.backbone
-        if backbone not in config.backbones:
-            raise unknown_name("backbone", backbone, config.backbones)
-        control = method_class(method).control or config.backbones[backbone].weights.startswith("random:")
-        row = Row(name, method, entry.options, backbone, control)
-        checked_options(row)
-        result.append(row)
-    return result
+    return [_row(config, name) for name in config.methods]
+
+
+def ablation_rows(config: Configuration, table: str) -> list[Row]:
+    """The rows of an ablation table, likewise."""
+    return [_row(config, name) for name in config.ablations[table]]
+
+
+def all_rows(config: Configuration) -> list[Row]:
+    """Every row of every table, each once."""
+    return [_row(config, name) for name in _entries(config)]
+
+
+def _entries(config: Configuration) -> dict[str, MethodConfig]:
+    """Every row as written.
+
+    Raises:
+        InputError: two tables describe a row of one name differently.
+    """
+    entries = dict(config.methods)
+    for table, described in config.ablations.items():
+        for name, entry in described.items():
+            if name in entries and entry not in (entries[name], MethodConfig()):
+                raise InputError(
+                    f"ablations.{table}.{name}: another row has this name; leave this one empty or rename it"
+                )
+            entries.setdefault(name, entry)
+    return entries
+
+
+def _row(config: Configuration, name: str) -> Row:
+    entry = _entries(config)[name]
+    method = entry.method or name
+    kind = method_class(method)
+    published = entry.recipe == "published"
+    backbone = entry.backbone or (_published(method) if published else config.backbone)
+    known = backbones(config)
+    if backbone not in known:
+        raise unknown_name("backbone", backbone, known)
+    control = kind.control or known[backbone].weights.startswith("random:")
+    options = {**kind.published, **entry.options} if published else entry.options
+    row = Row(name, method, entry.recipe, options, backbone, control)
+    checked_options(row)
+    return row
+
+
+def _published(method: str) -> str:
+    return f"{method}-published"
 
 
 def jobs(config: Configuration) -> list[Job]:
-    """Every scoring job of the run: rows x targets x seeds. Controls and methods that seeds do not change run once.
+    """Every scoring job of the main tables: rows x targets x seeds.
 
     Raises:
         InputError: something unknown is named, or a target equals its auxiliary dataset (zero-shot guard).
     """
     check_datasets(config)
+    return _jobs(config, rows(config))
+
+
+def ablation_jobs(config: Configuration, table: str) -> list[Job]:
+    """Every scoring job of an ablation table, likewise."""
+    return _jobs(config, ablation_rows(config, table))
+
+
+def all_jobs(config: Configuration) -> list[Job]:
+    """Every scoring job of every table, each once."""
+    check_datasets(config)
+    return _jobs(config, all_rows(config))
+
+
+def _jobs(config: Configuration, of: list[Row]) -> list[Job]:
+    """Controls, and methods that seeds do not change, run once."""
     return [
         Job(row, auxiliary_of(config, row, target), target, seed)
-        for row in rows(config)
+        for row in of
         for target in config.targets
         for seed in (config.seeds if row.kind.stochastic and not row.control else config.seeds[:1])
     ]
@@ -119,15 +185,15 @@ def check_datasets(config: Configuration) -> None:
             raise unknown_name("dataset", name, shipped | set(config.datasets))
 
 
-def trainings(config: Configuration) -> list[Job]:
-    """One job for each training that the run needs."""
-    distinct = {(job.row.name, job.auxiliary, job.seed): job for job in jobs(config) if job.row.kind.trainable}
+def trainings(of: list[Job]) -> list[Job]:
+    """One job for each training that some scoring jobs need."""
+    distinct = {(job.row.name, job.auxiliary, job.seed): job for job in of if job.row.kind.trainable}
     return list(distinct.values())
 
 
-def used_datasets(config: Configuration) -> list[str]:
-    """Every dataset that is encoded for some job."""
-    names = [job.target for job in jobs(config)] + [job.auxiliary for job in trainings(config)]
+def used_datasets(of: list[Job]) -> list[str]:
+    """Every dataset that is encoded for some scoring jobs."""
+    names = [job.target for job in of] + [job.auxiliary for job in trainings(of)]
     return list(dict.fromkeys(names))
 
 
@@ -142,12 +208,12 @@ def streams_of(config: Configuration, backbone: str) -> Streams:
     Raises:
         InputError: the backbone's model is unknown, or its taps do not fit it.
     """
-    settings = config.backbones[backbone]
+    settings = backbones(config)[backbone]
     layers = number_of_blocks(settings)
     taps = complete(settings, layers).taps
     assert taps is not None
     union = Streams()
-    for row in rows(config):
+    for row in all_rows(config):
         if row.backbone == backbone:
             union = union.union(row.kind.streams(checked_options(row), taps, layers))
     return union

@@ -72,8 +72,8 @@ def pretrain(
     threads: Threads = 1,
 ) -> None:
     """Train the embedded backbone kanoclip-tiny from nothing on drawn images. --set takes the recipe's keys."""
-    from kanoclip.pretraining import Recipe
+    from kanoclip.config import PretrainingConfig, parse
     from kanoclip.pretraining import pretrain as run
 
     choose_device("auto", threads)
-    run(out, Recipe(**parse_options(settings)))
+    run(out, parse(PretrainingConfig, parse_options(settings), "--set"))

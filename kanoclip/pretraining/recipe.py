@@ -3,7 +3,6 @@
 import csv
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from kanoclip.backbones.clip import Backbone, load_backbone
-from kanoclip.config import BackboneConfig
+from kanoclip.config import BackboneConfig, PretrainingConfig
 from kanoclip.datasets.synthetic import HELD_OUT_DEFECTS, HELD_OUT_KINDS, TRAINING_DEFECTS, TRAINING_KINDS
 from kanoclip.files import sha256, whole, write_json, write_text
 from kanoclip.pretraining.corpus import IMAGE_SIZE, Corpus, draw_corpus
@@ -28,30 +27,7 @@ LOG_EVERY, SAVE_EVERY, VALIDATE_EVERY = 50, 250, 500  # steps
 QUICK_PAIRS = 112  # of each validation set, in the middle of training
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How long and on what to train. Raise the steps of a finished run to go on from where it stopped.
-
-    Attributes:
-        pairs: training images are so many normal and so many anomalous ones.
-        text_steps: optimiser steps of the text tower.
-        small_steps: steps of the image tower on half-size images, 64 a step.
-        large_steps: steps on whole images, 32 a step.
-        mixed_steps: steps on whole images in pairs that are blended and recoloured, 32 a step.
-        validation_pairs: about so many pairs in each of the three validation sets.
-        seed: of everything.
-    """
-
-    pairs: int = 24_000
-    text_steps: int = 900
-    small_steps: int = 2_000
-    large_steps: int = 2_000
-    mixed_steps: int = 6_000
-    validation_pairs: int = 336
-    seed: int = 0
-
-
-def pretrain(out: Path, recipe: Recipe, resume: bool = True) -> Path:
+def pretrain(out: Path, recipe: PretrainingConfig, resume: bool = True) -> Path:
     """Train kanoclip-tiny on procedural images only.
 
     Leaves in `out`: data/ (images, drawn once), text.safetensors, training.pt (to resume), train.csv,
@@ -81,12 +57,13 @@ def pretrain(out: Path, recipe: Recipe, resume: bool = True) -> Path:
     _train(run, out, validation)
     results = {name: validate(run.backbone, corpus, run.states) for name, corpus in validation.items()}
     write_json(
-        out / "results.json", {"recipe": asdict(recipe), "results": results, "seconds": time.perf_counter() - started}
+        out / "results.json",
+        {"recipe": recipe.model_dump(), "results": results, "seconds": time.perf_counter() - started},
     )
     return export(run.backbone, out / f"{MODEL}.safetensors")
 
 
-def draw_corpora(folder: Path, recipe: Recipe) -> tuple[Corpus, dict[str, Corpus]]:
+def draw_corpora(folder: Path, recipe: PretrainingConfig) -> tuple[Corpus, dict[str, Corpus]]:
     """Training images and the validation sets: kinds held out, defects held out, and neither (other seeds)."""
     count = recipe.validation_pairs
     validation = {
@@ -99,7 +76,7 @@ def draw_corpora(folder: Path, recipe: Recipe) -> tuple[Corpus, dict[str, Corpus
     return draw_corpus(folder / "training", TRAINING_KINDS, TRAINING_DEFECTS, recipe.pairs, 0), validation
 
 
-def _text_state(path: Path, config: BackboneConfig, recipe: Recipe) -> dict[str, Tensor]:
+def _text_state(path: Path, config: BackboneConfig, recipe: PretrainingConfig) -> dict[str, Tensor]:
     """The model with its fitted text tower, from a file when it has been fitted before."""
     if not path.exists():
         backbone = load_backbone(config)

@@ -33,14 +33,14 @@ def test_jobs_are_rows_times_targets_times_seeds() -> None:
 
 
 def test_each_training_once() -> None:
-    found = [(job.auxiliary, job.seed) for job in protocol.trainings(configuration())]
+    found = [(job.auxiliary, job.seed) for job in protocol.trainings(protocol.jobs(configuration()))]
     assert sorted(found) == [("mvtec_ad", 1), ("mvtec_ad", 2), ("visa", 1), ("visa", 2)]
 
 
 def test_datasets_that_are_only_auxiliary_are_encoded_too() -> None:
     config = configuration(targets=["elpv"])
-    assert protocol.used_datasets(config) == ["elpv", "mvtec_ad"]
-    assert protocol.used_datasets(configuration(targets=["elpv"], methods={"clip": None})) == ["elpv"]
+    assert protocol.used_datasets(protocol.jobs(config)) == ["elpv", "mvtec_ad"]
+    assert protocol.used_datasets(protocol.jobs(configuration(targets=["elpv"], methods={"clip": None}))) == ["elpv"]
 
 
 def test_zero_shot_guard() -> None:
@@ -75,7 +75,7 @@ def test_mistakes(changes: dict[str, Any], message: str) -> None:
 
 def test_own_folders_are_datasets() -> None:
     config = configuration(targets=["my_parts"], datasets={"my_parts": {"path": "somewhere"}})
-    assert protocol.used_datasets(config) == ["my_parts", "mvtec_ad"]
+    assert protocol.used_datasets(protocol.jobs(config)) == ["my_parts", "mvtec_ad"]
 
 
 def test_variants_of_a_method_are_rows() -> None:
@@ -100,3 +100,41 @@ def test_blocks_are_known_without_building() -> None:
     with pytest.raises(InputError, match="choose a ViT"):
         protocol.number_of_blocks(config.backbones["resnet"])
     assert open_clip.get_model_config("ViT-L-14")["vision_cfg"]["layers"] == 24
+
+
+def test_a_published_recipe_brings_options_and_a_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = protocol.method_class("clip")
+    monkeypatch.setattr(kind, "published", {"temperature": 0.01})
+    monkeypatch.setattr(kind, "published_backbone", {"model": "ViT-B-16", "weights": "openai", "image_size": 240})
+    methods = {
+        "clip": None,
+        "as_published": {"method": "clip", "recipe": "published"},
+        "warmer": {"method": "clip", "recipe": "published", "temperature": 0.5, "backbone": "clip-l14-518"},
+    }
+    config = configuration(methods=methods)
+    found = [(row.recipe, row.options, row.backbone) for row in protocol.rows(config)]
+    assert found == [
+        ("protocol", {}, "clip-l14-518"),
+        ("published", {"temperature": 0.01}, "clip-published"),
+        ("published", {"temperature": 0.5}, "clip-l14-518"),
+    ]
+    assert protocol.backbones(config)["clip-published"].model == "ViT-B-16"
+    assert protocol.streams_of(config, "clip-published") == Streams(original=(12,))
+
+
+def test_ablations_add_rows_but_not_to_the_main_table() -> None:
+    ablations = {"parts": {"clip": None, "short": {"method": "kanoclip", "epochs": 2}, "kanoclip": None}}
+    config = configuration(methods={"clip": None, "kanoclip": {"epochs": 3}}, ablations=ablations)
+    assert [row.name for row in protocol.rows(config)] == ["clip", "kanoclip"]
+    found = [(row.name, row.options) for row in protocol.ablation_rows(config, "parts")]
+    assert found == [("clip", {}), ("short", {"epochs": 2}), ("kanoclip", {"epochs": 3})]
+    assert len(protocol.all_jobs(config)) == len(protocol.jobs(config)) + 3 * 2  # targets x seeds of the new row
+    clash = configuration(ablations={"parts": {"kanoclip": {"epochs": 1}}})
+    with pytest.raises(InputError, match=r"ablations.parts.kanoclip: another row has this name"):
+        protocol.all_rows(clash)
+
+
+def test_random_weights_make_a_control() -> None:
+    backbones = {"kanoclip-tiny": {"model": "kanoclip-tiny", "weights": "random:0"}}
+    rows = protocol.rows(configuration(backbones=backbones, backbone="kanoclip-tiny"))
+    assert all(row.control for row in rows)

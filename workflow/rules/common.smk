@@ -22,10 +22,13 @@ PACKAGE = Path(inspect.getfile(protocol)).parent
 
 try:
     CONFIG = parse_configuration(Configuration, config, "configuration")
-    ROWS = {row.name: row for row in protocol.rows(CONFIG)}
+    BACKBONES = protocol.backbones(CONFIG)
+    ROWS = {row.name: row for row in protocol.all_rows(CONFIG)}
+    MAIN_ROWS = protocol.rows(CONFIG)
     JOBS = protocol.jobs(CONFIG)
-    STREAMS = {name: protocol.streams_of(CONFIG, name) for name in CONFIG.backbones}
-    DATASETS = protocol.used_datasets(CONFIG)
+    ALL_JOBS = protocol.all_jobs(CONFIG)
+    TRAININGS = protocol.trainings(JOBS)
+    STREAMS = {name: protocol.streams_of(CONFIG, name) for name in BACKBONES}
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
@@ -41,10 +44,10 @@ def any_of(names):
 
 wildcard_constraints:
     row=any_of(ROWS),
-    backbone=any_of(CONFIG.backbones),
+    backbone=any_of(BACKBONES),
     dataset=any_of(set(dataset_names()) | set(CONFIG.datasets)),
     target=any_of(CONFIG.targets),
-    auxiliary=any_of({job.auxiliary for job in JOBS}),
+    auxiliary=any_of({job.auxiliary for job in ALL_JOBS}),
     seed=r"\d+",
 
 
@@ -114,7 +117,7 @@ def downloaded(wildcards):
 
 def backbone_settings(name):
     """A backbone's configuration, defaults included, so that a changed default reruns the encoding."""
-    return settings(CONFIG.backbones[name].model_dump(mode="json"))
+    return settings(BACKBONES[name].model_dump(mode="json"))
 
 
 def stream_options(backbone):
@@ -123,7 +126,7 @@ def stream_options(backbone):
     return " ".join(f"--{name} {','.join(map(str, keys))}" for name, keys in wanted if keys)
 
 
-def of_jobs(pattern, where=lambda job: True):
+def of_jobs(pattern, where=lambda job: True, jobs=JOBS):
     """A path pattern filled in for every scoring job, in the order of the tables."""
     return [
         pattern.format(
@@ -133,7 +136,7 @@ def of_jobs(pattern, where=lambda job: True):
             target=job.target,
             seed=job.seed,
         )
-        for job in JOBS
+        for job in jobs
         if where(job)
     ]
 
@@ -153,12 +156,12 @@ def scoring_options(wildcards):
 
 # the sample images of a figure come with one seed; the row that the run is about is its last one that is no control
 FIRST_SEED = CONFIG.seeds[0]
-SHOWN = [row.name for row in ROWS.values() if not row.control]
+SHOWN = [row.name for row in MAIN_ROWS if not row.control]
 
 
 def facts():
     """What the metrics do not say about the protocol, for the note beneath the table."""
-    sizes = sorted({CONFIG.backbones[row.backbone].image_size for row in ROWS.values()})
+    sizes = sorted({BACKBONES[row.backbone].image_size for row in MAIN_ROWS})
     resolution = CONFIG.evaluation.resolution
     lines = [f"image size {', '.join(map(str, sizes))}"]
     lines.append(
@@ -169,7 +172,7 @@ def facts():
 
 
 TABLE_OPTIONS = shlex.join(
-    [f"--method={name}" for name in ROWS]
+    [f"--method={row.name}" for row in MAIN_ROWS]
     + [f"--dataset={name}" for name in CONFIG.targets]
     + [f"--fact={fact}" for fact in facts()]
 )
@@ -187,5 +190,5 @@ def first_seed(target, rows):
 def figures():
     """Every figure of the run, in the order of the page."""
     names = ["teaser"] + [f"qualitative_{target}" for target in CONFIG.targets]
-    names += ["training_curves"] if protocol.trainings(CONFIG) else []
+    names += ["training_curves"] if TRAININGS else []
     return [f"{RESULTS}/figures/{name}.png" for name in names]

@@ -114,7 +114,7 @@ rule curves:
                 auxiliary=job.auxiliary,
                 seed=job.seed,
             )
-            for job in protocol.trainings(CONFIG)
+            for job in TRAININGS
         ],
         code=code("report/figures", "report/style"),
     output:
@@ -134,7 +134,7 @@ rule curves:
     params:
         logs=lambda wildcards, input: [
             f"{job.row.name} on {job.auxiliary}={path}"
-            for job, path in zip(protocol.trainings(CONFIG), input.logs)
+            for job, path in zip(TRAININGS, input.logs)
         ],
     message:
         "Drawing the training curves"

@@ -11,7 +11,8 @@ from kanoclip.config import BackboneConfig
 from kanoclip.pretraining import image, recipe
 from kanoclip.pretraining.corpus import draw_corpus
 from kanoclip.pretraining.image import ImageTraining, Stage, learning_rate, stages
-from kanoclip.pretraining.recipe import Recipe, export, pretrain
+from kanoclip.config import PretrainingConfig
+from kanoclip.pretraining.recipe import export, pretrain
 from kanoclip.pretraining.text import stand_in_token, used_tokens
 
 CONFIG = BackboneConfig(model="kanoclip-tiny", weights="random:0", image_size=128)
@@ -87,7 +88,7 @@ def test_shipped_weights_load_strictly_and_unseen_words_share_one_vector(tmp_pat
 def test_the_recipe_runs_from_nothing_and_goes_on_when_given_more_steps(tmp_path, monkeypatch):
     for name in ("LOG_EVERY", "SAVE_EVERY", "VALIDATE_EVERY"):
         monkeypatch.setattr(recipe, name, 2)
-    tiny = Recipe(pairs=70, text_steps=2, small_steps=2, large_steps=2, validation_pairs=56)
+    tiny = PretrainingConfig(pairs=70, text_steps=2, small_steps=2, large_steps=2, validation_pairs=56)
     weights = pretrain(tmp_path, tiny)
     first = weights.read_bytes()
     assert pretrain(tmp_path, tiny).read_bytes() == first

@@ -1,0 +1,60 @@
+# The embedded backbone, from nothing. Apart from the benchmark: its weights come with the package.
+PRETRAINING = "results/pretraining"
+
+
+rule pretrain:
+    input:
+        f"{PRETRAINING}/kanoclip-tiny.safetensors",
+        f"{PRETRAINING}/learning_curves.png",
+
+
+rule pretrain_towers:
+    input:
+        code=code("pretraining", "datasets/synthetic", "backbones/clip", "losses"),
+    output:
+        weights=f"{PRETRAINING}/kanoclip-tiny.safetensors",
+        checksum=f"{PRETRAINING}/kanoclip-tiny.sha256",
+        results=f"{PRETRAINING}/results.json",
+    log:
+        f"{PRETRAINING}/pretrain.log",
+    benchmark:
+        f"{PRETRAINING}/benchmark.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime=720,
+    params:
+        # what a cut-off run resumes from lies beside the outputs and is none, so that Snakemake leaves it alone
+        folder=PRETRAINING,
+        settings=settings(CONFIG.pretraining.model_dump()),
+    message:
+        "Training kanoclip-tiny from nothing on drawn images"
+    shell:
+        "python -m kanoclip pretrain --out {params.folder} {params.settings} --threads {threads} > {log} 2>&1"
+
+
+rule pretraining_curves:
+    input:
+        results=rules.pretrain_towers.output.results,
+        code=code("report/figures", "report/style"),
+    output:
+        png=f"{PRETRAINING}/learning_curves.png",
+        vector=multiext(f"{PRETRAINING}/learning_curves", ".pdf", ".svg"),
+    log:
+        f"{PRETRAINING}/learning_curves.log",
+    benchmark:
+        f"{PRETRAINING}/learning_curves.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        # logs that grow while the towers train; results.json, the input, is written when they are complete
+        train=f"{PRETRAINING}/train.csv",
+        validation=f"{PRETRAINING}/validation.csv",
+    message:
+        "Drawing the learning curves of kanoclip-tiny"
+    shell:
+        "python -m kanoclip pretraining-curves --train {params.train} --validation {params.validation}"
+        " --out {output.png} > {log} 2>&1"
