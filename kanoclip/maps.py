@@ -37,21 +37,39 @@ def smooth(maps: Tensor, sigma: float) -> Tensor:
         sigma: standard deviation in pixels; 0 returns the maps unchanged.
 
     Returns:
-        (B, H, W), within the range of `maps`.
+        (B, H, W), within the range of `maps` up to rounding.
     """
-    radius = int(TRUNCATE * sigma + 0.5)
-    if radius == 0:
-        return maps
-    offsets = torch.arange(-radius, radius + 1, dtype=maps.dtype, device=maps.device)
-    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
-    kernel = kernel / kernel.sum()
-    rows = maps[:, None][..., _mirrored(maps.shape[-2], radius, maps.device), :]  # (B, 1, H + 2r, W)
-    maps = F.conv2d(rows, kernel.view(1, 1, -1, 1))
-    columns = maps[..., _mirrored(maps.shape[-1], radius, maps.device)]  # (B, 1, H, W + 2r)
-    return F.conv2d(columns, kernel.view(1, 1, 1, -1))[:, 0]
+    return upsample_and_smooth(maps, (maps.shape[-2], maps.shape[-1]), sigma)
 
 
-def _mirrored(length: int, radius: int, device: torch.device) -> Tensor:
-    """Indices of an axis extended by `radius` on both sides with the edge repeated: d c b a | a b c d | d c b a."""
-    index = torch.arange(-radius, length + radius, device=device) % (2 * length)
-    return torch.minimum(index, 2 * length - 1 - index)
+def upsample_and_smooth(maps: Tensor, size: tuple[int, int], sigma: float) -> Tensor:
+    """Equals `smooth(upsample(maps, size), sigma)`; both are linear along each axis, so it is one matrix an axis.
+
+    Args:
+        maps: (B, h, w).
+        size: (H, W) in pixels.
+        sigma: standard deviation in pixels of the upsampled map.
+
+    Returns:
+        (B, H, W), within the range of `maps` up to rounding.
+    """
+    if _radius(sigma) == 0:
+        return upsample(maps, size)
+    rows, columns = (_axis(maps.shape[axis], size[axis], sigma).to(maps) for axis in (-2, -1))
+    return rows @ maps @ columns.T
+
+
+def _radius(sigma: float) -> int:
+    return int(TRUNCATE * sigma + 0.5)
+
+
+def _axis(source: int, target: int, sigma: float) -> Tensor:
+    """(target, source) float64: what upsampling and smoothing do to one axis."""
+    radius = _radius(sigma)
+    kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, dtype=torch.float64) / sigma) ** 2)
+    # the axis goes on beyond its ends with the edge repeated: d c b a | a b c d | d c b a
+    around = torch.arange(-radius, target + radius) % (2 * target)
+    reached = torch.minimum(around, 2 * target - 1 - around).unfold(0, len(kernel), 1)  # (target, 2r + 1)
+    gaussian = torch.zeros(target, target, dtype=torch.float64)
+    gaussian.scatter_add_(1, reached, (kernel / kernel.sum()).expand(target, -1))
+    return gaussian @ upsample(torch.eye(source, dtype=torch.float64)[None], (source, target))[0].T

@@ -1,4 +1,4 @@
-"""Metrics of image scores and anomaly maps: exact, without torch (but for `evaluate`, which upsamples maps)."""
+"""Metrics of image scores and anomaly maps. Only `counts` and `evaluate`, which handle maps, need torch."""
 
 from kanoclip.metrics import aupro, classification  # noqa: F401  (their functions enter the registry)
 from kanoclip.metrics.registry import METRICS, Metric, get_metric, metrics_of

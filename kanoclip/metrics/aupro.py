@@ -1,19 +1,19 @@
-"""AUPRO: area under the per-region overlap curve up to a false positive rate of 0.3, exact with ties.
+"""AUPRO: area under the per-region overlap curve up to a false positive rate of 0.3; exact, and with 200 thresholds.
 
 The curve is the mean over all ground-truth regions of the fraction of the region at or above a threshold, against the
 fraction of all normal pixels at or above it (Bergmann et al., "The MVTec Anomaly Detection Dataset", IJCV 2021). Give
-each anomalous pixel the weight 1 / (size of its region): the mean overlap is then a weighted count of pixels, and the
-area is a sum over the pixels. No curve, no thresholds, one sort.
+each anomalous pixel the weight 1 / (size of its region): the mean overlap is then a weighted count of pixels.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from kanoclip.metrics.ranking import Ranking
+from kanoclip.metrics.ranking import Ranking, UndefinedMetricError
 from kanoclip.metrics.registry import metric
 
 FPR_LIMIT = 0.3
+STEPS = 200
 EIGHT_CONNECTED = np.ones((3, 3), dtype=int)
 
 
@@ -31,19 +31,74 @@ def region_weights(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
     return 1.0 / np.bincount(region_of_pixel)[region_of_pixel]
 
 
+def pro_curve(ranking: Ranking) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """False positive rate and mean overlap of the regions at each threshold, from above all scores to the lowest.
+
+    Args:
+        ranking: pixels ranked with the weights of `region_weights`.
+
+    Returns:
+        Two (K + 1,) arrays that rise from 0 to 1.
+    """
+    fpr = np.r_[0.0, ranking.false_positives / ranking.false_positives[-1]]
+    overlap = np.r_[0.0, np.cumsum(ranking.weights)]
+    return fpr, overlap / overlap[-1]
+
+
+def up_to(
+    limit: float, x: NDArray[np.float64], y: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """A rising curve cut at x = limit, where it is interpolated: ties are straight lines.
+
+    Args:
+        limit: above x[0], at most x[-1].
+        x: (K,) not falling.
+        y: (K,) not falling.
+    """
+    inside = x <= limit
+    end = int(np.count_nonzero(inside))
+    if x[end - 1] == limit:
+        return x[inside], y[inside]
+    slope = (y[end] - y[end - 1]) / (x[end] - x[end - 1])
+    return np.r_[x[inside], limit], np.r_[y[inside], y[end - 1] + slope * (limit - x[end - 1])]
+
+
 @metric("aupro", "AUPRO", levels=("pixel",))
 def aupro(ranking: Ranking) -> float:
-    """Area under the per-region overlap curve up to a false positive rate of 0.3, divided by 0.3.
-
-    A threshold takes its positives and the negatives tied with them together, so the curve rises along a straight line
-    from the rate `before` to the rate `after`; a pixel is worth the area to the right of that line, cut at the limit.
+    """Area under the per-region overlap curve up to a false positive rate of 0.3, divided by 0.3. Exact with ties.
 
     Args:
         ranking: pixels ranked with the weights of `region_weights`.
     """
-    before = ranking.negatives_above / ranking.n_negatives
-    after = (ranking.negatives_above + ranking.negatives_tied) / ranking.n_negatives
-    whole = FPR_LIMIT - (before + after) / 2
-    cut = np.clip(FPR_LIMIT - before, 0.0, None) ** 2 / (2 * np.where(after > before, after - before, 1.0))
-    area = np.where(after <= FPR_LIMIT, whole, cut)
-    return float(np.sum(ranking.weights * area) / (ranking.weights.sum() * FPR_LIMIT))
+    return _area(*up_to(FPR_LIMIT, *pro_curve(ranking))) / FPR_LIMIT
+
+
+@metric("aupro_200", "AUPRO (200 thresholds)", levels=("pixel",))
+def aupro_200(ranking: Ranking) -> float:
+    """AUPRO as in published code, for comparison with printed tables (`cal_pro_score` of cflow-ad and AnomalyCLIP).
+
+    200 thresholds divide the range of the scores evenly; a pixel above one is found. Of the points with a false
+    positive rate below 0.3, the rates are stretched to 0..1 and the area is that of the trapezoids. So the value
+    depends on how confident a method is, not only on its order: of a saturated map few thresholds fall below 0.3.
+
+    Args:
+        ranking: pixels ranked with the weights of `region_weights`.
+
+    Raises:
+        UndefinedMetricError: fewer than two distinct rates fall below 0.3; published code divides by zero there.
+    """
+    lowest, highest = float(ranking.thresholds[-1]), float(ranking.thresholds[0])
+    if lowest == highest:
+        raise UndefinedMetricError("all scores equal")
+    thresholds = np.arange(lowest, highest, (highest - lowest) / STEPS)
+    above = np.searchsorted(-ranking.thresholds, -thresholds)  # how many distinct scores lie above each threshold
+    fpr, overlap = (curve[above] for curve in pro_curve(ranking))
+    fpr, overlap = fpr[fpr < FPR_LIMIT][::-1], overlap[fpr < FPR_LIMIT][::-1]
+    if np.unique(fpr).size < 2:
+        raise UndefinedMetricError(f"fewer than two of {STEPS} thresholds differ in a false positive rate below 0.3")
+    return _area((fpr - fpr[0]) / (fpr[-1] - fpr[0]), overlap)
+
+
+def _area(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    """Area below a curve by trapezoids."""
+    return float(np.sum(np.diff(x) * (y[1:] + y[:-1])) / 2)

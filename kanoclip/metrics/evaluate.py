@@ -1,6 +1,7 @@
-"""From scores.h5 and index.csv to metrics.csv: class by class, so that memory is bounded by the largest class."""
+"""From scores.h5 and index.csv to metrics.csv: batch by batch, so that memory does not grow with the dataset."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from functools import reduce
 from pathlib import Path
 
 import h5py
@@ -9,31 +10,23 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from kanoclip.datasets.index import load_image, load_mask
 from kanoclip.datasets.masks import masks_at
 from kanoclip.files import whole
-from kanoclip.maps import scaled_sigma, smooth, upsample
-from kanoclip.metrics.aupro import region_weights
+from kanoclip.maps import scaled_sigma, upsample_and_smooth
+from kanoclip.metrics.counts import Counts, Levels, count
 from kanoclip.metrics.ranking import Ranking, UndefinedMetricError, rank
-from kanoclip.metrics.registry import MEAN, METRICS_COLUMNS, metrics_of
+from kanoclip.metrics.results import curves_frame, metrics_frame
 from kanoclip.metrics.scores import scored_index
-from kanoclip.types import InputError, progress
+from kanoclip.types import InputError, logger, progress
 
-BATCH = 16  # maps upsampled and smoothed at once
-
-
-@dataclass(frozen=True)
-class Result:
-    """One value of metrics.csv, or the reason why there is none (value is then NaN)."""
-
-    class_name: str
-    level: str
-    metric: str
-    value: float
-    reason: str
+BATCH = 16  # maps upsampled, smoothed and counted at once
 
 
-def evaluate(scores: Path, index: Path, out: Path, resolution: int | None = None) -> None:
-    """Write metrics.csv: every metric of every class and its unweighted class mean.
+def evaluate(
+    scores: Path, index: Path, out: Path, resolution: int | None = None, bootstrap: int = 1000, device: str = "cpu"
+) -> None:
+    """Write metrics.csv: every metric of every class and its unweighted class mean; and curves.csv beside it.
 
     Maps are upsampled bilinearly, then smoothed with the Gaussian their method asks for; masks are resized by nearest
     neighbour. The pixels of normal images count as normal.
@@ -43,104 +36,94 @@ def evaluate(scores: Path, index: Path, out: Path, resolution: int | None = None
         index: index.csv of the target dataset.
         out: metrics.csv.
         resolution: side length in pixels at which maps and masks are compared; default: the image size of the method.
+        bootstrap: draws for the intervals of the image metrics; 0 for none.
+        device: where maps are upsampled, smoothed and counted.
 
     Raises:
-        InputError: the two files do not list the same images, a map or score is not finite, an anomalous image has no
-            mask although others of its class have one.
+        InputError: the two files do not list the same images, a score is not finite, a map has values outside 0..1, an
+            anomalous image has no mask although others of its class have one.
     """
     with scored_index(scores, index) as (rows, file):
         attributes = dict(file.attrs)
         image_scores = file["image_score"][:]
-        _check_finite(scores, "image score", image_scores, rows["image"])
+        _check(scores, rows["image"], np.isfinite(image_scores), "image score", "finite")
         size = int(attributes["image_size"]) if resolution is None else resolution
         sigma = scaled_sigma(float(attributes["sigma"]), size)
-        results = []
+        rankings: dict[tuple[str, str], Ranking | UndefinedMetricError] = {}
         groups = rows.groupby("class_name", sort=True)
-        for class_name, members in progress(groups, f"evaluate {attributes['dataset']}", total=groups.ngroups):
-            results += _image_results(str(class_name), members, image_scores)
-            results += _pixel_results(str(class_name), members, scores, file["map"], size, sigma)
-    frame = pd.DataFrame(results + _means(results))
+        for name, members in progress(groups, f"evaluate {attributes['dataset']}", total=groups.ngroups):
+            rankings[str(name), "image"] = _image_ranking(members, image_scores)
+            rankings[str(name), "pixel"] = _pixel_ranking(members, scores, file["map"], size, sigma, device)
+    frame = metrics_frame(rankings, bootstrap)
     for column in ("method", "backbone", "auxiliary", "dataset", "seed"):
         frame[column] = attributes[column]
-    with whole(out) as temporary:
-        frame.reindex(columns=METRICS_COLUMNS).to_csv(temporary, index=False)
+    with whole(out) as temporary, whole(out.with_name("curves.csv")) as temporary_curves:
+        frame.to_csv(temporary, index=False)
+        curves_frame(rankings).to_csv(temporary_curves, index=False, float_format="%.9g")
 
 
-def _check_finite(scores: Path, what: str, values: NDArray[np.floating], images: pd.Series) -> None:
-    """Refuse NaN and infinity, naming the first image that has one. `values` is (N, ...), one entry an image."""
-    finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
-    if not finite.all():
-        raise InputError(f"{scores}: the {what} of '{images.iloc[int(np.argmin(finite))]}' is not finite; score again")
+def _check(scores: Path, images: pd.Series, good: NDArray[np.bool_], what: str, expected: str) -> None:
+    """Refuse the first image that is not as expected. `good` is (N, ...), one entry an image."""
+    per_image = good.reshape(len(good), -1).all(axis=1)
+    if not per_image.all():
+        image = images.iloc[int(np.argmin(per_image))]
+        raise InputError(f"{scores}: the {what} of '{image}' is not {expected}; score again")
 
 
-def _image_results(class_name: str, members: pd.DataFrame, image_scores: NDArray[np.float32]) -> list[Result]:
+def _image_ranking(members: pd.DataFrame, image_scores: NDArray[np.float32]) -> Ranking | UndefinedMetricError:
     anomalous = members["label"].to_numpy() == 1
     class_scores = image_scores[members.index]
     try:
-        return _computed(class_name, "image", rank(class_scores[anomalous], class_scores[~anomalous]))
+        return rank(class_scores[anomalous], class_scores[~anomalous])
     except UndefinedMetricError as error:
-        return _missing(class_name, "image", str(error))
+        return error
 
 
-def _pixel_results(
-    class_name: str, members: pd.DataFrame, scores: Path, maps: h5py.Dataset, size: int, sigma: float
-) -> list[Result]:
-    unmasked = members[(members["label"] == 1) & (members["mask_path"] == "")]
-    n_anomalous = int((members["label"] == 1).sum())
-    if 0 < n_anomalous == len(unmasked):
-        return _missing(class_name, "pixel", "no masks")
+def _pixel_ranking(
+    members: pd.DataFrame, scores: Path, maps: h5py.Dataset, size: int, sigma: float, device: str
+) -> Ranking | UndefinedMetricError:
+    anomalous = members[members["label"] == 1]
+    unmasked = anomalous[anomalous["mask_path"] == ""]
+    if 0 < len(anomalous) == len(unmasked):
+        return UndefinedMetricError("no masks")
     if len(unmasked):
+        name = members["class_name"].iloc[0]
         raise InputError(
-            f"'{unmasked['image'].iloc[0]}' is anomalous and has no mask, but other images of '{class_name}' have one; "
+            f"'{unmasked['image'].iloc[0]}' is anomalous and has no mask, but other images of '{name}' have one; "
             "prepare the dataset again"
         )
     try:
-        return _computed(class_name, "pixel", _rank_pixels(members, scores, maps, size, sigma))
+        return reduce(Counts.merge, _counted(members, scores, maps, size, sigma, device)).ranking()
     except UndefinedMetricError as error:
-        return _missing(class_name, "pixel", str(error))
+        return error
 
 
-def _rank_pixels(members: pd.DataFrame, scores: Path, maps: h5py.Dataset, size: int, sigma: float) -> Ranking:
-    """Rank all pixels of a class; each pixel is kept once, as float32."""
-    positives, weights = [], []
-    negatives = np.empty(len(members) * size * size, dtype=np.float32)
-    n_negatives = 0
-    masks = masks_at(members, size)
-    for start in range(0, len(members), BATCH):
-        batch = members.iloc[start : start + BATCH]
+def _counted(
+    members: pd.DataFrame, scores: Path, maps: h5py.Dataset, size: int, sigma: float, device: str
+) -> Iterator[Counts]:
+    """The pixels of a class, batch by batch."""
+    batches = [members.iloc[start : start + BATCH] for start in range(0, len(members), BATCH)]
+    lowest, highest = 1.0, 0.0
+    for batch in batches:
         grid = maps[batch.index.to_numpy()]
-        _check_finite(scores, "map", grid, batch["image"])
-        full = smooth(upsample(torch.from_numpy(grid), (size, size)), sigma).numpy()
-        for anomaly_map, mask in zip(full, masks, strict=False):  # `masks` runs on over the batches
-            positives.append(anomaly_map[mask])
-            weights.append(region_weights(mask))
-            normal = anomaly_map[~mask]
-            negatives[n_negatives : n_negatives + normal.size] = normal
-            n_negatives += normal.size
-    return rank(np.concatenate(positives), negatives[:n_negatives], np.concatenate(weights))
+        _check(scores, batch["image"], (grid >= 0) & (grid <= 1), "map", "finite and in 0..1")
+        lowest, highest = min(lowest, grid.min()), max(highest, grid.max())
+    levels = Levels.between(lowest, highest)  # upsampling and smoothing stay within
+    masks = masks_at(members, size)
+    for batch in batches:
+        truth = np.stack([next(masks) for _ in range(len(batch))])
+        _check_masks(batch[(batch["label"].to_numpy() == 1) & ~truth.any(axis=(1, 2))], size)
+        grid = torch.from_numpy(maps[batch.index.to_numpy()]).to(device)
+        yield count(upsample_and_smooth(grid, (size, size), sigma), truth, levels)
 
 
-def _computed(class_name: str, level: str, ranking: Ranking) -> list[Result]:
-    return [Result(class_name, level, known.name, known.compute(ranking), "") for known in metrics_of(level)]
+def _check_masks(blank: pd.DataFrame, size: int) -> None:
+    """Anomalous images without an anomalous pixel: their masks are empty, or too fine for this resolution.
 
-
-def _missing(class_name: str, level: str, reason: str) -> list[Result]:
-    return [Result(class_name, level, known.name, float("nan"), reason) for known in metrics_of(level)]
-
-
-def _means(results: list[Result]) -> list[Result]:
-    """The unweighted class mean of each metric; missing, with the reason, when it is missing for any class."""
-    means = []
-    for level, name in dict.fromkeys((result.level, result.metric) for result in results):
-        of_metric = [result for result in results if (result.level, result.metric) == (level, name)]
-        value = float(np.mean([result.value for result in of_metric]))
-        means.append(Result(MEAN, level, name, value, _common_reason(of_metric)))
-    return means
-
-
-def _common_reason(results: list[Result]) -> str:
-    missing = [result for result in results if result.reason]
-    reasons = {result.reason for result in missing}
-    if len(missing) == len(results) and len(reasons) == 1:
-        return missing[0].reason
-    return "; ".join(f"{result.class_name}: {result.reason}" for result in missing)
+    Raises:
+        UndefinedMetricError: a mask is empty as it was drawn.
+    """
+    for image, image_path, mask_path in zip(blank["image"], blank["image_path"], blank["mask_path"], strict=True):
+        if not load_mask(mask_path, load_image(image_path).size).any():
+            raise UndefinedMetricError(f"the mask of '{image}' is empty")
+        logger.warning("%s: nothing is left of its mask at %d x %d; its pixels count as normal", image, size, size)

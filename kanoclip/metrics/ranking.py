@@ -1,11 +1,8 @@
-"""What every ranking metric needs, from one sort, exact with ties. Pure NumPy.
+"""What every metric needs: how many anomalous and normal images, or pixels, have each score. Pure NumPy."""
 
-Such metrics change only where a positive lies: between two positives the recall stands still, so further negatives can
-only lower the precision, and their order does not matter to the area. It is therefore enough to know, at each distinct
-score of the positives, how many positives have it and how many negatives lie above it or are tied with it.
-"""
-
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,23 +14,58 @@ class UndefinedMetricError(ValueError):
 
 @dataclass(frozen=True)
 class Ranking:
-    """Where the positives lie among the negatives, at each of the K distinct scores of the positives, highest first.
+    """The positives and negatives at each of the K distinct scores, highest first. Ties are one entry.
 
     Attributes:
         thresholds: (K,) the distinct scores, descending.
-        positives: (K,) int64, positives with exactly this score.
-        negatives_above: (K,) int64, negatives with a higher score.
-        negatives_tied: (K,) int64, negatives with exactly this score.
+        positives: (K,) int64, anomalous images or pixels with exactly this score.
+        negatives: (K,) int64, normal ones with exactly this score.
         weights: (K,) float64, sum of the weights of the positives with this score.
-        n_negatives: all negatives.
+
+    Raises:
+        UndefinedMetricError: there are no positives, or no negatives.
     """
 
     thresholds: NDArray[np.floating]
     positives: NDArray[np.int64]
-    negatives_above: NDArray[np.int64]
-    negatives_tied: NDArray[np.int64]
+    negatives: NDArray[np.int64]
     weights: NDArray[np.float64]
-    n_negatives: int
+
+    def __post_init__(self) -> None:
+        if not self.positives.any():
+            raise UndefinedMetricError("one class only: all normal")
+        if not self.negatives.any():
+            raise UndefinedMetricError("one class only: all anomalous")
+
+    @cached_property
+    def true_positives(self) -> NDArray[np.int64]:
+        """(K,) positives at or above each threshold; the last entry is all of them."""
+        return np.cumsum(self.positives)
+
+    @cached_property
+    def false_positives(self) -> NDArray[np.int64]:
+        """(K,) negatives at or above each threshold; the last entry is all of them."""
+        return np.cumsum(self.negatives)
+
+    def resamples(self, count: int, generator: np.random.Generator) -> Iterator["Ranking"]:
+        """Bootstrap: draw as many positives and as many negatives as there are, with replacement.
+
+        Positives and negatives are drawn apart, so that no draw lacks a class.
+
+        Args:
+            count: how many draws.
+            generator: makes them.
+
+        Yields:
+            Rankings in which each positive has the weight 1.
+        """
+        draws = [
+            generator.multinomial(found.sum(), found / found.sum(), size=count)
+            for found in (self.positives, self.negatives)
+        ]
+        for positives, negatives in zip(*draws, strict=True):
+            drawn = (positives > 0) | (negatives > 0)
+            yield Ranking(self.thresholds[drawn], positives[drawn], negatives[drawn], positives[drawn].astype(float))
 
 
 def rank(
@@ -41,7 +73,7 @@ def rank(
     negatives: NDArray[np.floating],
     weights: NDArray[np.float64] | None = None,
 ) -> Ranking:
-    """Rank the scores of the positives among those of the negatives. Sorts each once.
+    """Rank scores by sorting them: exact for every floating type. Pixels are counted instead (kanoclip.metrics.counts).
 
     Args:
         positives: (P,) finite scores of anomalous images or pixels.
@@ -51,25 +83,12 @@ def rank(
     Raises:
         UndefinedMetricError: there are no positives, or no negatives.
     """
-    if positives.size == 0:
-        raise UndefinedMetricError("one class only: all normal")
-    if negatives.size == 0:
-        raise UndefinedMetricError("one class only: all anomalous")
-    order = np.argsort(positives, kind="stable")
-    ascending = positives[order]
-    starts = np.flatnonzero(np.r_[True, ascending[1:] != ascending[:-1]])
-    thresholds = ascending[starts]
-    counts = np.diff(starts, append=positives.size)
-    sums = counts.astype(np.float64) if weights is None else np.add.reduceat(weights[order], starts)
-
-    negatives = np.sort(negatives)
-    below = np.searchsorted(negatives, thresholds, side="left")
-    not_above = np.searchsorted(negatives, thresholds, side="right")
+    scores, place = np.unique(np.concatenate([positives, negatives]), return_inverse=True)
+    at, rest = place[: positives.size], place[positives.size :]
+    n = scores.size
     return Ranking(
-        thresholds=thresholds[::-1],
-        positives=counts[::-1],
-        negatives_above=(negatives.size - not_above)[::-1],
-        negatives_tied=(not_above - below)[::-1],
-        weights=sums[::-1],
-        n_negatives=negatives.size,
+        thresholds=scores[::-1],
+        positives=np.bincount(at, minlength=n)[::-1],
+        negatives=np.bincount(rest, minlength=n)[::-1],
+        weights=np.bincount(at, weights, minlength=n)[::-1].astype(np.float64),
     )

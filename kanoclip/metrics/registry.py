@@ -27,6 +27,7 @@ class Metric:
         highest: the largest possible value.
         higher_is_better: the direction.
         compute: from the ranking of a class to the value.
+        threshold: from the ranking to the score at which the value is reached; None if it has no such score.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Metric:
     highest: float
     higher_is_better: bool
     compute: Callable[[Ranking], float]
+    threshold: Callable[[Ranking], float] | None = None
 
 
 METRICS: dict[tuple[str, str], Metric] = {}
@@ -49,6 +51,7 @@ def metric(
     lowest: float = 0.0,
     highest: float = 1.0,
     higher_is_better: bool = True,
+    threshold: Callable[[Ranking], float] | None = None,
 ) -> Callable[[Callable[[Ranking], float]], Callable[[Ranking], float]]:
     """Register the decorated function as a metric, once a level.
 
@@ -59,11 +62,14 @@ def metric(
         lowest: the smallest possible value.
         highest: the largest possible value.
         higher_is_better: the direction.
+        threshold: see `Metric`.
     """
 
     def register(compute: Callable[[Ranking], float]) -> Callable[[Ranking], float]:
         for level in levels:
-            METRICS[level, name] = Metric(name, level, f"{level} {label}", lowest, highest, higher_is_better, compute)
+            METRICS[level, name] = Metric(
+                name, level, f"{level} {label}", lowest, highest, higher_is_better, compute, threshold
+            )
         return compute
 
     return register

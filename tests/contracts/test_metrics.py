@@ -17,8 +17,9 @@ def ranking(positives, negatives):
 @pytest.mark.parametrize("metric", ALL)
 def test_perfect_scores_are_best_and_inverted_ones_worse(metric):
     best = metric.highest if metric.higher_is_better else metric.lowest
-    perfect = metric.compute(ranking([2, 3, 4], [0, 1, 1]))
-    inverted = metric.compute(ranking([0, 1, 1], [2, 3, 4]))
+    low, high = np.linspace(0, 1, 30), np.linspace(2, 3, 30)
+    perfect = metric.compute(ranking(high, low))
+    inverted = metric.compute(ranking(low, high))
     assert perfect == pytest.approx(best)
     assert (inverted < perfect) == metric.higher_is_better
 

@@ -3,7 +3,7 @@ import pytest
 import scipy.ndimage
 import torch
 
-from kanoclip.maps import scaled_sigma, smooth, upsample
+from kanoclip.maps import scaled_sigma, smooth, upsample, upsample_and_smooth
 
 
 @pytest.mark.parametrize("sigma", [0.0, 0.05, 0.3, 1.0, 4.0, 9.0])
@@ -11,6 +11,14 @@ def test_smooth_equals_scipy(sigma: float) -> None:
     maps = torch.rand(3, 17, 23, dtype=torch.float64)
     expected = np.stack([scipy.ndimage.gaussian_filter(m.numpy(), sigma) for m in maps])
     np.testing.assert_allclose(smooth(maps, sigma).numpy(), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("sigma", [0.0, 1.5, 6.0])
+def test_upsampling_and_smoothing_in_one_equals_one_after_the_other(sigma: float) -> None:
+    maps = torch.rand(3, 5, 7, dtype=torch.float64)
+    upsampled = upsample(maps, (31, 40)).numpy()
+    expected = np.stack([scipy.ndimage.gaussian_filter(m, sigma) for m in upsampled])
+    np.testing.assert_allclose(upsample_and_smooth(maps, (31, 40), sigma).numpy(), expected, atol=1e-12)
 
 
 def test_sigma_scales_with_the_image() -> None:

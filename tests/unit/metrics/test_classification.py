@@ -36,9 +36,11 @@ def test_equals_scikit_learn(labels, scores):
 def test_by_hand():
     # descending: 0.9 anomalous, 0.8 normal, 0.5 anomalous tied with a normal, 0.1 normal
     ranking = rank(np.array([0.9, 0.5]), np.array([0.8, 0.5, 0.1]))
-    assert ranking.thresholds.tolist() == [0.9, 0.5]
-    assert ranking.negatives_above.tolist() == [0, 1]
-    assert ranking.negatives_tied.tolist() == [0, 1]
+    assert ranking.thresholds.tolist() == [0.9, 0.8, 0.5, 0.1]
+    assert ranking.positives.tolist() == [1, 0, 1, 0]
+    assert ranking.negatives.tolist() == [0, 1, 1, 1]
+    assert ranking.true_positives.tolist() == [1, 1, 2, 2]
+    assert ranking.false_positives.tolist() == [0, 1, 2, 3]
     assert auroc(ranking) == pytest.approx((3 + 1.5) / 6)
     assert average_precision(ranking) == pytest.approx(0.5 * 1 + 0.5 * 2 / 4)
     assert f1_max(ranking) == pytest.approx(2 / 3)  # both thresholds: 2*1/(1+2) and 2*2/(4+2)

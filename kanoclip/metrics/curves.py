@@ -1,0 +1,46 @@
+"""ROC and per-region overlap curves, thinned for drawing: every point kept is exact."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanoclip.metrics.aupro import FPR_LIMIT, pro_curve, up_to
+from kanoclip.metrics.ranking import Ranking
+
+CURVES_COLUMNS = ["class_name", "level", "curve", "x", "y"]
+"""The columns of curves.csv. curve: roc (x false, y true positive rate) or pro (x false positive rate, y overlap)."""
+MAX_POINTS = 500
+
+Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+def roc_curve_points(ranking: Ranking) -> Curve:
+    """Points of the ROC curve, from (0, 0) to (1, 1).
+
+    Returns:
+        False and true positive rate, each (M,) and not falling, M at most 500.
+    """
+    return _thinned(
+        np.r_[0.0, ranking.false_positives / ranking.false_positives[-1]],
+        np.r_[0.0, ranking.true_positives / ranking.true_positives[-1]],
+    )
+
+
+def pro_curve_points(ranking: Ranking) -> Curve:
+    """Points of the per-region overlap curve, from (0, 0) to the false positive rate 0.3.
+
+    Args:
+        ranking: pixels ranked with the weights of `region_weights`.
+
+    Returns:
+        False positive rate and mean overlap, each (M,) and not falling, M at most 500.
+    """
+    return _thinned(*up_to(FPR_LIMIT, *pro_curve(ranking)))
+
+
+def _thinned(x: NDArray[np.float64], y: NDArray[np.float64]) -> Curve:
+    """At most 500 points of a rising curve, evenly along it, the first and the last among them."""
+    if x.size <= MAX_POINTS:
+        return x, y
+    along = x + y
+    kept = np.unique(np.searchsorted(along, np.linspace(along[0], along[-1], MAX_POINTS)))
+    return x[kept], y[kept]

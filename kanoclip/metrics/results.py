@@ -1,0 +1,120 @@
+"""From the rankings of each class to the rows of metrics.csv and curves.csv."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from kanoclip.metrics.curves import CURVES_COLUMNS, pro_curve_points, roc_curve_points
+from kanoclip.metrics.ranking import Ranking, UndefinedMetricError
+from kanoclip.metrics.registry import MEAN, METRICS_COLUMNS, Metric, metrics_of
+
+BOOTSTRAP_SEED = 0
+INTERVAL = (0.025, 0.975)  # 95 %
+
+Rankings = Mapping[tuple[str, str], Ranking | UndefinedMetricError]
+"""By class name and level; where there is no ranking, the reason."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One value of metrics.csv, or the reason why there is none.
+
+    Attributes:
+        class_name: a class of the dataset, or MEAN.
+        level: "image" or "pixel".
+        metric: its name.
+        value: NaN if there is none.
+        threshold: the score at which the value is reached; NaN if the metric has no such score.
+        reason: why there is no value; "" when there is one.
+        draws: (R,) bootstrap values; of size 0 without a bootstrap.
+    """
+
+    class_name: str
+    level: str
+    metric: str
+    value: float = float("nan")
+    threshold: float = float("nan")
+    reason: str = ""
+    draws: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+
+    def row(self) -> dict[str, Any]:
+        """The columns of metrics.csv that this result decides."""
+        low, high = np.quantile(self.draws, INTERVAL) if self.draws.size else (np.nan, np.nan)
+        names = ("class_name", "level", "metric", "value", "threshold", "reason")
+        return {name: getattr(self, name) for name in names} | {"low": low, "high": high}
+
+
+def metrics_frame(rankings: Rankings, bootstrap: int) -> pd.DataFrame:
+    """Every metric of every class, then its unweighted class mean.
+
+    Image metrics get a 95 % bootstrap interval over images, drawn within each class and label (percentiles). The draws
+    of the classes are independent, so the mean's interval is that of the mean over the classes of each draw.
+
+    Args:
+        rankings: of each class and level.
+        bootstrap: how many draws; 0 computes no intervals.
+
+    Returns:
+        The METRICS_COLUMNS; those that say what was evaluated are left empty.
+    """
+    generator = np.random.default_rng(BOOTSTRAP_SEED)
+    results = []
+    for (class_name, level), ranking in rankings.items():
+        known = metrics_of(level)
+        draws = np.empty((0, len(known)))
+        if level == "image" and bootstrap and isinstance(ranking, Ranking):
+            resamples = ranking.resamples(bootstrap, generator)
+            draws = np.array([[metric.compute(drawn) for metric in known] for drawn in resamples])
+        results += [_result(class_name, metric, ranking, draws[:, i]) for i, metric in enumerate(known)]
+    rows = [result.row() for result in results + _means(results)]
+    return pd.DataFrame(rows).reindex(columns=METRICS_COLUMNS)
+
+
+def curves_frame(rankings: Rankings) -> pd.DataFrame:
+    """Curves of every class: ROC of images and pixels, per-region overlap of pixels. None where there is no ranking."""
+    parts = []
+    for (class_name, level), ranking in rankings.items():
+        if isinstance(ranking, Ranking):
+            curves = {"roc": roc_curve_points(ranking)} | (
+                {"pro": pro_curve_points(ranking)} if level == "pixel" else {}
+            )
+            for name, (x, y) in curves.items():
+                parts.append(pd.DataFrame({"class_name": class_name, "level": level, "curve": name, "x": x, "y": y}))
+    return pd.concat(parts) if parts else pd.DataFrame(columns=CURVES_COLUMNS)
+
+
+def _result(
+    class_name: str, metric: Metric, ranking: Ranking | UndefinedMetricError, draws: NDArray[np.float64]
+) -> Result:
+    try:
+        if isinstance(ranking, UndefinedMetricError):
+            raise ranking
+        value = metric.compute(ranking)
+    except UndefinedMetricError as error:
+        return Result(class_name, metric.level, metric.name, reason=str(error))
+    threshold = metric.threshold(ranking) if metric.threshold else float("nan")
+    return Result(class_name, metric.level, metric.name, value, threshold, draws=draws)
+
+
+def _means(results: list[Result]) -> list[Result]:
+    """The unweighted class mean of each metric; missing, with the reason, when it is missing for any class."""
+    means = []
+    for level, name in dict.fromkeys((result.level, result.metric) for result in results):
+        of_metric = [result for result in results if (result.level, result.metric) == (level, name)]
+        value = float(np.mean([result.value for result in of_metric]))
+        reason = _common_reason(of_metric)
+        draws = np.empty(0) if reason else np.mean([result.draws for result in of_metric], axis=0)
+        means.append(Result(MEAN, level, name, value, reason=reason, draws=draws))
+    return means
+
+
+def _common_reason(results: list[Result]) -> str:
+    missing = [result for result in results if result.reason]
+    reasons = {result.reason for result in missing}
+    if len(missing) == len(results) and len(reasons) == 1:
+        return missing[0].reason
+    return "; ".join(f"{result.class_name}: {result.reason}" for result in missing)
