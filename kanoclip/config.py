@@ -57,6 +57,16 @@ class BackboneConfig(Strict):
         description="how the position table is resized to the image size: open_clip's way; bilinear is AnomalyCLIP's",
     )
 
+    partial_patches: Literal["refuse", "cut"] = Field(
+        "refuse",
+        description="where image_size is no multiple of the patch size; cut leaves the pixels beyond the last whole "
+        "patch unseen, to the right and below, as MVFA-AD does with 240 pixels and patches of 14",
+    )
+    normalisation: Literal["model", "none"] = Field(
+        "model",
+        description="of the pixels: the model's own mean and standard deviation; none leaves them in 0..1, as MVFA-AD",
+    )
+
     @field_validator("taps")
     @classmethod
     def _taps_ascend(cls, taps: tuple[int, ...] | None) -> tuple[int, ...] | None:
@@ -107,6 +117,12 @@ class EvaluationConfig(Strict):
 
     resolution: int | None = Field(
         None, gt=0, description="pixels a side at which maps meet masks. null: the image size, as the paper's peers do"
+    )
+    bootstrap: int = Field(
+        1000,
+        ge=0,
+        description="draws of images for the 95 % intervals of image metrics, 0 for none. 1000 settle the second digit "
+        "of an interval's width",
     )
 
 

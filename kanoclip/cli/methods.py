@@ -55,15 +55,16 @@ def score(
 def evaluate(
     scores: Annotated[Path, input_file("scores.h5.")],
     index: Index,
-    out: Out,
+    out: Annotated[Path, typer.Option(help="metrics.csv; curves.csv is written beside it.")],
     resolution: Annotated[int | None, typer.Option(help="Pixels a side; default: the image size.", min=1)] = None,
+    bootstrap: Annotated[int, typer.Option(help="Draws for the intervals of image metrics; 0: none.", min=0)] = 1000,
+    device: Device = "auto",
     threads: Threads = 1,
 ) -> None:
     """Compute the metrics of every class and their mean."""
     from kanoclip.metrics.evaluate import evaluate as write_metrics
 
-    choose_device("cpu", threads)
-    write_metrics(scores, index, out, resolution)
+    write_metrics(scores, index, out, resolution, bootstrap, choose_device(device, threads))
 
 
 def pretrain(

@@ -36,7 +36,8 @@ rule evaluate:
         index=f"{RESULTS}/data/{{target}}/index.csv",
         code=code("metrics", "maps"),
     output:
-        f"{RESULTS}/scores/{SCORED}/metrics.csv",
+        metrics=f"{RESULTS}/scores/{SCORED}/metrics.csv",
+        curves=f"{RESULTS}/scores/{SCORED}/curves.csv",
     log:
         f"{RESULTS}/logs/evaluate/{SCORED}.log",
     benchmark:
@@ -45,7 +46,7 @@ rule evaluate:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=16000,
+        mem_mb=4000,
         runtime=120,
     params:
         resolution=(
@@ -53,8 +54,9 @@ rule evaluate:
             if CONFIG.evaluation.resolution is not None
             else ""
         ),
+        bootstrap=CONFIG.evaluation.bootstrap,
     message:
         "Evaluating {wildcards.row} on {wildcards.target}, seed {wildcards.seed}"
     shell:
-        "python -m kanoclip evaluate --scores {input.scores} --index {input.index} {params.resolution} --out {output}"
-        " --threads {threads} > {log} 2>&1"
+        "python -m kanoclip evaluate --scores {input.scores} --index {input.index} {params.resolution}"
+        " --bootstrap {params.bootstrap} --out {output.metrics} --threads {threads} > {log} 2>&1"

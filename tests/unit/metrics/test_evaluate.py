@@ -78,7 +78,7 @@ def nearest(mask, size):
 
 
 def bilinear(grid, size):
-    """Bilinear upsampling with SciPy: half-pixel centres, the edge repeated. In float64, where pixels tie that fp32 parts."""
+    """Bilinear upsampling with SciPy in float64: half-pixel centres, the edge repeated."""
     at = (np.arange(size) + 0.5) * grid.shape[0] / size - 0.5
     return ndimage.map_coordinates(grid.astype(float), np.meshgrid(at, at, indexing="ij"), order=1, mode="nearest")
 
