@@ -16,6 +16,7 @@ from kanoclip import __version__ as kanoclip_version
 from kanoclip import protocol
 from kanoclip.config import Configuration, parse as parse_configuration
 from kanoclip.datasets.specs import dataset_names, load_spec
+from kanoclip.methods import method_class, method_names
 from kanoclip.types import InputError
 
 PACKAGE = Path(inspect.getfile(protocol)).parent
@@ -76,14 +77,16 @@ def dataset_code(name):
 
 
 def method_code(row):
-    """The files of a row's method: its own module and what it inherits from."""
+    """The files of a row's method: its own module or folder, what it inherits from, and what methods share."""
+    folder = PACKAGE / "methods"
+    homes = {Path(inspect.getfile(method_class(name))) for name in method_names()}
+    shared = set(folder.glob("*.py")) - homes
     files = set()
     for kind in ROWS[row].kind.__mro__:
         if kind.__module__.startswith("kanoclip.methods"):
             file = Path(inspect.getfile(kind))
-            own = file.parent.parent == PACKAGE / "methods"  # a method that is a folder
-            files |= set(file.parent.glob("*.py")) if own else {file}
-    return sorted(map(str, files))
+            files |= {file} if file.parent == folder else set(file.parent.glob("*.py"))
+    return sorted(map(str, files | shared))
 
 
 def settings(values):
