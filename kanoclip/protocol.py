@@ -1,16 +1,18 @@
 """What a configuration asks for: every training and scoring job of a run under one protocol, checked beforehand."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import open_clip
 
+from kanoclip import __version__
 from kanoclip.backbones.clip import complete
 from kanoclip.backbones.streams import Streams
 from kanoclip.backbones.weights import register_embedded
 from kanoclip.config import BackboneConfig, Configuration, MethodConfig, Strict, parse
-from kanoclip.datasets.specs import dataset_names
+from kanoclip.datasets.specs import dataset_names, load_spec
 from kanoclip.methods import Method, method_class
+from kanoclip.report.run import Run, RunRow, RunTarget
 from kanoclip.types import InputError, unknown_name
 
 NO_AUXILIARY = "none"  # in paths and tables, for methods that are not trained
@@ -229,3 +231,26 @@ def number_of_blocks(backbone: BackboneConfig) -> int:
     if not isinstance(layers, int):
         raise InputError(f"backbone {backbone.model}: expected a ViT, found another kind of image tower; choose a ViT")
     return layers
+
+
+def describe(config: Configuration) -> Run:
+    """What the tables must state about a run."""
+    described = all_rows(config)
+    known = backbones(config)
+    return Run(
+        version=__version__,
+        rows=tuple(RunRow(**asdict(row)) for row in described),
+        main=tuple(config.methods),
+        ablations={table: tuple(names) for table, names in config.ablations.items()},
+        targets=tuple(_described_target(config, name) for name in config.targets),
+        backbones={row.backbone: known[row.backbone] for row in described},
+        resolution=config.evaluation.resolution,
+    )
+
+
+def _described_target(config: Configuration, name: str) -> RunTarget:
+    limit = config.datasets[name].limit if name in config.datasets else None
+    if name not in dataset_names():
+        return RunTarget(name=name, title=name, domain=None, limit=limit)
+    spec = load_spec(name)
+    return RunTarget(name=name, title=spec.title, domain=spec.domain, limit=limit)

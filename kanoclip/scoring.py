@@ -71,7 +71,8 @@ def write_scores(
         path: the file.
         arrays: from `score`.
         frame: the index that was scored.
-        attributes: method, backbone, auxiliary, dataset, seed, sigma, image_size; the version is added.
+        attributes: method, backbone, auxiliary, dataset, seed, sigma, image_size, seconds, learnable_parameters,
+            total_parameters; the version is added.
     """
     with whole(path) as temporary, h5py.File(temporary, "w") as file:
         for column in ("image", "class_name"):

@@ -2,12 +2,15 @@
 
 import hashlib
 import json
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
+from torch import nn
 
 from kanoclip.backbones.clip import Backbone, load_backbone
 from kanoclip.backbones.streams import Streams
@@ -86,7 +89,7 @@ def train_stage(
     torch.manual_seed(seed)
     method = kind(backbone, settings, seed).to(device)
     method.learn_knowledge(texts)
-    count = sum(parameter.numel() for parameter in method.learned().values())
+    count = _size(method.learned().values())
     logger.info("%s: %d learnable parameters, %d images of %s", name, count, len(frame), auxiliary.name)
     record = {"method": name, "options": settings.model_dump(mode="json"), "auxiliary": auxiliary.name, "seed": seed}
     everything = [record, cache.provenance, frame["image"].tolist(), texts]
@@ -133,7 +136,9 @@ def score_stage(
     frame, cache, backbone = target.open(device)
     settings = parse(kind.Options, record["options"], str(checkpoint or f"options of {name}"))
     method = load_method(checkpoint, backbone, name) if checkpoint else kind(backbone, settings, seed).to(device)
-    arrays = score(method, cache, frame, _required(kind, settings, backbone, cache))
+    streams = _required(kind, settings, backbone, cache)
+    started = time.perf_counter()
+    arrays = score(method, cache, frame, streams)
     attributes = {
         "method": row or name,
         "backbone": backbone_name or backbone.config.model,
@@ -142,8 +147,15 @@ def score_stage(
         "seed": record["seed"],
         "sigma": method.sigma,
         "image_size": backbone.config.image_size,
+        "seconds": time.perf_counter() - started,
+        "learnable_parameters": _size(method.learned().values()),
+        "total_parameters": _size(method.parameters()),
     }
     write_scores(out, arrays, frame, attributes)
+
+
+def _size(parameters: Iterable[nn.Parameter]) -> int:
+    return sum(parameter.numel() for parameter in parameters)
 
 
 def _required(kind: type[Method], settings: Strict, backbone: Backbone, cache: FeatureCache) -> Streams:

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.numpy import load_file
 
 from kanoclip.backbones.clip import Backbone
 from kanoclip.backbones.streams import Streams
@@ -185,7 +186,14 @@ def test_scores_come_back_from_the_checkpoint(
     with h5py.File(tmp_path / "scores.h5") as file:
         assert np.array_equal(file["map"][:], expected["map"])
         assert np.array_equal(file["image_score"][:], expected["image_score"])
-        assert dict(file.attrs) | {"version": ""} == {
+        attributes = dict(file.attrs)
+        assert 0 < attributes.pop("seconds") < 60
+        # what the checkpoint holds, and beside it the frozen towers
+        learnable = sum(tensor.size for tensor in load_file(path).values())
+        assert attributes.pop("learnable_parameters") == learnable
+        frozen = sum(parameter.numel() for parameter in backbone.parameters())
+        assert attributes.pop("total_parameters") == learnable + frozen
+        assert attributes | {"version": ""} == {
             "method": "kanoclip",
             "backbone": "tiny",
             "auxiliary": "parts",

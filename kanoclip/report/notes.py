@@ -1,0 +1,113 @@
+"""What stands beneath a table: the protocol of its numbers, and what its marks mean."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+from kanoclip.report.cells import AVERAGE, HERE, NOT_RUN, Cell
+
+TINY_BACKBONE = "kanoclip-tiny"
+TINY_NOTE = "Embedded tiny backbone: not results of the paper."
+SEEN_NOTE = "† seen in training: not zero-shot."
+MISSING = "-"
+
+
+def legend(cells: Sequence[Cell], what: str, facts: Sequence[str]) -> list[str]:
+    """The lines beneath a table.
+
+    Args:
+        cells: every number of the table.
+        what: what the numbers are, e.g. "AUROC in percent, unweighted mean over classes".
+        facts: the part of the protocol that the cells do not hold; see `Run.facts`.
+    """
+    here = [cell for cell in cells if cell.kind == HERE]
+    run = [cell for cell in here if cell.seeds and cell.dataset != AVERAGE]
+    return [
+        _protocol(run, facts),
+        _reading(cells, what),
+        *([SEEN_NOTE] if any(cell.seen for cell in cells) else []),
+        *_averages(here),
+        *_missing(here),
+        *_printed(cells),
+        *([TINY_NOTE] if any(is_tiny(cell) for cell in run) else []),
+    ]
+
+
+def is_tiny(cell: Cell) -> bool:
+    """Whether the embedded backbone made the number."""
+    return cell.backbone.startswith(TINY_BACKBONE)
+
+
+def _protocol(run: Sequence[Cell], facts: Sequence[str]) -> str:
+    backbones = dict.fromkeys(cell.backbone for cell in run)
+    seeds = sorted({seed for cell in run for seed in cell.seeds})
+    parts = [
+        _auxiliaries(run),
+        f"backbone {', '.join(backbones)}",
+        *facts,
+        f"{'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}",
+    ]
+    return f"Protocol: {'; '.join(parts)}."
+
+
+def _auxiliaries(run: Sequence[Cell]) -> str:
+    """Which auxiliary dataset the trained methods used, and for which target when that differs."""
+    targets = _grouped((cell for cell in run if cell.auxiliary != "none"), lambda c: c.auxiliary, lambda c: c.dataset)
+    if not targets:
+        return "no auxiliary dataset"
+    if len(targets) == 1:
+        return f"auxiliary dataset {next(iter(targets))}"
+    return "auxiliary dataset " + ", ".join(f"{name} (for {', '.join(those)})" for name, those in targets.items())
+
+
+def _reading(cells: Sequence[Cell], what: str) -> str:
+    several = any(not math.isnan(cell.std) for cell in cells)
+    unranked = list(dict.fromkeys(cell.method for cell in cells if cell.control))
+    unranked += ["seen datasets"] * any(cell.seen for cell in cells)
+    unranked += ["printed numbers"] * any(cell.kind != HERE for cell in cells)
+    return (
+        what
+        + (", mean ± standard deviation over seeds" if several else "")
+        + ". Best bold, second underlined"
+        + (f"; not ranked: {', '.join(unranked)}." if unranked else ".")
+    )
+
+
+def _averages(here: Sequence[Cell]) -> list[str]:
+    partial = [c for c in here if c.dataset == AVERAGE and c.note and not math.isnan(c.mean)]
+    levels = _grouped(partial, lambda c: c.note, lambda c: c.level)
+    return [f"Average, {', '.join(those)} level: {note}; the others have no value." for note, those in levels.items()]
+
+
+def _missing(here: Sequence[Cell]) -> list[str]:
+    def place(cell: Cell) -> str:
+        if cell.note == NOT_RUN:
+            return f"{cell.method} on {cell.dataset}"
+        return f"{cell.dataset} {cell.level}"
+
+    reasons = _grouped((c for c in here if math.isnan(c.mean) and c.note), lambda c: c.note, place)
+    return [f"Missing ({MISSING}), {reason}: {', '.join(those)}." for reason, those in reasons.items()]
+
+
+def _printed(cells: Sequence[Cell]) -> list[str]:
+    printed = [cell for cell in cells if cell.kind != HERE and cell.source]
+    sources = _grouped(printed, lambda c: c.kind, lambda c: c.source)
+    doubts = _grouped(
+        (c for c in printed if c.doubtful),
+        lambda c: c.note,
+        lambda c: f"{c.method} on {c.dataset} {c.level} ({c.kind})",
+    )
+    return [
+        *(
+            f"{kind}: numbers as printed, under its own protocol: {'; '.join(those)}."
+            for kind, those in sources.items()
+        ),
+        *(f"‡ doubtful, {note}: {', '.join(those)}." for note, those in doubts.items()),
+    ]
+
+
+def _grouped(cells: Iterable[Cell], by: Callable[[Cell], str], what: Callable[[Cell], str]) -> dict[str, list[str]]:
+    """What is said of the cells of each group, each thing once, in order."""
+    groups: dict[str, dict[str, None]] = {}
+    for cell in cells:
+        groups.setdefault(by(cell), {})[what(cell)] = None
+    return {key: list(those) for key, those in groups.items()}

@@ -1,0 +1,63 @@
+"""Numbers that others printed: config/published/*.csv. They stand beside ours and are never ranked with them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from kanoclip.metrics.registry import LEVELS, MEAN
+from kanoclip.report.cells import KANOCLIP_PAPER, OWN_PAPER, Cell
+from kanoclip.types import InputError, unknown_name
+
+KEYS = ["method", "dataset", "level", "metric", "source_kind"]
+COLUMNS = ["method", "dataset", "level", "metric", "value", "source_kind", "source", "doubtful", "note"]
+KINDS = {"kanoclip_paper": KANOCLIP_PAPER, "own_paper": OWN_PAPER}
+TRUTH = {"yes": True, "no": False}
+
+
+def read_published(paths: Sequence[Path]) -> list[Cell]:
+    """Read files of printed numbers.
+
+    A line is a number of a table: method (the row it belongs to), dataset, level, metric, value (in percent, as
+    printed), source_kind (own_paper, kanoclip_paper), source (paper, version, table), doubtful (yes, no), note (why it
+    is doubtful, or what to know about it).
+
+    Raises:
+        InputError: a line is wrong, or a number is given twice.
+    """
+    cells: dict[tuple[str, ...], Cell] = {}
+    for path in paths:
+        frame = pd.read_csv(path, keep_default_na=False, dtype={"value": float})
+        if list(frame.columns) != COLUMNS:
+            raise InputError(f"{path}: expected the columns {','.join(COLUMNS)}, found {','.join(frame.columns)}")
+        for line, row in enumerate(frame.to_dict("records"), start=2):
+            where = f"{path}, line {line}"
+            key = tuple(row[name] for name in KEYS)
+            if key in cells:
+                raise InputError(f"{where}: {' '.join(key)} is given twice; keep one")
+            cells[key] = _cell(row, where)
+    return list(cells.values())
+
+
+def _cell(row: dict, where: str) -> Cell:
+    for column, known in (("level", LEVELS), ("source_kind", KINDS), ("doubtful", TRUTH)):
+        if row[column] not in known:
+            raise InputError(f"{where}: {unknown_name(column, row[column], known)}")
+    if not 0 <= row["value"] <= 100:
+        raise InputError(f"{where}: expected a value in percent, found {row['value']}")
+    if not row["source"]:
+        raise InputError(f"{where}: the source is empty; name paper, version and table")
+    if TRUTH[row["doubtful"]] and not row["note"]:
+        raise InputError(f"{where}: doubtful without a note; say why")
+    return Cell(
+        row["method"],
+        row["dataset"],
+        MEAN,
+        row["level"],
+        row["metric"],
+        mean=row["value"],
+        kind=KINDS[row["source_kind"]],
+        source=row["source"],
+        doubtful=TRUTH[row["doubtful"]],
+        note=row["note"],
+    )
