@@ -88,8 +88,8 @@ class AprilGan(Method):
         """(B, K, h, w), K taps: abnormal minus normal logit, whose sigmoid is the two-way softmax."""
         difference = (text[:, 1] - text[:, 0])[:, :, None] / self.options.temperature  # (B, C, 1)
         logits = []
-        for tap, tokens in batch.features.original.items():
-            projected = F.normalize(self.projections[str(tap)](tokens[:, 1:]), dim=-1)  # (B, P, C)
+        for tap, layer in self.projections.items():
+            projected = F.normalize(layer(batch.features.original[int(tap)][:, 1:]), dim=-1)  # (B, P, C)
             logits.append((projected @ difference)[..., 0].unflatten(1, self.backbone.grid))
         return torch.stack(logits, dim=1)
 
