@@ -23,7 +23,7 @@ def register_embedded() -> None:
 
 
 def create_open_clip(config: BackboneConfig) -> Any:
-    """Build the model, load its weights, check its activation, resize its position table.
+    """Build the model, load its weights, check its activation, resize its position table, set its normalisation.
 
     Raises:
         InputError: an unknown model or tag, a missing or unfit file, weights trained with another activation, an image
@@ -38,6 +38,8 @@ def create_open_clip(config: BackboneConfig) -> Any:
         raise InputError(f"backbone {config.model}: expected a ViT with a class token, found {type(visual).__name__}")
     _check_activation(clip, config)
     _resize_positions(clip.visual, config)
+    if config.normalisation == "none":
+        visual.image_mean, visual.image_std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     return clip
 
 
@@ -108,9 +110,10 @@ def _check_activation(clip: nn.Module, config: BackboneConfig) -> None:
 def _resize_positions(visual: Any, config: BackboneConfig) -> None:
     """Resize the position table of the patches to the configured image size, in place."""
     patch = visual.patch_size[0]
-    if config.image_size % patch:
+    if config.image_size % patch and config.partial_patches == "refuse":
         raise InputError(
-            f"backbone {config.model}: image_size {config.image_size} is not a multiple of its patch size {patch}"
+            f"backbone {config.model}: image_size {config.image_size} is not a multiple of its patch size {patch}; "
+            "choose another, or set partial_patches: cut"
         )
     new = (config.image_size // patch, config.image_size // patch)
     old = tuple(visual.grid_size)

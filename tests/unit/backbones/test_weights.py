@@ -1,12 +1,15 @@
 from pathlib import Path
 
+import numpy as np
 import open_clip
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from kanoclip.backbones import weights
 from kanoclip.backbones.clip import Backbone, load_backbone
+from kanoclip.backbones.streams import Streams
 from kanoclip.config import BackboneConfig
 from kanoclip.types import InputError
 
@@ -67,3 +70,26 @@ def test_naming_quick_gelu_builds_it() -> None:
         BackboneConfig(model="kanoclip-tiny", weights="random:0", image_size=128, activation="quick_gelu")
     )
     assert any(type(module).__name__ == "QuickGELU" for module in clip.modules())
+
+
+def test_partial_patches_are_cut_when_told_so() -> None:
+    """100 pixels, patches of 8: 12 x 12 patches, and the last 4 rows and columns are never seen."""
+    settings = {"model": "kanoclip-tiny", "weights": "random:0", "partial_patches": "cut"}
+    cut = load_backbone(BackboneConfig(**settings, image_size=100))
+    whole = load_backbone(BackboneConfig(**settings, image_size=96))
+    assert cut.grid == whole.grid == (12, 12)
+    pixels = torch.randn(1, 3, 100, 100)
+    streams = Streams(original=(6,))
+    found, expected = (
+        b.encode_images(p, streams).original[6] for b, p in ((cut, pixels), (whole, pixels[..., :96, :96]))
+    )
+    torch.testing.assert_close(found, expected)
+
+
+def test_pixels_can_stay_as_they_are() -> None:
+    config = BackboneConfig(model="kanoclip-tiny", weights="random:0", image_size=32, normalisation="none")
+    plain = load_backbone(config)
+    image = Image.fromarray(np.arange(32 * 32 * 3, dtype=np.uint8).reshape(32, 32, 3))
+    expected = torch.from_numpy(np.asarray(image)).permute(2, 0, 1) / 255
+    torch.testing.assert_close(plain.preprocess(image), expected)
+    assert plain.provenance() != load_backbone(config.model_copy(update={"normalisation": "model"})).provenance()

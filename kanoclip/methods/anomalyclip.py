@@ -1,0 +1,168 @@
+"""AnomalyCLIP (Zhou et al., ICLR 2024, arXiv 2310.18961): prompts that say "object", whatever the object is.
+
+Learned: a context in front of "object." and of "damaged object.", and deep prompts inside the text tower; 43,008
+parameters on ViT-L/14. Patches come from the V-V stream (the paper's DPAM), the image's feature from CLIP's own. The
+released code is followed; docs/methods/anomalyclip.md has the formulas.
+"""
+
+from typing import Literal, Self
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, ValidationInfo, field_validator
+from torch import Tensor
+
+from kanoclip.backbones.clip import Backbone
+from kanoclip.backbones.streams import Streams
+from kanoclip.config import Strict
+from kanoclip.losses import dice, focal
+from kanoclip.maps import scaled_sigma, upsample, upsample_and_smooth
+from kanoclip.methods.april_gan import LABEL_SMOOTHING
+from kanoclip.methods.base import AnomalyOutput, Batch, Method, TrainingOptions, log_odds, register
+from kanoclip.prompts.deep import DeepPrompts
+from kanoclip.prompts.learned import LearnedPrompts
+from kanoclip.types import InputError
+
+NOUN = "object"
+WORDS = (("",), ("damaged",))  # "[v_1] ... [v_K] object.", "[w_1] ... [w_K] damaged object."
+
+
+class AnomalyCLIPOptions(TrainingOptions):
+    """Options of AnomalyCLIP. Defaults: the released training script's."""
+
+    prompt_length: int = Field(12, gt=0, description="E, learned word embeddings a polarity (released code)")
+    deep_length: int = Field(
+        4,
+        gt=0,
+        validate_default=True,
+        description="learned tokens a text block, in the places of the first context tokens (released code)",
+    )
+    deep_depth: int | None = Field(
+        None,
+        gt=0,
+        description="text blocks with learned tokens, the first with its context; 1 for no deep prompts. null: three "
+        "quarters of the tower, as the released code's 9 of 12",
+    )
+    map_blocks: Literal["last", "stages"] = Field(
+        "last",
+        description="whose V-V tokens make the map: the last block's, as in the released code (which once meant four "
+        "taps, and had the last four times), or those of the four taps; their losses are summed, their maps averaged",
+    )
+    class_token_norm: bool = Field(
+        False,
+        description="ln_post on the class token before its projection; the released code has none, and its authors "
+        "see no difference",
+    )
+    temperature: float = Field(0.07, gt=0, description="divides the cosine similarities (released code)")
+    sigma: float = Field(
+        4.0, ge=0, description="Gaussian of the final map in pixels at 518, scaled with the image size (released code)"
+    )
+    map_weight: float = Field(4.0, ge=0, description="lambda, of the map's losses (released code)")
+    learning_rate: float = Field(1e-3, gt=0, description="Adam (released code)")
+
+    @field_validator("deep_length")
+    @classmethod
+    def _fits_the_context(cls, length: int, info: ValidationInfo) -> int:
+        if length > info.data.get("prompt_length", length):
+            raise ValueError(f"must be at most prompt_length {info.data['prompt_length']}")
+        return length
+
+
+@register("anomalyclip")
+class AnomalyCLIP(Method):
+    """Two learned prompts for all objects."""
+
+    Options = AnomalyCLIPOptions
+    trainable = True
+    stochastic = True
+    published_backbone = {
+        "model": "ViT-L-14-336-quickgelu",
+        "weights": "openai",
+        "image_size": 518,
+        "position_resize": "bilinear",
+        "vv_start": 6,
+    }
+
+    def __init__(self, backbone: Backbone, options: AnomalyCLIPOptions, seed: int):
+        super().__init__(backbone, options, seed)
+        self.options = options
+        self.sigma = options.sigma
+        self.prompts = object_prompts(backbone.text_width, backbone.text_layers, options)
+        self._text: Tensor | None = None  # (2, C), once training is over
+
+    @classmethod
+    def streams(cls, options: Strict, taps: tuple[int, ...], layers: int) -> Streams:
+        """The V-V stream, after the last block or at the four taps."""
+        assert isinstance(options, AnomalyCLIPOptions)
+        return Streams(local=map_taps(options, taps, layers))
+
+    def forward(self, batch: Batch) -> AnomalyOutput:
+        """Score with the trained prompts."""
+        if self._text is None:
+            self._text = self._prompt_vectors()
+        image, maps = self._log_odds(batch, self._text)
+        abnormal = maps.sigmoid().mean(1)  # (B, h, w)
+        size = self.backbone.config.image_size
+        final = upsample_and_smooth(abnormal, (size, size), scaled_sigma(self.sigma, size))
+        probability = image.sigmoid()
+        return AnomalyOutput(abnormal, probability, final.amax((1, 2)), image_score=probability)
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Cross-entropy of the image's feature; focal and two dice losses of each map, weighted."""
+        assert batch.labels is not None and batch.masks is not None
+        masks = batch.masks.float()  # (B, S, S)
+        image, maps = self._log_odds(batch, self._prompt_vectors())
+        full = [upsample(of_tap, (masks.shape[1], masks.shape[2])) for of_tap in maps.sigmoid().unbind(1)]
+        parts = {
+            "focal": [focal(abnormal, masks, smoothing=LABEL_SMOOTHING) for abnormal in full],
+            "dice_abnormal": [dice(abnormal, masks) for abnormal in full],
+            "dice_normal": [dice(1 - abnormal, 1 - masks) for abnormal in full],
+        }
+        weighted = {name: self.options.map_weight * torch.stack(values).sum() for name, values in parts.items()}
+        return {"image": F.binary_cross_entropy_with_logits(image, batch.labels.float()), **weighted}
+
+    def parameter_groups(self) -> list[dict[str, object]]:
+        """Context and deep prompts alike."""
+        return [{"name": "prompts", "params": list(self.prompts.parameters()), "lr": self.options.learning_rate}]
+
+    def train(self, mode: bool = True) -> Self:
+        """Forget the text vectors when the prompts may change."""
+        self._text = None
+        return super().train(mode)
+
+    def _prompt_vectors(self) -> Tensor:
+        return self.prompts(self.backbone, [NOUN])[0]
+
+    def _log_odds(self, batch: Batch, text: Tensor) -> tuple[Tensor, Tensor]:
+        """(B,) of the image and (B, K, h, w) of its patches at K taps, against text vectors (2, C)."""
+        text = text.expand(len(batch.images), -1, -1)
+        image = self.backbone.project(batch.features.cls, norm=self.options.class_token_norm)  # (B, C)
+        taps = map_taps(self.options, self.backbone.quarters, self.backbone.layers)
+        patches = torch.stack([batch.features.local[tap][:, 1:] for tap in taps], dim=1)  # (B, K, P, W)
+        maps = log_odds(self.backbone.project(patches), text, self.options.temperature)  # (B, K, P)
+        return log_odds(image, text, self.options.temperature), maps.unflatten(2, self.backbone.grid)
+
+
+def map_taps(options: AnomalyCLIPOptions, taps: tuple[int, ...], layers: int) -> tuple[int, ...]:
+    """The blocks whose V-V tokens make the map, given the backbone's taps and its number of blocks."""
+    return (layers,) if options.map_blocks == "last" else taps
+
+
+def object_prompts(text_width: int, text_layers: int, options: AnomalyCLIPOptions) -> LearnedPrompts:
+    """What is learned.
+
+    Args:
+        text_width: D, of a word embedding.
+        text_layers: blocks of the text tower.
+        options: lengths and depth.
+
+    Raises:
+        InputError: deeper than the tower.
+    """
+    depth = options.deep_depth or max(1, round(text_layers * 3 / 4))
+    if depth > text_layers:
+        raise InputError(
+            f"anomalyclip: deep_depth must be at most {text_layers}, the text tower's blocks, found {depth}"
+        )
+    deep = DeepPrompts(text_width, depth, options.deep_length)
+    return LearnedPrompts(text_width, options.prompt_length, WORDS, noun=NOUN, deep=deep)
