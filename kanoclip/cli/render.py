@@ -61,14 +61,19 @@ def curves(
 
 def page(
     figures: Annotated[list[Path], typer.Argument(help="The PNGs, in order.", callback=all_existing)],
-    metrics: Annotated[Path, input_file("The long metrics.csv of `kanoclip tables`.")],
+    table: Annotated[Path, input_file("main.html of `kanoclip tables`.")],
     out: Out,
     title: Annotated[str, typer.Option(help="The heading.")],
-    method: Methods,
-    dataset: Datasets,
-    fact: Facts = None,
+    scores: Annotated[
+        list[str] | None,
+        typer.Option(metavar="INDEX=SCORES", help="A dataset and a method of the gallery; repeat, in order."),
+    ] = None,
+    gallery: Annotated[
+        int, typer.Option(min=0, help="Images of each dataset, class and method in the gallery, at most; 0 for none.")
+    ] = 12,
 ) -> None:
     """Write the page that a person opens first."""
     from kanoclip.report.page import write_page
 
-    write_page(metrics, figures, out, title, method, dataset, fact or [])
+    pairs = [(Path(index), Path(path)) for index, path in parse_pairs(scores)]
+    write_page(table, figures, out, title, pairs, gallery)

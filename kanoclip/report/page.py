@@ -1,19 +1,24 @@
-"""The page a person opens first: the main table and the figures in one file that needs no network."""
+"""The page a person opens first: the main table, a gallery and the figures in one file that needs no network."""
 
 import base64
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
+from matplotlib.colors import to_hex
 
 from kanoclip.files import write_text
-from kanoclip.report import formats
-from kanoclip.report.tables import TINY_NOTE, main_table, notes, read_metrics
-from kanoclip.types import InputError
+from kanoclip.report.gallery import read_gallery
+from kanoclip.report.grid import COLOURS
+from kanoclip.report.notes import TINY_NOTE
+from kanoclip.types import InputError, logger
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
+STYLE, SCRIPT = TEMPLATE.with_name("page.css"), TEMPLATE.with_name("page.js")
 # by the beginning of a figure's file name: its title (completed by the rest of the name) and how it was made
 CAPTIONS = {
     "teaser": (
@@ -48,38 +53,52 @@ class Embedded:
 
 
 def write_page(
-    metrics: Path,
+    table: Path,
     figures: Sequence[Path],
     out: Path,
     title: str,
-    methods: Sequence[str],
-    datasets: Sequence[str],
-    facts: Sequence[str] = (),
+    scores: Sequence[tuple[Path, Path]] = (),
+    gallery: int = 12,
 ) -> None:
-    """Write index.html.
+    """Write index.html and log its size.
 
     Args:
-        metrics: the long metrics.csv of `tables.write_tables`.
+        table: main.html of `tables.write_tables`.
         figures: the PNGs of `figures`, in the order of the page.
         out: index.html.
         title: the heading.
-        methods: the rows of the main table.
-        datasets: its columns.
-        facts: parts of the protocol that the metrics do not hold; see `tables.notes`.
+        scores: (index.csv, scores.h5) of each dataset and method of the gallery; without any there is no gallery.
+        gallery: images of each dataset, class and method in it, at most; 0 for no gallery.
 
     Raises:
-        InputError: a figure is missing, or its name says not what it is.
+        InputError: a figure is missing, its name says not what it is, the table is none, or scores and index do not
+            belong together.
     """
-    frame = read_metrics(metrics)
-    lines = notes(frame, methods, datasets, facts)
+    fragment = _table(table)
+    views = read_gallery(scores, gallery) if gallery else {}
     environment = Environment(loader=FileSystemLoader(TEMPLATE.parent), autoescape=True, keep_trailing_newline=True)
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False}  # datasets and methods in the order given
     page = environment.get_template(TEMPLATE.name).render(
         title=title,
-        warning=TINY_NOTE if TINY_NOTE in lines else "",
-        table=Markup(formats.to_html(main_table(frame, methods, datasets, formats.HTML), lines)),
+        style=Markup(STYLE.read_text(encoding="utf-8")),
+        script=Markup(SCRIPT.read_text(encoding="utf-8")),
+        warning=TINY_NOTE if TINY_NOTE in fragment else "",
+        table=Markup(fragment),
         figures=[_embedded(path) for path in figures],
+        gallery={name: asdict(view) for name, view in views.items()},
+        count=gallery,
+        heat_stops=", ".join(to_hex(COLOURS(value)) for value in np.linspace(0, 1, 9)),
     )
     write_text(out, page)
+    logger.info(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
+
+
+def _table(path: Path) -> str:
+    """The table of a document of `formats.to_document`, with the notes beneath it."""
+    found = re.search(r"<table.*</table>.*</div>", path.read_text(encoding="utf-8"), re.DOTALL)
+    if found is None:
+        raise InputError(f"{path}: expected a table written by kanoclip tables, found none; run it")
+    return found[0]
 
 
 def _embedded(path: Path) -> Embedded:

@@ -62,7 +62,7 @@ def code(*places):
             str(file)
             for file in found
             if file.suffix
-            in {".py", ".yaml", ".json", ".safetensors", ".j2", ".mplstyle"}
+            in {".py", ".yaml", ".json", ".safetensors", ".j2", ".css", ".js", ".mplstyle"}
         ]
     return sorted(files)
 
@@ -188,6 +188,17 @@ def first_seed(target, rows):
         and job.row.name in rows
         and job.seed == FIRST_SEED
     )
+
+
+def gallery():
+    """index.csv and scores.h5 of every target and row of the page's gallery, with its first seed."""
+    return [
+        (f"{RESULTS}/data/{target}/index.csv", scores)
+        for target in CONFIG.targets
+        for scores in of_jobs(
+            f"{RESULTS}/scores/{SCORED}/scores.h5", first_seed(target, SHOWN)
+        )
+    ]
 
 
 def figures():

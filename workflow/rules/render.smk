@@ -144,9 +144,11 @@ rule curves:
 
 rule page:
     input:
-        metrics=rules.tables.output.metrics,
+        table=f"{RESULTS}/tables/main.html",
         figures=figures(),
-        code=code("report"),
+        indices=expand(f"{RESULTS}/data/{{target}}/index.csv", target=CONFIG.targets),
+        scores=[scores for _, scores in gallery()],
+        code=code("report", "metrics/classification", "metrics/ranking"),
     output:
         report(
             f"{RESULTS}/index.html",
@@ -162,9 +164,9 @@ rule page:
         "../../environment.yml"
     params:
         title=f"kanoclip: {CONFIG.run}",
-        options=TABLE_OPTIONS,
+        scores=shlex.join(f"--scores={index}={path}" for index, path in gallery()),
     message:
         "Writing the page"
     shell:
-        "python -m kanoclip page {input.figures} --metrics {input.metrics} --out {output} --title {params.title:q}"
-        " {params.options} > {log} 2>&1"
+        "python -m kanoclip page {input.figures} --table {input.table} --out {output} --title {params.title:q}"
+        " {params.scores} > {log} 2>&1"

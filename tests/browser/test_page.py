@@ -1,0 +1,244 @@
+"""The page in a real browser, from the file system: keyboard, choices, order, phone, and nothing loaded.
+
+Needs Debian's chromium and chromedriver (CONTRIBUTING); without them these tests fail.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from selenium.webdriver import Chrome, ChromeOptions, ChromeService, Keys
+from selenium.webdriver.common.by import By
+
+from kanoclip.datasets.index import INDEX_COLUMNS, write_index
+from kanoclip.report import formats
+from kanoclip.report.page import write_page
+
+pytestmark = pytest.mark.slow
+
+METHODS = {
+    "alpha": ["60.0", "80.0 ± 1.0", "50.0", "-"],
+    "beta": ["<b>100.0 ± 2.5</b>", "<b>90.0</b>", "50.0", "-"],
+    "gamma": ["<u>65.0</u>", "-", "50.0", "-"],
+}
+CLASSES = {"parts": ["nut", "<b>bolt</b>"], "cloth": ["weave"]}  # cloth has no masks
+PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+DESKTOP = {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+SPILLING = """
+return [...document.body.querySelectorAll("*")]
+  .filter((node) => !node.parentElement.closest(".scroll") && node.getBoundingClientRect().right > innerWidth + 0.5)
+  .map((node) => node.outerHTML.slice(0, 80))
+"""
+CONTRASTS = """
+const luminance = (colour) => {
+  const [r, g, b] = colour.match(/[\\d.]+/g).map((value) => value / 255)
+    .map((value) => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+const paper = luminance(getComputedStyle(document.body).backgroundColor);
+return ["body", "nav a", ".notes", ".mistake .verdict", ".file", "select"].map((selector) => {
+  const ink = luminance(getComputedStyle(document.querySelector(selector)).color);
+  return (Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05);
+});
+"""
+
+
+def write_dataset(folder: Path, name: str, with_masks: bool, generator: np.random.Generator) -> list[tuple[Path, Path]]:
+    """Images of noise, four normal and four anomalous a class, and random scores and maps by every method."""
+    rows = []
+    (folder / name).mkdir()
+    for class_name in CLASSES[name]:
+        for i in range(8):
+            label, stem = int(i >= 4), f"{len(rows)}"
+            Image.fromarray(generator.integers(0, 255, (20, 20, 3), dtype=np.uint8)).save(folder / name / f"{stem}.png")
+            masked = bool(label) and with_masks
+            if masked:
+                Image.fromarray(np.eye(20, dtype=np.uint8) * 255).save(folder / name / f"{stem}_mask.png")
+            mask = f"{stem}_mask.png" if masked else ""
+            rows.append((f"{stem}.png", mask, class_name, label, "bent" if label else "good", "test"))
+    index = folder / name / "index.csv"
+    write_index(pd.DataFrame(rows, columns=INDEX_COLUMNS), index)
+    images = pd.read_csv(index)["image"].tolist()
+    pairs = []
+    for method in METHODS:
+        with h5py.File(folder / name / f"{method}.h5", "w") as file:
+            file.create_dataset("image", data=images, dtype=h5py.string_dtype())
+            file["image_score"] = generator.random(len(rows), dtype=np.float32)
+            file["map"] = generator.random((len(rows), 4, 4), dtype=np.float32)
+            file.attrs.update(method=method, dataset=name, sigma=4.0)
+        pairs.append((index, folder / name / f"{method}.h5"))
+    return pairs
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of three methods and two datasets, on disk."""
+    folder = tmp_path_factory.mktemp("run")
+    generator = np.random.default_rng(0)
+    pairs = [pair for name in CLASSES for pair in write_dataset(folder, name, name == "parts", generator)]
+    columns = pd.MultiIndex.from_product([CLASSES, ["image AUROC", "pixel AUROC"]])
+    table = pd.DataFrame(METHODS.values(), index=pd.Index(METHODS, name="method"), columns=columns)
+    (folder / "main.html").write_text(formats.to_document(formats.to_html(table, ["A note."]), "Main table"))
+    figure = folder / "training_curves.png"
+    Image.new("RGB", (1200, 300), "gray").save(figure)
+    page = folder / "index.html"
+    write_page(folder / "main.html", [figure], page, "a run", pairs, gallery=6)
+    return page.as_uri()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    programs = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
+    missing = [name for name, path in programs.items() if path is None]
+    if missing:
+        pytest.fail(f"{' and '.join(missing)} not found; CONTRIBUTING says how to install them")
+    options = ChromeOptions()
+    options.binary_location = programs["chromium"]
+    # a container has no user namespaces and little shared memory; the only page opened is our own
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--lang=en"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = Chrome(options=options, service=ChromeService(programs["chromedriver"]))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def page(browser, url):
+    """The page, freshly opened in a wide window; at the end the console must be empty."""
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", DESKTOP)
+    browser.get_log("performance")
+    browser.get(url)
+    yield browser
+    assert browser.get_log("browser") == []
+
+
+def tab_to(page, wanted) -> None:
+    """Press Tab until an element has the focus."""
+    for _ in range(30):
+        if page.switch_to.active_element == wanted:
+            return
+        page.switch_to.active_element.send_keys(Keys.TAB)
+    raise AssertionError(f"Tab never reaches {wanted.get_attribute('outerHTML')}")
+
+
+def options(page, name: str) -> list[str]:
+    return [option.text for option in page.find_element(By.NAME, name).find_elements(By.TAG_NAME, "option")]
+
+
+def choose(page, name: str, option: str) -> None:
+    """Reach a choice with Tab and one of its options with the arrow keys."""
+    select = page.find_element(By.NAME, name)
+    tab_to(page, select)
+    select.send_keys(Keys.HOME, *[Keys.DOWN] * options(page, name).index(option))
+
+
+def first_column(page) -> list[str]:
+    return [cell.text for cell in page.find_elements(By.CSS_SELECTOR, "tbody th")]
+
+
+def tiles(page) -> list[tuple[bool, float]]:
+    """Of each tile whether it is a mistake and its image score."""
+    found = []
+    for tile in page.find_elements(By.CSS_SELECTOR, "#tiles li"):
+        score = next(line for line in tile.text.splitlines() if line.startswith("image score "))
+        found.append((tile.text[0] == "✗", float(score.removeprefix("image score "))))
+    return found
+
+
+def test_opens_from_disk_and_loads_nothing(page, url):
+    messages = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
+    requested = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+    assert [address for address in requested if not address.startswith("data:")] == [url]
+
+
+def test_the_table_sorts_by_keyboard(page):
+    header = page.find_element(By.CSS_SELECTOR, "thead tr:last-child th:nth-child(2)")
+    button = header.find_element(By.TAG_NAME, "button")
+    assert button.get_attribute("aria-label") == "parts image AUROC"
+    tab_to(page, button)
+    assert button.value_of_css_property("outline-style") == "solid"
+    orders = [(header.get_attribute("aria-sort"), first_column(page))]
+    for key in (Keys.ENTER, Keys.SPACE, Keys.ENTER):
+        button.send_keys(key)
+        orders.append((header.get_attribute("aria-sort"), first_column(page)))
+    assert orders == [
+        ("none", ["alpha", "beta", "gamma"]),
+        ("descending", ["beta", "gamma", "alpha"]),
+        ("ascending", ["alpha", "gamma", "beta"]),
+        ("none", ["alpha", "beta", "gamma"]),
+    ]
+
+
+def test_missing_numbers_stay_last_and_one_header_sorts_at_a_time(page):
+    headers = page.find_elements(By.CSS_SELECTOR, "thead tr:last-child th")
+    name, _, pixel = headers[:3]
+    pixel.find_element(By.TAG_NAME, "button").click()
+    assert first_column(page) == ["beta", "alpha", "gamma"]
+    pixel.find_element(By.TAG_NAME, "button").click()
+    assert first_column(page) == ["alpha", "beta", "gamma"]
+    for _ in range(2):
+        name.find_element(By.TAG_NAME, "button").click()
+    assert first_column(page) == ["gamma", "beta", "alpha"]
+    assert [header.get_attribute("aria-sort") for header in headers] == ["descending"] + ["none"] * 4
+
+
+def test_the_gallery_follows_its_choices(page):
+    assert options(page, "dataset") == ["parts", "cloth"]
+    assert options(page, "method") == list(METHODS)
+    seen = set()
+    for dataset, classes in CLASSES.items():
+        choose(page, "dataset", dataset)
+        assert sorted(options(page, "class")) == sorted(classes)
+        for class_name in classes:
+            choose(page, "class", class_name)
+            for method in METHODS:
+                choose(page, "method", method)
+                shown = tiles(page)
+                assert len(shown) == 6
+                assert shown == sorted(shown, key=lambda tile: (not tile[0], -tile[1]))
+                seen.add(tuple(shown))
+    assert len(seen) == 9  # three classes by three methods, each with scores of its own
+
+
+def test_a_tile_shows_what_its_dataset_has(page):
+    for dataset, captions in (("parts", ["image", "mask", "heat map"]), ("cloth", ["image", "heat map"])):
+        choose(page, "dataset", dataset)
+        tile = page.find_element(By.CSS_SELECTOR, "#tiles li")
+        assert [caption.text for caption in tile.find_elements(By.TAG_NAME, "figcaption")] == captions
+    broken = "return [...document.images].filter((image) => !image.complete || !image.naturalWidth).length"
+    assert page.execute_script(broken) == 0
+
+
+def test_the_summary_counts_the_mistakes(page):
+    choose(page, "dataset", "cloth")
+    assert page.find_element(By.ID, "summary").get_attribute("role") == "status"
+    summary = page.find_element(By.ID, "summary").text
+    assert summary.startswith("6 of 8 images shown. At the image score threshold 0.")
+    verdicts = [verdict.text for verdict in page.find_elements(By.CLASS_NAME, "verdict")]
+    missed, false_alarms = int(summary.split("missed ")[1][0]), int(summary.split("false alarms ")[1][0])
+    assert verdicts.count("✗ missed") == min(missed, 3)  # half of six places
+    assert verdicts.count("✗ false alarm") == min(false_alarms, 3)
+
+
+@pytest.mark.parametrize("dataset", CLASSES)
+def test_nothing_is_wider_than_a_phone(page, dataset):
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
+    choose(page, "dataset", dataset)
+    assert page.execute_script("return innerWidth") == PHONE["width"]
+    assert page.execute_script("return document.documentElement.scrollWidth") == PHONE["width"]
+    assert page.execute_script(SPILLING) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_the_paper(page, scheme):
+    feature = {"name": "prefers-color-scheme", "value": scheme}
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+    assert min(page.execute_script(CONTRASTS)) >= 4.5  # WCAG 2.2, level AA
+    paper = page.find_element(By.TAG_NAME, "body").value_of_css_property("background-color")
+    assert ("255, 255, 255" in paper) == (scheme == "light")
