@@ -62,7 +62,16 @@ def code(*places):
             str(file)
             for file in found
             if file.suffix
-            in {".py", ".yaml", ".json", ".safetensors", ".j2", ".css", ".js", ".mplstyle"}
+            in {
+                ".py",
+                ".yaml",
+                ".json",
+                ".safetensors",
+                ".j2",
+                ".css",
+                ".js",
+                ".mplstyle",
+            }
         ]
     return sorted(files)
 
@@ -126,7 +135,9 @@ def backbone_settings(name):
 def stream_options(backbone):
     """What is cached with a backbone, for the command line."""
     wanted = vars(STREAMS[backbone]).items()
-    return " ".join(f"--{name} {','.join(map(str, keys))}" for name, keys in wanted if keys)
+    return " ".join(
+        f"--{name} {','.join(map(str, keys))}" for name, keys in wanted if keys
+    )
 
 
 def of_jobs(pattern, where=lambda job: True, jobs=JOBS):
