@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import typer
 
-from kanoclip.cli import data, methods, names, render
+from kanoclip.cli import data, figures, methods, names, render
 from kanoclip.types import InputError, setup_logging
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -30,9 +30,16 @@ _STAGES: tuple[Callable[..., None], ...] = (
     methods.score,
     methods.evaluate,
     render.tables,
-    render.qualitative,
-    render.teaser,
-    render.curves,
+    figures.qualitative,
+    figures.teaser,
+    figures.histograms,
+    figures.detection_curves,
+    figures.bars,
+    figures.ranks,
+    figures.steps,
+    figures.curves,
+    figures.pretraining_curves,
+    figures.generator,
     render.page,
     methods.pretrain,
 )

@@ -1,11 +1,11 @@
-"""From metrics and scores to tables, figures and the page."""
+"""From metrics to tables and the page."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from kanoclip.cli.options import Datasets, Facts, Figure, Index, Methods, Out, all_existing, input_file, parse_pairs
+from kanoclip.cli.options import Datasets, Facts, Methods, Out, all_existing, input_file, parse_pairs
 
 
 def tables(
@@ -21,42 +21,6 @@ def tables(
     from kanoclip.report.tables import write_tables
 
     write_tables(metrics, out, method, dataset, fact or [])
-
-
-def qualitative(
-    scores: Annotated[
-        list[Path], typer.Argument(help="scores.h5 of each method on one dataset.", callback=all_existing)
-    ],
-    index: Index,
-    out: Figure,
-) -> None:
-    """Draw images, masks and the maps of several methods on one dataset."""
-    from kanoclip.report.figures import qualitative as draw
-
-    draw(index, scores, out)
-
-
-def teaser(
-    pairs: Annotated[list[str], typer.Argument(metavar="INDEX=SCORES...", help="Of each dataset, one method.")],
-    out: Figure,
-) -> None:
-    """Draw images, masks and the maps of one method on several datasets."""
-    from kanoclip.report.figures import teaser as draw
-
-    draw([(Path(index), Path(scores)) for index, scores in parse_pairs(pairs)], out)
-
-
-def curves(
-    logs: Annotated[list[str], typer.Argument(metavar="METHOD=TRAIN_CSV...", help="Of each method and seed.")],
-    out: Figure,
-) -> None:
-    """Draw training curves."""
-    from kanoclip.report.figures import training_curves
-
-    by_method: dict[str, list[Path]] = {}
-    for method, path in parse_pairs(logs):
-        by_method.setdefault(method, []).append(Path(path))
-    training_curves(by_method, out)
 
 
 def page(

@@ -1,8 +1,9 @@
-"""A grid of images, masks and anomaly maps: rows image, ground truth and one a method, columns samples."""
+"""A grid of images, masks and anomaly maps: rows image, ground truth and one a method, columns samples, in bands."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import matplotlib
@@ -18,11 +19,13 @@ from scipy.ndimage import gaussian_filter
 from kanoclip.datasets.index import load_image, load_mask
 from kanoclip.datasets.masks import resize_mask
 from kanoclip.metrics.scores import scored_index
+from kanoclip.report.style import STYLE
 from kanoclip.types import SIGMA_REFERENCE_SIZE
 
-STYLE = Path(__file__).with_name("style.mplstyle")
 SIDE = 256  # images are shown as squares of this many pixels: as the methods see them
-PANEL = 1.35  # side of a panel of a grid, in inches
+PANEL = 1.0  # side of a panel of a grid, in inches
+COLUMNS = 12  # more samples go on in a further band beneath
+LABEL_WIDTH = 14  # characters of a row's name in a line
 GAP = 0.03  # between panels, in panels
 COLOURS = matplotlib.colormaps["inferno"]
 COLOUR_QUANTILES = (0.01, 0.99)
@@ -110,33 +113,49 @@ def draw_grid(samples: Sequence[Sample], methods: Sequence[str]) -> Figure:
     """Rows image, ground truth (if any sample has a mask), one a method; columns samples."""
     masked = any(sample.mask is not None and sample.mask.any() for sample in samples)
     labels = ["image", *(["ground truth"] if masked else []), *methods]
+    bands = [samples[start : start + COLUMNS] for start in range(0, len(samples), COLUMNS)]
     with matplotlib.rc_context(fname=STYLE, rc={"axes.grid": False}):
-        figure, panels = _panels(len(labels), len(samples))
-        for label, panel in zip(labels, panels[:, 0], strict=True):
-            panel.set_ylabel(label)
-        for column, sample in zip(panels.T, samples, strict=True):
-            column[0].set_title(sample.title)
-            column[0].imshow(sample.image)
-            if masked:
-                _draw_mask(column[1], sample.mask)
-            for panel, overlay in zip(column[-len(methods) :], sample.overlays, strict=True):
-                _draw_overlay(panel, sample, overlay)
+        figure, grids = _panels(len(labels), [len(band) for band in bands])
+        for band, panels in zip(bands, grids, strict=True):
+            for label, panel in zip(labels, panels[:, 0], strict=True):
+                panel.set_ylabel(fill(label, LABEL_WIDTH))
+            for sample, column in zip(band, panels.T, strict=True):
+                column[0].set_title(sample.title)
+                column[0].imshow(sample.image)
+                if masked:
+                    _draw_mask(column[1], sample.mask)
+                for panel, overlay in zip(column[-len(methods) :], sample.overlays, strict=True):
+                    _draw_overlay(panel, sample, overlay)
     return figure
 
 
-def _panels(n_rows: int, n_columns: int) -> tuple[Figure, NDArray[Any]]:
-    """An empty grid of square panels with a colour bar at the lower right."""
-    left, right, top, bottom = 0.25, 0.6, 0.5, 0.05  # margins in inches
-    width, height = left + PANEL * n_columns + right, top + PANEL * n_rows + bottom
+def _panels(n_rows: int, widths: Sequence[int]) -> tuple[Figure, list[NDArray[Any]]]:
+    """Empty grids of square panels, one beneath the other, with a colour bar at the lower right.
+
+    Args:
+        n_rows: of every grid.
+        widths: the number of columns of each grid.
+    """
+    left, right, top, bottom = 0.4, 0.6, 0.5, 0.05  # margins in inches; every band has its own top
+    width = left + PANEL * max(widths) + right
+    band = top + PANEL * n_rows
+    height = band * len(widths) + bottom
     figure = Figure(figsize=(width, height))
-    panels = figure.subplots(n_rows, n_columns, squeeze=False)
-    figure.subplots_adjust(left / width, bottom / height, 1 - right / width, 1 - top / height, wspace=GAP, hspace=GAP)
-    for panel in panels.flat:
-        panel.set(xticks=[], yticks=[])
-        panel.spines[:].set_visible(False)
+    grids = []
+    for k, columns in enumerate(widths):
+        place = {
+            "left": left / width,
+            "right": (left + PANEL * columns) / width,
+            "top": 1 - (k * band + top) / height,
+            "bottom": 1 - (k + 1) * band / height,
+        }
+        grids.append(figure.add_gridspec(n_rows, columns, wspace=GAP, hspace=GAP, **place).subplots(squeeze=False))
+        for panel in grids[-1].flat:
+            panel.set(xticks=[], yticks=[])
+            panel.spines[:].set_visible(False)
     bar = figure.add_axes((1 - (right - 0.1) / width, bottom / height, 0.1 / width, (PANEL - 0.1) / height))
     figure.colorbar(ScalarMappable(cmap=COLOURS), cax=bar, ticks=[0, 1]).ax.set_yticklabels(["low", "high"])
-    return figure, panels
+    return figure, grids
 
 
 def _draw_mask(panel: Axes, mask: NDArray[np.bool_] | None) -> None:
@@ -155,4 +174,4 @@ def _draw_overlay(panel: Axes, sample: Sample, overlay: Overlay) -> None:
     if sample.mask is not None and sample.mask.any():
         panel.contour(sample.mask, levels=[0.5], colors="white", linewidths=0.6)
     box = {"facecolor": "black", "alpha": 0.6, "linewidth": 0, "pad": 1.5}
-    panel.text(0.04, 0.95, f"{overlay.score:.3g}", transform=panel.transAxes, va="top", color="white", bbox=box)
+    panel.text(0.04, 0.95, f"{overlay.score:#.3g}", transform=panel.transAxes, va="top", color="white", bbox=box)

@@ -1,3 +1,5 @@
+import re
+
 import h5py
 import numpy as np
 import pandas as pd
@@ -37,3 +39,34 @@ def scored(tmp_path):
         return folder / "index.csv", [folder / f"{method}.h5" for method in methods]
 
     return make
+
+
+@pytest.fixture
+def panels():
+    """A function that counts the panels of a figure: its SVG has a group for each."""
+    return lambda png: len(re.findall(r'id="axes_\d+"', png.with_suffix(".svg").read_text()))
+
+
+@pytest.fixture
+def texts():
+    """A function that lists the text of a figure: its SVG has each in a comment."""
+    return lambda png: re.findall(r"<!-- (.*?) -->", png.with_suffix(".svg").read_text())
+
+
+@pytest.fixture
+def draw_twice(tmp_path):
+    """A function that draws a figure into two folders; every format must come out the same, byte for byte."""
+
+    def draw(function):
+        first, second = tmp_path / "first" / "figure.png", tmp_path / "second" / "figure.png"
+        function(first)
+        function(second)
+        for suffix in (".png", ".pdf", ".svg"):
+            assert first.with_suffix(suffix).read_bytes() == second.with_suffix(suffix).read_bytes()
+        assert len(list(first.parent.iterdir())) == 3
+        with Image.open(first) as image:
+            image.load()
+            assert min(image.size) > 200
+        return first
+
+    return draw

@@ -1,4 +1,4 @@
-"""Figures by what they show: an SVG of matplotlib has a group for each panel and its text in comments."""
+"""Grids of samples by what they show."""
 
 import re
 
@@ -9,63 +9,46 @@ import pytest
 import torch
 from PIL import Image
 
+from kanoclip.datasets.index import INDEX_COLUMNS, write_index
 from kanoclip.maps import scaled_sigma, smooth, upsample
-from kanoclip.report.figures import qualitative, teaser, training_curves
+from kanoclip.report.figures.samples import qualitative, teaser
 from kanoclip.report.grid import SIDE, colour_range, displayed_map
 from kanoclip.types import InputError
 
 
-def panels(png):
-    return len(re.findall(r'id="axes_\d+"', png.with_suffix(".svg").read_text()))
-
-
-def texts(png):
-    return re.findall(r"<!-- (.*?) -->", png.with_suffix(".svg").read_text())
-
-
-def draw_twice(draw, folder):
-    """Draw a figure into two folders; every format must come out the same, byte for byte."""
-    first, second = folder / "first" / "figure.png", folder / "second" / "figure.png"
-    draw(first)
-    draw(second)
-    for suffix in (".png", ".pdf", ".svg"):
-        assert first.with_suffix(suffix).read_bytes() == second.with_suffix(suffix).read_bytes()
-    assert len(list(first.parent.iterdir())) == 3
-    with Image.open(first) as image:
-        image.load()
-        assert min(image.size) > 200
-    return first
-
-
 @pytest.mark.parametrize(("masks", "rows"), [(True, ["image", "ground truth"]), (False, ["image"])])
-def test_qualitative_has_a_row_a_method_and_a_column_a_sample(scored, tmp_path, masks, rows):
+def test_qualitative_has_a_row_a_method_and_a_column_a_sample(scored, panels, texts, draw_twice, masks, rows):
     index, scores = scored("toy", masks=masks)
-    out = draw_twice(lambda path: qualitative(index, scores, path), tmp_path)
+    out = draw_twice(lambda path: qualitative(index, scores, path))
     assert panels(out) == 4 * len([*rows, "kanoclip", "clip"]) + 1  # and the colour bar
     assert {*rows, "kanoclip", "clip"} <= set(texts(out))
     assert ("ground truth" in texts(out)) == masks
 
 
-def test_qualitative_shows_highest_median_and_lowest_by_the_first_method(scored, tmp_path):
+def test_qualitative_shows_best_median_and_worst_by_the_first_method(scored, texts, tmp_path):
     index, scores = scored("toy", normal=3, anomalous=5)
     qualitative(index, scores, tmp_path / "figure.png")
     shown = texts(tmp_path / "figure.png")
-    for place in ("anomalous, highest", "anomalous, median", "anomalous, lowest", "normal, median"):
-        assert place in shown
+    assert [text for text in shown if text in ("best", "median", "worst", "normal")] == [
+        "best",
+        "median",
+        "worst",
+        "normal",
+    ]
     # the 8 scores run from 0.1 to 0.8 in steps of 0.1, the last five are anomalous; the second method has 0.01 more
     assert {text for text in shown if re.fullmatch(r"0\.\d+", text)} == {
-        "0.8", "0.6", "0.4", "0.2", "0.81", "0.61", "0.41", "0.21",
+        "0.800", "0.600", "0.400", "0.200", "0.810", "0.610", "0.410", "0.210",
     }  # fmt: skip
 
 
 @pytest.mark.parametrize(("normal", "anomalous", "columns"), [(0, 1, 1), (2, 1, 2), (2, 0, 1), (1, 2, 3)])
-def test_qualitative_shows_no_image_twice(scored, tmp_path, normal, anomalous, columns):
+def test_qualitative_shows_no_image_twice(scored, panels, tmp_path, normal, anomalous, columns):
     index, scores = scored("toy", masks=False, normal=normal, anomalous=anomalous)
     qualitative(index, scores, tmp_path / "figure.png")
     assert panels(tmp_path / "figure.png") == columns * 3 + 1
 
 
-def test_equal_maps_can_be_drawn(scored, tmp_path):
+def test_equal_maps_can_be_drawn(scored, panels, tmp_path):
     index, scores = scored("toy")
     with h5py.File(scores[0], "a") as file:
         file["map"][:] = 0.5
@@ -81,9 +64,9 @@ def test_scores_of_other_images_are_refused_and_nothing_is_written(scored, tmp_p
     assert not (tmp_path / "out").exists()
 
 
-def test_teaser_puts_datasets_side_by_side(scored, tmp_path):
+def test_teaser_puts_datasets_side_by_side(scored, panels, texts, draw_twice):
     pairs = [(index, scores[0]) for index, scores in (scored("toy"), scored("unmasked", masks=False))]
-    out = draw_twice(lambda path: teaser(pairs, path), tmp_path)
+    out = draw_twice(lambda path: teaser(pairs, path))
     assert panels(out) == 4 * 3 + 1
     assert texts(out).count("toy") == texts(out).count("unmasked") == 2
     assert texts(out).count("no mask") == 2
@@ -104,16 +87,18 @@ def test_a_few_outliers_do_not_darken_all_else_and_a_small_defect_still_shows():
     assert low == 0.5 < high
 
 
-def test_training_curves_have_a_panel_a_method(tmp_path):
-    logs = {}
-    for method, parts in {"kanoclip": ["total", "focal", "knowledge"], "april_gan": ["total", "focal"]}.items():
-        logs[method] = [tmp_path / f"{method}{seed}.csv" for seed in range(2)]
-        for seed, path in enumerate(logs[method]):
-            frame = pd.DataFrame({"epoch": 0, "step": range(20)})
-            for k, part in enumerate(parts):
-                frame[f"loss_{part}"] = np.exp(-frame["step"] / 10) + k + 0.1 * seed
-            frame.assign(seconds=1.0).to_csv(path, index=False)
-    out = draw_twice(lambda path: training_curves(logs, path), tmp_path)
-    assert panels(out) == 2
-    assert {"kanoclip", "april_gan"} <= set(texts(out))
-    assert (texts(out).count("focal"), texts(out).count("knowledge")) == (2, 1)
+def test_qualitative_has_the_columns_of_each_class_and_wraps(panels, texts, tmp_path):
+    rows = []
+    Image.new("RGB", (8, 8)).save(tmp_path / "image.png")
+    for name in ("bottle", "cable", "capsule", "carpet"):
+        rows += [("image.png", "", name, label, "", "test") for label in (0, 1, 1, 1)]
+    write_index(pd.DataFrame(rows, columns=INDEX_COLUMNS), tmp_path / "index.csv")
+    with h5py.File(tmp_path / "scores.h5", "w") as file:
+        file.create_dataset("image", data=["image.png"] * 16, dtype=h5py.string_dtype())
+        file["map"] = np.random.default_rng(0).random((16, 2, 2), dtype=np.float32)
+        file["image_score"] = np.arange(16, dtype=np.float32)
+        file.attrs.update(method="clip", dataset="toy", sigma=0.0)
+    qualitative(tmp_path / "index.csv", [tmp_path / "scores.h5"], tmp_path / "figure.png")
+    assert panels(tmp_path / "figure.png") == 16 * 2 + 1
+    shown = texts(tmp_path / "figure.png")
+    assert [shown.count(name) for name in ("bottle", "carpet", "worst", "image")] == [4, 4, 4, 2]  # two bands

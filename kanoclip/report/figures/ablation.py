@@ -1,0 +1,62 @@
+"""Ablation steps: what each variant of a method adds, in order."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from kanoclip.metrics.registry import LEVELS
+from kanoclip.report.figures.summary import read_aurocs, whiskers, with_intervals
+from kanoclip.report.style import drawing, marks, say
+
+MEAN = "mean of the datasets"
+
+
+def ablation_steps(metrics: Path, variants: Sequence[str], datasets: Sequence[str], out: Path) -> None:
+    """Image and pixel AUROC of each variant: a thin line a dataset, a thick one for their mean.
+
+    A dataset without a value for every variant is left out. Whiskers are the standard deviation over seeds; with one
+    seed the interval of metrics.csv.
+
+    Args:
+        metrics: the long metrics.csv.
+        variants: rows of the tables, in the order in which parts are added.
+        datasets: the lines.
+        out: the PNG; a PDF and an SVG are written beside it.
+
+    Raises:
+        InputError: a variant is not in the metrics.
+    """
+    rows = read_aurocs(metrics, variants)
+    with drawing(out, 1, len(LEVELS), (max(2.6, 0.9 + 0.45 * len(variants)), 3.0)) as (figure, panels):
+        for level, panel in zip(LEVELS, panels[0], strict=True):
+            panel.set_title(f"{level} AUROC (%)")
+            _draw(panel, rows[rows["level"] == level], variants, datasets)
+        lines = {line.get_label(): line for panel in panels[0] for line in panel.containers}
+        figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=4)
+
+
+def _draw(panel: Axes, rows: pd.DataFrame, variants: Sequence[str], datasets: Sequence[str]) -> None:
+    complete = [name for name in datasets if _has_all(rows[rows["dataset"] == name], variants)]
+    if not complete:
+        say(panel, "no dataset has a value for every variant")
+        return
+    rows = rows[rows["dataset"].isin(complete)]
+    mean = rows.groupby(["level", "method", "seed"], as_index=False)["value"].mean().assign(dataset=MEAN, reason="")
+    looks = {name: (mark.colour, mark.line, mark.marker, 0.8) for name, mark in marks(datasets).items()}
+    looks[MEAN] = ((0.0, 0.0, 0.0), "-", "o", 2.2)
+    cells = with_intervals(pd.concat([rows, mean] if len(complete) > 1 else [rows]))
+    for name, cell in cells.groupby("dataset", sort=False):
+        cell = cell.set_index("method").loc[list(variants)]
+        colour, line, marker, width = looks[str(name)]
+        panel.errorbar(
+            range(len(variants)), cell["value"], whiskers(cell), label=name,
+            color=colour, linestyle=line, marker=marker, linewidth=width, elinewidth=0.7, capsize=2,
+        )  # fmt: skip
+    panel.set_xticks(range(len(variants)), variants, rotation=30, ha="right")
+    panel.margins(x=0.08)
+
+
+def _has_all(rows: pd.DataFrame, variants: Sequence[str]) -> bool:
+    return set(variants) <= set(rows["method"]) and bool(rows["value"].notna().all())

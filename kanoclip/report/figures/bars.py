@@ -1,0 +1,60 @@
+"""Bars: the class-mean AUROC of every method on every dataset."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from kanoclip.metrics.registry import LEVELS
+from kanoclip.report.figures.summary import read_aurocs, whiskers, with_intervals
+from kanoclip.report.style import drawing, marks
+
+CHANCE = 50.0
+GROUP = 0.8  # width of the bars of a dataset; the distance between datasets is 1
+
+
+def dataset_bars(metrics: Path, methods: Sequence[str], datasets: Sequence[str], out: Path) -> None:
+    """Image and pixel AUROC, a group of bars a dataset. Bars start at chance, so what hangs below is worse than it.
+
+    Whiskers are the standard deviation over seeds; with one seed the interval of metrics.csv.
+
+    Args:
+        metrics: the long metrics.csv.
+        methods: one bar each in a group, in this order.
+        datasets: the groups, in this order.
+        out: the PNG; a PDF and an SVG are written beside it.
+
+    Raises:
+        InputError: a method is not in the metrics.
+    """
+    cells = with_intervals(read_aurocs(metrics, methods))
+    width = max(3.5, 1.0 + len(datasets) * (0.3 + 0.13 * len(methods)))
+    with drawing(out, len(LEVELS), 1, (width, 1.9)) as (figure, panels):
+        lowest = min(cells["low"].min(), cells["value"].min(), CHANCE - 5)
+        for level, panel in zip(LEVELS, panels[:, 0], strict=True):
+            _draw(panel, cells[cells["level"] == level], methods, datasets)
+            panel.set_ylim(lowest - 2, 100)
+            panel.set_ylabel(f"{level} AUROC (%)")
+        figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=min(len(methods), 5))
+
+
+def _draw(panel: Axes, cells: pd.DataFrame, methods: Sequence[str], datasets: Sequence[str]) -> None:
+    width = GROUP / len(methods)
+    for k, (method, mark) in enumerate(marks(methods).items()):
+        row = cells[cells["method"] == method].set_index("dataset").reindex(list(datasets))
+        places = [place + (k + 0.5) * width - GROUP / 2 for place in range(len(datasets))]
+        panel.bar(
+            places, row["value"] - CHANCE, width, bottom=CHANCE, label=method, color=mark.colour, hatch=mark.hatch,
+            yerr=whiskers(row), edgecolor="black", linewidth=0.5, error_kw={"elinewidth": 0.7, "capsize": 1.5},
+        )  # fmt: skip
+    for place, dataset in enumerate(datasets):
+        of_dataset = cells[cells["dataset"] == dataset]
+        if of_dataset["value"].isna().all():
+            reason = "not run" if of_dataset.empty else of_dataset["reason"].iloc[0]
+            panel.text(place, CHANCE, f"{reason}\n", ha="center", va="bottom", color="0.35", fontsize=7)
+    panel.axhline(CHANCE, color="black", linewidth=0.6)
+    panel.set_xlim(-0.5, len(datasets) - 0.5)
+    panel.annotate(" chance", (1, CHANCE), xycoords=("axes fraction", "data"), va="center", fontsize=6)
+    panel.set_xticks(range(len(datasets)), datasets)
+    panel.grid(visible=False, axis="x")

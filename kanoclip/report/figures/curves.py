@@ -1,0 +1,79 @@
+"""ROC and PRO curves of several methods on one dataset."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from kanoclip.metrics.curves import CURVES_COLUMNS
+from kanoclip.report.style import drawing, marks, say
+from kanoclip.types import InputError
+
+PANELS = {
+    ("image", "roc"): ("image ROC", "true positive rate", 1.0),
+    ("pixel", "roc"): ("pixel ROC", "true positive rate", 1.0),
+    ("pixel", "pro"): ("PRO", "mean overlap of regions", 0.3),
+}
+POINTS = 601  # at which curves are averaged
+
+
+def detection_curves(files: Mapping[str, Sequence[Path]], out: Path) -> None:
+    """Image ROC, pixel ROC and PRO curves; a line a method.
+
+    A line is the mean over classes and seeds at equal false positive rates, so that the area under it is the class
+    mean of the areas. PRO is drawn up to the false positive rate of 0.3 that AUPRO takes.
+
+    Args:
+        files: for each method the curves.csv of each seed.
+        out: the PNG; a PDF and an SVG are written beside it.
+
+    Raises:
+        InputError: a file is no curves.csv.
+    """
+    frames = {method: [_read(path) for path in paths] for method, paths in files.items()}
+    with drawing(out, 1, len(PANELS), (2.3, 2.6)) as (figure, (panels,)):
+        for panel, ((level, curve), (title, label, limit)) in zip(panels, PANELS.items(), strict=True):
+            panel.set_title(title)
+            rates = np.linspace(0, limit, POINTS)
+            for method, mark in marks(list(frames)).items():
+                means = [mean_curve(frame, level, curve, rates) for frame in frames[method]]
+                known = [mean for mean in means if mean is not None]
+                if known:
+                    look = {"color": mark.colour, "linestyle": mark.line, "marker": mark.marker, "markevery": 0.1}
+                    panel.plot(rates, np.mean(known, axis=0), label=method, **look)
+            if not panel.lines:
+                say(panel, f"no {title} curve:\nno masks, or one class only")
+                continue
+            panel.set(xlabel="false positive rate", ylabel=label, xlim=(0, limit), ylim=(0, 1))
+            if curve == "roc":
+                panel.plot([0, 1], [0, 1], color="0.6", linewidth=0.7, zorder=0)
+        lines = {line.get_label(): line for panel in panels for line in panel.get_legend_handles_labels()[0]}
+        figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=5)
+
+
+def mean_curve(frame: pd.DataFrame, level: str, curve: str, rates: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """The mean over classes of one kind of curve.
+
+    Args:
+        frame: a curves.csv.
+        level: "image" or "pixel".
+        curve: "roc" or "pro".
+        rates: (R,) false positive rates, ascending.
+
+    Returns:
+        (R,) in 0..1; None when there is no such curve. Where a curve rises at one rate, its upper end is taken.
+    """
+    chosen = frame[(frame["level"] == level) & (frame["curve"] == curve)]
+    if chosen.empty:
+        return None
+    steps = [points.groupby("x")["y"].max() for _, points in chosen.groupby("class_name")]
+    return np.mean([np.interp(rates, step.index, step, left=0.0) for step in steps], axis=0)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    frame = pd.read_csv(path)
+    if not set(CURVES_COLUMNS) <= set(frame.columns):
+        raise InputError(f"{path}: expected the columns {','.join(CURVES_COLUMNS)}, found {','.join(frame.columns)}")
+    return frame

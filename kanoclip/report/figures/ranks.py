@@ -1,0 +1,94 @@
+"""Rank diagram: average ranks of methods over datasets, and which differences may be chance (Demšar, JMLR 2006)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from kanoclip.metrics.ranks import average_ranks, critical_difference
+from kanoclip.metrics.registry import LEVELS
+from kanoclip.report.figures.summary import read_aurocs, with_intervals
+from kanoclip.report.style import Mark, drawing, marks, say
+
+ALPHA = 0.05
+
+
+def rank_diagram(metrics: Path, methods: Sequence[str], datasets: Sequence[str], out: Path) -> None:
+    """Average ranks by image and by pixel AUROC, 1 is best.
+
+    A thick bar joins methods whose average ranks differ by less than Nemenyi's critical difference at level 0.05. A
+    dataset without a value for every method is left out; a panel with fewer than two datasets says so.
+
+    Args:
+        metrics: the long metrics.csv.
+        methods: at least two.
+        datasets: over which the ranks are taken.
+        out: the PNG; a PDF and an SVG are written beside it.
+
+    Raises:
+        InputError: a method is not in the metrics.
+    """
+    cells = with_intervals(read_aurocs(metrics, methods))
+    cells = cells[cells["dataset"].isin(datasets)]
+    with drawing(out, len(LEVELS), 1, (5.5, 0.9 + 0.12 * len(methods))) as (_, panels):
+        for level, panel in zip(LEVELS, panels[:, 0], strict=True):
+            of_level = cells[cells["level"] == level]
+            table = (
+                of_level.pivot(index="dataset", columns="method", values="value")
+                .reindex(columns=list(methods))
+                .dropna()
+            )
+            panel.set_title(f"{level} AUROC (datasets: {len(table)})", loc="left")
+            if len(table) < 2 or len(methods) < 2:
+                say(panel, "ranks need at least two methods with a value on at least two datasets")
+            else:
+                distance = critical_difference(len(methods), len(table), ALPHA)
+                _draw(panel, average_ranks(table).sort_values(kind="stable"), distance, marks(methods))
+
+
+def cliques(ranks: Sequence[float], distance: float) -> list[tuple[int, int]]:
+    """The longest runs of ranks that lie within a distance.
+
+    Args:
+        ranks: ascending.
+        distance: largest difference between the first and the last rank of a run.
+
+    Returns:
+        (first, last) position of each run of two or more that no other run contains.
+    """
+    runs: list[tuple[int, int]] = []
+    for first, rank in enumerate(ranks):
+        last = max(k for k, other in enumerate(ranks) if other - rank <= distance)
+        if last > first and (not runs or last > runs[-1][1]):
+            runs.append((first, last))
+    return runs
+
+
+def _draw(panel: Axes, ranks: pd.Series, distance: float, looks: dict[str, Mark]) -> None:
+    """The axis on top, labels left (the better half) and right, bars between; y counts lines downwards."""
+    runs = cliques(list(ranks), distance)
+    top = 0.6 + 0.5 * len(runs)  # the first line of labels
+    half = (len(ranks) + 1) // 2
+    for k, (method, rank) in enumerate(ranks.items()):
+        left = k < half
+        y = top + (k if left else len(ranks) - 1 - k)
+        x, side = (1.0, "right") if left else (float(len(ranks)), "left")
+        panel.plot([rank, rank, x], [0, y, y], color="0.4", linewidth=0.7, zorder=1)
+        mark = looks[str(method)]
+        panel.plot(rank, 0, marker=mark.marker, color=mark.colour, markeredgecolor="black", clip_on=False, zorder=3)
+        text = f"{method}  {rank:.2f} " if left else f" {rank:.2f}  {method}"
+        panel.text(x, y, text, ha=side, va="center", fontsize=7)
+    for k, (first, last) in enumerate(runs):
+        y = 0.45 + 0.5 * k
+        panel.plot([ranks.iloc[first] - 0.03, ranks.iloc[last] + 0.03], [y, y], color="black", linewidth=2.5)
+    shown = min(distance, len(ranks) - 1.0)
+    panel.errorbar(1 + shown / 2, -1.3, xerr=shown / 2, color="black", capsize=2, linewidth=0.8)
+    beyond = " (wider than the axis)" if distance > shown else ""
+    panel.text(1 + shown / 2, -1.6, f"critical difference {distance:.2f}{beyond}", ha="center", fontsize=7)
+    panel.set(xlim=(1, len(ranks)), ylim=(top + half - 0.5, -2.6), yticks=[])
+    panel.set_xticks(range(1, len(ranks) + 1))
+    panel.spines[["left", "bottom"]].set_visible(False)
+    panel.spines["top"].set(visible=True, position=("data", 0))
+    panel.xaxis.set_ticks_position("top")
+    panel.grid(visible=False)

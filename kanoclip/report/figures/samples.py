@@ -1,0 +1,83 @@
+"""Images with their masks and anomaly maps: several methods on one dataset, or one method on several."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from textwrap import fill
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from kanoclip.metrics.scores import scored_index
+from kanoclip.report.grid import draw_grid, read_samples
+from kanoclip.report.style import save
+
+TITLE_WIDTH = 16  # characters
+BEST, MEDIAN, WORST, NORMAL = "best", "median", "worst", "normal"
+
+
+def qualitative(index: Path, scores: Sequence[Path], out: Path) -> None:
+    """Images, masks and the maps of several methods on one dataset.
+
+    The columns are, class by class, the anomalous images with the highest (best), the median and the lowest (worst)
+    image score and the normal image with the median one, all by the method of the first file. Each method has one
+    colour scale for all columns, from the first to the last percentile of the values shown; the number on a map is its
+    image score.
+
+    Args:
+        index: index.csv of the dataset.
+        scores: scores.h5 of each method on this dataset.
+        out: the PNG; a PDF and an SVG are written beside it.
+
+    Raises:
+        InputError: scores and index do not list the same images.
+    """
+    titles: dict[int, str] = {}
+    with scored_index(scores[0], index) as (rows, file):
+        image_score = file["image_score"][:]
+        for name, members in rows.groupby("class_name", sort=False):
+            places = _spread(members["label"].to_numpy(), image_score[members.index])
+            titles |= {int(members.index[k]): f"{fill(str(name), TITLE_WIDTH)}\n{place}" for k, place in places.items()}
+    save(draw_grid(read_samples(index, scores, titles), [_attribute(path, "method") for path in scores]), out)
+
+
+def teaser(pairs: Sequence[tuple[Path, Path]], out: Path) -> None:
+    """Images, masks and the maps of one method on several datasets.
+
+    The columns are the anomalous images with the highest and the median image score of each dataset. Each dataset has
+    one colour scale.
+
+    Args:
+        pairs: (index.csv, scores.h5) of each dataset, the scores all by the same method.
+        out: the PNG; a PDF and an SVG are written beside it.
+
+    Raises:
+        InputError: scores and index do not list the same images.
+    """
+    samples = []
+    for index, scores in pairs:
+        with scored_index(scores, index) as (rows, file):
+            places = _spread(rows["label"].to_numpy(), file["image_score"][:])
+            names = rows["class_name"]
+        dataset = _attribute(scores, "dataset")
+        chosen = [row for row, place in places.items() if place in (BEST, MEDIAN)]
+        samples += read_samples(index, [scores], {row: f"{dataset}\n{fill(names[row], TITLE_WIDTH)}" for row in chosen})
+    save(draw_grid(samples, [_attribute(pairs[0][1], "method")]), out)
+
+
+def _attribute(scores: Path, name: str) -> str:
+    with h5py.File(scores, "r") as file:
+        return str(file.attrs[name])
+
+
+def _spread(labels: NDArray[np.integer], image_score: NDArray[np.floating]) -> dict[int, str]:
+    """Positions of what a method can and cannot do, in the order of the columns, and which place each has."""
+    order = np.argsort(image_score, kind="stable")[::-1]
+    anomalous, normal = order[labels[order] == 1], order[labels[order] == 0]
+    places: dict[int, str] = {}
+    for position, place in ((0, BEST), (len(anomalous) // 2, MEDIAN), (-1, WORST)):
+        if anomalous.size:
+            places.setdefault(int(anomalous[position]), place)
+    if normal.size:
+        places[int(normal[normal.size // 2])] = NORMAL
+    return places

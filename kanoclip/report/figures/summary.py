@@ -1,0 +1,62 @@
+"""What the figures of several methods draw: the class-mean AUROC of each on each dataset, with an interval."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from kanoclip.metrics.registry import MEAN
+from kanoclip.report.tables import read_metrics
+from kanoclip.types import InputError, unknown_name
+
+
+def read_aurocs(metrics: Path, methods: Sequence[str]) -> pd.DataFrame:
+    """The rows of a long metrics.csv that hold the class-mean AUROC of some methods, one a seed.
+
+    Raises:
+        InputError: a method is not in the metrics, or a value is there twice.
+    """
+    frame = read_metrics(metrics)
+    for name in methods:
+        if name not in set(frame["method"]):
+            raise unknown_name(f"method in {metrics}", name, set(frame["method"]))
+    rows = frame[(frame["class_name"] == MEAN) & (frame["metric"] == "auroc") & frame["method"].isin(methods)]
+    twice = rows[rows.duplicated(["level", "dataset", "method", "seed"])]
+    if not twice.empty:
+        method, dataset = twice.iloc[0][["method", "dataset"]]
+        raise InputError(f"{metrics}: {method} on {dataset} has several values a seed; give the metrics of one run")
+    return rows
+
+
+def with_intervals(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row a level, dataset and method, from one a seed.
+
+    Args:
+        rows: level, dataset, method; value, low, high (0..1); reason.
+
+    Returns:
+        level, dataset, method; value, low, high in percent; reason. The interval is the mean ± standard deviation over
+        seeds; with one seed the given one. A value that some seed lacks is NaN and has the reason.
+    """
+    groups = rows.groupby(["level", "dataset", "method"], sort=False)
+    return pd.DataFrame(
+        [dict(zip(("level", "dataset", "method"), key, strict=True)) | _cell(seeds) for key, seeds in groups]
+    )
+
+
+def _cell(seeds: pd.DataFrame) -> dict[str, float | str]:
+    first = seeds.iloc[0]
+    value = seeds["value"].mean(skipna=False)
+    if len(seeds) > 1:
+        deviation = seeds["value"].std(ddof=1, skipna=False)
+        low, high = value - deviation, value + deviation
+    else:
+        low, high = first["low"], first["high"]
+    reasons = seeds.loc[seeds["value"].isna(), "reason"]
+    reason = "" if reasons.empty else str(reasons.iloc[0])
+    return {"value": 100 * value, "low": 100 * low, "high": 100 * high, "reason": reason}
+
+
+def whiskers(cells: pd.DataFrame) -> list[pd.Series]:
+    """Lengths below and above the values, as matplotlib's `yerr` wants them; NaN draws none."""
+    return [cells["value"] - cells["low"], cells["high"] - cells["value"]]

@@ -1,0 +1,80 @@
+"""Training curves: the parts of the loss, and whatever else train.csv says about how a training went."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+import seaborn
+from matplotlib.axes import Axes
+
+from kanoclip.report.style import drawing
+from kanoclip.types import InputError
+
+# by the beginning of a column's name: what the panel shows and the scale of its axis
+FAMILIES = {
+    "loss_": ("loss", "linear"),
+    "grad_norm_": ("gradient norm", "log"),
+    "lr_": ("learning rate", "linear"),
+    "knowledge_active": ("share of active hinges", "linear"),
+}
+
+
+def training_curves(logs: Mapping[str, Sequence[Path]], out: Path) -> None:
+    """How each training went: a row a method, a panel each for losses, gradient norms, learning rates and hinges.
+
+    Lines are running means over one thirtieth of the training; the band is the standard deviation over seeds. A panel
+    is there when train.csv has its columns.
+
+    Args:
+        logs: for each method the train.csv of each seed.
+        out: the PNG; a PDF and an SVG are written beside it.
+
+    Raises:
+        InputError: a log has no losses.
+    """
+    frames = {method: pd.concat([read_log(path) for path in paths]) for method, paths in logs.items()}
+    families = [name for name in FAMILIES if any((frame["family"] == name).any() for frame in frames.values())]
+    with drawing(out, len(frames), len(families), (3.7, 2.2)) as (_, panels):
+        for row, (method, frame) in zip(panels, frames.items(), strict=True):
+            for panel, family in zip(row, families, strict=True):
+                draw_lines(panel, frame[frame["family"] == family], *FAMILIES[family])
+            row[0].set_title(method, loc="left")
+
+
+def read_log(path: Path) -> pd.DataFrame:
+    """A train.csv in long form: family (a key of FAMILIES), part, step, value; running means.
+
+    Raises:
+        InputError: there is no column of losses, or none of steps.
+    """
+    log = pd.read_csv(path)
+    if "step" not in log or log.filter(regex="^loss_").empty:
+        raise InputError(f"{path}: expected the columns step and loss_..., found {','.join(log.columns)}")
+    window = max(1, len(log) // 30)
+    parts = [
+        pd.DataFrame(
+            {
+                "family": family,
+                "part": column.removeprefix(family),
+                "step": log["step"],
+                "value": log[column].rolling(window, min_periods=1).mean(),
+            }
+        )
+        for family in FAMILIES
+        for column in log.columns
+        if column.startswith(family)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def draw_lines(panel: Axes, lines: pd.DataFrame, label: str, scale: str) -> None:
+    """Draw a line a part, told apart by colour and dashes; the band is the standard deviation over seeds."""
+    if lines.empty:
+        panel.set_axis_off()
+        return
+    several = lines["part"].nunique() > 1  # of a single part the label of the axis says enough
+    looks = {"palette": "colorblind", "hue": "part", "style": "part", "legend": several}
+    seaborn.lineplot(lines, x="step", y="value", errorbar="sd", ax=panel, **looks)
+    panel.set(ylabel=label, yscale=scale)
+    if several:
+        panel.legend(title=None, loc="upper left", bbox_to_anchor=(1, 1))

@@ -1,0 +1,83 @@
+"""The look of every figure: one style file, marks that can be told apart without colour, three formats."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import seaborn
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from kanoclip.files import whole
+
+STYLE = Path(__file__).with_name("style.mplstyle")
+
+# figures of the same data are the same bytes: no dates, no program versions
+FORMATS: dict[str, dict[str, Any]] = {
+    ".png": {"Software": None},
+    ".pdf": {"Creator": None, "Producer": None, "CreationDate": None},
+    ".svg": {"Creator": None, "Date": None},
+}
+
+COLOURS = seaborn.color_palette("colorblind")  # ten
+# nine of each, so that colour and shape come together again only after ninety
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "----", "||||", "oooo", "++++")
+LINES: tuple[Any, ...] = (
+    "-", "--", ":", "-.", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (8, 3)), (0, (6, 2, 1, 2, 1, 2)),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How one of several methods is drawn in every figure: colour never says anything alone."""
+
+    colour: tuple[float, float, float]
+    marker: str
+    hatch: str
+    line: Any
+
+
+def marks(names: Sequence[str]) -> dict[str, Mark]:
+    """A mark for each name, by its place."""
+    return {
+        name: Mark(COLOURS[k % len(COLOURS)], MARKERS[k % 9], HATCHES[k % 9], LINES[k % 9])
+        for k, name in enumerate(names)
+    }
+
+
+@contextmanager
+def drawing(out: Path, rows: int, columns: int, panel: tuple[float, float]) -> Iterator[tuple[Figure, NDArray[Any]]]:
+    """Give a figure with empty panels; write it when the block ends well.
+
+    Args:
+        out: the PNG; a PDF and an SVG are written beside it.
+        rows: of panels.
+        columns: of panels.
+        panel: width and height of a panel in inches, with its labels.
+
+    Yields:
+        The figure and its (rows, columns) axes.
+    """
+    with matplotlib.rc_context(fname=STYLE):
+        figure = Figure(figsize=(columns * panel[0], rows * panel[1]), layout="constrained")
+        yield figure, figure.subplots(rows, columns, squeeze=False)
+    save(figure, out)
+
+
+def save(figure: Figure, out: Path) -> None:
+    """Write the figure as PNG, PDF and SVG, each whole or not at all."""
+    with matplotlib.rc_context(fname=STYLE):
+        for suffix, metadata in FORMATS.items():
+            with whole(out.with_suffix(suffix)) as temporary:
+                figure.savefig(temporary, metadata=metadata)
+
+
+def say(panel: Axes, text: str) -> None:
+    """Leave a panel empty but for the reason why there is nothing to draw."""
+    panel.set_axis_off()
+    panel.text(0.5, 0.5, text, transform=panel.transAxes, ha="center", va="center", color="0.35", wrap=True)
