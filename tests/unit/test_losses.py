@@ -19,6 +19,13 @@ def test_focal_without_focus_is_cross_entropy() -> None:
     assert focal(probability, target, gamma=0).item() == pytest.approx(expected.item(), rel=1e-4)
 
 
+def test_smoothed_focal_by_hand() -> None:
+    """Labels 0.9 and 0.1 instead of 1 and 0, and 0.1 added inside the logarithm."""
+    true = 0.9 * 0.7 + 0.1 * 0.3 + 0.1
+    found = focal(torch.tensor([[[0.7, 0.3]]]), torch.tensor([[[1.0, 0.0]]]), smoothing=0.1)
+    assert found.item() == pytest.approx(-((1 - true) ** 2) * math.log(true), rel=1e-5)
+
+
 def test_focal_still_pulls_at_a_confident_mistake() -> None:
     """A missed pixel at probability 1e-9 must not be given up: d/dp of -(1 - p)^2 log p is about -1 / p there."""
     probability = torch.tensor([[[1e-9]]], requires_grad=True)

@@ -1,3 +1,4 @@
+import pytest
 import torch
 import torch.nn.functional as F
 
@@ -16,6 +17,16 @@ def test_clip_ac_has_35_distinct_prompts_a_polarity() -> None:
         texts = prompts("clip_ac", polarity, "cable")
         assert len(set(texts)) == 35
         assert all("cable" in text and text.endswith(".") for text in texts)
+
+
+@pytest.mark.parametrize(("ensemble", "normal", "abnormal"), [("winclip", 154, 88), ("april_gan", 245, 175)])
+def test_compositional_ensembles(ensemble: str, normal: int, abnormal: int) -> None:
+    """22 templates x 7 and 4 states; 35 x 7 and 5."""
+    good, bad = (prompts(ensemble, polarity, "metal nut") for polarity in ("normal", "abnormal"))
+    assert (len(set(good)), len(set(bad))) == (len(good), len(bad)) == (normal, abnormal)
+    assert all("metal nut" in text and text.endswith(".") for text in good + bad)
+    assert "a photo of the metal nut with flaw." in bad and "a close-up photo of a flawless metal nut." in good
+    assert ("a photo of the broken metal nut." in bad) == (ensemble == "april_gan")
 
 
 def test_ensemble_is_the_mean_of_unit_vectors(backbone: Backbone) -> None:
