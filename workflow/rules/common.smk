@@ -20,6 +20,7 @@ from kanoclip.methods import method_class, method_names
 from kanoclip.types import InputError
 
 PACKAGE = Path(inspect.getfile(protocol)).parent
+CODE = ".py .yaml .json .safetensors .j2 .css .js .mplstyle".split()
 
 try:
     CONFIG = parse_configuration(Configuration, config, "configuration")
@@ -61,17 +62,7 @@ def code(*places):
         files += [
             str(file)
             for file in found
-            if file.suffix
-            in {
-                ".py",
-                ".yaml",
-                ".json",
-                ".safetensors",
-                ".j2",
-                ".css",
-                ".js",
-                ".mplstyle",
-            }
+            if file.suffix in CODE
         ]
     return sorted(files)
 
