@@ -59,11 +59,7 @@ def code(*places):
     for place in ("types", "files", *places):
         path = PACKAGE / place
         found = path.rglob("*") if path.is_dir() else path.parent.glob(f"{path.name}.*")
-        files += [
-            str(file)
-            for file in found
-            if file.suffix in CODE
-        ]
+        files += [str(file) for file in found if file.suffix in CODE]
     return sorted(files)
 
 
