@@ -29,6 +29,7 @@ _STAGES: tuple[Callable[..., None], ...] = (
     methods.train,
     methods.score,
     methods.evaluate,
+    methods.compare,
     render.tables,
     figures.qualitative,
     figures.teaser,

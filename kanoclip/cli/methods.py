@@ -1,11 +1,22 @@
-"""Train, score, evaluate; and train the embedded backbone."""
+"""Train, score, evaluate, compare; and train the embedded backbone."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from kanoclip.cli.options import Device, Index, Out, Seed, Settings, Threads, choose_device, input_file, parse_options
+from kanoclip.cli.options import (
+    Device,
+    Index,
+    Out,
+    Seed,
+    Settings,
+    Threads,
+    choose_device,
+    existing,
+    input_file,
+    parse_options,
+)
 
 
 def train(
@@ -65,6 +76,22 @@ def evaluate(
     from kanoclip.metrics.evaluate import evaluate as write_metrics
 
     write_metrics(scores, index, out, resolution, bootstrap, choose_device(device, threads))
+
+
+def compare(
+    first: Annotated[Path, typer.Argument(help="scores.h5 of a method.", callback=existing)],
+    second: Annotated[Path, typer.Argument(help="scores.h5 of another, on the same images.", callback=existing)],
+    index: Index,
+) -> None:
+    """Print by how much two methods differ in image AUROC, with a 95 % interval and a p-value."""
+    from kanoclip.metrics.compare import compare as test
+
+    found = test(first, second, index)
+    difference, low, high = (f"{100 * value:+.2f}" for value in (found.difference, found.low, found.high))
+    typer.echo(
+        f"image AUROC, class mean in percent, first minus second: {difference} "
+        f"(95 % interval {low} to {high}, DeLong's test p = {found.p:.2g})"
+    )
 
 
 def pretrain(
