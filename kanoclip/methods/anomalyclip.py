@@ -17,8 +17,8 @@ from kanoclip.backbones.streams import Streams
 from kanoclip.config import Strict
 from kanoclip.losses import dice, focal
 from kanoclip.maps import scaled_sigma, upsample, upsample_and_smooth
-from kanoclip.methods.april_gan import LABEL_SMOOTHING
 from kanoclip.methods.base import AnomalyOutput, Batch, Method, TrainingOptions, log_odds, register
+from kanoclip.methods.layerwise import LABEL_SMOOTHING
 from kanoclip.prompts.deep import DeepPrompts
 from kanoclip.prompts.learned import LearnedPrompts
 from kanoclip.types import InputError

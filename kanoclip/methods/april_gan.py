@@ -5,8 +5,6 @@ mean over the taps of what each says against the text ensemble. The image score 
 followed; docs/methods/april_gan.md has the formulas and what differs.
 """
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from pydantic import Field
@@ -15,26 +13,15 @@ from torch import Tensor, nn
 from kanoclip.backbones.clip import Backbone
 from kanoclip.backbones.streams import Streams
 from kanoclip.config import Strict
-from kanoclip.losses import dice, focal
-from kanoclip.methods.base import AnomalyOutput, Batch, Method, TrainingOptions, per_class, register, two_way
+from kanoclip.methods.base import AnomalyOutput, Batch, Method, log_odds, per_class, register, two_way
+from kanoclip.methods.layerwise import LayerwiseOptions, map_losses, mean_map
 from kanoclip.prompts.ensemble import PromptEnsemble
 
-LABEL_SMOOTHING = 1e-5  # of the focal loss, in the published code
 
-
-class AprilGanOptions(TrainingOptions):
+class AprilGanOptions(LayerwiseOptions):
     """Options of APRIL-GAN. The published code trains 3 epochs on MVTec-AD and 15 on VisA."""
 
     learning_rate: float = Field(1e-3, gt=0, description="Adam; the published code's")
-    temperature: float = Field(
-        0.01, gt=0, description="divides the cosine similarities; the published code multiplies by 100"
-    )
-    map_resolution: Literal["grid", "image"] = Field(
-        "grid",
-        description="where softmax makes logits probabilities: at the patches, and the evaluation upsamples these as "
-        "every method's; or, as the published code, at the image's pixels after bilinear upsampling with aligned "
-        "corners, which writes maps of the image's size",
-    )
 
 
 @register("april_gan")
@@ -61,42 +48,29 @@ class AprilGan(Method):
 
     def forward(self, batch: Batch) -> AnomalyOutput:
         """Score with the trained layers."""
+        options, size = self.options, self.backbone.config.image_size
         text = per_class(batch.class_names, self.text)  # (B, 2, C)
-        image = two_way(self.backbone.project(batch.features.cls), text, self.options.temperature)  # (B,)
-        logits = self._logits(batch, text)  # (B, K, h, w)
-        if self.options.map_resolution == "image":
-            logits = self._at_pixels(logits)  # (B, K, S, S)
-        maps = logits.sigmoid().mean(1)
+        image = two_way(self.backbone.project(batch.features.cls), text, options.temperature)  # (B,)
+        maps = mean_map(self._log_odds(batch, text), options.map_resolution, size)  # (B, h, w) or (B, S, S)
         return AnomalyOutput(maps, image_probability=image, map_score=maps.amax((1, 2)), image_score=image)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Focal and dice loss of every tap's map at the image's pixels, summed over the taps."""
+        """Of the maps; the image score has nothing to learn."""
         assert batch.masks is not None
-        masks = batch.masks.float()  # (B, S, S)
-        logits = self._logits(batch, per_class(batch.class_names, self.text))
-        maps = self._at_pixels(logits).sigmoid().unbind(1)  # K x (B, S, S)
-        return {
-            "focal": torch.stack([focal(of_tap, masks, smoothing=LABEL_SMOOTHING) for of_tap in maps]).sum(),
-            "dice": torch.stack([dice(of_tap, masks) for of_tap in maps]).sum(),
-        }
+        return map_losses(self._log_odds(batch, per_class(batch.class_names, self.text)), batch.masks)
 
     def parameter_groups(self) -> list[dict[str, object]]:
         """All layers alike."""
-        return [{"params": list(self.projections.parameters()), "lr": self.options.learning_rate}]
+        return [{"name": "layers", "params": list(self.projections.parameters()), "lr": self.options.learning_rate}]
 
-    def _logits(self, batch: Batch, text: Tensor) -> Tensor:
-        """(B, K, h, w), K taps: abnormal minus normal logit, whose sigmoid is the two-way softmax."""
-        difference = (text[:, 1] - text[:, 0])[:, :, None] / self.options.temperature  # (B, C, 1)
-        logits = []
-        for tap, layer in self.projections.items():
-            projected = F.normalize(layer(batch.features.original[int(tap)][:, 1:]), dim=-1)  # (B, P, C)
-            logits.append((projected @ difference)[..., 0].unflatten(1, self.backbone.grid))
-        return torch.stack(logits, dim=1)
-
-    def _at_pixels(self, logits: Tensor) -> Tensor:
-        """(B, K, h, w) to (B, K, S, S): logits are upsampled, not probabilities, and corners aligned, as published."""
-        size = self.backbone.config.image_size
-        return F.interpolate(logits, (size, size), mode="bilinear", align_corners=True)
+    def _log_odds(self, batch: Batch, text: Tensor) -> Tensor:
+        """(B, K, h, w) of K taps."""
+        projected = [
+            F.normalize(layer(batch.features.original[int(tap)][:, 1:]), dim=-1)  # (B, P, C)
+            for tap, layer in self.projections.items()
+        ]
+        patches = log_odds(torch.stack(projected, dim=1), text, self.options.temperature)  # (B, K, P)
+        return patches.unflatten(2, self.backbone.grid)
 
 
 def tap_projections(taps: tuple[int, ...], width: int, joint_width: int) -> nn.ModuleDict:

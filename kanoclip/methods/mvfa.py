@@ -7,7 +7,6 @@ The released code is followed; docs/methods/mvfa.md has the formulas.
 """
 
 from collections.abc import Iterator
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -17,26 +16,16 @@ from torch import Tensor, nn
 from kanoclip.backbones.clip import Backbone
 from kanoclip.backbones.streams import Streams
 from kanoclip.config import Strict
-from kanoclip.losses import dice, focal
-from kanoclip.methods.april_gan import LABEL_SMOOTHING
-from kanoclip.methods.base import AnomalyOutput, Batch, Method, TrainingOptions, log_odds, per_class, register
+from kanoclip.methods.base import AnomalyOutput, Batch, Method, log_odds, per_class, register
+from kanoclip.methods.layerwise import LayerwiseOptions, map_losses, mean_map
 from kanoclip.prompts.ensemble import PromptEnsemble
 
 
-class MvfaOptions(TrainingOptions):
+class MvfaOptions(LayerwiseOptions):
     """Options of MVFA-AD."""
 
     residual: float = Field(
         0.1, ge=0, le=0.5, description="share of each of the two adapters in the residual stream (released code)"
-    )
-    temperature: float = Field(
-        0.01, gt=0, description="divides the cosine similarities; the released code multiplies by 100"
-    )
-    map_resolution: Literal["grid", "image"] = Field(
-        "grid",
-        description="where softmax makes logits probabilities: at the patches, and the evaluation upsamples these as "
-        "every method's; or, as the released code, at the image's pixels after bilinear upsampling with aligned "
-        "corners, which writes maps of the image's size",
     )
     learning_rate: float = Field(1e-4, gt=0, description="Adam; the released code's for zero-shot")
 
@@ -77,9 +66,7 @@ class Mvfa(Method):
     def forward(self, batch: Batch) -> AnomalyOutput:
         """Score with the trained adapters."""
         segmentation, detection = self._log_odds(batch)
-        if self.options.map_resolution == "image":
-            segmentation = self._at_pixels(segmentation)  # (B, K, S, S)
-        maps = segmentation.sigmoid().mean(1)
+        maps = mean_map(segmentation, self.options.map_resolution, self.backbone.config.image_size)
         image = detection.sigmoid().mean((1, 2))
         return AnomalyOutput(maps, image_probability=image, map_score=maps.amax((1, 2)), image_score=image)
 
@@ -89,16 +76,11 @@ class Mvfa(Method):
         The cross-entropy takes the sigmoid of what is a probability already: the released code does.
         """
         assert batch.labels is not None and batch.masks is not None
-        masks, labels = batch.masks.float(), batch.labels.float()  # (B, S, S), (B,)
         segmentation, detection = self._log_odds(batch)
-        maps = self._at_pixels(segmentation).sigmoid().unbind(1)  # K x (B, S, S)
         scores = detection.sigmoid().mean(2).unbind(1)  # K x (B,)
-        parts = {
-            "focal": [focal(abnormal, masks, smoothing=LABEL_SMOOTHING) for abnormal in maps],
-            "dice": [dice(abnormal, masks) for abnormal in maps],
-            "detection": [F.binary_cross_entropy_with_logits(score, labels) for score in scores],
-        }
-        return {name: torch.stack(levels).sum() for name, levels in parts.items()}
+        labels = batch.labels.float()  # (B,)
+        of_scores = torch.stack([F.binary_cross_entropy_with_logits(score, labels) for score in scores]).sum()
+        return {**map_losses(segmentation, batch.masks), "detection": of_scores}
 
     def parameter_groups(self) -> list[dict[str, object]]:
         """The two branches."""
@@ -137,11 +119,6 @@ class Mvfa(Method):
                 detection, to_detect = self.detection[str(number)](x)
                 x = (1 - 2 * share) * x + share * (to_segment + to_detect)
                 yield F.normalize(segmentation[:, 1:], dim=-1), F.normalize(detection[:, 1:], dim=-1)
-
-    def _at_pixels(self, log_odds_of_patches: Tensor) -> Tensor:
-        """(B, K, h, w) to (B, K, S, S)."""
-        size = self.backbone.config.image_size
-        return F.interpolate(log_odds_of_patches, (size, size), mode="bilinear", align_corners=True)
 
 
 class Adapter(nn.Module):

@@ -1,0 +1,67 @@
+"""A map a tap, compared with text at the pixels: what APRIL-GAN's published code does, and MVFA-AD's after it.
+
+Softmax over two classes is the sigmoid of their log-odds, and bilinear upsampling is linear: to upsample both logits
+and then take the softmax is to upsample the log-odds and then take the sigmoid.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from kanoclip.losses import dice, focal
+from kanoclip.methods.base import TrainingOptions
+
+LABEL_SMOOTHING = 1e-5  # of the focal loss, in the published code
+
+
+class LayerwiseOptions(TrainingOptions):
+    """What the options of such methods begin with."""
+
+    temperature: float = Field(
+        0.01, gt=0, description="divides the cosine similarities; the published code multiplies by 100"
+    )
+    map_resolution: Literal["grid", "image"] = Field(
+        "grid",
+        description="where softmax makes logits probabilities: at the patches, and the evaluation upsamples these as "
+        "every method's; or, as the published code, at the image's pixels after bilinear upsampling with aligned "
+        "corners, which writes maps of the image's size",
+    )
+
+
+def mean_map(log_odds: Tensor, resolution: Literal["grid", "image"], image_size: int) -> Tensor:
+    """The mean over the taps of the probability of abnormal; the published code adds them, which ranks alike.
+
+    Args:
+        log_odds: (B, K, h, w) of K taps.
+        resolution: where log-odds become probabilities.
+        image_size: S.
+
+    Returns:
+        (B, h, w) or (B, S, S) in 0..1.
+    """
+    if resolution == "image":
+        log_odds = at_pixels(log_odds, image_size)
+    return log_odds.sigmoid().mean(1)
+
+
+def map_losses(log_odds: Tensor, masks: Tensor) -> dict[str, Tensor]:
+    """Focal and dice loss of every tap's map at the image's pixels, each summed over the taps.
+
+    Args:
+        log_odds: (B, K, h, w) of K taps.
+        masks: (B, S, S) bool.
+    """
+    truth = masks.float()
+    maps = at_pixels(log_odds, masks.shape[-1]).sigmoid().unbind(1)  # K x (B, S, S)
+    return {
+        "focal": torch.stack([focal(abnormal, truth, smoothing=LABEL_SMOOTHING) for abnormal in maps]).sum(),
+        "dice": torch.stack([dice(abnormal, truth) for abnormal in maps]).sum(),
+    }
+
+
+def at_pixels(log_odds: Tensor, image_size: int) -> Tensor:
+    """(B, K, h, w) to (B, K, S, S), bilinear; the corner patches lie on the corner pixels, as in the published code."""
+    return F.interpolate(log_odds, (image_size, image_size), mode="bilinear", align_corners=True)
