@@ -12,6 +12,7 @@ from markupsafe import Markup
 from matplotlib.colors import to_hex
 
 from kanoclip.files import write_text
+from kanoclip.report.figures.captions import CAPTIONS
 from kanoclip.report.gallery import read_gallery
 from kanoclip.report.grid import COLOURS
 from kanoclip.report.notes import TINY_NOTE
@@ -19,27 +20,6 @@ from kanoclip.types import InputError, logger
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
 STYLE, SCRIPT = TEMPLATE.with_name("page.css"), TEMPLATE.with_name("page.js")
-# by the beginning of a figure's file name: its title (completed by the rest of the name) and how it was made
-CAPTIONS = {
-    "teaser": (
-        "Overview",
-        "The anomalous images with the highest and the median image score of each dataset, their masks, and the "
-        "anomaly maps. Images are shown as squares, as the method sees them. One colour scale a dataset, from the "
-        "first to the last percentile of the values shown; white outline: ground truth; number: image score.",
-    ),
-    "qualitative": (
-        "Anomaly maps: ",
-        "The anomalous images with the highest, the median and the lowest image score and the normal image with the "
-        "median one, all by the first method. Images are shown as squares, as the methods see them. One colour scale a "
-        "method, from the first to the last percentile of the values shown; white outline: ground truth; number: image "
-        "score.",
-    ),
-    "training_curves": (
-        "Training curves",
-        "Each part of the loss against the step: running means over one thirtieth of the training; the band is the "
-        "standard deviation over seeds.",
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -103,7 +83,7 @@ def _table(path: Path) -> str:
 
 def _embedded(path: Path) -> Embedded:
     if not path.is_file():
-        raise InputError(f"{path}: no such figure; draw it with kanoclip qualitative, teaser or curves")
+        raise InputError(f"{path}: no such figure; draw it with the command of that name")
     for beginning, (title, caption) in CAPTIONS.items():
         if path.stem == beginning or path.stem.startswith(f"{beginning}_"):
             rest = path.stem.removeprefix(beginning).removeprefix("_")

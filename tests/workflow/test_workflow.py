@@ -65,7 +65,12 @@ def test_the_run_makes_everything(project: Path) -> None:
     for name in ("main.csv", "main.md", "main.tex", "main.html"):
         assert "Embedded tiny backbone: not results of the paper" in (results / "tables" / name).read_text()
     assert "data:image/png;base64" in (results / "index.html").read_text()
-    for name in ("teaser", "qualitative_others", "qualitative_bare", "training_curves"):
+    of_targets = [
+        f"{kind}_{target}"
+        for kind in ("qualitative", "histograms", "detection_curves")
+        for target in ("others", "bare")
+    ]
+    for name in ("teaser", "bars", "ranks", "training_curves", *of_targets):
         for suffix in (".png", ".pdf", ".svg"):
             assert (results / "figures" / f"{name}{suffix}").stat().st_size > 1000
 
@@ -106,7 +111,8 @@ def test_editing_a_method_reruns_only_it_and_what_follows(project: Path) -> None
     def plan() -> dict[str, int]:
         return planned(project, "--configfile", "tiny.yaml")
 
-    drawing = {"qualitative": 2, "teaser": 1, "tables": 1, "page": 1, "all": 1}
+    drawing = {"qualitative": 2, "histograms": 2, "detection_curves": 2, "teaser": 1, "bars": 1, "ranks": 1}
+    drawing |= {"tables": 1, "page": 1, "all": 1}
     methods = project / "kanoclip/methods"
     kanoclip = {"train": 1, "score": 2, "evaluate": 2, "curves": 1, **drawing}
     assert edited(methods / "kanoclip/adapter.py", plan) == kanoclip | {"total": sum(kanoclip.values())}

@@ -179,6 +179,13 @@ TABLE_OPTIONS = shlex.join(
 )
 
 
+COMPARED = shlex.join(
+    [f"--method={name}" for name in SHOWN]
+    + [f"--dataset={name}" for name in CONFIG.targets]
+)
+CURVES = f"{RESULTS}/scores/{SCORED}/curves.csv"
+
+
 def first_seed(target, rows):
     """The scoring jobs of some rows on a target, each with its first seed."""
     return (
@@ -199,8 +206,17 @@ def gallery():
     ]
 
 
+def compared(target):
+    """The scoring jobs on a target of every row that is no control, with all seeds."""
+    return lambda job: job.target == target and job.row.name in SHOWN
+
+
 def figures():
-    """Every figure of the run, in the order of the page."""
-    names = ["teaser"] + [f"qualitative_{target}" for target in CONFIG.targets]
+    """Every figure of the run, in the order of the page. Ranks need two rows and two targets."""
+    names = ["teaser", "bars"]
+    names += ["ranks"] if min(len(SHOWN), len(CONFIG.targets)) > 1 else []
+    for target in CONFIG.targets:
+        kinds = ("qualitative", "detection_curves", "histograms")
+        names += [f"{kind}_{target}" for kind in kinds]
     names += ["training_curves"] if TRAININGS else []
     return [f"{RESULTS}/figures/{name}.png" for name in names]
