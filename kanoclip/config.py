@@ -280,6 +280,8 @@ def parse(model: type[Model], values: Mapping[str, Any], where: str) -> Model:
         if problem["type"] == "extra_forbidden":
             raise InputError(f"{where}: unknown key '{place}'; {_nearest_key(model, problem['loc'])}") from None
         message = problem["msg"].removeprefix("Value error, ")
+        if not place:  # of several keys together: the message names them and what was found
+            raise InputError(f"{where}: {message}") from None
         found = "" if problem["type"] == "missing" else f", found {problem['input']!r}"
         raise InputError(f"{where}: '{place}': {message[0].lower()}{message[1:]}{found}") from None
 

@@ -36,20 +36,33 @@ def dice(probability: Tensor, target: Tensor) -> Tensor:
     return (1 - (2 * overlap + SMOOTH) / (size + SMOOTH)).mean()
 
 
-def knowledge_distance(knowledge: Tensor, normal: Tensor, abnormal: Tensor, margin: float = 0.0) -> Tensor:
-    """Hinge that pulls abnormal prompts to the knowledge and pushes normal prompts away (KAnoCLIP, equation 2).
+def cross_entropy(probabilities: Tensor, labels: Tensor) -> Tensor:
+    """Binary cross-entropy of probabilities that are known for both classes, averaged over images.
 
-    max(0, |k - a| - |k - n| + margin) on unit vectors, averaged over classes.
+    With both, the one that belongs to the label is exact however small it is; 1 - p is 0 for all p above 1 - 6e-8.
 
     Args:
-        knowledge: (K, C) unit vectors, one a class.
+        probabilities: (B, 2) in 0..1, normal then abnormal.
+        labels: (B,) 0 or 1.
+    """
+    return -probabilities.gather(1, labels[:, None].long()).clamp(min=EPSILON).log().mean()
+
+
+def knowledge_hinge(knowledge: Tensor, normal: Tensor, abnormal: Tensor, margin: float = 0.0) -> Tensor:
+    """Hinge that pulls abnormal prompts to the knowledge and pushes normal prompts away (KAnoCLIP, equation 2).
+
+    Args:
+        knowledge: (K, C) unit vectors, one a class or image.
         normal: (K, C) unit vectors of the normal prompts.
         abnormal: (K, C) unit vectors of the abnormal prompts.
         margin: 0 as printed.
+
+    Returns:
+        (K,) max(0, |k - a| - |k - n| + margin).
     """
-    return (_distance(knowledge, abnormal) - _distance(knowledge, normal) + margin).clamp(min=0).mean()
+    return (distance(knowledge, abnormal) - distance(knowledge, normal) + margin).clamp(min=0)
 
 
-def _distance(a: Tensor, b: Tensor) -> Tensor:
-    """Euclidean distance with a finite gradient at 0."""
-    return ((a - b).square().sum(-1) + 1e-12).sqrt()
+def distance(a: Tensor, b: Tensor) -> Tensor:
+    """(K,) Euclidean distances of (K, C) vectors, with a finite gradient at 0."""
+    return ((a - b).square().sum(-1) + EPSILON).sqrt()

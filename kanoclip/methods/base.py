@@ -103,8 +103,15 @@ class Method(nn.Module):
         """Score a batch; the scores of an image do not depend on the others in it."""
         raise TypeError(f"{type(self).__name__} has no forward")
 
-    def learn_knowledge(self, knowledge: Mapping[str, Sequence[str]]) -> None:
-        """Take the auxiliary classes' descriptions, class name: texts, before training. Most methods need none."""
+    def learn_knowledge(
+        self, knowledge: Mapping[str, Sequence[str]], images: Mapping[str, Sequence[str]] = {}
+    ) -> None:
+        """Take what is known about the auxiliary dataset's anomalies, before training. Most methods need none.
+
+        Args:
+            knowledge: class name: descriptions, those of its images among them.
+            images: image: descriptions of it alone; of those that have any.
+        """
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The parts of the training loss, weighted, by name; their sum is minimised."""

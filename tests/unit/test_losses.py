@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from kanoclip.losses import dice, focal, knowledge_distance
+from kanoclip.losses import cross_entropy, dice, distance, focal, knowledge_hinge
 
 
 def test_focal_by_hand() -> None:
@@ -48,11 +48,44 @@ def test_dice_by_hand() -> None:
     assert dice(probability, target).item() == pytest.approx((first + 0) / 2)
 
 
-def test_knowledge_distance_by_hand() -> None:
+def test_cross_entropy_by_hand() -> None:
+    probabilities, labels = torch.tensor([[0.9, 0.1], [0.3, 0.7], [0.5, 0.5]]), torch.tensor([0, 1, 1])
+    expected = -(math.log(0.9) + math.log(0.7) + math.log(0.5)) / 3
+    assert cross_entropy(probabilities, labels).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_cross_entropy_beyond_float32_is_that_of_the_logits(label: int) -> None:
+    """At 20 the probability is 1 in float32, and 1 - p is 0: a mistake must still pull as hard as it is wrong."""
+    logits = torch.tensor([[20.0, 0.0], [0.0, 20.0]], requires_grad=True)
+    labels = torch.tensor([label, label])
+    loss = cross_entropy(logits.softmax(-1), labels)
+    torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(logits, labels))
+    (found,) = torch.autograd.grad(loss, logits)
+    (expected,) = torch.autograd.grad(torch.nn.functional.cross_entropy(logits, labels), logits)
+    torch.testing.assert_close(found, expected)
+
+
+def test_cross_entropy_is_finite_with_its_gradient_at_the_ends() -> None:
+    probabilities = torch.tensor([[0.0, 1.0], [1.0, 0.0]], requires_grad=True)
+    loss = cross_entropy(probabilities, torch.tensor([0, 1]))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(probabilities.grad).all()
+
+
+def test_knowledge_hinge_by_hand() -> None:
     k, n, a = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), torch.tensor([[-1.0, 0.0]])
-    assert knowledge_distance(k, n, a).item() == pytest.approx(2 - math.sqrt(2))
-    assert knowledge_distance(k, a, n).item() == 0
-    assert knowledge_distance(k, a, n, margin=1).item() == pytest.approx(math.sqrt(2) - 2 + 1)
-    same = k.clone().requires_grad_()
-    knowledge_distance(k, n, same, margin=2).backward()
-    assert torch.isfinite(same.grad).all()
+    assert knowledge_hinge(k, n, a).item() == pytest.approx(2 - math.sqrt(2))
+    assert knowledge_hinge(k, a, n).item() == 0
+    assert knowledge_hinge(k, a, n, margin=1).item() == pytest.approx(math.sqrt(2) - 2 + 1)
+    both = knowledge_hinge(k.repeat(2, 1), torch.cat([n, a]), torch.cat([a, n]))
+    torch.testing.assert_close(both, torch.tensor([2 - math.sqrt(2), 0]))
+
+
+def test_distance_has_a_gradient_at_zero() -> None:
+    here, there = torch.ones(2, 3, requires_grad=True), torch.tensor([[1.0, 1, 1], [1, 5, 4]])
+    found = distance(here, there)
+    torch.testing.assert_close(found, torch.tensor([0.0, 5.0]), atol=1e-5, rtol=0)
+    found.sum().backward()
+    assert torch.isfinite(here.grad).all()

@@ -1,143 +1,102 @@
 """Bi-CMCI (KAnoCLIP, section 2.4, equation 9): patches and text look at each other, one module a stage.
 
-The paper names the ingredients: text self-attention, deformable self-attention over the patches (DAT, Xia et al.
-2022), cross-attention in both directions. Their order and sizes are our reading; no feed-forward layers, pre-norm
-residuals, parallel cross-attention.
+The paper names the ingredients: text self-attention, deformable self-attention over the patches, cross-attention in
+both directions. Their order and sizes are our reading: GroundingDINO's feature enhancer has exactly these parts.
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kanoclip.methods.kanoclip.attention import (
+    Attention,
+    CrossAttention,
+    DeformableSelfAttention,
+    SharedSimilarity,
+    TwoAttentions,
+)
+from kanoclip.methods.kanoclip.options import KAnoCLIPOptions
 
-class DeformableSelfAttention(nn.Module):
-    """Self-attention whose keys and values are sampled at learned offsets from a coarse grid (DAT).
-
-    Args:
-        width: d, of the tokens.
-        heads: attention heads.
-        groups: channel groups with offsets of their own.
-        stride: patches between two sampled points.
-        kernel: of the offset network's depthwise convolution.
-    """
-
-    def __init__(self, width: int, heads: int, groups: int, stride: int, kernel: int):
-        super().__init__()
-        self.heads, self.groups = heads, groups
-        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
-        channels = width // groups
-        self.offset_conv = nn.Conv2d(channels, channels, kernel, stride, kernel // 2, groups=channels)
-        self.offset_norm = nn.LayerNorm(channels)
-        self.offset_out = nn.Linear(channels, 2, bias=False)
-
-    def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Attend.
-
-        Args:
-            x: (B, P, d) normalised patch tokens, row-major.
-            grid: (h, w), P = h w.
-
-        Returns:
-            (B, P, d).
-        """
-        batch, _, width = x.shape
-        q = self.query(x)  # (B, P, d)
-        points = self.sampling_points(q, grid)  # (B g, h', w', 2) as (x, y) in -1..1
-        channels = x.transpose(1, 2).reshape(batch * self.groups, width // self.groups, *grid)
-        sampled = F.grid_sample(channels, points, mode="bilinear", align_corners=True)  # (B g, d/g, h', w')
-        sampled = sampled.reshape(batch, width, -1).transpose(1, 2)  # (B, P', d)
-        q, k, v = (
-            t.unflatten(2, (self.heads, -1)).transpose(1, 2) for t in (q, self.key(sampled), self.value(sampled))
-        )
-        mixed = F.scaled_dot_product_attention(q, k, v)  # (B, heads, P, d / heads)
-        return self.out(mixed.transpose(1, 2).flatten(2))
-
-    def sampling_points(self, q: Tensor, grid: tuple[int, int]) -> Tensor:
-        """(B g, h', w', 2) coarse grid points plus offsets, clamped to the image, as (x, y) in -1..1."""
-        batch, _, width = q.shape
-        q = q.transpose(1, 2).reshape(batch * self.groups, width // self.groups, *grid)
-        hidden = self.offset_conv(q).permute(0, 2, 3, 1)  # (B g, h', w', d/g)
-        offsets = self.offset_out(F.gelu(self.offset_norm(hidden)))
-        rows, columns = (
-            torch.linspace(0.5, size - 0.5, size, device=q.device) / size * 2 - 1 for size in hidden.shape[1:3]
-        )
-        reference = torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1], dim=-1)
-        return (reference + offsets).clamp(-1, 1)
+CROSS_ATTENTIONS = {"two": TwoAttentions, "shared": SharedSimilarity}
+EXPANSION = 4  # of a feed-forward layer, as in every transformer
 
 
 class BiCMCI(nn.Module):
-    """One stage: patches of one tap and the two text vectors, to a map of anomaly probability.
+    """One stage: patches of one tap and the two text vectors, to their similarities.
 
     Args:
-        vision_width: W, of the tower's tokens.
+        options: width, heads and which layers there are.
+        vision_width: W, of the patch tokens.
         text_width: C, of the text vectors.
-        width: d, in which they meet.
-        heads: of every attention.
-        groups, stride, kernel: of the deformable self-attention.
-        temperature: divides the cosine similarities of the map.
-        in_clip_space: compare in CLIP's joint space, to which the fused tokens are added through projections that start
-            at zero, so that training begins with CLIP's own map; otherwise compare the fused tokens themselves.
+        grid: (h, w) of the patches.
     """
 
-    def __init__(
-        self,
-        vision_width: int,
-        text_width: int,
-        width: int,
-        heads: int,
-        groups: int,
-        stride: int,
-        kernel: int,
-        temperature: float,
-        in_clip_space: bool = False,
-    ):
+    def __init__(self, options: KAnoCLIPOptions, vision_width: int, text_width: int, grid: tuple[int, int]):
         super().__init__()
-        self.temperature = temperature
-        self.in_clip_space = in_clip_space
-        self.vision_in = nn.Linear(vision_width, width)
-        self.text_in = nn.Linear(text_width, width)
-        norms = (nn.LayerNorm(width) for _ in range(4))
-        self.text_norm, self.vision_norm, self.text_cross_norm, self.vision_cross_norm = norms
-        self.text_attention = nn.MultiheadAttention(width, heads, batch_first=True)
-        self.vision_attention = DeformableSelfAttention(width, heads, groups, stride, kernel)
-        self.text_to_vision = nn.MultiheadAttention(width, heads, batch_first=True)
-        self.vision_to_text = nn.MultiheadAttention(width, heads, batch_first=True)
-        if in_clip_space:
-            self.vision_out, self.text_out = (nn.Linear(width, text_width) for _ in range(2))
+        d, heads = options.width, options.heads
+        self.vision_in, self.text_in = nn.Linear(vision_width, d), nn.Linear(text_width, d)
+        self.text_attention = Residual(d, Attention(d, heads)) if options.text_attention else nn.Identity()
+        self.patch_attention = _patch_attention(options, grid)
+        self.cross_attention = CrossAttention(
+            d, CROSS_ATTENTIONS[options.cross_attention](d, heads), options.layer_scale
+        )
+        self.vision_feed_forward = _feed_forward(d) if options.feed_forward else nn.Identity()
+        self.text_feed_forward = _feed_forward(d) if options.feed_forward else nn.Identity()
+        self.in_clip_space = options.output_space == "clip"
+        if self.in_clip_space:  # projections that start at zero, so that training begins with CLIP's own map
+            self.vision_out, self.text_out = (nn.Linear(d, text_width) for _ in range(2))
             for parameter in (*self.vision_out.parameters(), *self.text_out.parameters()):
                 nn.init.zeros_(parameter)
 
-    def forward(self, patches: Tensor, joint: Tensor, text: Tensor, grid: tuple[int, int]) -> Tensor:
+    def forward(self, patches: Tensor, text: Tensor, joint: Tensor | None = None) -> Tensor:
         """Fuse and compare.
 
         Args:
             patches: (B, P, W) tokens of a tap.
-            joint: (B, P, C) the same as unit vectors of CLIP's joint space.
             text: (B, 2, C) unit vectors, normal then abnormal.
-            grid: (h, w), P = h w.
+            joint: (B, P, C) the patches as unit vectors of CLIP's joint space, where these are compared.
 
         Returns:
-            (B, h, w) probability of abnormal in 0..1.
+            (B, P, 2) cosine similarities in -1..1, normal then abnormal.
         """
-        f, t = self.fuse(patches, text, grid)
+        f = self.patch_attention(self.vision_in(patches))  # (B, P, d)
+        t = self.text_attention(self.text_in(text))  # (B, 2, d)
+        f, t = self.cross_attention(f, t)
+        f, t = self.vision_feed_forward(f), self.text_feed_forward(t)
         if self.in_clip_space:
+            assert joint is not None
             f, t = joint + self.vision_out(f), text + self.text_out(t)  # (B, P, C), (B, 2, C)
-        similarity = F.normalize(f, dim=-1) @ F.normalize(t, dim=-1).transpose(1, 2)  # (B, P, 2)
-        return (similarity / self.temperature).softmax(-1)[..., 1].unflatten(1, grid)
-
-    def fuse(self, patches: Tensor, text: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """(B, P, d) patches and (B, 2, d) text that have looked at each other."""
-        f = self.vision_in(patches)
-        t = self.text_in(text)
-        t = t + attend(self.text_attention, self.text_norm(t))
-        f = f + self.vision_attention(self.vision_norm(f), grid)
-        f_norm, t_norm = self.vision_cross_norm(f), self.text_cross_norm(t)
-        f = f + attend(self.text_to_vision, f_norm, t_norm)  # patches ask the text
-        t = t + attend(self.vision_to_text, t_norm, f_norm)  # the text asks the patches
-        return f, t
+        return cosines(f, t)
 
 
-def attend(attention: nn.MultiheadAttention, query: Tensor, source: Tensor | None = None) -> Tensor:
-    """Attention of the query tokens to the source tokens, or to themselves: (B, L, d)."""
-    source = query if source is None else source
-    return attention(query, source, source, need_weights=False)[0]
+class Residual(nn.Module):
+    """x + inner(LN(x))."""
+
+    def __init__(self, width: int, inner: nn.Module):
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, L, d) to (B, L, d)."""
+        return x + self.inner(self.norm(x))
+
+
+def cosines(features: Tensor, text: Tensor) -> Tensor:
+    """Cosine similarities (B, L, 2) of (B, L, C) features with (B, 2, C) text vectors."""
+    return F.normalize(features, dim=-1) @ F.normalize(text, dim=-1).transpose(1, 2)
+
+
+def _patch_attention(options: KAnoCLIPOptions, grid: tuple[int, int]) -> nn.Module:
+    d, heads = options.width, options.heads
+    if options.patch_attention == "none":
+        return nn.Identity()
+    if options.patch_attention == "full":
+        return Residual(d, Attention(d, heads))
+    groups, stride, kernel = options.deform_groups, options.deform_stride, options.deform_kernel
+    return Residual(d, DeformableSelfAttention(d, heads, grid, groups, stride, kernel, options.deform_range))
+
+
+def _feed_forward(width: int) -> nn.Module:
+    return Residual(
+        width, nn.Sequential(nn.Linear(width, EXPANSION * width), nn.GELU(), nn.Linear(EXPANSION * width, width))
+    )

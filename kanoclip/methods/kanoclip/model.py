@@ -1,84 +1,54 @@
 """KAnoCLIP (Li et al. 2025, arXiv 2501.03786): knowledge-driven prompts, V-V attention, cross-modal fusion, an adapter.
 
 Learned: prompt contexts (KnPL), one Bi-CMCI module a tap, the Conv-Adapter. CLIP stays frozen. The paper leaves much
-unsaid; every reading is an option with its reason. Equation numbers are the paper's.
+unsaid; every reading is an option with its reason. Equation numbers are the paper's; docs/kanoclip.md has a picture.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Self
+from typing import NamedTuple, Self
 
 import torch
-import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
 from kanoclip.backbones.clip import Backbone
-from kanoclip.backbones.streams import Streams
+from kanoclip.backbones.streams import ImageFeatures, Streams
 from kanoclip.config import Strict
-from kanoclip.losses import dice, focal, knowledge_distance
-from kanoclip.maps import scaled_sigma, smooth, upsample
-from kanoclip.methods.base import AnomalyOutput, Batch, Method, TrainingOptions, per_class, register, two_way
+from kanoclip.losses import cross_entropy, dice, distance, focal, knowledge_hinge
+from kanoclip.maps import scaled_sigma, upsample, upsample_and_smooth
+from kanoclip.methods.base import AnomalyOutput, Batch, Method, per_class, register
 from kanoclip.methods.kanoclip.adapter import ConvAdapter
-from kanoclip.methods.kanoclip.bi_cmci import BiCMCI
+from kanoclip.methods.kanoclip.bi_cmci import BiCMCI, cosines
+from kanoclip.methods.kanoclip.knowledge import KnowledgeFeatures
+from kanoclip.methods.kanoclip.options import KAnoCLIPOptions
+from kanoclip.methods.kanoclip.readings import NORMS, SCORES
+from kanoclip.prompts.deep import DeepPrompts
+from kanoclip.prompts.ensemble import PromptEnsemble
 from kanoclip.prompts.learned import LearnedPrompts
+from kanoclip.types import InputError
+
+NOUN = "object"  # of prompts without a class name
+HAND_WRITTEN = "clip"  # the ensemble without KnPL: the baseline of the ablation is the method clip
 
 
-class KAnoCLIPOptions(TrainingOptions):
-    """Options of KAnoCLIP. Printed in the paper: prompt_length, the words, the loss weights of 1, margin 0."""
+class Reading(NamedTuple):
+    """What the model says about B images, of both polarities, normal then abnormal.
 
-    prompt_length: int = Field(12, gt=0, description="learned word embeddings a polarity (paper, section 3.1)")
-    normal_words: tuple[str, ...] = Field(
-        ("normal", "perfect"), description="state words of the normal prompts (paper, section 2.2)"
-    )
-    abnormal_words: tuple[str, ...] = Field(("abnormal", "defective"), description="and of the abnormal ones")
-    width: int = Field(
-        256, gt=0, description="d of Bi-CMCI; not given: GroundingDINO's enhancer, which has the same parts, uses 256"
-    )
-    heads: int = Field(8, gt=0, description="attention heads of Bi-CMCI; not given: as GroundingDINO")
-    deform_groups: int = Field(
-        4, gt=0, description="offset groups of the deformable attention; not given: within DAT's 2 to 16"
-    )
-    deform_stride: int = Field(
-        4, gt=0, description="patches between sampled points; not given: 10 x 10 points on a 37 x 37 grid"
-    )
-    deform_kernel: int = Field(
-        5, gt=0, description="kernel of the offset network; not given: DAT's second stage with this stride"
-    )
-    bottleneck: int = Field(
-        192, gt=0, description="of the Conv-Adapter; not given: a quarter of CLIP's joint width 768"
-    )
-    output_space: Literal["own", "clip"] = Field(
-        "own",
-        description="where Bi-CMCI compares patches with text: the fused tokens themselves (equation 9 as printed), "
-        "or CLIP's joint space with the fused tokens added, which starts from CLIP-VV's map and needs "
-        "fewer images",
-    )
-    adapter_residual: bool = Field(
-        False,
-        description="add the image feature to the Conv-Adapter's output; equation 11 prints none. true starts from "
-        "CLIP's image feature and needs fewer images",
-    )
-    temperature: float = Field(
-        0.07, gt=0, description="divides cosine similarities; not given: AnomalyCLIP's. Changes image scores"
-    )
-    sigma: float = Field(
-        4.0,
-        ge=0,
-        description="Gaussian of equation 10 in pixels at 518, scaled with the image size; not given: AnomalyCLIP's",
-    )
-    margin: float = Field(0.0, ge=0, description="of the knowledge hinge, equation 2; 0 as printed")
-    knowledge_weight: float = Field(1.0, ge=0, description="of L_KD in equation 15; 1 as printed")
-    global_weight: float = Field(1.0, ge=0, description="of L_global in equation 15; 1 as printed")
-    local_weight: float = Field(1.0, ge=0, description="of L_local in equation 15; 1 as printed")
-    prompt_learning_rate: float = Field(1e-3, gt=0, description="Adam, for the prompts; not given: AnomalyCLIP's")
-    learning_rate: float = Field(
-        1e-4, gt=0, description="Adam, for Bi-CMCI and Conv-Adapter; not given: usual for attention layers"
-    )
+    Attributes:
+        maps: (B, 2, h, w) M_n and M_a of equation 9, in 0..1.
+        final: (B, S, S) M of equation 10.
+        probability: (B, 2) of the global feature.
+        score: (B, 2) of the image, equation 12.
+    """
+
+    maps: Tensor
+    final: Tensor
+    probability: Tensor
+    score: Tensor
 
 
 @register("kanoclip")
 class KAnoCLIP(Method):
-    """All four parts of the paper."""
+    """All four parts of the paper, each of which an option leaves out."""
 
     Options = KAnoCLIPOptions
     trainable = True
@@ -88,95 +58,186 @@ class KAnoCLIP(Method):
         super().__init__(backbone, options, seed)
         self.options = options
         self.sigma = options.sigma
-        self.prompts = LearnedPrompts(
-            backbone.text_width, options.prompt_length, (options.normal_words, options.abnormal_words)
-        )
-        self.stages = nn.ModuleDict(
-            {
-                str(tap): BiCMCI(
-                    backbone.width,
-                    backbone.joint_width,
-                    options.width,
-                    options.heads,
-                    options.deform_groups,
-                    options.deform_stride,
-                    options.deform_kernel,
-                    options.temperature,
-                    options.output_space == "clip",
-                )
-                for tap in backbone.quarters
-            }
-        )
-        self.adapter = ConvAdapter(backbone.joint_width, options.bottleneck, options.adapter_residual)
+        self.prompts: LearnedPrompts | None = None
+        if options.knowledge_prompts:
+            self.prompts = learned_prompts(backbone.text_width, backbone.text_layers, options)
+        self.stages: nn.ModuleDict | None = None
+        if options.bi_cmci:
+            width = backbone.width if options.tap_space == "raw" else backbone.joint_width
+            self.stages = nn.ModuleDict(
+                {str(tap): BiCMCI(options, width, backbone.joint_width, backbone.grid) for tap in backbone.quarters}
+            )
+        self.adapter: ConvAdapter | None = None
+        if options.conv_adapter:
+            self.adapter = ConvAdapter(
+                backbone.joint_width, options.bottleneck, options.adapter_residual, options.adapter_depthwise
+            )
+        self._written = PromptEnsemble(backbone.encode_text, HAND_WRITTEN)
         self._text: dict[str, Tensor] = {}  # text vectors of the classes, once training is over
-        self._knowledge: dict[str, Tensor] = {}
+        self._knowledge = KnowledgeFeatures(backbone.encode_text, {}, {})
+        self._diagnostics: dict[str, float] = {}
 
     @classmethod
     def streams(cls, options: Strict, taps: tuple[int, ...], layers: int) -> Streams:
-        """The V-V stream at the four stages."""
-        return Streams(local=taps)
+        """The V-V stream at the four stages; and the last block, where the global feature needs its patches."""
+        assert isinstance(options, KAnoCLIPOptions)
+        stages = Streams(local=taps) if options.local_stream else Streams(original=taps)
+        if options.global_from != "original":
+            return stages.union(Streams(local=(layers,)))
+        sees_patches = options.conv_adapter and options.adapter_depthwise
+        return stages.union(Streams(original=(layers,))) if sees_patches else stages
 
     def forward(self, batch: Batch) -> AnomalyOutput:
         """Score a batch with the trained parts."""
-        return self._output(batch, per_class(batch.class_names, self._cached_text))
-
-    def _output(self, batch: Batch, text: Tensor) -> AnomalyOutput:
-        grid, size = self.backbone.grid, self.backbone.config.image_size
-        stages = [
-            self.stages[str(tap)](tokens[:, 1:], self.backbone.project(tokens[:, 1:]), text, grid)
-            for tap, tokens in batch.features.local.items()
-        ]
-        abnormal = torch.stack(stages).mean(0)  # equation 9: M_a (B, h, w), and M_n = 1 - M_a
-        final = smooth(
-            upsample(abnormal, (size, size)), scaled_sigma(self.sigma, size)
-        )  # equation 10: G(M_a + 1 - M_n) / 2
-        image = self.adapter(self.backbone.project(batch.features.cls))  # equation 11
-        probability = two_way(image, text, self.options.temperature)
-        peak = final.amax((1, 2))
-        return AnomalyOutput(abnormal, probability, peak, image_score=(probability + peak) / 2)  # equation 12, halved
+        reading = self._read(batch.features, per_class(batch.class_names, self._cached_text))
+        return AnomalyOutput(
+            map_probability=_combined(reading.maps),
+            image_probability=reading.probability[:, 1],
+            map_score=reading.final.amax((1, 2)),
+            image_score=reading.score[:, 1],
+        )
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Equations 13 to 15."""
         assert batch.labels is not None and batch.masks is not None
         options = self.options
-        classes = list(dict.fromkeys(batch.class_names))
-        text = self.prompts(self.backbone, classes)  # (n, 2, C)
-        output = self._output(batch, per_class(batch.class_names, lambda _: text))
-        knowledge = torch.stack([self._knowledge[name] for name in classes])
-        score = output.image_score.clamp(1e-6, 1 - 1e-6)
-        masks = batch.masks.float()
-        size = self.backbone.config.image_size
-        abnormal = upsample(output.map_probability, (size, size))
-        return {
-            "knowledge": options.knowledge_weight
-            * knowledge_distance(knowledge, text[:, 0], text[:, 1], options.margin),
-            "global": options.global_weight * F.binary_cross_entropy(score, batch.labels.float()),
+        text = per_class(batch.class_names, self.text)  # (B, 2, C)
+        reading = self._read(batch.features, text)
+        masks = batch.masks.float()  # (B, S, S)
+        normal, abnormal = (
+            upsample(maps, (masks.shape[1], masks.shape[2])) for maps in reading.maps.unbind(1)
+        )  # (B, S, S)
+        seen = reading.score if options.global_loss_on == "score" else reading.probability
+        parts = {
+            "global": options.global_weight * cross_entropy(seen, batch.labels),
             "focal": options.local_weight * focal(abnormal, masks),
-            "dice_normal": options.local_weight * dice(1 - abnormal, 1 - masks),
+            "dice_normal": options.local_weight * dice(normal, 1 - masks),
             "dice_abnormal": options.local_weight * dice(abnormal, masks),
         }
+        if self.prompts is None:
+            return parts
+        return {"knowledge": options.knowledge_weight * self._knowledge_loss(batch, text), **parts}
 
-    def learn_knowledge(self, knowledge: Mapping[str, Sequence[str]]) -> None:
-        """Equation 3: the mean feature of a class's descriptions, as a unit vector."""
-        self._knowledge = {
-            name: F.normalize(self.backbone.encode_text(texts).mean(0), dim=-1) for name, texts in knowledge.items()
-        }
+    def text(self, class_names: Sequence[str]) -> Tensor:
+        """F_text of n classes: (n, 2, C) unit vectors, normal then abnormal."""
+        return self._written(class_names) if self.prompts is None else self.prompts(self.backbone, class_names)
+
+    def learn_knowledge(self, knowledge: Mapping[str, Sequence[str]], images: Mapping[str, Sequence[str]] = {}) -> None:
+        """Encode the descriptions, equation 3.
+
+        Raises:
+            InputError: no image has a description, and knowledge_scope is image.
+        """
+        if self.prompts is None:
+            return
+        of_images = images if self.options.knowledge_scope == "image" else {}
+        if self.options.knowledge_scope == "image" and not of_images:
+            raise InputError(
+                "kanoclip: knowledge_scope image needs descriptions of single images, found none; add the source mask "
+                "or vqa to the knowledge, or set knowledge_scope class"
+            )
+        self._knowledge = KnowledgeFeatures(self.backbone.encode_text, knowledge, of_images)
+
+    def diagnostics(self) -> dict[str, float]:
+        """The share of knowledge hinges that were not at rest."""
+        return self._diagnostics
 
     def parameter_groups(self) -> list[dict[str, object]]:
         """Prompts, and the rest."""
-        rest = [*self.stages.parameters(), *self.adapter.parameters()]
-        return [
-            {"name": "prompts", "params": list(self.prompts.parameters()), "lr": self.options.prompt_learning_rate},
-            {"name": "heads", "params": rest, "lr": self.options.learning_rate},
+        heads = [
+            parameter for part in (self.stages, self.adapter) if part is not None for parameter in part.parameters()
         ]
+        prompts = [] if self.prompts is None else list(self.prompts.parameters())
+        groups: list[dict[str, object]] = [
+            {"name": "prompts", "params": prompts, "lr": self.options.prompt_learning_rate},
+            {"name": "heads", "params": heads, "lr": self.options.learning_rate},
+        ]
+        return [group for group in groups if group["params"]]
 
     def train(self, mode: bool = True) -> Self:
         """Forget the text vectors when the prompts may change."""
         self._text = {}
         return super().train(mode)
 
+    def _read(self, features: ImageFeatures, text: Tensor) -> Reading:
+        options, size = self.options, self.backbone.config.image_size
+        similarity = torch.stack([self._stage(tap, features, text) for tap in self.backbone.quarters])  # (K, B, P, 2)
+        maps = NORMS[options.norm](similarity, options.temperature)  # equation 9: (B, P, 2)
+        maps = maps.transpose(1, 2).unflatten(2, self.backbone.grid)  # (B, 2, h, w)
+        final = upsample_and_smooth(_combined(maps), (size, size), scaled_sigma(self.sigma, size))  # equation 10
+        image = self._global_feature(features)  # (B, C)
+        probability = (cosines(image[:, None], text)[:, 0] / options.temperature).softmax(-1)  # (B, 2)
+        peak = final.amax((1, 2)).clamp(0, 1)  # (B,)
+        score = SCORES[options.image_score](probability, torch.stack([1 - peak, peak], dim=1))  # equation 12, halved
+        return Reading(maps, final, probability, score)
+
+    def _stage(self, tap: int, features: ImageFeatures, text: Tensor) -> Tensor:
+        """(B, P, 2) similarities of one tap's patches with the text, normal then abnormal."""
+        stream = features.local if self.options.local_stream else features.original
+        patches = stream[tap][:, 1:]  # (B, P, W)
+        if self.stages is None:
+            return cosines(self.backbone.project(patches), text)
+        raw, own = self.options.tap_space == "raw", self.options.output_space == "own"
+        joint = None if raw and own else self.backbone.project(patches)  # (B, P, C)
+        return self.stages[str(tap)](patches if raw else joint, text, joint)
+
+    def _global_feature(self, features: ImageFeatures) -> Tensor:
+        """(B, C) the global feature I_G, adapted (equation 11)."""
+        last, source = self.backbone.layers, self.options.global_from
+        if source == "original":
+            token = features.cls  # (B, W)
+        else:
+            token = features.local[last][:, 0] if source == "local" else features.local[last][:, 1:].mean(1)
+        image = self.backbone.project(token)
+        if self.adapter is None:
+            return image
+        if not self.options.adapter_depthwise:
+            return self.adapter(image)
+        stream = features.original if source == "original" else features.local
+        patches = self.backbone.project(stream[last][:, 1:]).unflatten(1, self.backbone.grid)  # (B, h, w, C)
+        return self.adapter(image, patches)
+
+    def _knowledge_loss(self, batch: Batch, text: Tensor) -> Tensor:
+        """Equation 2, averaged over the batch's classes, or over its images."""
+        rows, knowledge = self._knowledge(batch.images, batch.class_names)
+        normal, abnormal = text[rows].unbind(1)  # (K, C)
+        if self.options.knowledge_form == "hinge":
+            values = knowledge_hinge(knowledge, normal, abnormal, self.options.margin)  # (K,)
+        else:
+            values = distance(knowledge, abnormal)
+        self._diagnostics = {"knowledge_active": (values > 0).float().mean().item()}
+        return values.mean()
+
     def _cached_text(self, class_names: Sequence[str]) -> Tensor:
         for name in class_names:
             if name not in self._text:
-                self._text[name] = self.prompts(self.backbone, [name])[0]
+                self._text[name] = self.text([name])[0]
         return torch.stack([self._text[name] for name in class_names])
+
+
+def learned_prompts(text_width: int, text_layers: int, options: KAnoCLIPOptions) -> LearnedPrompts:
+    """The prompts of KnPL.
+
+    Args:
+        text_width: D, of a word embedding.
+        text_layers: blocks of the text tower.
+        options: lengths, words and depth.
+
+    Raises:
+        InputError: prompts deeper than the tower.
+    """
+    if options.deep_depth > text_layers:
+        raise InputError(
+            f"kanoclip: deep_depth must be at most {text_layers}, the text tower's blocks, found {options.deep_depth}"
+        )
+    deep = DeepPrompts(text_width, options.deep_depth, options.deep_length) if options.deep_depth > 1 else None
+    noun = NOUN if options.object_agnostic else None
+    words = options.normal_words, options.abnormal_words
+    return LearnedPrompts(
+        text_width, options.prompt_length, words, per_word=options.prefix_per_word, noun=noun, deep=deep
+    )
+
+
+def _combined(maps: Tensor) -> Tensor:
+    """(M_a + 1 - M_n) / 2 of equation 10, before the Gaussian: (B, 2, h, w) to (B, h, w)."""
+    return (maps[:, 1] + 1 - maps[:, 0]) / 2

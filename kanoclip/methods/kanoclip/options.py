@@ -1,0 +1,212 @@
+"""What KAnoCLIP leaves open, as options: every key says what was chosen and why (docs/reading-the-paper.md)."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from kanoclip.methods.base import TrainingOptions
+
+
+class KAnoCLIPOptions(TrainingOptions):
+    """Options of KAnoCLIP. Printed in the paper: prompt_length, the words, the loss weights of 1, margin 0."""
+
+    # Table 3: which of the four parts are there
+    knowledge_prompts: bool = Field(
+        True,
+        description="KnPL. false: the two hand-written prompts of the method clip, and no knowledge loss (Table 3)",
+    )
+    local_stream: bool = Field(
+        True, description="CLIP-VV: patches of the V-V stream. false: of the original stream (Table 3)"
+    )
+    bi_cmci: bool = Field(
+        True,
+        description="Bi-CMCI. false: each tap's patches meet the text in CLIP's joint space, nothing learned (Table 3)",
+    )
+    conv_adapter: bool = Field(True, description="Conv-Adapter. false: the global feature as it is (Table 3)")
+
+    # KnPL, section 2.2
+    prompt_length: int = Field(
+        12, gt=0, le=64, description="learned word embeddings a polarity (paper, section 3.1); CLIP reads 77 tokens"
+    )
+    normal_words: tuple[str, ...] = Field(
+        ("normal", "perfect"), min_length=1, description="state words of the normal prompts (paper, section 2.2)"
+    )
+    abnormal_words: tuple[str, ...] = Field(
+        ("abnormal", "defective"), min_length=1, description="and of the abnormal ones"
+    )
+    prefix_per_word: bool = Field(
+        False,
+        description="learned embeddings of its own for each state word; the paper writes one N_1 ... N_K and one "
+        "A_1 ... A_K, which reads as shared",
+    )
+    object_agnostic: bool = Field(
+        False, description="'object' in place of the class name, as AnomalyCLIP; the paper writes [class]"
+    )
+    deep_depth: int = Field(
+        1,
+        gt=0,
+        description="text blocks with learned context tokens at their input. 1: the first only, the paper mentions no "
+        "more; AnomalyCLIP: 9",
+    )
+    deep_length: int = Field(
+        4, gt=0, description="context tokens replaced in each further block: AnomalyCLIP's. Without effect at depth 1"
+    )
+    knowledge_form: Literal["hinge", "pull"] = Field(
+        "hinge",
+        description="hinge: equation 2. pull: its first distance alone, which never rests (KgCoOp's idea); the hinge "
+        "is 0 once the abnormal prompts are nearer to the knowledge than the normal ones",
+    )
+    knowledge_scope: Literal["class", "image"] = Field(
+        "class",
+        description="class: one mean over all descriptions of a class, equation 3. image: an image's own descriptions, "
+        "its class's where it has none; the text says image-specific, equation 3 has no image",
+    )
+    margin: float = Field(0.0, ge=0, description="of the knowledge hinge, equation 2; 0 as printed")
+
+    # Bi-CMCI, section 2.4
+    tap_space: Literal["raw", "joint"] = Field(
+        "raw",
+        description="what Bi-CMCI reads: the tower's own tokens, as the paper tells their width C_i apart from the "
+        "text's; or their projections to CLIP's joint space",
+    )
+    width: int = Field(
+        256, gt=0, description="d of Bi-CMCI; not given: GroundingDINO's enhancer, which has the same parts, uses 256"
+    )
+    heads: int = Field(8, gt=0, description="attention heads of Bi-CMCI; not given: as GroundingDINO")
+    text_attention: bool = Field(True, description="self-attention between the two text vectors, which the text names")
+    patch_attention: Literal["deformable", "full", "none"] = Field(
+        "deformable", description="self-attention over the patches: deformable as the text names it, over all, or none"
+    )
+    deform_groups: int = Field(
+        4, gt=0, description="offset groups of the deformable attention; not given: within DAT's 2 to 16"
+    )
+    deform_stride: int = Field(
+        4, gt=0, description="patches between sampled points; not given: 10 x 10 points on a 37 x 37 grid"
+    )
+    deform_kernel: int = Field(
+        5,
+        gt=0,
+        description="kernel of the offset network, odd; not given: wider than the stride, so it sees every patch",
+    )
+    deform_range: float | None = Field(
+        None,
+        gt=0,
+        description="DAT's offset range factor: tanh times so many half distances between sampled points. null: "
+        "offsets reach the whole image and are clamped to it, DAT's -1",
+    )
+    cross_attention: Literal["two", "shared"] = Field(
+        "two",
+        description="two attentions, one a direction, or one similarity for both directions as in GLIP and "
+        "GroundingDINO; the text names two",
+    )
+    layer_scale: float | None = Field(
+        None,
+        gt=0,
+        description="initial factor on what cross-attention adds, learned a channel; GroundingDINO: 1e-4. null: none, "
+        "as the paper names none",
+    )
+    feed_forward: bool = Field(
+        False, description="a feed-forward layer of 4 d on patches and text after cross-attention; the paper names none"
+    )
+    output_space: Literal["own", "clip"] = Field(
+        "own",
+        description="where Bi-CMCI compares patches with text: the fused tokens themselves (equation 9 as printed), "
+        "or CLIP's joint space with the fused tokens added, which starts from CLIP-VV's map and needs "
+        "fewer images",
+    )
+
+    # the maps, equations 9 and 10
+    norm: Literal["mean_probability", "softmax_of_mean", "min_max"] = Field(
+        "mean_probability",
+        description="equation 9: the stages' two-way softmax averaged; the softmax of their mean similarity; or "
+        "each polarity's summed similarity scaled to 0..1 over the image, which hides how anomalous it is as a whole",
+    )
+    temperature: float = Field(
+        0.07, gt=0, description="divides cosine similarities; not given: AnomalyCLIP's. Changes image scores"
+    )
+    sigma: float = Field(
+        4.0,
+        ge=0,
+        description="Gaussian of equation 10 in pixels at 518, scaled with the image size; not given: AnomalyCLIP's",
+    )
+
+    # the image score, equations 11 and 12
+    global_from: Literal["original", "local", "local_mean"] = Field(
+        "original",
+        description="the global feature: class token of the original stream, of the V-V stream (equation 8 literally), "
+        "or the mean of the V-V patches. V-V attention was never trained to gather in its class token",
+    )
+    bottleneck: int = Field(
+        192, gt=0, description="of the Conv-Adapter; not given: a quarter of CLIP's joint width 768"
+    )
+    adapter_residual: bool = Field(
+        False,
+        description="add the image feature to the Conv-Adapter's output; equation 11 prints none. true starts from "
+        "CLIP's image feature and needs fewer images",
+    )
+    adapter_depthwise: bool = Field(
+        False,
+        description="a 3 x 3 depthwise convolution over the patches of the last block joins the bottleneck, as the "
+        "text has it; equation 11 sees the global feature only",
+    )
+    image_score: Literal["sum", "probability", "max"] = Field(
+        "sum",
+        description="equation 12, halved so that it is a probability; the global probability alone (AnomalyCLIP); or "
+        "the map's maximum alone, as the overview says",
+    )
+    global_loss_on: Literal["score", "probability"] = Field(
+        "score",
+        description="what L_global sees: the image score, equation 14; or the global probability, which keeps the "
+        "gradient of a single pixel out",
+    )
+
+    # the loss, equation 15, and the optimiser
+    knowledge_weight: float = Field(1.0, ge=0, description="of L_KD in equation 15; 1 as printed")
+    global_weight: float = Field(1.0, ge=0, description="of L_global in equation 15; 1 as printed")
+    local_weight: float = Field(1.0, ge=0, description="of L_local in equation 15; 1 as printed")
+    prompt_learning_rate: float = Field(1e-3, gt=0, description="Adam, for the prompts; not given: AnomalyCLIP's")
+    learning_rate: float = Field(
+        1e-4, gt=0, description="Adam, for Bi-CMCI and Conv-Adapter; not given: usual for attention layers"
+    )
+
+    @model_validator(mode="after")
+    def _something_learns(self) -> Self:
+        if not (self.knowledge_prompts or self.bi_cmci or self.conv_adapter):
+            raise ValueError(
+                "knowledge_prompts, bi_cmci and conv_adapter are all false, so nothing can be learned; the baseline of "
+                "Table 3 is the method clip"
+            )
+        if self.conv_adapter and self.image_score == "max" and self.global_loss_on == "score":
+            raise ValueError(
+                "image_score max leaves the Conv-Adapter without a loss; set conv_adapter false or global_loss_on "
+                "probability"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _shapes_fit(self) -> Self:
+        if not self.bi_cmci:
+            return self
+        if self.width % self.heads:
+            raise ValueError(f"width must be a multiple of heads, found {self.width} and {self.heads}")
+        if self.patch_attention != "deformable":
+            return self
+        if self.width % self.deform_groups:
+            raise ValueError(f"width must be a multiple of deform_groups, found {self.width} and {self.deform_groups}")
+        if self.deform_kernel % 2 == 0:
+            raise ValueError(f"deform_kernel must be odd, found {self.deform_kernel}")
+        return self
+
+    @model_validator(mode="after")
+    def _streams_are_there(self) -> Self:
+        if self.global_from != "original" and not self.local_stream:
+            raise ValueError(f"global_from {self.global_from} needs local_stream true; or set global_from original")
+        return self
+
+    @model_validator(mode="after")
+    def _deep_prompts_fit(self) -> Self:
+        if self.deep_depth > 1 and self.deep_length > self.prompt_length:
+            raise ValueError(
+                f"deep_length must be at most prompt_length, found {self.deep_length} and {self.prompt_length}"
+            )
+        return self

@@ -1,0 +1,80 @@
+import pytest
+
+from kanoclip.backbones.clip import Backbone
+from kanoclip.backbones.streams import Streams
+from kanoclip.config import parse
+from kanoclip.methods.kanoclip import KAnoCLIP
+from kanoclip.methods.kanoclip.options import KAnoCLIPOptions
+from kanoclip.types import InputError
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"knowledge_prompts": False, "bi_cmci": False, "conv_adapter": False},
+            "knowledge_prompts, bi_cmci and conv_adapter are all false, so nothing can be learned; the baseline of "
+            "Table 3 is the method clip",
+        ),
+        (
+            {"image_score": "max"},
+            "image_score max leaves the Conv-Adapter without a loss; set conv_adapter false or global_loss_on "
+            "probability",
+        ),
+        ({"width": 60}, "width must be a multiple of heads, found 60 and 8"),
+        ({"width": 56, "heads": 7, "deform_groups": 3}, "width must be a multiple of deform_groups, found 56 and 3"),
+        ({"deform_kernel": 4}, "deform_kernel must be odd, found 4"),
+        (
+            {"local_stream": False, "global_from": "local_mean"},
+            "global_from local_mean needs local_stream true; or set global_from original",
+        ),
+        ({"deep_depth": 2, "prompt_length": 3}, "deep_length must be at most prompt_length, found 4 and 3"),
+        ({"norm": "sum"}, "'norm': input should be 'mean_probability', 'softmax_of_mean' or 'min_max', found 'sum'"),
+        ({"normal_words": []}, "'normal_words': tuple should have at least 1 item after validation, not 0, found []"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(options: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError) as error:
+        parse(KAnoCLIPOptions, options, "methods.kanoclip")
+    assert str(error.value) == f"methods.kanoclip: {message}"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"local_stream": False, "bi_cmci": False, "conv_adapter": False},  # + KnPL
+        {"bi_cmci": False, "conv_adapter": False},  # + CLIP-VV
+        {"conv_adapter": False},  # + Bi-CMCI
+        {},  # + Conv-Adapter
+        {"image_score": "max", "conv_adapter": False},
+        {"image_score": "max", "global_loss_on": "probability"},
+        {"width": 60, "bi_cmci": False},  # not built, so not looked at
+        {"deform_kernel": 4, "patch_attention": "full"},
+        {"prompt_length": 3},
+    ],
+)
+def test_the_rest_is_allowed(options: dict[str, object]) -> None:
+    parse(KAnoCLIPOptions, options, "methods.kanoclip")
+
+
+def test_prompts_deeper_than_the_text_tower_are_refused(backbone: Backbone) -> None:
+    options = KAnoCLIPOptions(deep_depth=backbone.text_layers + 1)
+    with pytest.raises(InputError, match=f"deep_depth must be at most {backbone.text_layers}, .* found"):
+        KAnoCLIP(backbone, options, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "streams"),
+    [
+        ({}, Streams(local=(2, 4))),
+        ({"local_stream": False}, Streams(original=(2, 4))),
+        ({"global_from": "local"}, Streams(local=(2, 4, 6))),
+        ({"global_from": "local_mean"}, Streams(local=(2, 4, 6))),
+        ({"adapter_depthwise": True}, Streams(original=(6,), local=(2, 4))),
+        ({"adapter_depthwise": True, "conv_adapter": False}, Streams(local=(2, 4))),
+        ({"adapter_depthwise": True, "local_stream": False}, Streams(original=(2, 4, 6))),
+        ({"adapter_depthwise": True, "global_from": "local"}, Streams(local=(2, 4, 6))),
+    ],
+)
+def test_only_what_is_read_is_asked_for(options: dict[str, object], streams: Streams) -> None:
+    assert KAnoCLIP.streams(KAnoCLIPOptions(**options), (2, 4), 6) == streams
