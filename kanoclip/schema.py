@@ -5,7 +5,16 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from kanoclip.config import BackboneConfig, Configuration, DatasetConfig, EvaluationConfig, MethodConfig
+from kanoclip.config import (
+    BackboneConfig,
+    Configuration,
+    DatasetConfig,
+    EvaluationConfig,
+    KnowledgeConfig,
+    LlmConfig,
+    MethodConfig,
+    VqaConfig,
+)
 from kanoclip.datasets.specs import dataset_names
 from kanoclip.methods import method_class, method_names
 
@@ -42,6 +51,9 @@ def configuration_readme() -> str:
     parts = [README_HEAD, _section("The run", Configuration)]
     parts.append(_section("`backbones.<name>`", BackboneConfig))
     parts.append(_section("`datasets.<name>`", DatasetConfig))
+    parts.append(_section("`knowledge`", KnowledgeConfig))
+    parts.append(_section("`knowledge.llm`", LlmConfig))
+    parts.append(_section("`knowledge.vqa`", VqaConfig))
     parts.append(_section("`evaluation`", EvaluationConfig))
     parts.append(_section("`methods.<name>`, for every method", MethodConfig))
     for name in method_names():

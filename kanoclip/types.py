@@ -40,7 +40,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
 def setup_logging() -> None:
     """Send log lines to standard error."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
-    for chatty in ("httpx", "root"):
+    for chatty in ("httpx", "httpx2", "root"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
     logger.setLevel(logging.INFO)
 

@@ -54,13 +54,20 @@ def knowledge(
     dataset: Annotated[str, typer.Option(help="Name of the auxiliary dataset.")],
     index: Index,
     out: Out,
+    answers: Annotated[
+        Path | None, typer.Option(help="Keeps what models answer; default: beside --out, as .answers.jsonl.")
+    ] = None,
+    settings: Settings = None,
 ) -> None:
-    """Collect descriptions of the anomalies of an auxiliary dataset's classes."""
+    """Collect descriptions of an auxiliary dataset's classes and anomalies. --set takes the keys of knowledge."""
+    from kanoclip.config import KnowledgeConfig, parse
     from kanoclip.datasets.index import read_index
-    from kanoclip.knowledge.sources import curated
+    from kanoclip.knowledge.sources import collect
     from kanoclip.knowledge.store import write_knowledge
 
-    write_knowledge(out, curated(dataset, read_index(index)["class_name"].unique().tolist()))
+    config = parse(KnowledgeConfig, parse_options(settings), "--set")
+    answers = answers or out.with_suffix(".answers.jsonl")
+    write_knowledge(out, collect(dataset, read_index(index), config, answers))
 
 
 def encode(

@@ -1,15 +1,18 @@
 """The workflow as a user meets it: in a copy of the repository, on two tiny folders of images."""
 
+import json
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 
 import pandas as pd
 import pytest
 import yaml
+from knowledge_server import ChatServer, fails, says
 
 ROOT = Path(__file__).parents[2]
 NEEDED = ("Snakefile", "environment.yml", "workflow", "profiles", "kanoclip", "config")
@@ -191,6 +194,31 @@ def test_a_failing_step_shows_its_one_line(project: Path) -> None:
     assert result.returncode != 0
     assert "error: " in result.stderr and image.name in result.stderr
     assert not (project / "results/broken/data/broken/index.csv").exists()
+
+
+def test_paid_answers_survive_a_failed_rule(project: Path) -> None:
+    """Snakemake deletes the output of a failed job; what models have answered is not among it."""
+    output, answers = project / "results/asked/knowledge/parts.jsonl", project / "resources/knowledge/parts.jsonl"
+    with ChatServer() as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        server.script = [says("A broken nut."), says("A bent bolt."), fails(403, "quota")]
+        llm = {"base_url": server.url, "model": "m", "key_variable": None, "descriptions": 2, "concurrency": 1}
+        asked = CONFIG | {"run": "asked", "knowledge": {"sources": ["curated", "llm"], "llm": llm}}
+        (project / "asked.yaml").write_text(yaml.safe_dump(asked, sort_keys=False))
+        target = [str(output.relative_to(project)), "--configfile", "asked.yaml"]
+        result = snakemake(project, *target)
+        assert result.returncode != 0 and "403" in result.stderr
+        assert not output.exists()
+        assert len(answers.read_text().splitlines()) == 2
+        assert snakemake(project, *target).returncode == 0
+        assert len(server.requests) == 3 + 2
+        server.shutdown()
+    sources = [json.loads(line)["source"] for line in output.read_text().splitlines()]
+    assert sources.count("llm") == 4
+    # what is not asked may change freely
+    asked["knowledge"]["vqa"] = {"model": "another"}
+    (project / "asked.yaml").write_text(yaml.safe_dump(asked, sort_keys=False))
+    assert planned(project, *target) == {}
 
 
 def test_ones_own_folder_by_the_readmes_command(project: Path) -> None:

@@ -105,6 +105,14 @@ def dataset_options(name):
     return shlex.join(options)
 
 
+def knowledge_options():
+    """Where knowledge comes from, for the command line; of the models only those that are asked, so that the settings
+    of others rerun nothing."""
+    values = CONFIG.knowledge.model_dump(mode="json")
+    unasked = {"llm", "vqa"} - set(CONFIG.knowledge.sources)
+    return settings({key: values[key] for key in values if key not in unasked})
+
+
 def downloaded(wildcards):
     """The record of a dataset's download, if it has one."""
     entry = CONFIG.datasets.get(wildcards.dataset)

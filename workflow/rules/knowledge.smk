@@ -8,9 +8,16 @@ rule knowledge:
         f"{RESULTS}/logs/knowledge/{{dataset}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/knowledge/{{dataset}}.tsv"
+    # models are asked where there is network: compute nodes often have none
+    localrule: not {"llm", "vqa"}.isdisjoint(CONFIG.knowledge.sources)
     conda:
         "../../environment.yml"
+    params:
+        options=knowledge_options(),
+        # no output: Snakemake deletes the outputs of a failed job, and these answers are paid for
+        answers=f"{RESOURCES}/knowledge/{{dataset}}.jsonl",
     message:
         "Collecting knowledge about {wildcards.dataset}"
     shell:
-        "python -m kanoclip knowledge --dataset {wildcards.dataset} --index {input.index} --out {output} > {log} 2>&1"
+        "python -m kanoclip knowledge --dataset {wildcards.dataset} --index {input.index} {params.options}"
+        " --answers {params.answers:q} --out {output} > {log} 2>&1"

@@ -82,8 +82,8 @@ def render(kind: str, defect: str | None, seed: int, size: int = 128) -> Sample:
         kind=kind,
         defect=defect,
         colour=scene.colour,
-        place=_place(rows.mean() / size, columns.mean() / size),
-        extent=_extent(float(mask.mean())),
+        place=place_name(rows.mean() / size, columns.mean() / size),
+        extent=extent_name(float(mask.mean())),
     )
 
 
@@ -123,11 +123,11 @@ def _region(visible: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return binary_fill_holes(binary_closing(padded, np.ones((5, 5))))[3:-3, 3:-3]
 
 
-def _place(row: float, column: float) -> str:
+def place_name(row: float, column: float) -> str:
     """A name for a position given as shares of the image."""
     return PLACES[3 * min(int(row * 3), 2) + min(int(column * 3), 2)]
 
 
-def _extent(share: float) -> str:
+def extent_name(share: float) -> str:
     """A name for the share of the image that a mask covers."""
     return EXTENTS[0] if share < 0.01 else EXTENTS[1] if share < 0.05 else EXTENTS[2]

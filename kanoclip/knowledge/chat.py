@@ -1,0 +1,139 @@
+"""One question to an OpenAI-compatible endpoint and back. The only module that knows the API key."""
+
+import json
+import os
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from kanoclip.config import EndpointConfig
+from kanoclip.types import InputError
+
+FILTERED = {"content_filter", "content_policy_violation"}  # codes of a refusal by the server, not by the model
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back.
+
+    Attributes:
+        text: the answer as written; empty if there is none.
+        cut_off: the server stopped the answer at its length limit.
+        refused: the server or the model says that it does not answer.
+        readable: it was a chat completion at all.
+    """
+
+    text: str = ""
+    cut_off: bool = False
+    refused: bool = False
+    readable: bool = True
+
+
+class Chat:
+    """A connection for many threads: paced, and patient.
+
+    The openai client retries what may pass (no connection, time-outs, 408, 409, 429, 5xx) with exponential back-off and
+    jitter, or after the time that the server's Retry-After names; it never retries 400, 401, 403 or 404.
+    """
+
+    def __init__(self, config: EndpointConfig) -> None:
+        """Connect.
+
+        Raises:
+            InputError: the openai client is not installed, or the key is missing or not a key.
+        """
+        try:
+            import openai
+        except ImportError:
+            raise InputError(
+                "the knowledge sources llm and vqa need the openai client: pip install 'kanoclip[llm]'"
+            ) from None
+        self.config = config
+        self.tokens_in = self.tokens_out = 0  # so far, as the server counts
+        self._counting = threading.Lock()
+        self._openai = openai
+        self._key = _api_key(config.key_variable)
+        pace = Pace(config.requests_per_minute)
+        self._client = openai.OpenAI(
+            base_url=config.base_url,
+            api_key=self._key or "none",  # a server without keys ignores it, the client insists on one
+            timeout=config.timeout,
+            max_retries=config.retries,
+            http_client=openai.DefaultHttpxClient(event_hooks={"request": [pace.wait]}),  # retries are paced too
+        )
+
+    def ask(self, messages: list[Any]) -> Reply:
+        """Ask, and wait for the answer.
+
+        Raises:
+            InputError: the endpoint refuses the request, or does not answer after the configured number of retries.
+        """
+        openai, config = self._openai, self.config
+        try:
+            completion = self._client.chat.completions.create(model=config.model, messages=messages, **config.request)
+        except json.JSONDecodeError:
+            return Reply(readable=False)
+        except openai.APIError as error:
+            if error.code in FILTERED:
+                return Reply(refused=True)
+            said = " ".join(self._without_key(str(error)).split())[:300]
+            problem = f"{config.base_url}, model {config.model}: {said}"
+        else:
+            self._count(completion)
+            return self._reply(completion)
+        # outside the except clause: the client's exception holds the request, and with it the key
+        raise InputError(f"{problem}; what was answered is kept, run again to go on")
+
+    def _reply(self, completion: Any) -> Reply:
+        """Servers vary: every field may be absent."""
+        if not getattr(completion, "choices", None) or completion.choices[0].message is None:
+            return Reply(readable=False)
+        choice = completion.choices[0]
+        return Reply(
+            text=self._without_key(choice.message.content or ""),
+            cut_off=choice.finish_reason == "length",
+            refused=choice.finish_reason == "content_filter" or bool(choice.message.refusal),
+        )
+
+    def _count(self, completion: Any) -> None:
+        usage = getattr(completion, "usage", None)
+        if usage is not None:
+            with self._counting:
+                self.tokens_in += usage.prompt_tokens or 0
+                self.tokens_out += usage.completion_tokens or 0
+
+    def _without_key(self, text: str) -> str:
+        """Some servers repeat the key that they reject."""
+        return text.replace(self._key, "<key>") if self._key else text
+
+
+class Pace:
+    """Lets at most so many callers a minute through, evenly spaced."""
+
+    def __init__(self, per_minute: int | None) -> None:
+        self._interval = 60 / per_minute if per_minute else 0.0
+        self._next = 0.0
+        self._lock = threading.Lock()
+
+    def wait(self, *_: object) -> None:
+        """Sleep until it is the caller's turn."""
+        with self._lock:
+            turn = max(time.monotonic(), self._next)
+            self._next = turn + self._interval
+        time.sleep(max(0.0, turn - time.monotonic()))
+
+
+def _api_key(variable: str | None) -> str:
+    """The key in an environment variable; of none the empty text."""
+    if variable is None:
+        return ""
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise InputError(
+            f"environment variable {variable}: expected an API key, found nothing; export it, or set key_variable to "
+            "null for a server without keys"
+        )
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise InputError(f"environment variable {variable}: expected an API key, found characters that no key has")
+    return key

@@ -1,0 +1,188 @@
+"""Asking models many questions: each once, several at a time, every answer on the disk as soon as it is there."""
+
+import json
+import os
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from datetime import UTC, datetime
+from pathlib import Path
+
+from kanoclip.config import EndpointConfig
+from kanoclip.knowledge.chat import Chat, Reply
+from kanoclip.knowledge.questions import Key, Question
+from kanoclip.knowledge.store import Description, read_descriptions, to_line
+from kanoclip.knowledge.wording import CONTEXT, fit, is_refusal, tidy
+from kanoclip.types import InputError, logger
+
+REPORTS = 10  # lines of progress
+
+
+class Answers:
+    """The answers of models, paid once: a file of the same lines as knowledge.jsonl, only ever appended to."""
+
+    def __init__(self, path: Path) -> None:
+        """Read what is there; of a last line that a kill left half-written, only a whole description is kept."""
+        self._path = path
+        self._lock = threading.Lock()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        _heal(path)
+        self._known = {_key(line): line for line in read_descriptions(path)}
+
+    def __contains__(self, question: Question) -> bool:
+        return question.key in self._known
+
+    def __getitem__(self, question: Question) -> Description:
+        return self._known[question.key]
+
+    def add(self, answer: Description) -> None:
+        """Append an answer; from here on it survives a kill and a power cut."""
+        with self._lock, self._path.open("a", encoding="utf-8") as file:
+            file.write(to_line(answer))
+            file.flush()
+            os.fsync(file.fileno())
+            self._known[_key(answer)] = answer
+
+
+def interview(questions: Sequence[Question], config: EndpointConfig, path: Path) -> list[Description]:
+    """The usable answers to some questions, in their order; asks those that no earlier run has asked.
+
+    Args:
+        questions: of one source.
+        config: who is asked.
+        path: the file of answers.
+
+    Raises:
+        InputError: the endpoint stops answering; what it has answered is kept.
+    """
+    answers = Answers(path)
+    open_questions = [question for question in questions if question not in answers]
+    if open_questions:
+        chat = Chat(config)
+        _announce(open_questions, len(questions), config)
+        _ask_all(open_questions, chat, answers)
+    given = [answers[question] for question in questions]
+    usable = [answer for answer in given if answer.text]
+    if len(usable) < len(given):
+        count = len(given) - len(usable)
+        logger.warning("%d of %d answers have no usable text; see their notes in %s", count, len(given), path)
+    return usable
+
+
+def ask(chat: Chat, question: Question) -> Description:
+    """The answer to one question, asked again once, more strictly, if the first answer is of no use.
+
+    Returns:
+        The answer; its text is empty if the second is of no use either.
+
+    Raises:
+        InputError: the endpoint does not answer, or not with chat completions.
+    """
+    notes = []
+    for stricter in (False, True):
+        reply = chat.ask(question.messages(stricter))
+        text, problem = judge(reply)
+        notes += [problem] if problem else []
+        if text:
+            break
+        notes += [] if stricter else ["asked again"]
+    if not reply.readable:
+        raise InputError(
+            f"{question.config.base_url}: expected a chat completion, found something else, twice; check base_url"
+        )
+    return Description(
+        question.class_name,
+        question.source,
+        text,
+        image=question.image,
+        model=question.config.model,
+        prompt_hash=question.prompt_hash,
+        number=question.number,
+        date=datetime.now(UTC).date().isoformat(),
+        note="; ".join(notes),
+    )
+
+
+def judge(reply: Reply) -> tuple[str, str]:
+    """What of a reply CLIP can use, and what was wrong with it; each may be empty."""
+    if not reply.readable:
+        return "", "unreadable"
+    text = tidy(reply.text)
+    if reply.refused or is_refusal(text):
+        return "", "refused"
+    if not text:
+        return "", "empty"
+    kept = fit(text, reply.cut_off)
+    if kept == text:
+        return text, ""
+    problem = "cut off by the server" if reply.cut_off else f"over {CONTEXT} tokens"
+    return kept, f"{problem}, whole sentences kept" if kept else problem
+
+
+def _ask_all(questions: Sequence[Question], chat: Chat, answers: Answers) -> None:
+    """Ask, store and count; a failure stops what has not been asked yet, what is under way is still stored."""
+    stopped = threading.Event()
+
+    def work(question: Question) -> None:
+        if stopped.is_set():
+            return
+        try:
+            answers.add(ask(chat, question))
+        except Exception:
+            stopped.set()  # here, so that no thread asks on until the main one hears of it
+            raise
+
+    total = len(questions)
+    with ThreadPoolExecutor(chat.config.concurrency) as pool:
+        futures = [pool.submit(work, question) for question in questions]
+        try:
+            for done, future in enumerate(as_completed(futures), start=1):
+                future.result()
+                if done * REPORTS // total > (done - 1) * REPORTS // total:
+                    cost = _cost(chat.config, chat.tokens_in, chat.tokens_out)
+                    logger.info("%d of %d answered, %s", done, total, cost)
+        finally:
+            stopped.set()
+
+
+def _announce(questions: Sequence[Question], wanted: int, config: EndpointConfig) -> None:
+    """The cost, before there is any."""
+    logger.info(
+        "%s: %d questions to %s at %s, %d of %d answered before; about %s",
+        questions[0].source,
+        len(questions),
+        config.model,
+        config.base_url,
+        wanted - len(questions),
+        wanted,
+        _cost(config, sum(question.tokens() for question in questions), CONTEXT * len(questions)),
+    )
+
+
+def _cost(config: EndpointConfig, tokens_in: int, tokens_out: int) -> str:
+    cost = f"{tokens_in} tokens in, {tokens_out} out"
+    if config.price is None:
+        return cost
+    return f"{cost}, price {(tokens_in * config.price[0] + tokens_out * config.price[1]) / 1e6:.2f}"
+
+
+def _key(answer: Description) -> Key:
+    """The key of the question that was answered."""
+    return (answer.source, answer.model, answer.prompt_hash, answer.class_name, answer.image, answer.number)
+
+
+def _heal(path: Path) -> None:
+    """End the file with a whole line: of one that a kill interrupted, the end is added or the beginning removed."""
+    content = path.read_bytes()
+    last = content[content.rfind(b"\n") + 1 :]
+    if not last:
+        return
+    try:
+        Description(**json.loads(last))
+    except (TypeError, ValueError):
+        os.truncate(path, len(content) - len(last))
+        logger.warning("%s: removed a half-written last line", path)
+    else:
+        with path.open("ab") as file:
+            file.write(b"\n")

@@ -1,0 +1,111 @@
+"""What language models are asked: the paper's two questions (section 2.2, figure 2), as chat messages."""
+
+import base64
+import hashlib
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from PIL import Image
+
+from kanoclip.config import EndpointConfig, LlmConfig, VqaConfig
+from kanoclip.datasets.index import load_image
+
+ABOUT_A_CLASS = "Describe what an abnormal image of {} looks like?"
+# the paper's sentence, after a line that names "the specified class"
+ABOUT_AN_IMAGE = (
+    "Class: {}. Identify anomalies in the input image of the specified class. "
+    "Describe each anomaly's location, color, shape, size and other characteristics."
+)
+STRICTER = "Answer with exactly one English sentence of at most 25 words and nothing else."
+
+Key = tuple[str, str, str, str, str, int]  # what makes two questions the same: see `Question.key`
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question to a model, to be answered once.
+
+    Attributes:
+        source: "llm" or "vqa".
+        class_name: as in index.csv.
+        text: the question with the class filled in.
+        config: who is asked, and how.
+        prompt_hash: of everything that is asked but class and image.
+        image: the image's name in index.csv; empty if the question is about the class.
+        image_path: its file; empty likewise.
+        image_side: it is sent with at most so many pixels a side.
+        number: which of several answers to this question, from 0.
+    """
+
+    source: str
+    class_name: str
+    text: str
+    config: EndpointConfig
+    prompt_hash: str
+    image: str = ""
+    image_path: str = ""
+    image_side: int = 0
+    number: int = 0
+
+    @property
+    def key(self) -> Key:
+        """What makes two questions the same; an answered one is never asked again."""
+        return (self.source, self.config.model, self.prompt_hash, self.class_name, self.image, self.number)
+
+    def messages(self, stricter: bool = False) -> list[dict[str, Any]]:
+        """The messages of a chat completion; a stricter request insists on one short sentence."""
+        instructions = [self.config.instruction] * bool(self.config.instruction) + [STRICTER] * stricter
+        system = [{"role": "system", "content": " ".join(instructions)}] if instructions else []
+        if not self.image_path:
+            return [*system, {"role": "user", "content": self.text}]
+        url = {"url": jpeg_url(self.image_path, self.image_side)}
+        content = [{"type": "text", "text": self.text}, {"type": "image_url", "image_url": url}]
+        return [*system, {"role": "user", "content": content}]
+
+    def tokens(self) -> int:
+        """About how many tokens the question costs: four characters each, and 170 a 512-pixel tile of the image.
+
+        The tile is OpenAI's rule at the time of GPT-4o; other models count otherwise, so this is an estimate.
+        """
+        tiles = math.ceil(self.image_side / 512) ** 2 if self.image_path else 0
+        return (len(self.config.instruction) + len(self.text)) // 4 + 170 * tiles
+
+
+def text_questions(class_names: Sequence[str], config: LlmConfig) -> list[Question]:
+    """The question about each class, as often as answers are wanted."""
+    digest = _digest(ABOUT_A_CLASS, config)
+    return [
+        Question("llm", name, ABOUT_A_CLASS.format(name), config, digest, number=number)
+        for name in class_names
+        for number in range(config.descriptions)
+    ]
+
+
+def image_questions(frame: pd.DataFrame, config: VqaConfig) -> list[Question]:
+    """The question about each anomalous image of an index: it asks for anomalies, and a normal image has none."""
+    rows = frame[frame["label"] == 1]
+    digest = _digest(ABOUT_AN_IMAGE, config, config.image_side)
+    return [
+        Question("vqa", name, ABOUT_AN_IMAGE.format(name), config, digest, image, path, config.image_side)
+        for name, image, path in zip(rows["class_name"], rows["image"], rows["image_path"], strict=True)
+    ]
+
+
+def jpeg_url(path: Path | str, side: int) -> str:
+    """An image as a data URL: JPEG, its longer side at most `side` pixels."""
+    image = load_image(path)
+    image.thumbnail((side, side), Image.Resampling.BICUBIC)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=90)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _digest(template: str, config: EndpointConfig, *details: object) -> str:
+    asked = json.dumps([template, config.instruction, config.request, *details], sort_keys=True)
+    return hashlib.sha256(asked.encode()).hexdigest()[:16]

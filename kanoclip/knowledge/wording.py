@@ -1,0 +1,59 @@
+"""What a model wrote, made into a text that CLIP can read whole."""
+
+import re
+from functools import cache
+
+CONTEXT = 77  # tokens that CLIP reads, start and end included
+
+THOUGHTS = re.compile(r"<think>.*?(</think>|\Z)", re.DOTALL)  # of models that reason in the open
+LIST_MARK = re.compile(r"^\s*(?:[-*•#]+|\d+[.)])\s+", re.MULTILINE)
+EMPHASIS = re.compile(r"\*+|`+")
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+REFUSAL = re.compile(
+    r"(i['’]?m|i am|we are) (very |really )?(sorry|unable|afraid|not able)|sorry\b|i apologi[sz]e|unfortunately, i\b"
+    r"|i (can ?not|can['’]t|won['’]t|do not|don['’]t) (assist|help|see|view|provide|identify|describe|process|have)"
+    r"|as an ai\b",
+    re.IGNORECASE,
+)
+
+
+def tidy(answer: str) -> str:
+    """An answer as plain text on one line: without thoughts, list marks and emphasis."""
+    plain = EMPHASIS.sub("", LIST_MARK.sub("", THOUGHTS.sub("", answer)))
+    return " ".join(plain.split())
+
+
+def is_refusal(text: str) -> bool:
+    """Whether a tidy answer begins by declining to answer."""
+    return REFUSAL.match(text) is not None
+
+
+def fit(text: str, cut_off: bool = False) -> str:
+    """The first whole sentences that CLIP reads together; empty if not even the first fits.
+
+    Args:
+        text: tidy.
+        cut_off: the end of the text is missing, so a last sentence without an end is none.
+    """
+    sentences = SENTENCE_END.split(text)
+    if cut_off and not sentences[-1].endswith((".", "!", "?")):
+        sentences.pop()
+    while sentences and count_tokens(" ".join(sentences)) > CONTEXT:
+        sentences.pop()
+    return " ".join(sentences)
+
+
+def count_tokens(text: str) -> int:
+    """The CLIP tokens of a text, start and end included."""
+    return len(_encode(text)) + 2
+
+
+def _encode(text: str) -> list[int]:
+    return _tokenizer().encode(text)
+
+
+@cache
+def _tokenizer():  # type: ignore[no-untyped-def]
+    from open_clip.tokenizer import SimpleTokenizer  # imports torch: only who asks a model waits for it
+
+    return SimpleTokenizer()

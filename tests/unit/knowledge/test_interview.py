@@ -1,0 +1,215 @@
+"""Every question once: across odd answers, failures, kills and restarts."""
+
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from knowledge_server import KEY, Answer, ChatServer, fails, says
+
+from kanoclip.config import LlmConfig
+from kanoclip.knowledge.interview import interview
+from kanoclip.knowledge.questions import STRICTER, text_questions
+from kanoclip.knowledge.store import Description, read_descriptions
+from kanoclip.types import InputError
+
+CLASSES = ["nut", "bolt", "screw"]
+Endpoint = Callable[..., LlmConfig]
+
+
+def asked_about(request: dict[str, Any]) -> str:
+    """The class that a request names."""
+    return str(request["messages"][-1]["content"]).removesuffix(" looks like?").split()[-1]
+
+
+def hold(config: LlmConfig, path: Path, classes: list[str] = CLASSES) -> list[Description]:
+    return interview(text_questions(classes, config), config, path)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "of_models" / "answers.jsonl"
+
+
+def test_answers_come_in_the_order_of_the_questions(server: ChatServer, endpoint: Endpoint, path: Path) -> None:
+    delays = {"nut": 0.3, "bolt": 0.15, "screw": 0.0}
+    server.otherwise = lambda request: says(f"A broken {asked_about(request)}.", delay=delays[asked_about(request)])
+    descriptions = hold(endpoint(descriptions=1, concurrency=3), path)
+    assert [line.text for line in descriptions] == ["A broken nut.", "A broken bolt.", "A broken screw."]
+    assert [line.class_name for line in read_descriptions(path)] == ["screw", "bolt", "nut"]  # as they arrived
+    line = descriptions[0]
+    assert (line.source, line.model, line.state, line.note) == ("llm", "m", "abnormal", "")
+    assert len(line.prompt_hash) == 16
+    assert line.date == datetime.now(UTC).date().isoformat()
+
+
+def test_no_more_than_allowed_at_a_time(server: ChatServer, endpoint: Endpoint, path: Path) -> None:
+    server.otherwise = lambda request: says("A crack.", delay=0.05)
+    hold(endpoint(concurrency=2), path)
+    assert server.busiest == 2
+    assert len(server.requests) == 3 * 5
+
+
+@pytest.mark.parametrize(
+    ("first", "note"),
+    [
+        (says(""), "empty; asked again"),
+        (says("I'm sorry, I can't assist."), "refused; asked again"),
+        (says(None, refusal="No."), "refused; asked again"),
+        (fails(400, code="content_filter"), "refused; asked again"),
+        (says("A long beginning with", finish="length"), "cut off by the server; asked again"),
+        (says("crack " * 80), "over 77 tokens; asked again"),
+        (Answer(b"{"), "unreadable; asked again"),
+    ],
+)
+def test_a_useless_answer_is_asked_for_again_more_strictly(
+    server: ChatServer, endpoint: Endpoint, path: Path, first: Answer, note: str
+) -> None:
+    server.script = [first, says("A cracked nut.")]
+    (line,) = hold(endpoint(descriptions=1), path, ["nut"])
+    assert (line.text, line.note) == ("A cracked nut.", note)
+    assert STRICTER not in str(server.requests[0]) and STRICTER in str(server.requests[1])
+
+
+@pytest.mark.parametrize(
+    ("answer", "text", "note"),
+    [
+        (says("A crack. A dark li", finish="length"), "A crack.", "cut off by the server, whole sentences kept"),
+        (says("A crack. " + "stain " * 80), "A crack.", "over 77 tokens, whole sentences kept"),
+        (says("- **A crack.**"), "A crack.", ""),
+    ],
+)
+def test_whole_sentences_are_kept(
+    server: ChatServer, endpoint: Endpoint, path: Path, answer: Answer, text: str, note: str
+) -> None:
+    server.script = [answer]
+    (line,) = hold(endpoint(descriptions=1), path, ["nut"])
+    assert (line.text, line.note) == (text, note)
+    assert len(server.requests) == 1
+
+
+def test_an_answer_that_stays_useless_is_noted_and_not_paid_again(
+    server: ChatServer, endpoint: Endpoint, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.script = [says(""), says("I cannot help.")]
+    config = endpoint(descriptions=1, concurrency=1)
+    for _ in range(2):
+        caplog.clear()
+        assert [line.class_name for line in hold(config, path)] == ["bolt", "screw"]
+        assert "1 of 3 answers have no usable text" in caplog.text
+    assert len(server.requests) == 4
+    assert [line.note for line in read_descriptions(path) if not line.text] == ["empty; asked again; refused"]
+
+
+def test_a_server_that_is_no_chat_server_is_named(server: ChatServer, endpoint: Endpoint, path: Path) -> None:
+    server.otherwise = lambda request: Answer(b"<html>", headers={"Content-Type": "text/html"})
+    with pytest.raises(InputError, match="expected a chat completion, found something else, twice; check base_url"):
+        hold(endpoint(), path)
+    assert read_descriptions(path) == []
+
+
+def test_after_a_failure_only_the_rest_is_asked(server: ChatServer, endpoint: Endpoint, path: Path) -> None:
+    server.script = [says("One."), says("Two."), fails(401, f"bad key {KEY}")]
+    config = endpoint(descriptions=2, concurrency=1)
+    with pytest.raises(InputError, match="401"):
+        hold(config, path)
+    assert len(server.requests) == 3
+    assert KEY not in path.read_text()
+    assert [line.text for line in hold(config, path)] == ["One.", "Two.", *["A crack runs across it."] * 4]
+    assert len(server.requests) == 3 + 4
+    before = path.read_bytes()
+    hold(config, path)
+    assert len(server.requests) == 7
+    assert path.read_bytes() == before
+
+
+def test_what_is_under_way_when_another_fails_is_kept(server: ChatServer, endpoint: Endpoint, path: Path) -> None:
+    server.script = [says("Slow.", delay=0.4), replace(fails(403), delay=0.1)]
+    with pytest.raises(InputError, match="403"):
+        hold(endpoint(descriptions=1, concurrency=2), path)
+    assert len(read_descriptions(path)) >= 1
+
+
+def test_a_line_is_on_the_disk_before_the_next_question(server: ChatServer, endpoint: Endpoint, path: Path) -> None:
+    lines = []
+
+    def otherwise(request: dict[str, Any]) -> Answer:
+        lines.append(path.read_text().count("\n"))
+        return says("A crack.")
+
+    server.otherwise = otherwise
+    hold(endpoint(descriptions=2, concurrency=1), path)
+    assert lines == list(range(6))
+
+
+@pytest.mark.parametrize("lost", [1, 2, 30, "all but a byte"])
+def test_a_half_written_last_line_is_healed(
+    server: ChatServer, endpoint: Endpoint, path: Path, caplog: pytest.LogCaptureFixture, lost: int | str
+) -> None:
+    config = endpoint(descriptions=1, concurrency=1)
+    whole = hold(config, path)
+    *_, last = path.read_bytes().splitlines(keepends=True)
+    kept = path.stat().st_size - (lost if isinstance(lost, int) else len(last) - 1)
+    os.truncate(path, kept)
+    assert hold(config, path) == whole
+    assert len(server.requests) == 3 + (lost != 1)  # without its line feed alone the line is still whole
+    assert ("removed a half-written last line" in caplog.text) == (lost != 1)
+    assert len(read_descriptions(path)) == 3
+
+
+def test_a_kill_loses_no_answer_and_none_is_paid_twice(server: ChatServer, endpoint: Endpoint, path: Path) -> None:
+    server.otherwise = lambda request: says(f"A broken {asked_about(request)}.", delay=0.1)
+    config = endpoint(descriptions=10, concurrency=2)
+    process = multiprocessing.get_context("fork").Process(target=hold, args=(config, path))
+    process.start()
+    deadline = time.monotonic() + 60
+    while len(server.requests) < 8 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.join()
+    stored = path.read_bytes().count(b"\n")
+    assert 8 - config.concurrency <= stored < 30  # all but those still under way
+    time.sleep(0.2)  # the server finishes with the dead client
+    before = len(server.requests)
+    assert len(hold(config, path)) == 30
+    assert len(server.requests) - before == 30 - stored
+
+
+def test_cost_is_shown_before_and_progress_during(
+    server: ChatServer, endpoint: Endpoint, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="kanoclip")
+    shown_before: list[str] = []
+
+    def otherwise(request: dict[str, Any]) -> Answer:
+        shown_before.append(caplog.messages[0])
+        return says("A crack.")
+
+    server.otherwise = otherwise
+    config = endpoint(descriptions=5, concurrency=1, price=(1000.0, 2000.0), instruction="")
+    hold(config, path, ["nut", "bolt"])
+    characters = [len(f"Describe what an abnormal image of {name} looks like?") for name in ("nut", "bolt")]
+    tokens_in, tokens_out = sum(5 * (count // 4) for count in characters), 10 * 77
+    assert set(shown_before) == {
+        f"llm: 10 questions to m at {server.url}, 0 of 10 answered before; about {tokens_in} tokens in, "
+        f"{tokens_out} out, price {(tokens_in + 2 * tokens_out) / 1000:.2f}"
+    }
+    progress = caplog.messages[1:]
+    assert len(progress) == 10
+    assert progress[4] == "5 of 10 answered, 200 tokens in, 50 out, price 0.30"  # the server counts 40 and 10 each
+    assert KEY not in caplog.text
+
+
+def test_another_model_is_asked_anew_and_the_old_answers_stay(
+    server: ChatServer, endpoint: Endpoint, path: Path
+) -> None:
+    hold(endpoint(descriptions=1), path)
+    server.otherwise = lambda request: says("Another view.")
+    assert {line.text for line in hold(endpoint(descriptions=1, model="other"), path)} == {"Another view."}
+    assert [json.loads(line)["model"] for line in path.read_text().splitlines()] == ["m"] * 3 + ["other"] * 3
