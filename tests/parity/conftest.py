@@ -141,3 +141,16 @@ def normal_states() -> list[str]:
     """WinCLIP's and APRIL-GAN's seven."""
     good = [f"{word} {{}}" for word in ("flawless", "perfect", "unblemished")]
     return ["{}", *good, *(f"{{}} without {word}" for word in ("flaw", "defect", "damage"))]
+
+
+@pytest.fixture(scope="session")
+def april_gan_texts(
+    slow: SlowClip, april_gan_templates: list[str], normal_states: list[str]
+) -> list[tuple[Array, Array]]:
+    """Of each image's class: normal, abnormal."""
+    abnormal_states = ["damaged {}", "broken {}", "{} with flaw", "{} with defect", "{} with damage"]
+
+    def vector(states: list[str], name: str) -> Array:
+        return slow.mean_text([text.format(state.format(name)) for text in april_gan_templates for state in states])
+
+    return [(vector(normal_states, name), vector(abnormal_states, name)) for name in CLASS_NAMES]
