@@ -2,22 +2,23 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 
 from kanoclip.metrics.registry import LEVELS
-from kanoclip.report.figures.summary import read_aurocs, whiskers, with_intervals
-from kanoclip.report.style import drawing, marks, say
+from kanoclip.report.figures.summary import draw_whiskers, read_aurocs, with_intervals
+from kanoclip.report.style import Mark, drawing, marks, say
 
 MEAN = "mean of the datasets"
+APART = 0.05  # of the distance between variants: lines stand beside each other, so that whiskers can be told apart
 
 
 def ablation_steps(metrics: Path, variants: Sequence[str], datasets: Sequence[str], out: Path) -> None:
     """Image and pixel AUROC of each variant: a thin line a dataset, a thick one for their mean.
 
-    A dataset without a value for every variant is left out. Whiskers are the standard deviation over seeds; with one
-    seed the interval of metrics.csv.
+    A dataset without a value for every variant is left out. Whiskers are those of `draw_whiskers`.
 
     Args:
         metrics: the long metrics.csv.
@@ -33,7 +34,7 @@ def ablation_steps(metrics: Path, variants: Sequence[str], datasets: Sequence[st
         for level, panel in zip(LEVELS, panels[0], strict=True):
             panel.set_title(f"{level} AUROC (%)")
             _draw(panel, rows[rows["level"] == level], variants, datasets)
-        lines = {line.get_label(): line for panel in panels[0] for line in panel.containers}
+        lines = {line.get_label(): line for panel in panels[0] for line in panel.get_legend_handles_labels()[0]}
         figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=4)
 
 
@@ -44,16 +45,16 @@ def _draw(panel: Axes, rows: pd.DataFrame, variants: Sequence[str], datasets: Se
         return
     rows = rows[rows["dataset"].isin(complete)]
     mean = rows.groupby(["level", "method", "seed"], as_index=False)["value"].mean().assign(dataset=MEAN, reason="")
-    looks = {name: (mark.colour, mark.line, mark.marker, 0.8) for name, mark in marks(datasets).items()}
-    looks[MEAN] = ((0.0, 0.0, 0.0), "-", "o", 2.2)
-    cells = with_intervals(pd.concat([rows, mean] if len(complete) > 1 else [rows]))
-    for name, cell in cells.groupby("dataset", sort=False):
-        cell = cell.set_index("method").loc[list(variants)]
-        colour, line, marker, width = looks[str(name)]
-        panel.errorbar(
-            range(len(variants)), cell["value"], whiskers(cell), label=name,
-            color=colour, linestyle=line, marker=marker, linewidth=width, elinewidth=0.7, capsize=2,
-        )  # fmt: skip
+    lines = [*complete, MEAN] if len(complete) > 1 else complete
+    cells = with_intervals(pd.concat([rows, mean])).set_index("method")
+    looks = marks(datasets) | {MEAN: Mark((0.0, 0.0, 0.0), "o", "", "-")}
+    for k, name in enumerate(lines):
+        cell = cells[cells["dataset"] == name].loc[list(variants)]
+        places = [variant + APART * (k - (len(lines) - 1) / 2) for variant in range(len(variants))]
+        width = 2.2 if name == MEAN else 0.8
+        look: dict[str, Any] = {"color": looks[name].colour, "linestyle": looks[name].line, "linewidth": width}
+        panel.plot(places, cell["value"], marker=looks[name].marker, label=name, **look)
+        draw_whiskers(panel, places, cell)
     panel.set_xticks(range(len(variants)), variants, rotation=30, ha="right")
     panel.margins(x=0.08)
 

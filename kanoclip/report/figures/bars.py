@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 
 from kanoclip.metrics.registry import LEVELS
-from kanoclip.report.figures.summary import read_aurocs, whiskers, with_intervals
+from kanoclip.report.figures.summary import draw_whiskers, read_aurocs, with_intervals
 from kanoclip.report.style import drawing, marks
 
 CHANCE = 50.0
@@ -17,7 +18,7 @@ GROUP = 0.8  # width of the bars of a dataset; the distance between datasets is 
 def dataset_bars(metrics: Path, methods: Sequence[str], datasets: Sequence[str], out: Path) -> None:
     """Image and pixel AUROC, a group of bars a dataset. Bars start at chance, so what hangs below is worse than it.
 
-    Whiskers are the standard deviation over seeds; with one seed the interval of metrics.csv.
+    Whiskers are those of `draw_whiskers`.
 
     Args:
         metrics: the long metrics.csv.
@@ -44,10 +45,9 @@ def _draw(panel: Axes, cells: pd.DataFrame, methods: Sequence[str], datasets: Se
     for k, (method, mark) in enumerate(marks(methods).items()):
         row = cells[cells["method"] == method].set_index("dataset").reindex(list(datasets))
         places = [place + (k + 0.5) * width - GROUP / 2 for place in range(len(datasets))]
-        panel.bar(
-            places, row["value"] - CHANCE, width, bottom=CHANCE, label=method, color=mark.colour, hatch=mark.hatch,
-            yerr=whiskers(row), edgecolor="black", linewidth=0.5, error_kw={"elinewidth": 0.7, "capsize": 1.5},
-        )  # fmt: skip
+        look: dict[str, Any] = {"color": mark.colour, "hatch": mark.hatch, "edgecolor": "black", "linewidth": 0.5}
+        panel.bar(places, row["value"] - CHANCE, width, bottom=CHANCE, label=method, **look)
+        draw_whiskers(panel, places, row)
     for place, dataset in enumerate(datasets):
         of_dataset = cells[cells["dataset"] == dataset]
         if of_dataset["value"].isna().all():

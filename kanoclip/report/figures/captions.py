@@ -9,8 +9,8 @@ CAPTIONS = {
     ),
     "bars": (
         "AUROC by dataset",
-        "Class means; bars start at chance. Whiskers: standard deviation over seeds, or the 95 % bootstrap interval "
-        "over images of a method that ran once.",
+        "Class means; bars start at chance. Whiskers with caps: standard deviation over seeds; grey: 95 % bootstrap "
+        "interval over images, of a method that ran once.",
     ),
     "ranks": (
         "Average ranks",
@@ -19,8 +19,8 @@ CAPTIONS = {
     ),
     "steps": (
         "Ablation: ",
-        "AUROC of each variant, in the order in which parts are added; thick: the mean of the datasets. Whiskers: "
-        "standard deviation over seeds, or the 95 % bootstrap interval over images of a variant that ran once.",
+        "AUROC of each variant, in the order in which parts are added; thick: the mean of the datasets. Whiskers with "
+        "caps: standard deviation over seeds; grey: 95 % bootstrap interval over images, of a variant that ran once.",
     ),
     "qualitative": (
         "Anomaly maps: ",

@@ -42,7 +42,7 @@ def detection_curves(files: Mapping[str, Sequence[Path]], out: Path) -> None:
                 known = [mean for mean in means if mean is not None]
                 if known:
                     look = {"color": mark.colour, "linestyle": mark.line, "marker": mark.marker, "markevery": 0.1}
-                    panel.plot(rates, np.mean(known, axis=0), label=method, **look)
+                    panel.plot(np.r_[0, rates], np.r_[0, np.mean(known, axis=0)], label=method, **look)
             if not panel.lines:
                 say(panel, f"no {title} curve:\nno masks, or one class only")
                 continue
@@ -68,8 +68,9 @@ def mean_curve(frame: pd.DataFrame, level: str, curve: str, rates: NDArray[np.fl
     chosen = frame[(frame["level"] == level) & (frame["curve"] == curve)]
     if chosen.empty:
         return None
-    steps = [points.groupby("x")["y"].max() for _, points in chosen.groupby("class_name")]
-    return np.mean([np.interp(rates, step.index, step, left=0.0) for step in steps], axis=0)
+    classes = [points for _, points in chosen.groupby("class_name")]
+    # where several points share a rate, np.interp takes the last, which is the upper end of the rise
+    return np.mean([np.interp(rates, points["x"], points["y"]) for points in classes], axis=0)
 
 
 def _read(path: Path) -> pd.DataFrame:

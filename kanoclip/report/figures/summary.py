@@ -2,12 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from matplotlib.axes import Axes
 
 from kanoclip.metrics.registry import MEAN
 from kanoclip.report.tables import read_metrics
 from kanoclip.types import InputError, unknown_name
+
+SEEDS, IMAGES = "seeds", "images"  # what a value varies over: seeds (standard deviation) or images (95 % bootstrap)
+WHISKERS: dict[str, dict[str, Any]] = {SEEDS: {"ecolor": "black", "capsize": 1.8}, IMAGES: {"ecolor": "0.45"}}
 
 
 def read_aurocs(metrics: Path, methods: Sequence[str]) -> pd.DataFrame:
@@ -35,8 +40,9 @@ def with_intervals(rows: pd.DataFrame) -> pd.DataFrame:
         rows: level, dataset, method; value, low, high (0..1); reason.
 
     Returns:
-        level, dataset, method; value, low, high in percent; reason. The interval is the mean ± standard deviation over
-        seeds; with one seed the given one. A value that some seed lacks is NaN and has the reason.
+        level, dataset, method; value, low, high in percent; spread; reason. With several seeds the spread is SEEDS and
+        the interval the mean ± standard deviation; with one it is IMAGES and the interval the given one. A value that
+        some seed lacks is NaN and has the reason.
     """
     groups = rows.groupby(["level", "dataset", "method"], sort=False)
     return pd.DataFrame(
@@ -47,16 +53,21 @@ def with_intervals(rows: pd.DataFrame) -> pd.DataFrame:
 def _cell(seeds: pd.DataFrame) -> dict[str, float | str]:
     first = seeds.iloc[0]
     value = seeds["value"].mean(skipna=False)
-    if len(seeds) > 1:
+    spread = SEEDS if len(seeds) > 1 else IMAGES
+    if spread == SEEDS:
         deviation = seeds["value"].std(ddof=1, skipna=False)
         low, high = value - deviation, value + deviation
     else:
         low, high = first["low"], first["high"]
     reasons = seeds.loc[seeds["value"].isna(), "reason"]
     reason = "" if reasons.empty else str(reasons.iloc[0])
-    return {"value": 100 * value, "low": 100 * low, "high": 100 * high, "reason": reason}
+    return {"value": 100 * value, "low": 100 * low, "high": 100 * high, "spread": spread, "reason": reason}
 
 
-def whiskers(cells: pd.DataFrame) -> list[pd.Series]:
-    """Lengths below and above the values, as matplotlib's `yerr` wants them; NaN draws none."""
-    return [cells["value"] - cells["low"], cells["high"] - cells["value"]]
+def draw_whiskers(panel: Axes, places: Sequence[float], cells: pd.DataFrame) -> None:
+    """Draw intervals: black with caps over seeds, grey without caps over images; where there is none, nothing."""
+    for spread, look in WHISKERS.items():
+        chosen = [k for k, found in enumerate(cells["spread"]) if found == spread]
+        own = cells.iloc[chosen]
+        lengths = [own["value"] - own["low"], own["high"] - own["value"]]
+        panel.errorbar([places[k] for k in chosen], own["value"], lengths, fmt="none", elinewidth=0.8, zorder=4, **look)
