@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.ndimage import label
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import auc, average_precision_score, roc_auc_score
 
 from kanoclip.maps import upsample_and_smooth
 from kanoclip.metrics import metrics_of
@@ -57,7 +57,7 @@ def threshold_loop(maps: NDArray[np.float32], masks: NDArray[np.bool_], steps: i
         overlap = np.mean([found[row][region].mean() for row, region in regions])
         curve.append((found[~masks].mean(), overlap))
     fpr, overlap = np.array([point for point in curve if point[0] < 0.3][::-1]).T
-    return float(np.trapezoid(overlap, (fpr - fpr[0]) / (fpr[-1] - fpr[0])))
+    return float(auc((fpr - fpr[0]) / (fpr[-1] - fpr[0]), overlap))
 
 
 def compare_speed(images: int, size: int, device: str) -> None:
@@ -75,12 +75,14 @@ def compare_speed(images: int, size: int, device: str) -> None:
     ours()  # a GPU's first call is slow
     values, our_seconds = timed(ours)
     truth, scores = masks.ravel(), maps.numpy().ravel()
-    (auroc, ap), their_seconds = timed(lambda: (roc_auc_score(truth, scores), average_precision_score(truth, scores)))
+    (their_auroc, their_ap), their_seconds = timed(
+        lambda: (roc_auc_score(truth, scores), average_precision_score(truth, scores))
+    )
     loop, loop_seconds = timed(lambda: threshold_loop(maps.numpy(), masks))
     print(f"{images} maps of {size} x {size}, {torch.get_num_threads()} thread(s), {device}")
     print(f"ours: {', '.join(values)}   {our_seconds:.2f} s")
     print(f"scikit-learn: auroc, ap   {their_seconds:.2f} s, {their_seconds / our_seconds:.0f} times ours; "
-          f"off by {abs(values['auroc'] - auroc):.1e}, {abs(values['ap'] - ap):.1e}")  # fmt: skip
+          f"off by {abs(values['auroc'] - their_auroc):.1e}, {abs(values['ap'] - their_ap):.1e}")  # fmt: skip
     print(f"200-threshold loop: aupro   {loop_seconds:.2f} s, {loop_seconds / our_seconds:.0f} times ours; "
           f"off by {abs(values['aupro_200'] - loop):.1e}; exact {values['aupro']:.4f}, loop {loop:.4f}")  # fmt: skip
 

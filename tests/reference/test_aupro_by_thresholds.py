@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage
+from scipy.special import expit
 
 from kanoclip.metrics.aupro import aupro, region_weights
+from kanoclip.metrics.counts import Levels, count
 from kanoclip.metrics.ranking import rank
 
 
@@ -73,3 +76,12 @@ def test_saturated_maps_equal_the_loop_over_all_thresholds():
     maps, masks = blobs(7)
     maps = np.clip(maps, 0.2, 0.6)
     assert aupro_of(maps, masks) == pytest.approx(aupro_by_thresholds(maps, masks), abs=1e-9)
+
+
+@pytest.mark.parametrize("shift", [0.0, 8.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_counted_fp16_maps_equal_the_loop_over_all_thresholds(seed, shift):
+    logits, masks = blobs(seed)
+    maps = expit(4 * logits + shift).astype(np.float16).astype(np.float32)  # saturated and tied at 1
+    counts = count(torch.from_numpy(maps), masks, Levels.between(0.0, 1.0))
+    assert aupro(counts.ranking()) == pytest.approx(aupro_by_thresholds(maps, masks), abs=1e-9)

@@ -1,14 +1,33 @@
 import numpy as np
 import pytest
+from scipy import ndimage
+from sklearn.metrics import auc
 
-from kanoclip.metrics.aupro import aupro, region_weights
+from kanoclip.metrics.aupro import aupro, aupro_200, region_weights
 from kanoclip.metrics.classification import auroc
-from kanoclip.metrics.ranking import rank
+from kanoclip.metrics.ranking import UndefinedMetricError, rank
+
+
+def ranked(maps, masks):
+    return rank(maps[masks], maps[~masks], np.concatenate([region_weights(mask) for mask in masks]))
 
 
 def aupro_of(maps, masks):
-    weights = np.concatenate([region_weights(mask) for mask in masks])
-    return aupro(rank(maps[masks], maps[~masks], weights))
+    return aupro(ranked(maps, masks))
+
+
+def published_loop(maps, masks, steps=200, limit=0.3):
+    """The protocol of published code written out: regions anew at each threshold, rates stretched to 0..1."""
+    curve = []
+    for threshold in np.arange(maps.min(), maps.max(), (maps.max() - maps.min()) / steps):
+        found = maps > threshold
+        overlaps = []
+        for found_here, mask in zip(found, masks, strict=True):
+            labelled, count = ndimage.label(mask, np.ones((3, 3)))
+            overlaps += [found_here[labelled == region].mean() for region in range(1, count + 1)]
+        curve.append((np.sum(found & ~masks) / np.sum(~masks), np.mean(overlaps)))
+    rates, overlaps = np.array([point for point in curve if point[0] < limit]).T
+    return auc((rates - rates.min()) / (rates.max() - rates.min()), overlaps)
 
 
 def scattered_masks():
@@ -57,3 +76,27 @@ def test_only_the_order_counts():
     assert aupro_of(np.exp(maps), masks) == pytest.approx(aupro_of(maps, masks), abs=1e-12)
     order = [2, 0, 1]
     assert aupro_of(maps[order], masks[order]) == pytest.approx(aupro_of(maps, masks), abs=1e-12)
+
+
+@pytest.mark.parametrize("decimals", [9, 2])
+@pytest.mark.parametrize("power", [1, 20])
+def test_200_thresholds_equal_the_published_loop(power, decimals):
+    masks = scattered_masks()
+    maps = np.random.default_rng(2).random(masks.shape) + 0.3 * masks
+    maps = np.round(maps / maps.max(), decimals) ** power  # a power of 20 puts most pixels below the second threshold
+    assert aupro_200(ranked(maps, masks)) == pytest.approx(published_loop(maps, masks), abs=1e-9)
+
+
+def test_200_thresholds_depend_on_confidence_and_the_exact_curve_does_not():
+    masks = scattered_masks()
+    maps = np.random.default_rng(3).random(masks.shape) + 0.3 * masks
+    assert aupro_of(maps**20, masks) == pytest.approx(aupro_of(maps, masks), abs=1e-12)
+    assert abs(aupro_200(ranked(maps**20, masks)) - aupro_200(ranked(maps, masks))) > 0.001
+
+
+def test_200_thresholds_have_a_reason_where_published_code_divides_by_zero():
+    masks = scattered_masks()
+    with pytest.raises(UndefinedMetricError, match="all scores equal"):
+        aupro_200(ranked(np.full(masks.shape, 0.5), masks))
+    with pytest.raises(UndefinedMetricError, match="fewer than two of 200 thresholds"):
+        aupro_200(ranked(masks.astype(float), masks))

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 from scipy import ndimage
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import auc, average_precision_score, roc_auc_score
 
 from kanoclip.datasets.index import read_index, write_index
 from kanoclip.metrics.evaluate import evaluate
@@ -203,3 +203,69 @@ def test_an_anomalous_image_without_a_mask_among_others_is_refused(files):
     with pytest.raises(InputError, match=r"'bottle-5\.png' is anomalous and has no mask"):
         evaluate(scores, index, out)
     assert not out.exists()
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.5])
+def test_a_map_with_values_outside_the_range_is_refused_naming_file_and_image(files, value):
+    scores, index, out = files
+    with h5py.File(scores, "a") as file:
+        file["map"][4, 0, 0] = value
+    with pytest.raises(InputError, match=r"scores\.h5: the map of 'bottle-4\.png' is not finite and in 0\.\.1"):
+        evaluate(scores, index, out)
+    assert not out.exists()
+
+
+def test_an_empty_mask_of_an_anomalous_image_is_the_reason_for_missing_pixel_values(files, tmp_path):
+    scores, index, out = files
+    Image.fromarray(np.zeros((48, 40), np.uint8)).save(tmp_path / "bottle-6_mask.png")
+    evaluate(scores, index, out)
+    frame = pd.read_csv(out).set_index(["class_name", "level"])
+    assert frame.loc[("bottle", "pixel"), "value"].isna().all()
+    assert (frame.loc[("bottle", "pixel"), "reason"] == "the mask of 'bottle-6.png' is empty").all()
+    assert (frame.loc[("mean", "pixel"), "reason"] == "bottle: the mask of 'bottle-6.png' is empty").all()
+    assert frame.loc[("metal nut", "pixel"), "value"].notna().all()
+    assert frame.loc[("bottle", "image"), "value"].notna().all()
+
+
+def test_a_mask_too_fine_for_the_resolution_is_told(files, tmp_path, caplog):
+    scores, index, out = files
+    dot = np.zeros((48, 40), np.uint8)
+    dot[1, 1] = 255
+    Image.fromarray(dot).save(tmp_path / "bottle-6_mask.png")
+    evaluate(scores, index, out, resolution=8)
+    assert "bottle-6.png: nothing is left of its mask at 8 x 8" in caplog.text
+    assert np.isfinite(value(pd.read_csv(out), "bottle", "pixel", "auroc"))
+
+
+def test_all_equal_maps_and_scores_have_the_values_of_chance(tmp_path):
+    index = write_dataset(tmp_path)
+    scores = write_scores(index, tmp_path / "scores.h5", np.full((18, GRID, GRID), 0.4), np.full(18, 0.4))
+    evaluate(scores, index, tmp_path / "metrics.csv")
+    frame = pd.read_csv(tmp_path / "metrics.csv")
+    for level in ("image", "pixel"):
+        assert value(frame, "mean", level, "auroc") == 0.5
+    assert value(frame, "bottle", "image", "ap") == pytest.approx(BAD / (GOOD + BAD))
+    assert value(frame, "bottle", "pixel", "aupro") == pytest.approx(0.15)
+    assert (frame[frame["metric"] == "aupro_200"]["reason"] == "all scores equal").all()
+
+
+def test_values_do_not_depend_on_the_batches(files, monkeypatch):
+    scores, index, out = files
+    evaluate(scores, index, out)
+    monkeypatch.setattr("kanoclip.metrics.evaluate.BATCH", 2)
+    evaluate(scores, index, out.with_name("again.csv"))
+    pd.testing.assert_frame_equal(pd.read_csv(out), pd.read_csv(out.with_name("again.csv")), rtol=1e-6)
+
+
+def test_intervals_thresholds_and_curves_are_written(files):
+    scores, index, out = files
+    evaluate(scores, index, out, bootstrap=50)
+    frame = pd.read_csv(out)
+    image = frame[frame["level"] == "image"]
+    assert (image["low"] <= image["high"]).all()
+    assert set(frame.loc[frame["threshold"].notna(), "metric"]) == {"f1_max"}
+    curves = pd.read_csv(out.with_name("curves.csv"))
+    assert list(curves.columns) == ["class_name", "level", "curve", "x", "y"]
+    for name in ("bottle", "metal nut"):
+        roc = curves[(curves["class_name"] == name) & (curves["level"] == "image") & (curves["curve"] == "roc")]
+        assert auc(roc["x"], roc["y"]) == pytest.approx(value(frame, name, "image", "auroc"), abs=1e-6)

@@ -1,0 +1,109 @@
+"""Rows of metrics.csv: intervals against a plain bootstrap, thresholds, missing values with their reasons."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from kanoclip.metrics import metrics_of
+from kanoclip.metrics.curves import CURVES_COLUMNS
+from kanoclip.metrics.ranking import UndefinedMetricError, rank
+from kanoclip.metrics.registry import METRICS_COLUMNS
+from kanoclip.metrics.results import curves_frame, metrics_frame
+
+
+def draw(seed, n=60, decimals=2):
+    generator = np.random.default_rng(seed)
+    return np.round(generator.normal(1, 1, n), decimals), np.round(generator.normal(0, 1, 2 * n), decimals)
+
+
+def table(rankings, bootstrap=500):
+    return metrics_frame(rankings, bootstrap).set_index(["class_name", "level", "metric"])
+
+
+def test_the_interval_is_that_of_a_plain_bootstrap_over_images():
+    positives, negatives = draw(0)
+    generator = np.random.default_rng(1)
+    labels = np.r_[np.ones(len(positives)), np.zeros(len(negatives))]
+    values = []
+    for _ in range(2000):
+        drawn = [generator.choice(scores, len(scores)) for scores in (positives, negatives)]
+        values.append(roc_auc_score(labels, np.concatenate(drawn)))
+    row = table({("a", "image"): rank(positives, negatives)}, bootstrap=2000).loc[("a", "image", "auroc")]
+    assert (row["low"], row["high"]) == pytest.approx(np.quantile(values, [0.025, 0.975]), abs=0.01)
+    assert row["low"] < row["value"] < row["high"]
+
+
+def test_a_resample_has_as_many_of_each_and_only_scores_that_were_there():
+    positives, negatives = draw(0, decimals=1)
+    for drawn in rank(positives, negatives).resamples(20, np.random.default_rng(0)):
+        assert drawn.true_positives[-1] == len(positives) and drawn.false_positives[-1] == len(negatives)
+        assert (drawn.positives + drawn.negatives > 0).all()
+        assert set(drawn.thresholds[drawn.positives > 0]) <= set(positives)
+
+
+def test_intervals_are_the_same_each_time_and_none_without_a_bootstrap():
+    rankings = {("a", "image"): rank(*draw(0)), ("a", "pixel"): rank(*draw(1))}
+    pd.testing.assert_frame_equal(table(rankings), table(rankings))
+    without = table(rankings, bootstrap=0)
+    assert without[["low", "high"]].isna().all(axis=None)
+    pd.testing.assert_series_equal(without["value"], table(rankings)["value"])
+
+
+def test_only_image_metrics_have_an_interval():
+    found = table({("a", "image"): rank(*draw(0)), ("a", "pixel"): rank(*draw(1))})
+    assert found.xs("image", level="level")[["low", "high"]].notna().all(axis=None)
+    assert found.xs("pixel", level="level")[["low", "high"]].isna().all(axis=None)
+
+
+def test_the_classes_are_drawn_independently_so_the_interval_of_their_mean_is_narrower():
+    one = {("a", "image"): rank(*draw(0))}
+    nine = {(f"{i}", "image"): rank(*draw(0)) for i in range(9)}
+    width = {len(r): np.diff(table(r, 2000).loc[("mean", "image", "auroc"), ["low", "high"]])[0] for r in (one, nine)}
+    assert width[9] == pytest.approx(width[1] / 3, rel=0.1)
+
+
+def test_the_threshold_is_that_of_f1_max_and_of_nothing_else():
+    positives, negatives = draw(0)
+    found = table({("a", "image"): rank(positives, negatives)})
+    row = found.loc[("a", "image", "f1_max")]
+    hits, alarms = np.sum(positives >= row["threshold"]), np.sum(negatives >= row["threshold"])
+    assert 2 * hits / (hits + alarms + len(positives)) == pytest.approx(row["value"])
+    assert found["threshold"].notna().sum() == 1
+
+
+def test_a_ranking_that_cannot_be_is_a_missing_value_of_every_metric_with_its_reason():
+    rankings = {("a", "image"): UndefinedMetricError("one class only: all normal"), ("b", "image"): rank(*draw(0))}
+    found = table(rankings)
+    numbers = ["value", "low", "high", "threshold"]
+    assert found.loc["a", numbers].isna().all(axis=None)
+    assert set(found.loc["a", "reason"]) == {"one class only: all normal"}
+    assert found.loc["b", "value"].notna().all() and set(found.loc["b", "reason"]) == {""}
+    assert found.loc["mean", numbers].isna().all(axis=None)
+    assert set(found.loc["mean", "reason"]) == {"a: one class only: all normal"}
+
+
+def test_one_metric_may_be_missing_where_others_are_not():
+    found = table({("a", "pixel"): rank(np.array([1.0]), np.array([0.0]))})
+    assert found.loc[("a", "pixel", "auroc"), "value"] == 1
+    assert np.isnan(found.loc[("a", "pixel", "aupro_200"), "value"])
+    assert "200 thresholds" in found.loc[("mean", "pixel", "aupro_200"), "reason"]
+
+
+def test_columns_and_rows():
+    frame = metrics_frame({("a", "image"): rank(*draw(0)), ("a", "pixel"): rank(*draw(1))}, 10)
+    assert list(frame.columns) == METRICS_COLUMNS
+    assert len(frame) == 2 * (len(metrics_of("image")) + len(metrics_of("pixel")))
+
+
+def test_curves_of_the_classes_that_have_a_ranking():
+    rankings = {
+        ("a", "image"): rank(*draw(0)),
+        ("a", "pixel"): rank(*draw(1)),
+        ("b", "image"): UndefinedMetricError("one class only: all normal"),
+    }
+    frame = curves_frame(rankings)
+    assert list(frame.columns) == CURVES_COLUMNS
+    found = frame[["class_name", "level", "curve"]].drop_duplicates().values.tolist()
+    assert found == [["a", "image", "roc"], ["a", "pixel", "roc"], ["a", "pixel", "pro"]]
+    assert list(curves_frame({("b", "image"): UndefinedMetricError("no masks")}).columns) == CURVES_COLUMNS
