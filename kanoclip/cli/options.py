@@ -22,9 +22,9 @@ def input_file(description: str) -> Any:
     return typer.Option(help=description, callback=existing)
 
 
-def all_existing(paths: list[Path]) -> list[Path]:
+def all_existing(paths: list[Path] | None) -> list[Path] | None:
     """Input files, each there."""
-    for path in paths:
+    for path in paths or []:
         existing(path)
     return paths
 
@@ -37,9 +37,6 @@ Threads = Annotated[int, typer.Option(help="CPU threads.", min=1)]
 Seed = Annotated[int, typer.Option(help="Makes every random choice.")]
 Methods = Annotated[list[str], typer.Option(help="A row of the main table; repeat, in order.")]
 Datasets = Annotated[list[str], typer.Option(help="A column of the main table; repeat, in order.")]
-Facts = Annotated[
-    list[str] | None, typer.Option(help="Part of the protocol to state beneath the table; may be repeated.")
-]
 Figure = Annotated[Path, typer.Option(help="The PNG; a PDF and an SVG are written beside it.")]
 
 

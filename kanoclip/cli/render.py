@@ -1,26 +1,56 @@
-"""From metrics to tables and the page."""
+"""From metrics and scores to tables and the page."""
 
+from datetime import date
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from kanoclip.cli.options import Datasets, Facts, Methods, Out, all_existing, input_file, parse_pairs
+from kanoclip.cli.options import Out, Settings, all_existing, input_file, parse_options, parse_pairs
+
+Protocol = Annotated[Path, input_file("protocol.json of `kanoclip protocol`.")]
+
+
+def protocol(out: Out, settings: Settings = None) -> None:
+    """Write what every table states of its run: rows, targets, backbones. --set takes the keys of a configuration."""
+    from kanoclip.config import Configuration, parse
+    from kanoclip.files import write_json
+    from kanoclip.protocol import describe
+
+    write_json(out, describe(parse(Configuration, parse_options(settings), "--set")).model_dump(mode="json"))
 
 
 def tables(
     metrics: Annotated[
         list[Path], typer.Argument(help="metrics.csv of every method, target and seed.", callback=all_existing)
     ],
-    out: Annotated[Path, typer.Option(help="The folder for metrics.csv and main.csv, .md, .tex, .html.")],
-    method: Methods,
-    dataset: Datasets,
-    fact: Facts = None,
+    out: Annotated[Path, typer.Option(help="The folder for metrics.csv and each table as .csv, .md, .tex, .html.")],
+    protocol: Protocol,
+    published: Annotated[
+        list[Path] | None, typer.Option(help="A file of printed numbers; repeat.", callback=all_existing)
+    ] = None,
+    ablation: Annotated[str | None, typer.Option(help="Render this ablation table, and no other.")] = None,
 ) -> None:
-    """Collect metrics into one long table and render the main table."""
+    """Collect metrics into one long table and render the tables that people read."""
+    from kanoclip.report.run import read_run
     from kanoclip.report.tables import write_tables
 
-    write_tables(metrics, out, method, dataset, fact or [])
+    write_tables(metrics, out, read_run(protocol), published or [], date.today(), ablation)
+
+
+def runtime(
+    scores: Annotated[
+        list[Path], typer.Argument(help="scores.h5 of every method, target and seed.", callback=all_existing)
+    ],
+    benchmarks: Annotated[Path, typer.Option(help="The folder of Snakemake's benchmark files.")],
+    out: Annotated[Path, typer.Option(help="The folder for runtime.csv, .md, .tex, .html.")],
+    protocol: Protocol,
+) -> None:
+    """Render seconds, memory and parameters of every method."""
+    from kanoclip.report.run import read_run
+    from kanoclip.report.runtime import write_runtime
+
+    write_runtime(scores, benchmarks, out, read_run(protocol), date.today())
 
 
 def page(

@@ -1,64 +1,113 @@
 """How a table is written: plain, Markdown, LaTeX, HTML."""
 
 import html
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
+
+from kanoclip.files import write_text
+
+LONG = 50  # rows from which a LaTeX table may break over pages
 
 
 @dataclass(frozen=True)
 class Style:
-    """How a rendering writes a cell: patterns with {} for the text, and the signs for ± and †."""
+    """How a rendering writes a cell: patterns with {} for the text, and the signs for ±, † and ‡."""
 
     best: str
     second: str
     plus_minus: str = "±"
     dagger: str = "†"
+    double_dagger: str = "‡"
 
 
 PLAIN = Style(best="{}", second="{}")
 MARKDOWN = Style(best="**{}**", second="<u>{}</u>")
-LATEX = Style(best=r"\textbf{{{}}}", second=r"\underline{{{}}}", plus_minus=r"$\pm$", dagger=r"$^\dagger$")
+LATEX = Style(
+    best=r"\textbf{{{}}}",
+    second=r"\underline{{{}}}",
+    plus_minus=r"$\pm$",
+    dagger=r"$^\dagger$",
+    double_dagger=r"$^\ddagger$",
+)
 HTML = Style(best="<b>{}</b>", second="<u>{}</u>")
+
+
+def write(path: Path, title: str, render: Callable[[Style], pd.DataFrame], lines: Sequence[str]) -> None:
+    """Write a table as Markdown, LaTeX and HTML.
+
+    Args:
+        path: of the three files, without a suffix.
+        title: of the table.
+        render: the table in a style.
+        lines: the notes beneath.
+    """
+    write_text(path.with_suffix(".md"), to_markdown(render(MARKDOWN), lines))
+    write_text(path.with_suffix(".tex"), to_latex(render(LATEX), lines))
+    write_text(path.with_suffix(".html"), to_document(to_html(render(HTML), lines), title))
 
 
 def to_markdown(table: pd.DataFrame, lines: Sequence[str]) -> str:
     """The table (of style MARKDOWN) in Markdown, its notes beneath."""
-    return flat(table).to_markdown(disable_numparse=True) + "\n\n" + "  \n".join(lines) + "\n"
+    labelled = _with_labels(table)
+    one_line = [" ".join(column).strip() if isinstance(column, tuple) else column for column in labelled.columns]
+    text = labelled.set_axis(one_line, axis="columns").to_markdown(disable_numparse=True, index=False)
+    return text + "\n\n" + "  \n".join(lines) + "\n"
 
 
 def to_latex(table: pd.DataFrame, lines: Sequence[str]) -> str:
     """The table (of style LATEX) for LaTeX with the package booktabs, its notes beneath."""
-    named = table.rename(index=_tex, columns=_tex).rename_axis(index=None)
-    tabular = named.to_latex(escape=False, multicolumn_format="c", column_format="l" + "c" * table.shape[1])
+    long, labels = len(table) > LONG, table.index.nlevels
+    tabular = (
+        _with_labels(table.rename(index=_tex))
+        .rename(columns=_tex)
+        .to_latex(
+            index=False,
+            escape=False,
+            longtable=long,
+            multicolumn_format="c",
+            column_format="l" * labels + "c" * table.shape[1],
+        )
+    )
     beneath = "\\\\\n".join(_tex(line) for line in lines)
-    return f"% needs \\usepackage{{booktabs}}\n{tabular}\n\\smallskip\\par\n{{\\footnotesize\n{beneath}\\par}}\n"
+    packages = "booktabs, longtable" if long else "booktabs"
+    return f"% needs \\usepackage{{{packages}}}\n{tabular}\n\\smallskip\\par\n{{\\footnotesize\n{beneath}\\par}}\n"
 
 
 def to_html(table: pd.DataFrame, lines: Sequence[str]) -> str:
     """The table (of style HTML) as an HTML fragment, its notes beneath."""
-    named = table.rename(index=html.escape, columns=html.escape).rename_axis(index=None)
+    named = table.rename(index=html.escape, columns=html.escape)
+    if table.index.nlevels == 1:
+        named = named.rename_axis(index=None)
     beneath = "".join(f"<p>{html.escape(line)}</p>\n" for line in lines)
     return f'{named.to_html(escape=False, border=0, classes="main")}\n<div class="notes">\n{beneath}</div>\n'
 
 
-def flat(table: pd.DataFrame) -> pd.DataFrame:
-    """One line of column names, "dataset metric", instead of two."""
-    return table.set_axis([" ".join(column) for column in table.columns], axis="columns")
+def to_document(fragment: str, title: str) -> str:
+    """A fragment of `to_html` as a page of its own."""
+    return (
+        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>\n'
+        "<style>body{font:15px sans-serif;margin:1.5em} th,td{padding:.3em .8em;text-align:center} "
+        "tbody th{text-align:left;font-weight:normal;vertical-align:top} "
+        f"p{{color:#444;margin:.2em 0}}</style>\n{fragment}</html>\n"
+    )
+
+
+def _with_labels(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with its row labels as columns in front, each group's label said once."""
+    every = table.index.to_frame(index=False)
+    labels = every.copy()
+    for level in range(table.index.nlevels - 1):
+        labels.iloc[:, level] = every.iloc[:, level].mask(every.iloc[:, : level + 1].duplicated(), "")
+    if table.columns.nlevels > 1:
+        labels.columns = pd.MultiIndex.from_tuples([("", name) for name in labels.columns])
+    return pd.concat([labels, table.reset_index(drop=True)], axis="columns")
 
 
 def _tex(text: str) -> str:
     """Text with LaTeX's special characters written out."""
-    escapes = {character: f"\\{character}" for character in "&%$#_{}"} | {"±": r"$\pm$", "†": r"$^\dagger$"}
+    escapes = {character: f"\\{character}" for character in "&%$#_{}"}
+    escapes |= {"±": r"$\pm$", "†": r"$^\dagger$", "‡": r"$^\ddagger$"}
     return "".join(escapes.get(character, character) for character in text)
-
-
-def to_document(fragment: str) -> str:
-    """A fragment of `to_html` as a page of its own."""
-    return (
-        '<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>Main table</title>\n'
-        "<style>body{font:15px sans-serif;margin:1.5em} th,td{padding:.3em .8em;text-align:center} "
-        "tbody th{text-align:left;font-weight:normal} "
-        f"p{{color:#444;margin:.2em 0}}</style>\n{fragment}</html>\n"
-    )

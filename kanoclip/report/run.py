@@ -9,6 +9,8 @@ from typing import Any
 from kanoclip.config import BackboneConfig, Strict, parse
 from kanoclip.types import InputError
 
+DOMAINS = ("industrial", "medical")  # each has a table, as the paper's Tables 1 and 2
+
 
 class RunRow(Strict):
     """A row of some table.
@@ -76,6 +78,16 @@ class Run(Strict):
     def titles(self) -> dict[str, str]:
         """The targets, in order: name to title."""
         return {target.name: target.title for target in self.targets}
+
+    @property
+    def domains(self) -> list[str]:
+        """Those of the targets."""
+        return [domain for domain in DOMAINS if self.titles_of(domain)]
+
+    @property
+    def tables(self) -> list[str]:
+        """The tables that are not of an ablation, by the name of their files."""
+        return ["main", "full", *self.domains]
 
     def titles_of(self, domain: str) -> dict[str, str]:
         """The targets of a domain, likewise."""

@@ -1,48 +1,26 @@
-"""From metrics.csv files to tables: the long one, which is the truth, and the main one, rendered four ways."""
+"""From metrics.csv files to tables: the long one, which is the truth, and those that people read."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, replace
+from datetime import date
 from pathlib import Path
 
 import pandas as pd
 
-from kanoclip.files import whole, write_text
-from kanoclip.metrics.registry import MEAN, METRICS_COLUMNS, METRICS_KEYS, METRICS_NUMBERS, get_metric
+from kanoclip.files import whole
+from kanoclip.metrics.registry import LEVELS, MEAN, METRICS, METRICS_COLUMNS, METRICS_KEYS, METRICS_NUMBERS
 from kanoclip.report import formats
-from kanoclip.report.formats import Style
+from kanoclip.report.cells import AVERAGE, HERE, NOT_RUN, Cell, averages, cells_of, check_names
+from kanoclip.report.layout import Table
+from kanoclip.report.notes import TINY_NOTE, is_tiny, legend
+from kanoclip.report.published import KINDS, read_published
+from kanoclip.report.run import Run
 from kanoclip.types import InputError, unknown_name
 
 MAIN_METRICS = (("image", "auroc"), ("pixel", "auroc"))
-CONTROLS = ("oracle", "random")  # shown, but never the best or second best method
-TINY_BACKBONE = "kanoclip-tiny"
-TINY_NOTE = "Embedded tiny backbone: not results of the paper."
-SEEN_NOTE = "† seen in training: not zero-shot."
-MISSING = "-"
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A value of the main table, in percent.
-
-    Attributes:
-        mean: over seeds, rounded as it is shown; NaN when any seed has no value.
-        std: sample standard deviation over seeds; NaN with one seed.
-        seen: the method was trained on the target dataset.
-        control: the method is a control, which is no competitor.
-        reason: why there is no value; "" when there is one.
-    """
-
-    mean: float
-    std: float
-    seen: bool
-    control: bool
-    reason: str
-
-    @property
-    def ranked(self) -> bool:
-        """Whether the cell can be the best or second best."""
-        return not (math.isnan(self.mean) or self.seen or self.control)
+MEANS = "AUROC in percent, unweighted mean over classes"
+PAIRS = f"Image {MEANS.replace('AUROC', 'AUROC / pixel AUROC')}"
 
 
 def read_metrics(path: Path) -> pd.DataFrame:
@@ -75,175 +53,161 @@ def collect(metrics_files: Sequence[Path], out: Path) -> pd.DataFrame:
 
 
 def main_table(
-    frame: pd.DataFrame, methods: Sequence[str], datasets: Sequence[str], style: Style = formats.PLAIN
-) -> pd.DataFrame:
-    """The main table: rows methods, columns datasets x (image AUROC, pixel AUROC).
+    frame: pd.DataFrame, methods: Sequence[str], datasets: Sequence[str], controls: Collection[str]
+) -> Table:
+    """Rows methods, columns datasets and their average x (image AUROC, pixel AUROC).
 
     Args:
         frame: long metrics, as `collect` returns them; the rows of class means are used.
         methods: the rows, in this order; a method with several backbones has a row for each.
         datasets: the columns, in this order.
-        style: how best, second best and marks are written.
-
-    Returns:
-        Text in percent with one decimal, mean ± standard deviation over seeds when there are several, "-" when there is
-        no value, † when the method was trained on the dataset. Columns are (dataset, metric label).
+        controls: the methods that are not ranked.
 
     Raises:
         InputError: a method or dataset is not in the metrics, or a cell mixes several auxiliary datasets.
     """
-    cells = main_cells(frame, methods, datasets)
-    rows = list(dict.fromkeys(row for row, *_ in cells))
-    table = {}
-    for dataset in datasets:
-        for level, name in MAIN_METRICS:
-            known = get_metric(level, name)
-            column = [cells[row, dataset, level, name] for row in rows]
-            places = _best_two(column, known.higher_is_better)
-            table[dataset, known.label] = [_text(cell, style, *places) for cell in column]
-    return pd.DataFrame(table, index=pd.Index(rows, name="method"))
-
-
-def main_cells(
-    frame: pd.DataFrame, methods: Sequence[str], datasets: Sequence[str]
-) -> dict[tuple[str, str, str, str], Cell]:
-    """The numbers of the main table by (row, dataset, level, metric); see `main_table`."""
-    for kind, wanted in (("method", methods), ("dataset", datasets)):
-        for name in wanted:
-            if name not in set(frame[kind]):
-                raise unknown_name(f"{kind} in the metrics", name, set(frame[kind]))
-    means = frame[frame["class_name"] == MEAN]
-    cells = {}
-    for method in methods:
-        of_method = means[means["method"] == method]
-        backbones = list(dict.fromkeys(of_method["backbone"]))
-        for backbone in backbones:
-            row = method if len(backbones) == 1 else f"{method} ({backbone})"
-            of_row = of_method[of_method["backbone"] == backbone]
-            for dataset in datasets:
-                for level, name in MAIN_METRICS:
-                    chosen = (of_row["dataset"] == dataset) & (of_row["level"] == level) & (of_row["metric"] == name)
-                    cells[row, dataset, level, name] = _cell(of_row[chosen])
-    return cells
-
-
-def _cell(seeds: pd.DataFrame) -> Cell:
-    """One cell from its rows of the long table, one a seed."""
-    if seeds.empty:
-        return Cell(math.nan, math.nan, seen=False, control=False, reason="not run")
-    first = seeds.iloc[0]
-    if seeds["auxiliary"].nunique() > 1:
-        raise InputError(
-            f"{first['method']} on {first['dataset']}: one cell with several auxiliary datasets "
-            f"({', '.join(seeds['auxiliary'].unique())}); give the metrics of one"
-        )
-    percent = 100 * seeds["value"]
-    missing = seeds.loc[seeds["value"].isna(), "reason"]
-    return Cell(
-        mean=round(percent.mean(skipna=False), 1),
-        std=percent.std(ddof=1, skipna=False),
-        seen=first["auxiliary"] == first["dataset"],
-        control=first["method"] in CONTROLS,
-        reason="" if missing.empty else missing.iloc[0],
+    cells = _with_absent(_class_means(frame, methods, datasets, controls), datasets)
+    return Table(
+        "Main table", MEANS, cells, ("method",), lambda cell: (cell.method,), lambda cell: (cell.dataset, cell.label)
     )
 
 
-def _best_two(cells: Sequence[Cell], higher_is_better: bool) -> tuple[float | None, float | None]:
-    """The best and second best value as shown; methods with equal values share the place."""
-    values = sorted({cell.mean for cell in cells if cell.ranked}, reverse=higher_is_better)
-    best, second, *_ = [*values, None, None]
-    return best, second
-
-
-def _text(cell: Cell, style: Style, best: float | None, second: float | None) -> str:
-    """A cell as it is shown."""
-    if math.isnan(cell.mean):
-        return MISSING
-    text = f"{cell.mean:.1f}"
-    if not math.isnan(cell.std):
-        text += f" {style.plus_minus} {cell.std:.1f}"
-    if cell.ranked and cell.mean == best:
-        text = style.best.format(text)
-    elif cell.ranked and cell.mean == second:
-        text = style.second.format(text)
-    return text + style.dagger if cell.seen else text
-
-
-def notes(frame: pd.DataFrame, methods: Sequence[str], datasets: Sequence[str], facts: Sequence[str] = ()) -> list[str]:
-    """What stands beneath the main table: under which protocol its numbers were made, and what its marks mean.
+def _comparison(title: str, here: Sequence[Cell], published: Sequence[Cell], titles: dict[str, str]) -> Table:
+    """Rows a block a method: run here, then as printed; columns datasets, image and pixel AUROC side by side.
 
     Args:
-        frame: long metrics.
-        methods: the rows of the table.
-        datasets: its columns.
-        facts: what the metrics do not say, e.g. "image size 224", "maps evaluated at 224 x 224", "kanoclip 0.1.0".
+        title: of the table.
+        here: class means, and their average if it is wanted.
+        published: printed numbers of any method, dataset and metric.
+        titles: of the datasets, in order of the columns.
     """
-    shown = frame[frame["method"].isin(methods) & frame["dataset"].isin(datasets)]
-    cells = main_cells(frame, methods, datasets)
-    seeds = [str(seed) for seed in sorted(set(shown["seed"]))]
-    protocol = [
-        _auxiliaries(shown),
-        f"backbone {', '.join(dict.fromkeys(shown['backbone']))}",
-        *facts,
-        f"{'seeds' if len(seeds) > 1 else 'seed'} {', '.join(seeds)}",
-    ]
-    several = any(not math.isnan(cell.std) for cell in cells.values())
-    seen = any(cell.seen for cell in cells.values())
-    unranked = [method for method in methods if method in CONTROLS] + ["seen datasets"] * seen
-    lines = [
-        f"Protocol: {'; '.join(protocol)}.",
-        "AUROC in percent, unweighted mean over classes"
-        + (", mean ± standard deviation over seeds" if several else "")
-        + ". Best bold, second underlined"
-        + (f"; not ranked: {', '.join(unranked)}." if unranked else "."),
-    ]
-    if seen:
-        lines.append(SEEN_NOTE)
-    reasons: dict[str, list[str]] = {}
-    for (row, dataset, level, _), cell in cells.items():
-        if cell.reason:
-            where = f"{row} on {dataset}" if cell.reason == "not run" else f"{dataset} {level}"
-            reasons.setdefault(cell.reason, []).append(where)
-    for reason, places in reasons.items():
-        lines.append(f"Missing ({MISSING}), {reason}: {', '.join(dict.fromkeys(places))}.")
-    if any(backbone.startswith(TINY_BACKBONE) for backbone in shown["backbone"]):
-        lines.append(TINY_NOTE)
-    return lines
+    datasets = [*titles, *([AVERAGE] if any(cell.dataset == AVERAGE for cell in here) else [])]
+    printed = [cell for cell in published if cell.dataset in titles and (cell.level, cell.metric) in MAIN_METRICS]
+    blocks: list[Cell] = []
+    for method in dict.fromkeys(cell.method for cell in here):
+        for kind in (HERE, *KINDS.values()):
+            blocks += [cell for cell in (*here, *printed) if (cell.method, cell.kind) == (method, kind)]
+    return Table(
+        title,
+        PAIRS,
+        _with_absent(blocks, datasets),
+        ("method", "source"),
+        lambda cell: (cell.method, cell.kind),
+        lambda cell: (titles.get(cell.dataset, cell.dataset),),
+    )
 
 
-def _auxiliaries(shown: pd.DataFrame) -> str:
-    """Which auxiliary dataset the trained methods used, and for which target when that differs."""
-    pairs = shown.loc[shown["auxiliary"] != "none", ["auxiliary", "dataset"]].drop_duplicates()
-    targets = pairs.groupby("auxiliary", sort=False)["dataset"].agg(", ".join)
-    if targets.empty:
-        return "no auxiliary dataset"
-    if len(targets) == 1:
-        return f"auxiliary dataset {targets.index[0]}"
-    return "auxiliary dataset " + ", ".join(f"{name} (for {target})" for name, target in targets.items())
+def _full(frame: pd.DataFrame, methods: Sequence[str], datasets: Sequence[str], controls: Collection[str]) -> Table:
+    """Rows classes x methods, the class mean last; columns all metrics."""
+    classes = list(dict.fromkeys(frame["class_name"]))
+    order = [*(name for name in classes if name != MEAN), MEAN]
+    cells = sorted(
+        cells_of(frame[frame["dataset"].isin(datasets)], methods, controls),
+        key=lambda cell: (
+            datasets.index(cell.dataset),
+            order.index(cell.class_name),
+            (LEVELS.index(cell.level), list(METRICS).index((cell.level, cell.metric))),
+        ),
+    )
+    return Table(
+        "All metrics",
+        f"In percent; class {MEAN} is the unweighted mean over classes",
+        cells,
+        ("dataset", "class", "method"),
+        lambda cell: (cell.dataset, cell.class_name, cell.method),
+        lambda cell: (cell.label,),
+    )
+
+
+def _class_means(
+    frame: pd.DataFrame, methods: Sequence[str], datasets: Sequence[str], controls: Collection[str]
+) -> list[Cell]:
+    """AUROC of the class means, and their averages when there are several datasets."""
+    check_names(frame, methods, datasets)
+    shown = (frame["class_name"] == MEAN) & frame["dataset"].isin(datasets) & (frame["metric"] == "auroc")
+    means = frame[shown]
+    several = [averages(means, datasets)] if len(datasets) > 1 else []
+    return cells_of(pd.concat([means, *several]), methods, controls)
+
+
+def _with_absent(cells: Sequence[Cell], datasets: Sequence[str]) -> list[Cell]:
+    """For each row every dataset in order, image before pixel; what is not there is a cell without a value."""
+    known = {(cell.method, cell.kind, cell.dataset, cell.level): cell for cell in cells}
+    columns = [*datasets, *([AVERAGE] if any(cell.dataset == AVERAGE for cell in cells) else [])]
+    return [
+        known.get(
+            (method, kind, dataset, level),
+            Cell(method, dataset, MEAN, level, metric, math.nan, kind=kind, note=NOT_RUN if kind == HERE else ""),
+        )
+        for method, kind in dict.fromkeys((cell.method, cell.kind) for cell in cells)
+        for dataset in dict.fromkeys(columns)
+        for level, metric in MAIN_METRICS
+    ]
+
+
+def tables_of(frame: pd.DataFrame, run: Run, published: Sequence[Cell]) -> dict[str, Table]:
+    """The tables of a run, by the names of `Run.tables`."""
+    tables = {
+        "main": main_table(frame, run.main, list(run.titles), run.controls),
+        "full": _full(frame, run.main, list(run.titles), run.controls),
+    }
+    for domain in run.domains:
+        titles = run.titles_of(domain)
+        cells = _class_means(frame, run.main, list(titles), run.controls)
+        without_average = [cell for cell in cells if cell.dataset != AVERAGE]  # as the paper's Tables 1 and 2
+        tables[domain] = _comparison(f"{domain.capitalize()} datasets", without_average, published, titles)
+    return tables
+
+
+def ablation_of(frame: pd.DataFrame, run: Run, name: str, published: Sequence[Cell]) -> Table:
+    """An ablation table, as the paper's Table 3, with the average over the datasets.
+
+    Raises:
+        InputError: the run has no such ablation.
+    """
+    if name not in run.ablations:
+        raise unknown_name("ablation", name, run.ablations)
+    cells = _class_means(frame, run.ablations[name], list(run.titles), run.controls)
+    return _comparison(f"Ablation: {name}", cells, published, run.titles)
 
 
 def write_tables(
     metrics_files: Sequence[Path],
     out_dir: Path,
-    methods: Sequence[str],
-    datasets: Sequence[str],
-    facts: Sequence[str] = (),
+    run: Run,
+    published_files: Sequence[Path],
+    today: date,
+    ablation: str | None = None,
 ) -> None:
-    """Write metrics.csv (long) and main.csv, main.md, main.tex, main.html into a folder.
+    """Write metrics.csv (long) and tables as CSV, Markdown, LaTeX and HTML into a folder.
 
     Args:
         metrics_files: a metrics.csv of each method, auxiliary and target dataset, and seed.
         out_dir: the folder, e.g. results/<run>/tables.
-        methods: the rows of the main table, in this order.
-        datasets: its columns, in this order.
-        facts: parts of the protocol that the metrics do not hold; see `notes`.
+        run: its rows, datasets and protocol.
+        published_files: printed numbers; see `published.read_published`.
+        today: for the note beneath.
+        ablation: write the ablation table of this name instead of the main ones.
     """
+    published = read_published(published_files)
     frame = collect(metrics_files, out_dir / "metrics.csv")
-    lines = notes(frame, methods, datasets, facts)
-    plain = formats.flat(main_table(frame, methods, datasets)).assign(note=" ".join(lines))
-    with whole(out_dir / "main.csv") as temporary:
-        plain.to_csv(temporary)
-    write_text(out_dir / "main.md", formats.to_markdown(main_table(frame, methods, datasets, formats.MARKDOWN), lines))
-    write_text(out_dir / "main.tex", formats.to_latex(main_table(frame, methods, datasets, formats.LATEX), lines))
-    fragment = formats.to_html(main_table(frame, methods, datasets, formats.HTML), lines)
-    write_text(out_dir / "main.html", formats.to_document(fragment))
+    if ablation is None:
+        tables, rows = tables_of(frame, run, published), run.main
+    else:
+        tables = {ablation: ablation_of(frame, run, ablation, published)}
+        rows = run.ablations[ablation]
+    for name, table in tables.items():
+        lines = legend(table.cells, table.what, run.facts(rows, today))
+        with whole(out_dir / f"{name}.csv") as temporary:
+            _long(table.cells).assign(protocol=lines[0]).to_csv(temporary, index=False)
+        formats.write(out_dir / name, table.title, table.render, lines)
+
+
+def _long(cells: Sequence[Cell]) -> pd.DataFrame:
+    """One line a number, with all that is known about it."""
+    lines = []
+    for cell in cells:
+        note = "; ".join(part for part in (cell.note, TINY_NOTE if is_tiny(cell) else "") if part)
+        known = replace(cell, mean=round(cell.mean, 6), std=round(cell.std, 6), note=note)
+        lines.append(asdict(known) | {"seeds": " ".join(map(str, cell.seeds))})
+    return pd.DataFrame(lines)

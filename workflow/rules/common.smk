@@ -12,7 +12,6 @@ sys.path.insert(0, str(ROOT))
 # so that the rules find the package in an environment that holds only its dependencies
 shell.prefix(f"export PYTHONPATH={shlex.quote(str(ROOT))}:${{{{PYTHONPATH:-}}}}; ")
 
-from kanoclip import __version__ as kanoclip_version
 from kanoclip import protocol
 from kanoclip.config import Configuration, parse as parse_configuration
 from kanoclip.datasets.specs import dataset_names, load_spec
@@ -166,25 +165,6 @@ def scoring_options(wildcards):
 # the sample images of a figure come with one seed; the row that the run is about is its last one that is no control
 FIRST_SEED = CONFIG.seeds[0]
 SHOWN = [row.name for row in MAIN_ROWS if not row.control]
-
-
-def facts():
-    """What the metrics do not say about the protocol, for the note beneath the table."""
-    sizes = sorted({BACKBONES[row.backbone].image_size for row in MAIN_ROWS})
-    resolution = CONFIG.evaluation.resolution
-    lines = [f"image size {', '.join(map(str, sizes))}"]
-    lines.append(
-        "maps evaluated at "
-        + ("the image size" if resolution is None else f"{resolution} pixels")
-    )
-    return lines + [f"kanoclip {kanoclip_version}"]
-
-
-TABLE_OPTIONS = shlex.join(
-    [f"--method={row.name}" for row in MAIN_ROWS]
-    + [f"--dataset={name}" for name in CONFIG.targets]
-    + [f"--fact={fact}" for fact in facts()]
-)
 
 
 COMPARED = shlex.join(

@@ -1,12 +1,18 @@
 """Tables against values computed by hand."""
 
+import math
 import re
+from datetime import date
 
 import pandas as pd
 import pytest
 
-from kanoclip.report import formats
-from kanoclip.report.tables import SEEN_NOTE, TINY_NOTE, collect, main_table, notes, read_metrics, write_tables
+from kanoclip.config import BackboneConfig
+from kanoclip.report import formats, tables
+from kanoclip.report.cells import KANOCLIP_PAPER, OWN_PAPER, Cell
+from kanoclip.report.notes import SEEN_NOTE, TINY_NOTE, legend
+from kanoclip.report.run import Run, RunRow, RunTarget
+from kanoclip.report.tables import ablation_of, collect, read_metrics, tables_of, write_tables
 from kanoclip.types import InputError
 
 COLUMNS = [
@@ -60,21 +66,50 @@ def frame():
     )
 
 
-METHODS, DATASETS = ["clip", "kanoclip", "oracle"], ["headct", "visa"]
+def main_table(frame, methods, datasets, style=formats.PLAIN, controls=()):
+    return tables.main_table(frame, methods, datasets, controls).render(style)
+
+
+def notes(frame, methods, datasets, facts=(), controls=()):
+    table = tables.main_table(frame, methods, datasets, controls)
+    return legend(table.cells, table.what, facts)
+
+
+METHODS, DATASETS, CONTROLS = ["clip", "kanoclip", "oracle"], ["headct", "visa"], ["oracle"]
 
 
 def test_main_table_by_hand(frame):
     table = main_table(frame, METHODS, DATASETS)
     assert list(table.index) == METHODS
-    assert list(table.columns) == [(dataset, label) for dataset in DATASETS for label in (IMAGE, PIXEL)]
-    assert table.loc["clip"].tolist() == ["56.8", "-", "70.0", "40.0"]
+    assert list(table.columns) == [(dataset, label) for dataset in [*DATASETS, "average"] for label in (IMAGE, PIXEL)]
+    # image average (56.789 + 70) / 2; pixel average over visa alone, where there are masks
+    assert table.loc["clip"].tolist() == ["56.8", "-", "70.0", "40.0", "63.4", "40.0"]
     # 80 and 82: mean 81, sample standard deviation sqrt(2); 90 and 94: mean 92, standard deviation 2 sqrt(2)
-    assert table.loc["kanoclip"].tolist() == ["50.0 ± 0.0", "-", "81.0 ± 1.4", "92.0 ± 2.8"]
-    assert table.loc["oracle"].tolist() == ["100.0", "-", "100.0", "100.0"]
+    # averages of the seeds (50 + 80) / 2 and (50 + 82) / 2: mean 65.5, standard deviation sqrt(2) / 2
+    expected = ["50.0 ± 0.0", "-", "81.0 ± 1.4", "92.0 ± 2.8", "65.5 ± 0.7", "92.0 ± 2.8"]
+    assert table.loc["kanoclip"].tolist() == expected
+    assert table.loc["oracle"].tolist() == ["100.0", "-", "100.0", "100.0", "100.0", "100.0"]
+    assert "Average, pixel level: over visa; the others have no value." in notes(frame, METHODS, DATASETS)
+
+
+def test_an_average_needs_every_dataset_and_is_marked_when_one_was_seen():
+    frame = frame_of(
+        rows("clip", "visa", 0, 0.7, 0.4),
+        rows("kanoclip", "visa", 0, 0.8, 0.9, auxiliary="visa"),
+        rows("clip", "elpv", 0, 0.6, 0.5),
+        rows("kanoclip", "elpv", 0, 0.5, reason="no masks", auxiliary="visa"),
+    )
+    table = main_table(frame, ["clip", "kanoclip"], ["visa", "elpv"])
+    assert table["average", IMAGE].tolist() == ["65.0", "65.0†"]
+    assert table["average", PIXEL].tolist() == ["45.0", "-"]
+    expected = "Missing (-), not every dataset has a value: average pixel."
+    assert expected in notes(frame, ["clip", "kanoclip"], ["visa", "elpv"])
+    assert list(main_table(frame, ["clip"], ["visa"]).columns) == [("visa", IMAGE), ("visa", PIXEL)]
 
 
 def test_best_and_second_leave_the_controls_out(frame):
-    table = main_table(frame, METHODS, DATASETS, formats.MARKDOWN)
+    table = main_table(frame, METHODS, DATASETS, formats.MARKDOWN, CONTROLS)
+    assert table["average", IMAGE].tolist() == ["<u>63.4</u>", "**65.5 ± 0.7**", "100.0"]
     assert table["visa", IMAGE].tolist() == ["<u>70.0</u>", "**81.0 ± 1.4**", "100.0"]
     assert table["headct", IMAGE].tolist() == ["**56.8**", "<u>50.0 ± 0.0</u>", "100.0"]
     assert table["headct", PIXEL].tolist() == ["-", "-", "-"]
@@ -112,7 +147,7 @@ def test_one_row_whose_targets_have_different_auxiliaries():
         rows("kanoclip", "mvtec_ad", 0, 0.9, auxiliary="visa"), rows("kanoclip", "visa", 0, 0.8, auxiliary="mvtec_ad")
     )
     table = main_table(frame, ["kanoclip"], ["mvtec_ad", "visa"])
-    assert table.loc["kanoclip"].tolist() == ["90.0", "-", "80.0", "-"]
+    assert table.loc["kanoclip"].tolist() == ["90.0", "-", "80.0", "-", "85.0", "-"]
     protocol = notes(frame, ["kanoclip"], ["mvtec_ad", "visa"])[0]
     assert "auxiliary dataset visa (for mvtec_ad), mvtec_ad (for visa)" in protocol
 
@@ -133,7 +168,7 @@ def test_unknown_rows_and_columns_name_the_nearest(frame):
 
 
 def test_notes_state_the_protocol(frame):
-    lines = notes(frame, METHODS, DATASETS, ["image size 518", "kanoclip 0.1.0"])
+    lines = notes(frame, METHODS, DATASETS, ["image size 518", "kanoclip 0.1.0"], CONTROLS)
     assert lines[0] == (
         "Protocol: auxiliary dataset mvtec_ad; backbone ViT-L-14; image size 518; kanoclip 0.1.0; seeds 0, 1."
     )
@@ -183,20 +218,150 @@ def test_collect_refuses_a_value_given_twice_and_foreign_files(metrics_files, tm
     assert not out.exists()
 
 
-def test_every_rendering_holds_the_same_cells_and_says_that_the_backbone_is_tiny(metrics_files, tmp_path):
-    out = tmp_path / "tables"
-    write_tables(metrics_files, out, ["clip_ac", "kanoclip", "oracle"], DATASETS, ["image size 224"])
-    names = {"metrics.csv", "main.csv", "main.md", "main.tex", "main.html"}
-    assert {path.name for path in out.iterdir()} == names
-    texts = {name: (out / name).read_text() for name in names - {"metrics.csv"}}
-    assert all(TINY_NOTE in text and "image size 224" in text for text in texts.values())
-    assert "| clip_ac  | **56.8**" in texts["main.md"]
-    assert r"clip\_ac & \textbf{56.8} & - & \underline{70.0} & \underline{40.0} \\" in texts["main.tex"]
-    assert r"\textbf{81.0 $\pm$ 1.4}" in texts["main.tex"]
-    assert r"\toprule" in texts["main.tex"]
-    assert r"\multicolumn{2}{c}{headct}" in texts["main.tex"]
+def run_of(rows, targets, controls=(), ablations=None, backbone="ViT-L-14"):
+    return Run(
+        version="0.1.0",
+        rows=[
+            RunRow(name=name, method=name, recipe="protocol", options={}, backbone=backbone, control=name in controls)
+            for name in rows
+        ],
+        main=rows,
+        ablations=ablations or {},
+        targets=[RunTarget(name=name, title=title, domain=domain, limit=None) for name, title, domain in targets],
+        backbones={backbone: BackboneConfig(model="ViT-L-14", weights="openai", image_size=224)},
+        resolution=None,
+    )
 
-    plain = pd.read_csv(out / "main.csv", index_col="method", dtype=str)
-    assert plain["visa image AUROC"].tolist() == ["70.0", "81.0 ± 1.4", "100.0"]
+
+TARGETS = [("headct", "HeadCT", "medical"), ("visa", "VisA", "industrial"), ("own", "own", None)]
+
+
+@pytest.fixture
+def printed():
+    paper = {"kind": KANOCLIP_PAPER, "source": "A paper (2025), Table 1"}
+    own = {"kind": OWN_PAPER, "source": "Its own (2024)"}
+    return [
+        Cell("kanoclip", "visa", "mean", "image", "auroc", 99.9, **paper),
+        Cell("kanoclip", "visa", "mean", "pixel", "auroc", 97.7, **paper, doubtful=True, note="a slip"),
+        Cell("clip", "visa", "mean", "image", "auroc", 66.4, **own),
+        Cell("clip", "visa", "mean", "image", "ap", 50.0, **own),
+        Cell("nobody", "visa", "mean", "image", "auroc", 50.0, **own),
+    ]
+
+
+def test_printed_numbers_stand_in_rows_of_their_own_and_are_not_ranked(frame, printed):
+    run = run_of(METHODS, TARGETS[:2], CONTROLS)
+    table = tables_of(frame, run, printed)["industrial"]
+    text = table.render(formats.MARKDOWN)
+    assert list(text.columns) == ["VisA"]
+    assert text["VisA"].to_dict() == {
+        ("clip", "here"): "<u>70.0</u> / <u>40.0</u>",
+        ("clip", "own paper"): "66.4 / -",
+        ("kanoclip", "here"): "**81.0 ± 1.4** / **92.0 ± 2.8**",
+        ("kanoclip", "KAnoCLIP paper"): "99.9 / 97.7‡",
+        ("oracle", "here"): "100.0 / 100.0",
+    }
+
+
+def test_a_table_a_domain_and_a_full_one(frame, printed):
+    extra = frame_of(*(rows(name, "own", 0, 0.6, 0.7) for name in METHODS))
+    run = run_of(METHODS, TARGETS, CONTROLS)
+    made = tables_of(pd.concat([frame, extra]), run, printed)
+    assert list(made) == run.tables == ["main", "full", "industrial", "medical"]
+    assert list(made["medical"].render(formats.PLAIN).columns) == ["HeadCT"]
+    full = made["full"].render(formats.PLAIN)
+    assert list(full.columns) == [IMAGE, "image AP", PIXEL]
+    places = [(dataset, name) for dataset in ("headct", "visa", "own") for name in ("a", "mean")]
+    assert list(full.index) == [(*place, method) for place in places for method in METHODS]
+    assert full.loc[("visa", "mean", "kanoclip")].tolist() == ["81.0 ± 1.4", "1.0 ± 0.0", "92.0 ± 2.8"]
+    assert full.loc[("visa", "a", "clip")].tolist() == ["12.3", "12.3", "12.3"]
+
+
+def test_an_ablation_has_its_rows_and_the_average(frame, printed):
+    run = run_of(METHODS, TARGETS[:2], ablations={"steps": ("clip", "kanoclip")})
+    text = ablation_of(frame, run, "steps", printed).render(formats.PLAIN)
+    assert list(text.columns) == ["HeadCT", "VisA", "average"]
+    assert text.loc[("kanoclip", "here"), "average"] == "65.5 ± 0.7 / 92.0 ± 2.8"
+    assert text.loc[("kanoclip", "KAnoCLIP paper")].tolist() == ["- / -", "99.9 / 97.7‡", "- / -"]
+    with pytest.raises(InputError, match="unknown ablation 'stps'; did you mean 'steps'"):
+        ablation_of(frame, run, "stps", printed)
+
+
+@pytest.fixture
+def published_file(tmp_path):
+    path = tmp_path / "published.csv"
+    path.write_text(
+        "method,dataset,level,metric,value,source_kind,source,doubtful,note\n"
+        "clip_ac,visa,image,auroc,65.0,kanoclip_paper,A paper (2025),yes,printed 20 below\n"
+    )
+    return path
+
+
+def test_every_rendering_holds_the_same_cells_and_says_what_must_be_said(metrics_files, published_file, tmp_path):
+    out = tmp_path / "tables"
+    run = run_of(["clip_ac", "kanoclip", "oracle"], TARGETS[:2], CONTROLS, backbone="kanoclip-tiny")
+    write_tables(metrics_files, out, run, [published_file], date(2025, 1, 31))
+    tables = ("main", "full", "industrial", "medical")
+    names = {f"{table}.{ending}" for table in tables for ending in ("csv", "md", "tex", "html")}
+    assert {path.name for path in out.iterdir()} == {"metrics.csv"} | names
+    texts = {name: (out / name).read_text() for name in names}
+    for text in texts.values():
+        assert TINY_NOTE in text
+        for fact in ("weights openai", "224 x 224", "seeds 0, 1", "2025-01-31", "kanoclip 0.1.0", "maps evaluated at"):
+            assert fact in text
+    assert all("printed 20 below" in texts[f"industrial.{ending}"] for ending in ("csv", "md", "tex", "html"))
+    assert re.search(r"\| clip_ac +\| \*\*56\.8\*\*", texts["main.md"])
+    assert r"clip\_ac & \textbf{56.8} & - & \underline{70.0} & \underline{40.0}" in texts["main.tex"]
+    assert r"\textbf{81.0 $\pm$ 1.4}" in texts["main.tex"] and r"65.0$^\ddagger$ / -" in texts["industrial.tex"]
+    assert r"\multicolumn{2}{c}{headct}" in texts["main.tex"]
     cells = re.findall(r"<td>(.*?)</td>", texts["main.html"])
-    assert cells[2::4] == ["<u>70.0</u>", "<b>81.0 ± 1.4</b>", "100.0"]
+    assert cells[2::6] == ["<u>70.0</u>", "<b>81.0 ± 1.4</b>", "100.0"]
+
+
+def test_the_csv_is_long_and_unrounded(metrics_files, published_file, tmp_path):
+    run = run_of(["clip_ac", "kanoclip", "oracle"], TARGETS[:2], CONTROLS, backbone="kanoclip-tiny")
+    write_tables(metrics_files, tmp_path, run, [published_file], date(2025, 1, 31))
+    frame = pd.read_csv(tmp_path / "medical.csv").set_index(["method", "level"])
+    assert frame.loc[("clip_ac", "image"), "mean"] == pytest.approx(56.789)
+    assert frame.loc[("kanoclip", "image"), "seeds"] == "0 1" and frame.loc[("kanoclip", "image"), "std"] == 0
+    assert math.isnan(frame.loc[("clip_ac", "pixel"), "mean"])
+    assert frame.loc[("clip_ac", "pixel"), "note"].startswith("no masks")
+    assert frame["control"].groupby("method").all().to_dict() == {"clip_ac": False, "kanoclip": False, "oracle": True}
+    long = pd.read_csv(tmp_path / "industrial.csv")
+    assert long[long["kind"] == "KAnoCLIP paper"]["mean"].dropna().tolist() == [65.0]
+
+
+def test_an_ablation_is_written_alone(metrics_files, published_file, tmp_path):
+    run = run_of(["clip_ac", "kanoclip"], TARGETS[:2], ablations={"steps": ("kanoclip",)}, backbone="kanoclip-tiny")
+    write_tables(metrics_files, tmp_path / "steps", run, [published_file], date(2025, 1, 31), "steps")
+    written = {path.name for path in (tmp_path / "steps").iterdir()}
+    assert written == {"metrics.csv", "steps.csv", "steps.md", "steps.tex", "steps.html"}
+    assert "clip_ac" not in (tmp_path / "steps/steps.md").read_text()
+
+
+def test_latex_is_well_formed(frame, printed):
+    frame = frame.replace({"clip": "clip_50%&#"})
+    made = tables_of(frame, run_of(["clip_50%&#", "kanoclip", "oracle"], TARGETS[:2], CONTROLS), printed)
+    for table in made.values():
+        check_latex(formats.to_latex(table.render(formats.LATEX), ["100 % of a_b & c ± d‡"]))
+    many = made["full"].render(formats.LATEX)
+    check_latex(formats.to_latex(pd.concat([many] * 10), []))
+
+
+def check_latex(text):
+    """Environments, braces and dollars are balanced, special characters escaped, rows as wide as the column format."""
+    text = re.sub(r"^%.*\n", "", text)
+    opened = []
+    for command, name in re.findall(r"\\(begin|end)\{(\w+)\}", text):
+        assert command == "begin" or opened.pop() == name
+        opened += [name] * (command == "begin")
+    assert not opened
+    bare = re.sub(r"\\[\\%&#_${}]", "", text)
+    assert bare.count("{") == bare.count("}") and bare.count("$") % 2 == 0
+    assert not re.search(r"[%#±†‡]", bare) and "_" not in bare
+    width = len(re.search(r"\\begin\{(?:tabular|longtable)\}\{([lc]+)\}", text)[1])
+    rows = [line for line in re.sub(r"\\&", "", text).splitlines() if "&" in line]
+    assert len(rows) > 2
+    for row in rows:
+        spanned = [int(count) for count in re.findall(r"\\multicolumn\{(\d+)\}", row)]
+        assert row.count("&") + 1 + sum(spanned) - len(spanned) == width

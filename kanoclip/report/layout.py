@@ -1,0 +1,68 @@
+"""Where numbers stand in a table and how each is written."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pandas as pd
+
+from kanoclip.report.cells import Cell, best_two
+from kanoclip.report.formats import Style
+from kanoclip.report.notes import MISSING
+
+
+@dataclass(frozen=True)
+class Table:
+    """Numbers and where they stand.
+
+    Attributes:
+        title: of the table.
+        what: what the numbers are, for the note beneath.
+        cells: the numbers. Cells at one place are written side by side, with a slash.
+        index: names of the row labels.
+        row: of a cell, one label a name of the index.
+        column: of a cell, one line of the header each.
+    """
+
+    title: str
+    what: str
+    cells: list[Cell]
+    index: tuple[str, ...]
+    row: Callable[[Cell], tuple[str, ...]]
+    column: Callable[[Cell], tuple[str, ...]]
+
+    def render(self, style: Style) -> pd.DataFrame:
+        """The cells as text: percent with one decimal, mean ± standard deviation over seeds when there are several.
+
+        "-" stands for no value, † for a dataset seen in training, ‡ for a printed number in doubt.
+        """
+        places = best_two(self.cells)
+        rows = dict.fromkeys(self.row(cell) for cell in self.cells)
+        texts: dict[tuple[str, ...], dict[tuple[str, ...], str]] = {}
+        for cell in self.cells:
+            column, row = texts.setdefault(self.column(cell), {}), self.row(cell)
+            text = _text(cell, style, *places[cell.measure])
+            column[row] = f"{column[row]} / {text}" if row in column else text
+        data = [[column.get(row, MISSING) for column in texts.values()] for row in rows]
+        columns = list(texts)
+        return pd.DataFrame(
+            data,
+            index=pd.MultiIndex.from_tuples(rows, names=self.index)
+            if len(self.index) > 1
+            else pd.Index([row for (row,) in rows], name=self.index[0]),
+            columns=pd.MultiIndex.from_tuples(columns) if len(columns[0]) > 1 else [name for (name,) in columns],
+        )
+
+
+def _text(cell: Cell, style: Style, best: float | None, second: float | None) -> str:
+    """A cell as it is shown."""
+    if math.isnan(cell.mean):
+        return MISSING
+    text = f"{cell.mean:.1f}"
+    if not math.isnan(cell.std):
+        text += f" {style.plus_minus} {cell.std:.1f}"
+    if cell.ranked and cell.shown == best:
+        text = style.best.format(text)
+    elif cell.ranked and cell.shown == second:
+        text = style.second.format(text)
+    return text + style.dagger * cell.seen + style.double_dagger * cell.doubtful
