@@ -71,7 +71,9 @@ class Chat:
         """
         openai, config = self._openai, self.config
         try:
-            completion = self._client.chat.completions.create(model=config.model, messages=messages, **config.request)
+            completion = self._client.chat.completions.create(
+                model=config.model, messages=messages, extra_body=config.request
+            )
         except json.JSONDecodeError:
             return Reply(readable=False)
         except openai.APIError as error:

@@ -1,7 +1,5 @@
-"""Asking models many questions: each once, several at a time, every answer on the disk as soon as it is there."""
+"""Asking models many questions: each once, several at a time, cost shown before and progress during."""
 
-import json
-import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -9,40 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from kanoclip.config import EndpointConfig
+from kanoclip.knowledge.answers import Answers
 from kanoclip.knowledge.chat import Chat, Reply
-from kanoclip.knowledge.questions import Key, Question
-from kanoclip.knowledge.store import Description, read_descriptions, to_line
+from kanoclip.knowledge.questions import Question
+from kanoclip.knowledge.store import Description
 from kanoclip.knowledge.wording import CONTEXT, fit, is_refusal, tidy
 from kanoclip.types import InputError, logger
 
 REPORTS = 10  # lines of progress
-
-
-class Answers:
-    """The answers of models, paid once: a file of the same lines as knowledge.jsonl, only ever appended to."""
-
-    def __init__(self, path: Path) -> None:
-        """Read what is there; of a last line that a kill left half-written, only a whole description is kept."""
-        self._path = path
-        self._lock = threading.Lock()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-        _heal(path)
-        self._known = {_key(line): line for line in read_descriptions(path)}
-
-    def __contains__(self, question: Question) -> bool:
-        return question.key in self._known
-
-    def __getitem__(self, question: Question) -> Description:
-        return self._known[question.key]
-
-    def add(self, answer: Description) -> None:
-        """Append an answer; from here on it survives a kill and a power cut."""
-        with self._lock, self._path.open("a", encoding="utf-8") as file:
-            file.write(to_line(answer))
-            file.flush()
-            os.fsync(file.fileno())
-            self._known[_key(answer)] = answer
 
 
 def interview(questions: Sequence[Question], config: EndpointConfig, path: Path) -> list[Description]:
@@ -89,7 +61,7 @@ def ask(chat: Chat, question: Question) -> Description:
         notes += [] if stricter else ["asked again"]
     if not reply.readable:
         raise InputError(
-            f"{question.config.base_url}: expected a chat completion, found something else, twice; check base_url"
+            f"{question.config.base_url}: expected a chat completion, found something else; check base_url"
         )
     return Description(
         question.class_name,
@@ -165,24 +137,3 @@ def _cost(config: EndpointConfig, tokens_in: int, tokens_out: int) -> str:
     if config.price is None:
         return cost
     return f"{cost}, price {(tokens_in * config.price[0] + tokens_out * config.price[1]) / 1e6:.2f}"
-
-
-def _key(answer: Description) -> Key:
-    """The key of the question that was answered."""
-    return (answer.source, answer.model, answer.prompt_hash, answer.class_name, answer.image, answer.number)
-
-
-def _heal(path: Path) -> None:
-    """End the file with a whole line: of one that a kill interrupted, the end is added or the beginning removed."""
-    content = path.read_bytes()
-    last = content[content.rfind(b"\n") + 1 :]
-    if not last:
-        return
-    try:
-        Description(**json.loads(last))
-    except (TypeError, ValueError):
-        os.truncate(path, len(content) - len(last))
-        logger.warning("%s: removed a half-written last line", path)
-    else:
-        with path.open("ab") as file:
-            file.write(b"\n")

@@ -2,6 +2,7 @@
 
 import re
 from functools import cache
+from typing import Any
 
 CONTEXT = 77  # tokens that CLIP reads, start and end included
 
@@ -45,15 +46,11 @@ def fit(text: str, cut_off: bool = False) -> str:
 
 def count_tokens(text: str) -> int:
     """The CLIP tokens of a text, start and end included."""
-    return len(_encode(text)) + 2
-
-
-def _encode(text: str) -> list[int]:
-    return _tokenizer().encode(text)
+    return len(_tokenizer().encode(text)) + 2
 
 
 @cache
-def _tokenizer():  # type: ignore[no-untyped-def]
+def _tokenizer() -> Any:
     from open_clip.tokenizer import SimpleTokenizer  # imports torch: only who asks a model waits for it
 
     return SimpleTokenizer()

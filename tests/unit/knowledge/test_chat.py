@@ -18,9 +18,9 @@ MESSAGES = [{"role": "user", "content": "What is wrong?"}]
 
 
 def test_question_and_answer(server: ChatServer, endpoint: Callable[..., LlmConfig]) -> None:
-    chat = Chat(endpoint(request={"max_tokens": 9, "temperature": 0.5}))
+    chat = Chat(endpoint(request={"max_tokens": 9, "num_ctx": 512}))
     assert chat.ask(MESSAGES) == Reply("A crack runs across it.")
-    assert server.requests == [{"model": "m", "messages": MESSAGES, "max_tokens": 9, "temperature": 0.5}]
+    assert server.requests == [{"model": "m", "messages": MESSAGES, "max_tokens": 9, "num_ctx": 512}]
     assert server.headers[0]["Authorization"] == f"Bearer {KEY}"
     chat.ask(MESSAGES)
     assert (chat.tokens_in, chat.tokens_out) == (80, 20)

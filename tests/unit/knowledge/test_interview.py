@@ -109,7 +109,7 @@ def test_an_answer_that_stays_useless_is_noted_and_not_paid_again(
 
 def test_a_server_that_is_no_chat_server_is_named(server: ChatServer, endpoint: Endpoint, path: Path) -> None:
     server.otherwise = lambda request: Answer(b"<html>", headers={"Content-Type": "text/html"})
-    with pytest.raises(InputError, match="expected a chat completion, found something else, twice; check base_url"):
+    with pytest.raises(InputError, match="expected a chat completion, found something else; check base_url"):
         hold(endpoint(), path)
     assert read_descriptions(path) == []
 

@@ -1,0 +1,58 @@
+"""The file of what models have answered: every answer is paid for once, and on the disk as soon as it is there."""
+
+import json
+import os
+import threading
+from pathlib import Path
+
+from kanoclip.knowledge.questions import Key, Question
+from kanoclip.knowledge.store import Description, read_descriptions, to_line
+from kanoclip.types import logger
+
+
+class Answers:
+    """Answers by question, kept in a file of the same lines as knowledge.jsonl that is only ever appended to."""
+
+    def __init__(self, path: Path) -> None:
+        """Read what is there; of a last line that a kill left half-written, only a whole description is kept."""
+        self._path = path
+        self._lock = threading.Lock()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        _heal(path)
+        self._known = {_key(line): line for line in read_descriptions(path)}
+
+    def __contains__(self, question: Question) -> bool:
+        return question.key in self._known
+
+    def __getitem__(self, question: Question) -> Description:
+        return self._known[question.key]
+
+    def add(self, answer: Description) -> None:
+        """Append an answer; from here on it survives a kill and a power cut."""
+        with self._lock, self._path.open("a", encoding="utf-8") as file:
+            file.write(to_line(answer))
+            file.flush()
+            os.fsync(file.fileno())
+            self._known[_key(answer)] = answer
+
+
+def _key(answer: Description) -> Key:
+    """The key of the question that was answered."""
+    return (answer.source, answer.model, answer.prompt_hash, answer.class_name, answer.image, answer.number)
+
+
+def _heal(path: Path) -> None:
+    """End the file with a whole line: of one that a kill interrupted, the end is added or the beginning removed."""
+    content = path.read_bytes()
+    last = content[content.rfind(b"\n") + 1 :]
+    if not last:
+        return
+    try:
+        Description(**json.loads(last))
+    except (TypeError, ValueError):
+        os.truncate(path, len(content) - len(last))
+        logger.warning("%s: removed a half-written last line", path)
+    else:
+        with path.open("ab") as file:
+            file.write(b"\n")
