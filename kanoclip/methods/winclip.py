@@ -69,7 +69,7 @@ class WinClip(Method):
 
 
 def over_patches(scores: Tensor, grid: tuple[int, int], side: int) -> Tensor:
-    """Give every patch the harmonic mean of the scores of the windows that cover it (section 4.2, equation 3).
+    """Give every patch the harmonic mean of the scores of the windows that cover it (section 4.2).
 
     Args:
         scores: (B, n) in 0..1 of all windows of side x side patches, one patch apart, row-major.
