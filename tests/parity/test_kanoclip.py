@@ -19,10 +19,8 @@ from kanoclip.methods.kanoclip.options import KAnoCLIPOptions
 Array = NDArray[np.float64]
 ROOT = Path(__file__).parents[2]
 GRID, SIZE = 4, 32
-TAPS, START = (
-    (2, 3, 4, 6),
-    2,
-)  # the quarters of six blocks, 1.5 rounded to 2 and 4.5 to 4; the V-V stream from the first
+TAPS = 2, 3, 4, 6  # the quarters of six blocks, 1.5 rounded to 2 and 4.5 to 4
+START = 2  # of the V-V stream: the first tap
 TEMPERATURE, SIGMA = 0.07, 4 * SIZE / 518
 WORDS = ("normal", "perfect"), ("abnormal", "defective")
 
@@ -53,11 +51,8 @@ class SlowKAnoCLIP:
         self.p = {name: parameter.detach().double().numpy() for name, parameter in method.learned().items()}
 
     def layer_norm(self, name: str, x: Array) -> Array:
-        centred = x - x.mean(-1, keepdims=True)
-        return (
-            centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5) * self.p[f"{name}.weight"]
-            + (self.p[f"{name}.bias"])
-        )
+        scaled = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
+        return scaled * self.p[f"{name}.weight"] + self.p[f"{name}.bias"]
 
     def linear(self, name: str, x: Array) -> Array:
         return x @ self.p[f"{name}.weight"].T + self.p[f"{name}.bias"]
