@@ -38,7 +38,8 @@ class Cell:
         mean: over seeds; NaN when a seed has no value.
         std: sample standard deviation over seeds; NaN with one seed.
         kind: of number: run here, printed in the KAnoCLIP paper, or printed in the method's own paper.
-        source: of a printed number.
+        source: of a printed number, like the next.
+        title: the row's name as printed.
         backbone: of a number run here, like the next two.
         auxiliary: the dataset the method was trained on, or "none".
         seeds: that were averaged.
@@ -57,6 +58,7 @@ class Cell:
     std: float = math.nan
     kind: str = HERE
     source: str = ""
+    title: str = ""
     backbone: str = ""
     auxiliary: str = ""
     seeds: tuple[int, ...] = ()

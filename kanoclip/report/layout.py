@@ -1,8 +1,8 @@
 """Where numbers stand in a table and how each is written."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
@@ -22,6 +22,7 @@ class Table:
         index: names of the row labels.
         row: of a cell, one label a name of the index.
         column: of a cell, one line of the header each.
+        names: how methods and datasets are called in print, where that differs.
     """
 
     title: str
@@ -30,16 +31,27 @@ class Table:
     index: tuple[str, ...]
     row: Callable[[Cell], tuple[str, ...]]
     column: Callable[[Cell], tuple[str, ...]]
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def printed(self) -> list[Cell]:
+        """The cells with the names of print."""
+        named = self.names.get
+        return [
+            replace(cell, method=named(cell.method, cell.method), dataset=named(cell.dataset, cell.dataset))
+            for cell in self.cells
+        ]
 
     def render(self, style: Style) -> pd.DataFrame:
         """The cells as text: percent with one decimal, mean ± standard deviation over seeds when there are several.
 
         "-" stands for no value, † for a dataset seen in training, ‡ for a printed number in doubt.
         """
-        places = best_two(self.cells)
-        rows = dict.fromkeys(self.row(cell) for cell in self.cells)
+        cells = self.printed
+        places = best_two(cells)
+        rows = dict.fromkeys(self.row(cell) for cell in cells)
         texts: dict[tuple[str, ...], dict[tuple[str, ...], str]] = {}
-        for cell in self.cells:
+        for cell in cells:
             column, row = texts.setdefault(self.column(cell), {}), self.row(cell)
             text = _text(cell, style, *places[cell.measure])
             column[row] = f"{column[row]} / {text}" if row in column else text

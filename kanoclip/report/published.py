@@ -10,7 +10,7 @@ from kanoclip.report.cells import KANOCLIP_PAPER, OWN_PAPER, Cell
 from kanoclip.types import InputError, unknown_name
 
 KEYS = ["method", "dataset", "level", "metric", "source_kind"]
-COLUMNS = ["method", "dataset", "level", "metric", "value", "source_kind", "source", "doubtful", "note"]
+COLUMNS = ["method", "title", "dataset", "level", "metric", "value", "source_kind", "source", "doubtful", "note"]
 KINDS = {"kanoclip_paper": KANOCLIP_PAPER, "own_paper": OWN_PAPER}
 TRUTH = {"yes": True, "no": False}
 
@@ -18,9 +18,9 @@ TRUTH = {"yes": True, "no": False}
 def read_published(paths: Sequence[Path]) -> list[Cell]:
     """Read files of printed numbers.
 
-    A line is a number of a table: method (the row it belongs to), dataset, level, metric, value (in percent, as
-    printed), source_kind (own_paper, kanoclip_paper), source (paper, version, table), doubtful (yes, no), note (why it
-    is doubtful, or what to know about it).
+    A line is a number of a table: method (the row it belongs to), title (of that row, as printed), dataset, level,
+    metric, value (in percent, as printed), source_kind (own_paper, kanoclip_paper), source (paper, version, table),
+    doubtful (yes, no), note (why it is doubtful, or what to know about it).
 
     Raises:
         InputError: a line is wrong, or a number is given twice.
@@ -45,8 +45,9 @@ def _cell(row: dict, where: str) -> Cell:
             raise InputError(f"{where}: {unknown_name(column, row[column], known)}")
     if not 0 <= row["value"] <= 100:
         raise InputError(f"{where}: expected a value in percent, found {row['value']}")
-    if not row["source"]:
-        raise InputError(f"{where}: the source is empty; name paper, version and table")
+    for column in ("title", "source"):
+        if not row[column]:
+            raise InputError(f"{where}: the {column} is empty; write it as printed")
     if TRUTH[row["doubtful"]] and not row["note"]:
         raise InputError(f"{where}: doubtful without a note; say why")
     return Cell(
@@ -58,6 +59,7 @@ def _cell(row: dict, where: str) -> Cell:
         mean=row["value"],
         kind=KINDS[row["source_kind"]],
         source=row["source"],
+        title=row["title"],
         doubtful=TRUTH[row["doubtful"]],
         note=row["note"],
     )

@@ -93,7 +93,8 @@ def _comparison(title: str, here: Sequence[Cell], published: Sequence[Cell], tit
         _with_absent(blocks, datasets),
         ("method", "source"),
         lambda cell: (cell.method, cell.kind),
-        lambda cell: (titles.get(cell.dataset, cell.dataset),),
+        lambda cell: (cell.dataset,),
+        {cell.method: cell.title for cell in reversed(published)} | titles,  # the first printed title counts
     )
 
 
@@ -197,7 +198,7 @@ def write_tables(
         tables = {ablation: ablation_of(frame, run, ablation, published)}
         rows = run.ablations[ablation]
     for name, table in tables.items():
-        lines = legend(table.cells, table.what, run.facts(rows, today))
+        lines = legend(table.printed, table.what, run.facts(rows, today))
         with whole(out_dir / f"{name}.csv") as temporary:
             _long(table.cells).assign(protocol=lines[0]).to_csv(temporary, index=False)
         formats.write(out_dir / name, table.title, table.render, lines)

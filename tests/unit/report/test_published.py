@@ -80,7 +80,7 @@ def test_what_differs_from_its_own_paper_by_more_than_rounding_is_in_doubt(print
     assert ("anomalyclip", "visa", "image") not in doubted
 
 
-GOOD = ["clip", "visa", "image", "auroc", "66.4", "kanoclip_paper", "Paper (2025), Table 1", "no", ""]
+GOOD = ["clip", "CLIP", "visa", "image", "auroc", "66.4", "kanoclip_paper", "Paper (2025), Table 1", "no", ""]
 
 
 @pytest.mark.parametrize(
@@ -88,6 +88,7 @@ GOOD = ["clip", "visa", "image", "auroc", "66.4", "kanoclip_paper", "Paper (2025
     [
         ({"value": "664"}, "line 2: expected a value in percent, found 664"),
         ({"source": ""}, "line 2: the source is empty"),
+        ({"title": ""}, "line 2: the title is empty"),
         ({"doubtful": "yes"}, "line 2: doubtful without a note"),
         ({"doubtful": "maybe"}, "line 2: unknown doubtful 'maybe'"),
         ({"source_kind": "own_papr"}, "line 2: unknown source_kind 'own_papr'; did you mean 'own_paper'"),

@@ -238,8 +238,8 @@ TARGETS = [("headct", "HeadCT", "medical"), ("visa", "VisA", "industrial"), ("ow
 
 @pytest.fixture
 def printed():
-    paper = {"kind": KANOCLIP_PAPER, "source": "A paper (2025), Table 1"}
-    own = {"kind": OWN_PAPER, "source": "Its own (2024)"}
+    paper = {"kind": KANOCLIP_PAPER, "source": "A paper (2025), Table 1", "title": "KAnoCLIP"}
+    own = {"kind": OWN_PAPER, "source": "Its own (2024)", "title": "CLIP"}
     return [
         Cell("kanoclip", "visa", "mean", "image", "auroc", 99.9, **paper),
         Cell("kanoclip", "visa", "mean", "pixel", "auroc", 97.7, **paper, doubtful=True, note="a slip"),
@@ -255,10 +255,10 @@ def test_printed_numbers_stand_in_rows_of_their_own_and_are_not_ranked(frame, pr
     text = table.render(formats.MARKDOWN)
     assert list(text.columns) == ["VisA"]
     assert text["VisA"].to_dict() == {
-        ("clip", "here"): "<u>70.0</u> / <u>40.0</u>",
-        ("clip", "own paper"): "66.4 / -",
-        ("kanoclip", "here"): "**81.0 ± 1.4** / **92.0 ± 2.8**",
-        ("kanoclip", "KAnoCLIP paper"): "99.9 / 97.7‡",
+        ("CLIP", "here"): "<u>70.0</u> / <u>40.0</u>",
+        ("CLIP", "own paper"): "66.4 / -",
+        ("KAnoCLIP", "here"): "**81.0 ± 1.4** / **92.0 ± 2.8**",
+        ("KAnoCLIP", "KAnoCLIP paper"): "99.9 / 97.7‡",
         ("oracle", "here"): "100.0 / 100.0",
     }
 
@@ -281,8 +281,8 @@ def test_an_ablation_has_its_rows_and_the_average(frame, printed):
     run = run_of(METHODS, TARGETS[:2], ablations={"steps": ("clip", "kanoclip")})
     text = ablation_of(frame, run, "steps", printed).render(formats.PLAIN)
     assert list(text.columns) == ["HeadCT", "VisA", "average"]
-    assert text.loc[("kanoclip", "here"), "average"] == "65.5 ± 0.7 / 92.0 ± 2.8"
-    assert text.loc[("kanoclip", "KAnoCLIP paper")].tolist() == ["- / -", "99.9 / 97.7‡", "- / -"]
+    assert text.loc[("KAnoCLIP", "here"), "average"] == "65.5 ± 0.7 / 92.0 ± 2.8"
+    assert text.loc[("KAnoCLIP", "KAnoCLIP paper")].tolist() == ["- / -", "99.9 / 97.7‡", "- / -"]
     with pytest.raises(InputError, match="unknown ablation 'stps'; did you mean 'steps'"):
         ablation_of(frame, run, "stps", printed)
 
@@ -291,8 +291,8 @@ def test_an_ablation_has_its_rows_and_the_average(frame, printed):
 def published_file(tmp_path):
     path = tmp_path / "published.csv"
     path.write_text(
-        "method,dataset,level,metric,value,source_kind,source,doubtful,note\n"
-        "clip_ac,visa,image,auroc,65.0,kanoclip_paper,A paper (2025),yes,printed 20 below\n"
+        "method,title,dataset,level,metric,value,source_kind,source,doubtful,note\n"
+        "clip_ac,CLIP-AC,visa,image,auroc,65.0,kanoclip_paper,A paper (2025),yes,printed 20 below\n"
     )
     return path
 
@@ -309,6 +309,8 @@ def test_every_rendering_holds_the_same_cells_and_says_what_must_be_said(metrics
         assert TINY_NOTE in text
         for fact in ("weights openai", "224 x 224", "seeds 0, 1", "2025-01-31", "kanoclip 0.1.0", "maps evaluated at"):
             assert fact in text
+    doubt = "printed 20 below: CLIP-AC on VisA image (KAnoCLIP paper)"
+    assert all(doubt in texts[f"industrial.{ending}"] for ending in ("md", "tex", "html"))
     assert all("printed 20 below" in texts[f"industrial.{ending}"] for ending in ("csv", "md", "tex", "html"))
     assert re.search(r"\| clip_ac +\| \*\*56\.8\*\*", texts["main.md"])
     assert r"clip\_ac & \textbf{56.8} & - & \underline{70.0} & \underline{40.0}" in texts["main.tex"]
