@@ -5,6 +5,7 @@ localrules:
     detection_curves,
     bars,
     ranks,
+    steps,
     curves,
 
 
@@ -192,6 +193,41 @@ rule ranks:
         "Drawing average ranks"
     shell:
         "python -m kanoclip ranks --metrics {input.metrics} {params.options} --out {output.png} > {log} 2>&1"
+
+
+rule steps:
+    input:
+        metrics=f"{RESULTS}/ablations/{{ablation}}/metrics.csv",
+        code=code("report/figures/ablation", "report/figures/summary", "report/style"),
+    output:
+        png=report(
+            f"{RESULTS}/ablations/{{ablation}}/steps_{{ablation}}.png",
+            caption="../report/steps.rst",
+            category="Results",
+            labels={"figure": "ablation {ablation}"},
+        ),
+        vector=multiext(
+            f"{RESULTS}/ablations/{{ablation}}/steps_{{ablation}}", ".pdf", ".svg"
+        ),
+    log:
+        f"{RESULTS}/logs/steps/{{ablation}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/steps/{{ablation}}.tsv"
+    wildcard_constraints:
+        ablation=any_of(CONFIG.ablations) or "none",
+    conda:
+        "../../environment.yml"
+    params:
+        variants=lambda wildcards: shlex.join(
+            f"--method={row.name}"
+            for row in protocol.ablation_rows(CONFIG, wildcards.ablation)
+        ),
+        targets=shlex.join(f"--dataset={name}" for name in CONFIG.targets),
+    message:
+        "Drawing the steps of the ablation {wildcards.ablation}"
+    shell:
+        "python -m kanoclip steps --metrics {input.metrics} {params.variants} {params.targets}"
+        " --out {output.png} > {log} 2>&1"
 
 
 rule curves:

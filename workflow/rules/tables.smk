@@ -159,6 +159,9 @@ rule ablation_table:
 rule ablation:
     input:
         expand(
-            f"{RESULTS}/ablations/{{ablation}}/{{ablation}}.html",
+            [
+                f"{RESULTS}/ablations/{{ablation}}/{{ablation}}.html",
+                f"{RESULTS}/ablations/{{ablation}}/steps_{{ablation}}.png",
+            ],
             ablation=CONFIG.ablations,
         ),

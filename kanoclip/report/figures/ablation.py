@@ -12,11 +12,10 @@ from kanoclip.report.figures.summary import draw_whiskers, read_aurocs, with_int
 from kanoclip.report.style import Mark, drawing, marks, say
 
 MEAN = "mean of the datasets"
-APART = 0.05  # of the distance between variants: lines stand beside each other, so that whiskers can be told apart
 
 
 def ablation_steps(metrics: Path, variants: Sequence[str], datasets: Sequence[str], out: Path) -> None:
-    """Image and pixel AUROC of each variant: a thin line a dataset, a thick one for their mean.
+    """Image and pixel AUROC of each variant: a thin line a dataset, a thick one with whiskers for their mean.
 
     A dataset without a value for every variant is left out. Whiskers are those of `draw_whiskers`.
 
@@ -48,14 +47,16 @@ def _draw(panel: Axes, rows: pd.DataFrame, variants: Sequence[str], datasets: Se
     lines = [*complete, MEAN] if len(complete) > 1 else complete
     cells = with_intervals(pd.concat([rows, mean])).set_index("method")
     looks = marks(datasets) | {MEAN: Mark((0.0, 0.0, 0.0), "o", "", "-")}
-    for k, name in enumerate(lines):
+    places = range(len(variants))
+    for name in lines:
         cell = cells[cells["dataset"] == name].loc[list(variants)]
-        places = [variant + APART * (k - (len(lines) - 1) / 2) for variant in range(len(variants))]
-        width = 2.2 if name == MEAN else 0.8
-        look: dict[str, Any] = {"color": looks[name].colour, "linestyle": looks[name].line, "linewidth": width}
-        panel.plot(places, cell["value"], marker=looks[name].marker, label=name, **look)
-        draw_whiskers(panel, places, cell)
-    panel.set_xticks(range(len(variants)), variants, rotation=30, ha="right")
+        main = name == lines[-1]
+        look: dict[str, Any] = {"color": looks[name].colour, "linestyle": looks[name].line}
+        look |= {"marker": looks[name].marker, "linewidth": 2.2 if main else 0.8, "markersize": 5 if main else 3}
+        panel.plot(places, cell["value"], label=name, **look)
+        if main:
+            draw_whiskers(panel, places, cell)
+    panel.set_xticks(places, variants, rotation=30, ha="right")
     panel.margins(x=0.08)
 
 

@@ -30,7 +30,7 @@ def dataset_bars(metrics: Path, methods: Sequence[str], datasets: Sequence[str],
         InputError: a method is not in the metrics.
     """
     cells = with_intervals(read_aurocs(metrics, methods))
-    width = max(3.5, 1.0 + len(datasets) * (0.3 + 0.13 * len(methods)))
+    width = max(3.5, 1.0 + len(datasets) * (0.2 + 0.09 * len(methods)))
     with drawing(out, len(LEVELS), 1, (width, 1.9)) as (figure, panels):
         lowest = min(cells["low"].min(), cells["value"].min(), CHANCE - 5)
         for level, panel in zip(LEVELS, panels[:, 0], strict=True):
