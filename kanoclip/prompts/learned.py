@@ -52,14 +52,11 @@ class LearnedPrompts(nn.Module):
         names = [self.noun] if self.noun else class_names
         polarities = []
         for context, words in zip(self.context.split(self.contexts), self.words, strict=True):
-            texts = [self._text(word, name) for name in names for word in words]
+            texts = [prompt_text(self.length, word, name) for name in names for word in words]
             learned = context.expand(len(words), -1, -1).repeat(len(names), 1, 1)  # (n words, K, D)
             vectors = F.normalize(self.encode(backbone, texts, learned), dim=-1)
             polarities.append(vectors.view(len(names), len(words), -1).mean(1))
         return F.normalize(torch.stack(polarities, dim=1), dim=-1).expand(len(class_names), -1, -1)
-
-    def _text(self, word: str, name: str) -> str:
-        return " ".join([PLACEHOLDER] * self.length + [part for part in (word, name) if part]) + "."
 
     def encode(self, backbone: Backbone, texts: Sequence[str], context: Tensor) -> Tensor:
         """(T, C), not normalised: texts that begin with K placeholders, these replaced by the context.
@@ -74,3 +71,8 @@ class LearnedPrompts(nn.Module):
         start, rest = embeddings[:, :1], embeddings[:, 1 + self.length :]
         learned = context.expand(len(tokens), -1, -1)
         return backbone.encode_embeddings(torch.cat([start, learned, rest], dim=1), tokens, self.deep)
+
+
+def prompt_text(length: int, word: str, name: str) -> str:
+    """What stands in for a prompt until its first words are replaced by learned ones: "x x x damaged object."."""
+    return " ".join([PLACEHOLDER] * length + [part for part in (word, name) if part]) + "."
