@@ -1,6 +1,7 @@
 """From scores.h5 and index.csv to metrics.csv: batch by batch, so that memory does not grow with the dataset."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 
@@ -48,12 +49,12 @@ def evaluate(
         image_scores = file["image_score"][:]
         _check(scores, rows["image"], np.isfinite(image_scores), "image score", "finite")
         size = int(attributes["image_size"]) if resolution is None else resolution
-        sigma = scaled_sigma(float(attributes["sigma"]), size)
+        maps = _Maps(scores, file["map"], size, scaled_sigma(float(attributes["sigma"]), size), device)
         rankings: dict[tuple[str, str], Ranking | UndefinedMetricError] = {}
         groups = rows.groupby("class_name", sort=True)
         for name, members in progress(groups, f"evaluate {attributes['dataset']}", total=groups.ngroups):
             rankings[str(name), "image"] = _image_ranking(members, image_scores)
-            rankings[str(name), "pixel"] = _pixel_ranking(members, scores, file["map"], size, sigma, device)
+            rankings[str(name), "pixel"] = _pixel_ranking(members, maps)
     frame = metrics_frame(rankings, bootstrap)
     for column in ("method", "backbone", "auxiliary", "dataset", "seed"):
         frame[column] = attributes[column]
@@ -79,9 +80,29 @@ def _image_ranking(members: pd.DataFrame, image_scores: NDArray[np.float32]) -> 
         return error
 
 
-def _pixel_ranking(
-    members: pd.DataFrame, scores: Path, maps: h5py.Dataset, size: int, sigma: float, device: str
-) -> Ranking | UndefinedMetricError:
+@dataclass(frozen=True)
+class _Maps:
+    """The maps of a scores.h5, and how they are made final: size and sigma in pixels."""
+
+    path: Path
+    stored: h5py.Dataset
+    size: int
+    sigma: float
+    device: str
+
+    def extremes(self, members: pd.DataFrame) -> tuple[float, float]:
+        """The lowest and the highest value; final maps stay within. Refuses what is no probability."""
+        stored = self.stored[members.index.to_numpy()]
+        _check(self.path, members["image"], (stored >= 0) & (stored <= 1), "map", "finite and in 0..1")
+        return float(stored.min()), float(stored.max())
+
+    def final(self, members: pd.DataFrame) -> torch.Tensor:
+        """(B, size, size) upsampled and smoothed."""
+        stored = torch.from_numpy(self.stored[members.index.to_numpy()]).to(self.device)
+        return upsample_and_smooth(stored, (self.size, self.size), self.sigma)
+
+
+def _pixel_ranking(members: pd.DataFrame, maps: _Maps) -> Ranking | UndefinedMetricError:
     anomalous = members[members["label"] == 1]
     unmasked = anomalous[anomalous["mask_path"] == ""]
     if 0 < len(anomalous) == len(unmasked):
@@ -93,28 +114,21 @@ def _pixel_ranking(
             "prepare the dataset again"
         )
     try:
-        return reduce(Counts.merge, _counted(members, scores, maps, size, sigma, device)).ranking()
+        return reduce(Counts.merge, _counted(members, maps)).ranking()
     except UndefinedMetricError as error:
         return error
 
 
-def _counted(
-    members: pd.DataFrame, scores: Path, maps: h5py.Dataset, size: int, sigma: float, device: str
-) -> Iterator[Counts]:
+def _counted(members: pd.DataFrame, maps: _Maps) -> Iterator[Counts]:
     """The pixels of a class, batch by batch."""
     batches = [members.iloc[start : start + BATCH] for start in range(0, len(members), BATCH)]
-    lowest, highest = 1.0, 0.0
-    for batch in batches:
-        grid = maps[batch.index.to_numpy()]
-        _check(scores, batch["image"], (grid >= 0) & (grid <= 1), "map", "finite and in 0..1")
-        lowest, highest = min(lowest, grid.min()), max(highest, grid.max())
-    levels = Levels.between(lowest, highest)  # upsampling and smoothing stay within
-    masks = masks_at(members, size)
+    lowest, highest = zip(*(maps.extremes(batch) for batch in batches), strict=True)
+    levels = Levels.between(min(lowest), max(highest))
+    masks = masks_at(members, maps.size)
     for batch in batches:
         truth = np.stack([next(masks) for _ in range(len(batch))])
-        _check_masks(batch[(batch["label"].to_numpy() == 1) & ~truth.any(axis=(1, 2))], size)
-        grid = torch.from_numpy(maps[batch.index.to_numpy()]).to(device)
-        yield count(upsample_and_smooth(grid, (size, size), sigma), truth, levels)
+        _check_masks(batch[(batch["label"].to_numpy() == 1) & ~truth.any(axis=(1, 2))], maps.size)
+        yield count(maps.final(batch), truth, levels)
 
 
 def _check_masks(blank: pd.DataFrame, size: int) -> None:
