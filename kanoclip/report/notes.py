@@ -1,9 +1,12 @@
 """What stands beneath a table: the protocol of its numbers, and what its marks mean."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import TypeVar
 
 from kanoclip.report.cells import AVERAGE, HERE, NOT_RUN, Cell
+
+Key = TypeVar("Key", bound=Hashable)
 
 TINY_BACKBONE = "kanoclip-tiny"
 TINY_NOTE = "Embedded tiny backbone: not results of the paper."
@@ -90,24 +93,28 @@ def _missing(here: Sequence[Cell]) -> list[str]:
 
 def _printed(cells: Sequence[Cell]) -> list[str]:
     printed = [cell for cell in cells if cell.kind != HERE and cell.source]
+    doubtful = [cell for cell in printed if cell.doubtful]
     sources = _grouped(printed, lambda c: c.kind, lambda c: c.source)
+    levels = _grouped(doubtful, _doubt, lambda c: c.level)
     doubts = _grouped(
-        (c for c in printed if c.doubtful),
-        lambda c: c.note,
-        lambda c: f"{c.method} on {c.dataset} {c.level} ({c.kind})",
+        doubtful, lambda c: (c.note, c.kind), lambda c: f"{c.method} on {c.dataset}, {' and '.join(levels[_doubt(c)])}"
     )
     return [
         *(
-            f"{kind}: numbers as printed, under its own protocol: {'; '.join(those)}."
+            f"Source {kind}: as printed, under its own protocol, in {'; '.join(those)}."
             for kind, those in sources.items()
         ),
-        *(f"‡ doubtful, {note}: {', '.join(those)}." for note, those in doubts.items()),
+        *(f"‡ doubtful ({kind}), {note}: {'; '.join(those)}." for (note, kind), those in doubts.items()),
     ]
 
 
-def _grouped(cells: Iterable[Cell], by: Callable[[Cell], str], what: Callable[[Cell], str]) -> dict[str, list[str]]:
+def _doubt(cell: Cell) -> tuple[str, ...]:
+    return cell.note, cell.kind, cell.method, cell.dataset
+
+
+def _grouped(cells: Iterable[Cell], by: Callable[[Cell], Key], what: Callable[[Cell], str]) -> dict[Key, list[str]]:
     """What is said of the cells of each group, each thing once, in order."""
-    groups: dict[str, dict[str, None]] = {}
+    groups: dict[Key, dict[str, None]] = {}
     for cell in cells:
         groups.setdefault(by(cell), {})[what(cell)] = None
     return {key: list(those) for key, those in groups.items()}

@@ -309,7 +309,7 @@ def test_every_rendering_holds_the_same_cells_and_says_what_must_be_said(metrics
         assert TINY_NOTE in text
         for fact in ("weights openai", "224 x 224", "seeds 0, 1", "2025-01-31", "kanoclip 0.1.0", "maps evaluated at"):
             assert fact in text
-    doubt = "printed 20 below: CLIP-AC on VisA image (KAnoCLIP paper)"
+    doubt = "doubtful (KAnoCLIP paper), printed 20 below: CLIP-AC on VisA, image."
     assert all(doubt in texts[f"industrial.{ending}"] for ending in ("md", "tex", "html"))
     assert all("printed 20 below" in texts[f"industrial.{ending}"] for ending in ("csv", "md", "tex", "html"))
     assert re.search(r"\| clip_ac +\| \*\*56\.8\*\*", texts["main.md"])
