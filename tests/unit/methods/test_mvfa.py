@@ -1,0 +1,80 @@
+import open_clip
+import pytest
+import torch
+from torch import nn
+
+from kanoclip.backbones.clip import Backbone
+from kanoclip.backbones.streams import ImageFeatures, Streams
+from kanoclip.methods.base import Batch
+from kanoclip.methods.mvfa import Adapter, Mvfa, MvfaOptions
+
+
+@pytest.fixture
+def method(backbone: Backbone) -> Mvfa:
+    torch.manual_seed(0)
+    return Mvfa(backbone, MvfaOptions(), seed=0).eval()
+
+
+@pytest.fixture
+def batch() -> Batch:
+    g = torch.Generator().manual_seed(1)
+    features = ImageFeatures(torch.zeros(4, 128), {2: torch.randn(4, 17, 128, generator=g)}, {}, {}, {})
+    masks = torch.zeros(4, 32, 32, dtype=torch.bool)
+    masks[1, 4:9, 4:9] = masks[3, 20:30, 1:8] = True
+    return Batch(["a", "b", "c", "d"], ["nut", "nut", "bolt", "bolt"], features, torch.tensor([0, 1, 0, 1]), masks)
+
+
+def test_parameter_count_on_vit_l_14() -> None:
+    """12,582,912: two adapters at four levels; no weights are needed to count."""
+    model = open_clip.get_model_config(Mvfa.published_backbone["model"])
+    adapter = Adapter(model["vision_cfg"]["width"], model["embed_dim"])
+    assert 2 * 4 * sum(parameter.numel() for parameter in adapter.parameters()) == 12_582_912
+
+
+def test_it_learns_two_adapters_a_level_and_nothing_else(method: Mvfa) -> None:
+    assert len(method.learned()) == 2 * 4 * 2
+    assert sum(parameter.numel() for parameter in method.learned().values()) == 2 * 4 * 2 * 128 * 128
+    assert not any(parameter.requires_grad for parameter in method.backbone.parameters())
+
+
+def test_gradients_reach_every_adapter_through_the_frozen_blocks(method: Mvfa, batch: Batch) -> None:
+    """All but the way back of the last level, which nothing follows."""
+    sum(method.losses(batch).values()).backward()
+    still = {name for name, parameter in method.learned().items() if parameter.grad is None}
+    assert still == {"segmentation.6.up.weight", "detection.6.up.weight"}
+    moved = [parameter for name, parameter in method.learned().items() if name not in still]
+    assert all(parameter.grad.abs().sum() > 0 for parameter in moved)
+    assert all(parameter.grad is None for parameter in method.backbone.parameters())
+
+
+def test_the_branches_meet_in_the_residual_stream(method: Mvfa, batch: Batch) -> None:
+    """The map's loss alone moves the detection adapters: what they give back changes what later blocks see."""
+    losses = method.losses(batch)
+    (losses["focal"] + losses["dice"]).backward()
+    assert method.detection["2"].up.weight.grad.abs().sum() > 0
+    assert method.detection["6"].down.weight.grad is None
+
+
+def test_without_residuals_the_tower_is_clips_own(backbone: Backbone) -> None:
+    method = Mvfa(backbone, MvfaOptions(residual=0), seed=0)
+    pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+    original = backbone.encode_images(pixels, Streams(original=backbone.quarters)).original
+    for (found, _), (tap, tokens) in zip(method._levels(original[2]), original.items(), strict=True):
+        adapted = nn.functional.leaky_relu(method.segmentation[str(tap)].down(tokens[:, 1:]), 0.01)
+        torch.testing.assert_close(found, adapted / adapted.norm(dim=-1, keepdim=True), atol=1e-5, rtol=1e-5)
+
+
+def test_steps_along_the_gradient_lower_the_loss(method: Mvfa, batch: Batch) -> None:
+    optimizer = torch.optim.Adam([{**group, "lr": 1e-3} for group in method.parameter_groups()])
+    values = []
+    for _ in range(10):
+        loss = torch.stack(list(method.losses(batch).values())).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        values.append(loss.item())
+    assert values[-1] < 0.8 * values[0]
+
+
+def test_only_the_tokens_before_the_first_adapters_are_cached() -> None:
+    assert Mvfa.streams(MvfaOptions(), (6, 12, 18, 24), 24) == Streams(original=(6,))
