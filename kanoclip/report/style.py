@@ -23,12 +23,12 @@ FORMATS: dict[str, dict[str, Any]] = {
     ".svg": {"Creator": None, "Date": None},
 }
 
-COLOURS = seaborn.color_palette("colorblind")  # ten
+COLOURS = [seaborn.color_palette("colorblind")[k] for k in (0, 1, 2, 3, 4, 5, 9, 7, 6, 8)]  # the palest last
 # nine of each, so that colour and shape come together again only after ninety
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "----", "||||", "oooo", "++++")
 LINES: tuple[Any, ...] = (
-    "-", "--", ":", "-.", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (8, 3)), (0, (6, 2, 1, 2, 1, 2)),
+    "-", "--", ":", "-.", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)), (0, (6, 2, 1, 2, 1, 2)),
 )  # fmt: skip
 
 

@@ -49,7 +49,7 @@ def _draw(panel: Axes, labels: NDArray[np.integer], scores: NDArray[np.floating]
     """Draw one panel; gives what stands above it."""
     edges = list(np.histogram_bin_edges(scores, BINS))
     looks = {
-        "normal": {"facecolor": COLOURS[9], "edgecolor": "none"},
+        "normal": {"facecolor": COLOURS[6], "edgecolor": "none"},
         "anomalous": {"facecolor": "none", "edgecolor": COLOURS[3], "hatch": "////", "linewidth": 0.9},
     }
     for label, (name, look) in enumerate(looks.items()):
