@@ -17,10 +17,10 @@ class Answers:
         """Read what is there; of a last line that a kill left half-written, only a whole description is kept."""
         self._path = path
         self._lock = threading.Lock()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-        _heal(path)
-        self._known = {_key(line): line for line in read_descriptions(path)}
+        self._known: dict[Key, Description] = {}
+        if path.is_file():
+            _heal(path)
+            self._known = {_key(line): line for line in read_descriptions(path)}
 
     def __contains__(self, question: Question) -> bool:
         return question.key in self._known
@@ -30,6 +30,7 @@ class Answers:
 
     def add(self, answer: Description) -> None:
         """Append an answer; from here on it survives a kill and a power cut."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._lock, self._path.open("a", encoding="utf-8") as file:
             file.write(to_line(answer))
             file.flush()

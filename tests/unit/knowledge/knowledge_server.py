@@ -70,7 +70,8 @@ class _Handler(BaseHTTPRequestHandler):
             server.times.append(time.monotonic())
             server.busy += 1
             server.busiest = max(server.busiest, server.busy)
-            answer = server.script.pop(0) if server.script else server.otherwise(request)
+            scripted = server.script.pop(0) if server.script else None
+        answer = scripted or server.otherwise(request)
         time.sleep(answer.delay)
         with server.lock:
             server.busy -= 1

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from itertools import pairwise
@@ -50,11 +51,11 @@ def test_odd_replies(server: ChatServer, endpoint: Callable[..., LlmConfig], ans
 
 
 @pytest.mark.parametrize(
-    "trouble", [fails(429), fails(500), fails(502), fails(503), says("Too late.", delay=0.6)], ids=lambda a: a.status
+    "trouble", [fails(429), fails(500), fails(502), fails(503), says("Too late.", delay=1.5)], ids=lambda a: a.status
 )
 def test_what_may_pass_is_tried_again(server: ChatServer, endpoint: Callable[..., LlmConfig], trouble: Answer) -> None:
     server.script = [trouble]
-    assert Chat(endpoint(timeout=0.3)).ask(MESSAGES).text == "A crack runs across it."
+    assert Chat(endpoint(timeout=1.0)).ask(MESSAGES).text == "A crack runs across it."
     assert len(server.requests) == 2
 
 
@@ -85,21 +86,21 @@ def test_retry_after_is_obeyed_and_else_the_pause_grows(server: ChatServer, endp
     server.script = [fails(429, retry_after="1"), fails(500), fails(500)]
     assert Chat(endpoint(retries=3)).ask(MESSAGES).text
     first, second, third = [later - earlier for earlier, later in pairwise(server.times)]
-    assert 1 <= first < 1.4
-    assert third > 1.3 * second > 0.4
+    assert first >= 1
+    assert second >= 0.75 * 0.5 and third >= 0.75 * 1  # half a second, doubled; jitter takes up to a quarter off
 
 
 def test_no_faster_than_allowed(server: ChatServer, endpoint: Callable[..., LlmConfig]) -> None:
     server.script = [fails(500)]
     chat = Chat(endpoint(requests_per_minute=300))
+    start = time.monotonic()
     threads = [Thread(target=chat.ask, args=[MESSAGES]) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert len(server.times) == 5  # the retry counts too
-    assert server.times[4] - server.times[0] > 3.9 * 60 / 300
-    assert min(later - earlier for earlier, later in pairwise(server.times)) > 0.12
+    assert all(at - start >= number * 60 / 300 for number, at in enumerate(sorted(server.times)))
 
 
 def test_the_key_appears_nowhere(
