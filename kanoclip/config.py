@@ -224,7 +224,8 @@ class Configuration(Strict):
     ablations: dict[str, dict[str, MethodConfig]] = Field(
         default_factory=dict,
         description="name of a table: its rows in order, written as under methods; an empty row is the one "
-        "of that name under methods. They run with `snakemake ablation`",
+        "of that name under methods. Rows called baseline, knpl, clip_vv, bi_cmci and conv_adapter (or kanoclip) stand "
+        "beside what the paper's Table 3 prints. They run with `snakemake ablation`",
     )
     seeds: tuple[int, ...] = Field(
         (111, 112, 113), min_length=1, description="one training a seed. 111 is the seed of the paper's peers"
