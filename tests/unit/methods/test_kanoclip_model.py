@@ -272,3 +272,16 @@ def test_saturated_scores_still_learn(build: Build, batch: Batch) -> None:
     method.losses(batch)["global"].backward()
     gradients = torch.cat([parameter.grad.flatten() for parameter in method.adapter.parameters()])
     assert torch.isfinite(gradients).all() and gradients.abs().sum() > 0
+
+
+def test_training_works_in_deterministic_mode(build: Build, batch: Batch) -> None:
+    gradients = []
+    torch.use_deterministic_algorithms(True)
+    try:
+        for _ in range(2):
+            method = build()
+            sum(method.losses(batch).values()).backward()
+            gradients.append(torch.cat([p.grad.flatten() for p in method.learned().values()]))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert torch.equal(*gradients)

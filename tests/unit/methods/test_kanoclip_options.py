@@ -1,11 +1,18 @@
+import re
+from fnmatch import filter as matching
+from pathlib import Path
+
 import pytest
+import yaml
 
 from kanoclip.backbones.clip import Backbone
 from kanoclip.backbones.streams import Streams
-from kanoclip.config import parse
+from kanoclip.config import BackboneConfig, Configuration, KnowledgeConfig, parse
 from kanoclip.methods.kanoclip import KAnoCLIP
 from kanoclip.methods.kanoclip.options import KAnoCLIPOptions
 from kanoclip.types import InputError
+
+DOCS = Path(__file__).parents[3] / "docs"
 
 
 @pytest.mark.parametrize(
@@ -78,3 +85,21 @@ def test_prompts_deeper_than_the_text_tower_are_refused(backbone: Backbone) -> N
 )
 def test_only_what_is_read_is_asked_for(options: dict[str, object], streams: Streams) -> None:
     assert KAnoCLIP.streams(KAnoCLIPOptions(**options), (2, 4), 6) == streams
+
+
+def test_the_rows_of_table_3_in_the_documentation_add_a_part_each() -> None:
+    (text,) = re.findall(r"```yaml\n(.*?)```", (DOCS / "kanoclip.md").read_text(encoding="utf-8"), re.DOTALL)
+    rows = parse(Configuration, {**yaml.safe_load(text), "targets": ["visa"]}, "docs/kanoclip.md").methods
+    parts = "knowledge_prompts", "local_stream", "bi_cmci", "conv_adapter"
+    options = [parse(KAnoCLIPOptions, row.options, name) for name, row in rows.items() if name != "clip"]
+    assert [[getattr(row, part) for part in parts].count(True) for row in options] == [1, 2, 3, 4]
+    assert [getattr(options[k], part) for k, part in enumerate(parts)] == [True] * 4
+
+
+def test_every_key_in_the_documentation_exists() -> None:
+    table = (DOCS / "reading-the-paper.md").read_text(encoding="utf-8").split("## The tables")[0]
+    rows = [line.split("|")[-2] for line in table.splitlines() if line.startswith("|")]  # the last column
+    named = [key for cell in rows for key in re.findall("`(.+?)`", cell)]
+    known = [key for model in (KAnoCLIPOptions, BackboneConfig, KnowledgeConfig) for key in model.model_fields]
+    assert len(named) > 25
+    assert [key for key in named if not matching(known, key)] == []
