@@ -58,7 +58,8 @@ def test_a_log_without_losses_is_refused(tmp_path):
 @pytest.fixture
 def pretraining_logs(tmp_path):
     """train.csv and validation.csv of a pretraining whose images grow; one set has no kind_top1."""
-    train = pd.DataFrame({"step": range(10), "size": [64] * 5 + [128] * 5, "loss_dense": 1.0, "seconds": 1.0})
+    losses = {"loss_dense": 1.0, "loss_state": 2.0}
+    train = pd.DataFrame({"step": range(10), "size": [64] * 5 + [128] * 5, **losses, "seconds": 1.0})
     columns = {f"{name}_pixel_local": [0.5, 0.75] for name in ("held_out_kinds", "held_out_defects", "seen")}
     validation = pd.DataFrame({"step": [4, 9], **columns, "seen_kind_top1": [0.2, 0.9]})
     train.to_csv(tmp_path / "train.csv", index=False)
