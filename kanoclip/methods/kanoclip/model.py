@@ -31,17 +31,17 @@ HAND_WRITTEN = "clip"  # the ensemble without KnPL: the baseline of the ablation
 
 
 class Reading(NamedTuple):
-    """What the model says about B images, of both polarities, normal then abnormal.
+    """What the model says about B images; pairs are normal, then abnormal.
 
     Attributes:
         maps: (B, 2, h, w) M_n and M_a of equation 9, in 0..1.
-        final: (B, S, S) M of equation 10.
+        peak: (B,) max M of equation 10, in 0..1.
         probability: (B, 2) of the global feature.
         score: (B, 2) of the image, equation 12.
     """
 
     maps: Tensor
-    final: Tensor
+    peak: Tensor
     probability: Tensor
     score: Tensor
 
@@ -93,7 +93,7 @@ class KAnoCLIP(Method):
         return AnomalyOutput(
             map_probability=_combined(reading.maps),
             image_probability=reading.probability[:, 1],
-            map_score=reading.final.amax((1, 2)),
+            map_score=reading.peak,
             image_score=reading.score[:, 1],
         )
 
@@ -104,9 +104,8 @@ class KAnoCLIP(Method):
         text = per_class(batch.class_names, self.text)  # (B, 2, C)
         reading = self._read(batch.features, text)
         masks = batch.masks.float()  # (B, S, S)
-        normal, abnormal = (
-            upsample(maps, (masks.shape[1], masks.shape[2])) for maps in reading.maps.unbind(1)
-        )  # (B, S, S)
+        size = masks.shape[1], masks.shape[2]
+        normal, abnormal = (upsample(maps, size) for maps in reading.maps.unbind(1))  # (B, S, S)
         seen = reading.score if options.global_loss_on == "score" else reading.probability
         parts = {
             "global": options.global_weight * cross_entropy(seen, batch.labels),
@@ -167,9 +166,9 @@ class KAnoCLIP(Method):
         final = upsample_and_smooth(_combined(maps), (size, size), scaled_sigma(self.sigma, size))  # equation 10
         image = self._global_feature(features)  # (B, C)
         probability = (cosines(image[:, None], text)[:, 0] / options.temperature).softmax(-1)  # (B, 2)
-        peak = final.amax((1, 2)).clamp(0, 1)  # (B,)
+        peak = final.amax((1, 2)).clamp(0, 1)  # (B,); rounding goes beyond
         score = SCORES[options.image_score](probability, torch.stack([1 - peak, peak], dim=1))  # equation 12, halved
-        return Reading(maps, final, probability, score)
+        return Reading(maps, peak, probability, score)
 
     def _stage(self, tap: int, features: ImageFeatures, text: Tensor) -> Tensor:
         """(B, P, 2) similarities of one tap's patches with the text, normal then abnormal."""
