@@ -6,6 +6,7 @@ TRAINING_KINDS only, and the synthetic target dataset is made of the HELD_OUT_KI
 
 from kanoclip.datasets.synthetic.captions import Caption, describe
 from kanoclip.datasets.synthetic.kinds import (
+    AUXILIARY_KINDS,
     DEFECTS,
     HELD_OUT_DEFECTS,
     HELD_OUT_KINDS,
@@ -18,6 +19,7 @@ from kanoclip.datasets.synthetic.kinds import (
 from kanoclip.datasets.synthetic.render import Facts, Sample, render
 
 __all__ = [
+    "AUXILIARY_KINDS",
     "DEFECTS",
     "HELD_OUT_DEFECTS",
     "HELD_OUT_KINDS",

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kanoclip.datasets.synthetic import defects, objects, scans, textures
+from kanoclip.datasets.synthetic import auxiliary, defects, objects, scans, textures
 from kanoclip.datasets.synthetic.canvas import Array, Canvas, Scene
 from kanoclip.types import unknown_name
 
@@ -94,6 +94,18 @@ KINDS: dict[str, Kind] = {
     ),
 }
 
+# Of the auxiliary dataset alone. Not among KINDS, so pretraining knows neither their images nor their names.
+AUXILIARY_KINDS: dict[str, Kind] = {
+    "brick": Kind(auxiliary.brick, ("brick wall",), (*_HARD, "broken_pattern")),
+    "perforated": Kind(auxiliary.perforated, ("perforated sheet",), (*_HARD, "deformation", "broken_pattern")),
+    "terrazzo": Kind(auxiliary.terrazzo, ("terrazzo",), _HARD),
+    "tartan": Kind(auxiliary.tartan, ("tartan",), _PATTERNED_CLOTH),
+    "coin": Kind(auxiliary.coin, ("coin",), _PART),
+    "key": Kind(auxiliary.key, ("key",), _PART),
+    "spring": Kind(auxiliary.spring, ("spring",), _PART),
+    "bulb": Kind(auxiliary.bulb, ("light bulb",), _PART),
+}
+
 # Never seen in pretraining: validation uses them, and the synthetic target dataset is made of them.
 HELD_OUT_KINDS = ("concrete", "printed_cloth", "tile", "capsule", "gear", "connector", "lung")
 HELD_OUT_DEFECTS = ("dent", "thread")
@@ -103,9 +115,10 @@ TRAINING_DEFECTS = tuple(defect for defect in DEFECTS if defect not in HELD_OUT_
 
 def kind_named(kind: str) -> Kind:
     """The kind of a name; an InputError names the nearest one when there is none."""
-    if kind not in KINDS:
-        raise unknown_name("synthetic kind", kind, KINDS)
-    return KINDS[kind]
+    known = {**KINDS, **AUXILIARY_KINDS}
+    if kind not in known:
+        raise unknown_name("synthetic kind", kind, known)
+    return known[kind]
 
 
 def defects_of(kind: str) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ import numpy as np
 from kanoclip.datasets.synthetic.canvas import Array, Canvas, Scene, lit, mix, triangle
 
 
-def _placed(c: Canvas, object_image: Array, distance: Array, colour: str, backdrop: Array | None = None) -> Scene:
+def placed(c: Canvas, object_image: Array, distance: Array, colour: str, backdrop: Array | None = None) -> Scene:
     """Lay an object (its image and its signed distance) on a background, with a soft contact shadow around it."""
     backdrop = c.backdrop() if backdrop is None else backdrop
     shadow = np.exp(-np.maximum(distance, 0) * np.float32(c.uniform(8, 25))) * np.float32(c.uniform(0.1, 0.5))
@@ -13,14 +13,15 @@ def _placed(c: Canvas, object_image: Array, distance: Array, colour: str, backdr
     return Scene(mix(backdrop * (1 - shadow)[..., None], object_image, coverage), coverage, backdrop, colour)
 
 
-def _box(u: Array, v: Array, half_u: float, half_v: float, corner: float) -> Array:
+def box(u: Array, v: Array, half_u: float, half_v: float, corner: float) -> Array:
     """Signed distance to a rectangle with rounded corners."""
     qu, qv = np.abs(u) - np.float32(half_u - corner), np.abs(v) - np.float32(half_v - corner)
     outside = np.hypot(np.maximum(qu, 0), np.maximum(qv, 0))
     return outside + np.minimum(np.maximum(qu, qv), 0) - np.float32(corner)
 
 
-def _brushed(c: Canvas, amount: float = 0.05) -> Array:
+def brushed(c: Canvas, amount: float = 0.05) -> Array:
+    """Brightness factor (S, S) of a slightly brushed surface."""
     return 1 + np.float32(amount) * c.noise(0.4, c.uniform(1, 12), c.uniform(0, np.pi))
 
 
@@ -32,7 +33,7 @@ def washer(c: Canvas) -> Scene:
     sheen = np.cos(c.rng.integers(2, 4) * np.arctan2(v, u) + np.float32(c.uniform(0, 6)))
     distance = np.maximum(radius - 1, np.float32(hole) - radius)
     bevel = np.exp(distance * 14) * 0.25
-    return _placed(c, rgb * ((1 + 0.25 * sheen + bevel) * _brushed(c))[..., None], distance, colour)
+    return placed(c, rgb * ((1 + 0.25 * sheen + bevel) * brushed(c))[..., None], distance, colour)
 
 
 def bottle(c: Canvas) -> Scene:
@@ -46,7 +47,7 @@ def bottle(c: Canvas) -> Scene:
     glass = rgb * (0.6 + 0.5 * walls)[..., None] + (rim * (0.15 + 0.5 * glints))[..., None]
     opening = c.cover(radius - np.float32(c.uniform(0.45, 0.58)), 3)
     image = mix(glass, rgb * 0.25 + np.zeros_like(glass), opening)
-    return _placed(c, image, radius - 1, colour, c.backdrop("white", "white", "grey", "beige", "black"))
+    return placed(c, image, radius - 1, colour, c.backdrop("white", "white", "grey", "beige", "black"))
 
 
 def bar(c: Canvas) -> Scene:
@@ -57,8 +58,8 @@ def bar(c: Canvas) -> Scene:
     roundness = np.sqrt(np.clip(1 - (v / half) ** 2, 0, 1))
     side = np.exp(-(((v / half + c.uniform(-0.5, 0.5)) * 3) ** 2))
     rings = np.where(np.abs(triangle(u * 2) - 0.5) < 0.06, np.float32(0.75), np.float32(1))
-    image = rgb * ((0.35 + 0.6 * roundness + 0.45 * side) * rings * _brushed(c))[..., None]
-    return _placed(c, image, _box(u, v, c.uniform(0.75, 0.95), half, 0.06), colour)
+    image = rgb * ((0.35 + 0.6 * roundness + 0.45 * side) * rings * brushed(c))[..., None]
+    return placed(c, image, box(u, v, c.uniform(0.75, 0.95), half, 0.06), colour)
 
 
 def screw(c: Canvas) -> Scene:
@@ -69,11 +70,11 @@ def screw(c: Canvas) -> Scene:
     thread = np.float32(half) * (1 + 0.16 * np.cos(2 * np.pi * (u * np.float32(c.uniform(7, 11)) + v * 1.2)))
     taper = np.clip((np.float32(0.85) - u) / 0.3, 0, 1)
     shaft = np.maximum(np.abs(v) - thread * taper, np.abs(u - 0.1) - 0.8)
-    cap = _box(u + 0.72, v, 0.12, head, 0.06)
+    cap = box(u + 0.72, v, 0.12, head, 0.06)
     grooves = 0.8 + 0.3 * np.cos(2 * np.pi * (u * 9 + v * 1.2)) * (u > -0.6)
     roundness = np.sqrt(np.clip(1 - (v / np.float32(head)) ** 2, 0, 1))
-    image = rgb * ((0.4 + 0.7 * roundness) * grooves * _brushed(c))[..., None]
-    return _placed(c, image, np.minimum(shaft, cap), colour, c.backdrop("white", "grey", "black"))
+    image = rgb * ((0.4 + 0.7 * roundness) * grooves * brushed(c))[..., None]
+    return placed(c, image, np.minimum(shaft, cap), colour, c.backdrop("white", "grey", "black"))
 
 
 def nut(c: Canvas) -> Scene:
@@ -86,8 +87,8 @@ def nut(c: Canvas) -> Scene:
     thread = 0.25 * np.cos(np.arctan2(v, u) + radius * 40) * np.exp(-(((radius - hole - 0.05) * 12) ** 2))
     chamfer = np.exp(-(((radius - c.uniform(0.85, 0.95)) * 14) ** 2)) * 0.3
     facets = 0.12 * np.cos(np.round(np.arctan2(v, u) * 3 / np.pi) * 2 + np.float32(c.uniform(0, 6)))
-    image = rgb * ((0.95 + thread + chamfer + facets) * _brushed(c))[..., None]
-    return _placed(c, image, np.maximum(hexagon - 0.9, np.float32(hole) - radius), colour)
+    image = rgb * ((0.95 + thread + chamfer + facets) * brushed(c))[..., None]
+    return placed(c, image, np.maximum(hexagon - 0.9, np.float32(hole) - radius), colour)
 
 
 def gear(c: Canvas) -> Scene:
@@ -105,14 +106,14 @@ def gear(c: Canvas) -> Scene:
         )
     rims = np.exp(-(((radius - 0.72) * 18) ** 2)) * 0.25 + np.exp(-(((radius - 0.34) * 22) ** 2)) * 0.25
     sheen = 0.15 * np.cos(2 * angle + np.float32(c.uniform(0, 6)))
-    return _placed(c, rgb * ((0.9 + rims + sheen) * _brushed(c))[..., None], distance.astype(np.float32), colour)
+    return placed(c, rgb * ((0.9 + rims + sheen) * brushed(c))[..., None], distance.astype(np.float32), colour)
 
 
 def pill(c: Canvas) -> Scene:
     """Pill: a round or oval tablet with a score line and sometimes coloured flecks."""
     colour, rgb = c.colour("white", "white", "pink", "yellow", "blue", "beige", "orange")
     u, v = c.pose(0.6, 0.85)
-    distance = _box(u, v, 0.95, c.uniform(0.55, 0.95), 0.54)
+    distance = box(u, v, 0.95, c.uniform(0.55, 0.95), 0.54)
     dome = np.clip(1 - np.exp(distance * 7), 0, 1)
     image = rgb * ((0.6 + 0.42 * dome) * (1 + np.float32(0.015) * c.noise(0.3)))[..., None]
     if c.chance(0.7):
@@ -121,7 +122,7 @@ def pill(c: Canvas) -> Scene:
     if c.chance(0.4):
         _, fleck = c.colour("red", "brown", "blue")
         image = mix(image, fleck + np.zeros_like(image), np.clip(c.band_noise(18) * 2 - 4.2, 0, 1) * 0.7)
-    return _placed(c, image, distance, colour, c.backdrop("black", "grey", "blue", "white"))
+    return placed(c, image, distance, colour, c.backdrop("black", "grey", "blue", "white"))
 
 
 def capsule(c: Canvas) -> Scene:
@@ -137,9 +138,7 @@ def capsule(c: Canvas) -> Scene:
     image = body * ((0.45 + 0.6 * roundness) * (1 - lip))[..., None] + gloss[..., None]
     letters = (np.abs(v - 0.05) < 0.08) & (np.abs(u + 0.4) < 0.22) & (np.sin(u * 55) * np.cos(v * 40) > 0)
     image = mix(image, np.full_like(image, 0.25), letters * np.float32(c.uniform(0, 0.7)))
-    return _placed(
-        c, image, _box(u, v, 0.92, half, half - 0.005), colour, c.backdrop("white", "grey", "beige", "black")
-    )
+    return placed(c, image, box(u, v, 0.92, half, half - 0.005), colour, c.backdrop("white", "grey", "beige", "black"))
 
 
 def button(c: Canvas) -> Scene:
@@ -150,7 +149,7 @@ def button(c: Canvas) -> Scene:
     holes = np.float32(c.uniform(0.09, 0.13)) - np.hypot(np.abs(u) - 0.2, np.abs(v) - 0.2)
     height = 2.5 * np.exp(-(((radius - 0.86) * 8) ** 2)) * c.size / 64
     image = rgb * (lit(height, c.uniform(0, 6), 0.5) * (1 + np.float32(0.03) * c.noise(1.5)))[..., None]
-    return _placed(c, image, np.maximum(radius - 1, holes), colour)
+    return placed(c, image, np.maximum(radius - 1, holes), colour)
 
 
 def biscuit(c: Canvas) -> Scene:
@@ -162,7 +161,7 @@ def biscuit(c: Canvas) -> Scene:
     crumbs = lit(c.band_noise(c.uniform(10, 18), 0.6), c.uniform(0, 6), 0.12)
     pricks = np.exp(-((triangle(u * 2.5) ** 2 + triangle(v * 2.5) ** 2) / 0.012)) * (radius < 0.75) * 0.5
     image = rgb * (crust * crumbs * (1 - pricks))[..., None]
-    return _placed(c, image, radius - 1, colour)
+    return placed(c, image, radius - 1, colour)
 
 
 def cable(c: Canvas) -> Scene:
@@ -184,7 +183,7 @@ def cable(c: Canvas) -> Scene:
         part = c.cover(core - 0.37)
         image = mix(image, mix(jacket + np.zeros_like(image), copper, c.cover(core - 0.26)), part)
         parts.append(part)
-    scene = _placed(c, image, radius - 1, colour, backdrop)
+    scene = placed(c, image, radius - 1, colour, backdrop)
     bare = mix(backdrop, bare, scene.inside)
     return Scene(scene.image, scene.inside, backdrop, colour, tuple(parts), bare)
 
@@ -216,8 +215,8 @@ def _component(c: Canvas, u: Array, v: Array) -> tuple[Array, Array]:
         can = np.full((*u.shape, 3), c.uniform(0.5, 0.8), np.float32) * (1 - 0.3 * (u > 0.07))[..., None]
         return c.cover(radius - np.float32(c.uniform(0.12, 0.19))), can
     half_u, half_v = c.uniform(0.1, 0.24), c.uniform(0.07, 0.15)
-    body = _box(u, v, half_u, half_v, 0.01)
-    legs = np.maximum(_box(u, v, half_u, half_v + 0.07, 0.01), np.float32(0.03) - triangle(u * 9) / 9)
+    body = box(u, v, half_u, half_v, 0.01)
+    legs = np.maximum(box(u, v, half_u, half_v + 0.07, 0.01), np.float32(0.03) - triangle(u * 9) / 9)
     _, package = c.colour("black", "black", "brown", "grey", "beige")
     image = mix(np.full((*u.shape, 3), 0.75, np.float32), package + np.zeros((*u.shape, 3), np.float32), c.cover(body))
     return c.cover(np.minimum(body, legs)), image
@@ -229,16 +228,16 @@ def connector(c: Canvas) -> Scene:
     backdrop = c.backdrop()
     u, v = c.pose(0.8, 0.95, turn=0.4)
     count = int(c.rng.integers(3, 6))
-    distance = _box(u, v, 0.95, 0.6, 0.08)
+    distance = box(u, v, 0.95, 0.6, 0.08)
     rim = np.exp(-(((distance + 0.09) * 30) ** 2)) * 0.3
     bare = rgb * ((0.9 + rim) * (1 + np.float32(0.02) * c.noise(0.8)))[..., None]
     image, parts = bare, []
     for row in (-0.25, 0.25):
         for column in np.linspace(-0.7, 0.7, count):
-            pin = _box(u - np.float32(column), v - np.float32(row), 0.09, 0.12, 0.03)
+            pin = box(u - np.float32(column), v - np.float32(row), 0.09, 0.12, 0.03)
             metal = np.full_like(bare, 0.72) * (1 - 2 * np.abs(u - np.float32(column)))[..., None]
             part = c.cover(pin)
             image = mix(image, metal, part)
             parts.append(part)
-    scene = _placed(c, image, distance, colour, backdrop)
+    scene = placed(c, image, distance, colour, backdrop)
     return Scene(scene.image, scene.inside, backdrop, colour, tuple(parts), mix(backdrop, bare, scene.inside))

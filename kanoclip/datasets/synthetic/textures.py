@@ -5,7 +5,7 @@ import numpy as np
 from kanoclip.datasets.synthetic.canvas import Array, Canvas, Scene, hashed, lit, mix, triangle
 
 
-def _surface(image: Array, colour: str, hollow: float = 0.1) -> Scene:
+def surface(image: Array, colour: str, hollow: float = 0.1) -> Scene:
     """A scene without a background; a hole in it shows a dark grey of brightness `hollow`."""
     return Scene(image, np.ones(image.shape[:2], np.float32), np.full_like(image, hollow), colour)
 
@@ -21,7 +21,7 @@ def weave(c: Canvas) -> Scene:
     along_u, along_v = np.cos(np.pi * (u - np.floor(u) - 0.5)), np.cos(np.pi * (v - np.floor(v) - 0.5))
     height = np.where(over > 0, along_u * (0.6 + 0.4 * along_v), along_v * (0.6 + 0.4 * along_u))
     image = np.where(over[..., None] > 0, warp, weft) * (0.45 + 0.6 * height)[..., None]
-    return _surface(image * (1 + np.float32(0.07) * c.noise(0.2))[..., None], colour)
+    return surface(image * (1 + np.float32(0.07) * c.noise(0.2))[..., None], colour)
 
 
 def knit(c: Canvas) -> Scene:
@@ -33,7 +33,7 @@ def knit(c: Canvas) -> Scene:
     stitch = np.cos(2 * np.pi * (v * 1.4 + 1.3 * side + wobble))
     height = 0.55 + 0.3 * stitch - 0.35 * np.cos(4 * np.pi * side)
     image = rgb * np.clip(0.45 + 0.6 * height, 0.1, 1.3)[..., None]
-    return _surface(image * (1 + np.float32(0.08) * c.noise(0.4))[..., None], colour)
+    return surface(image * (1 + np.float32(0.08) * c.noise(0.4))[..., None], colour)
 
 
 def mesh(c: Canvas) -> Scene:
@@ -60,7 +60,7 @@ def wood(c: Canvas) -> Scene:
     rings = triangle(across) * 2
     fibres = c.noise(0.6, 18, angle)
     image = mix(light + np.zeros_like(rings)[..., None], dark + np.zeros(3, np.float32), rings**1.5 * 0.8)
-    return _surface(image * (1 + np.float32(0.07) * fibres)[..., None], colour, 0.15)
+    return surface(image * (1 + np.float32(0.07) * fibres)[..., None], colour, 0.15)
 
 
 def granite(c: Canvas) -> Scene:
@@ -71,7 +71,7 @@ def granite(c: Canvas) -> Scene:
     image = rgb * (1 + np.float32(0.16) * np.clip(grains, -1.5, 1.5))[..., None]
     image = mix(image, image * 0.35, np.clip((flecks - 1.1) * 3, 0, 1))
     image = mix(image, 0.5 + 0.5 * image, np.clip((-flecks - 1.2) * 3, 0, 1))
-    return _surface(image, colour)
+    return surface(image, colour)
 
 
 def leather(c: Canvas) -> Scene:
@@ -81,7 +81,7 @@ def leather(c: Canvas) -> Scene:
     furrows = -np.exp(-(cells**2) * 6)
     height = cells * 0.5 + furrows * 1.2
     shade = lit(height, c.uniform(0, 2 * np.pi), c.uniform(0.15, 0.4)) * (1 + 0.15 * furrows)
-    return _surface(rgb * (shade * (1 + np.float32(0.03) * c.noise(0.3)))[..., None], colour)
+    return surface(rgb * (shade * (1 + np.float32(0.03) * c.noise(0.3)))[..., None], colour)
 
 
 def brushed_metal(c: Canvas) -> Scene:
@@ -90,7 +90,7 @@ def brushed_metal(c: Canvas) -> Scene:
     angle = c.uniform(-0.15, 0.15) + c.rng.integers(2) * np.pi / 2
     lines = c.noise(c.uniform(0.1, 0.5), c.uniform(15, 40), angle)
     sheen = np.cos(c.posed(angle)[1] * np.float32(c.uniform(0.7, 2.0)) + np.float32(c.uniform(0, 6)))
-    return _surface(rgb * (1 + np.float32(c.uniform(0.03, 0.1)) * lines + 0.15 * sheen)[..., None], colour, 0.08)
+    return surface(rgb * (1 + np.float32(c.uniform(0.03, 0.1)) * lines + 0.15 * sheen)[..., None], colour, 0.08)
 
 
 def tile(c: Canvas) -> Scene:
@@ -105,7 +105,7 @@ def tile(c: Canvas) -> Scene:
     bevel = 1 + 0.25 * np.exp(-edge * 25)
     glaze = 1 + np.float32(0.04) * c.noise(1.6)
     image = mix(rgb * (tone * bevel * glaze)[..., None], grout * glaze[..., None], np.clip(1.5 - edge / joint, 0, 1))
-    return _surface(image, colour, 0.3)
+    return surface(image, colour, 0.3)
 
 
 def carpet(c: Canvas) -> Scene:
@@ -115,7 +115,7 @@ def carpet(c: Canvas) -> Scene:
     u, v = c.posed(c.uniform(-0.2, 0.2), scale=1 / c.uniform(8, 14))
     loops = np.cos(2 * np.pi * u) * np.cos(2 * np.pi * v)
     shade = 1 + np.float32(0.2) * pile + np.float32(c.uniform(0, 0.2)) * loops
-    return _surface(rgb * shade[..., None], colour)
+    return surface(rgb * shade[..., None], colour)
 
 
 def paper(c: Canvas) -> Scene:
@@ -126,7 +126,7 @@ def paper(c: Canvas) -> Scene:
     if c.chance(0.4):
         rules = np.clip(1 - triangle(c.posed(c.uniform(-0.3, 0.3))[1] * np.float32(c.uniform(3, 6))) * 25, 0, 1)
         image = mix(image, np.full_like(image, 0.45), rules * 0.6)
-    return _surface(image, colour, 0.2)
+    return surface(image, colour, 0.2)
 
 
 def concrete(c: Canvas) -> Scene:
@@ -134,7 +134,7 @@ def concrete(c: Canvas) -> Scene:
     colour, rgb = c.colour("grey", "grey", "beige", "white", jitter=0.03)
     clouds, sand, pores = c.noise(1.4), c.noise(0.2), c.band_noise(c.uniform(9, 16))
     image = rgb * (1 + 0.06 * clouds + 0.05 * sand)[..., None]
-    return _surface(mix(image, image * 0.5, np.clip((pores - 2.3) * 4, 0, 1)), colour)
+    return surface(mix(image, image * 0.5, np.clip((pores - 2.3) * 4, 0, 1)), colour)
 
 
 def marble(c: Canvas) -> Scene:
@@ -144,7 +144,7 @@ def marble(c: Canvas) -> Scene:
     turbulence = c.noise(1.7, c.uniform(1, 3), c.uniform(0, np.pi))
     veins = np.exp(-np.abs(np.sin(turbulence * c.uniform(0.8, 1.6))) * c.uniform(6, 16))
     image = mix(rgb * (1 + 0.06 * c.noise(1.5))[..., None], vein + np.zeros(3, np.float32), veins * c.uniform(0.3, 0.7))
-    return _surface(image, colour)
+    return surface(image, colour)
 
 
 def foam(c: Canvas) -> Scene:
@@ -153,7 +153,7 @@ def foam(c: Canvas) -> Scene:
     cells = c.band_noise(c.uniform(9, 18), 0.3)
     bubbles = np.clip((cells - 0.4) * 1.6, 0, 1)
     shade = lit(-bubbles * 2, c.uniform(0, 2 * np.pi), 0.3) * (1 - 0.45 * bubbles)
-    return _surface(rgb * shade[..., None], colour)
+    return surface(rgb * shade[..., None], colour)
 
 
 def corrugated(c: Canvas) -> Scene:
@@ -162,7 +162,7 @@ def corrugated(c: Canvas) -> Scene:
     angle = c.uniform(-0.2, 0.2) + c.rng.integers(2) * np.pi / 2
     wave = c.posed(angle)[0] * np.float32(c.uniform(4, 10)) + np.float32(0.03) * c.noise(1.6)
     shade = 0.85 + 0.3 * np.cos(2 * np.pi * wave) + 0.1 * np.cos(4 * np.pi * wave + c.uniform(0, 3))
-    return _surface(rgb * (shade * (1 + np.float32(0.03) * c.noise(0.6)))[..., None], colour)
+    return surface(rgb * (shade * (1 + np.float32(0.03) * c.noise(0.6)))[..., None], colour)
 
 
 def printed_cloth(c: Canvas) -> Scene:
@@ -175,7 +175,7 @@ def printed_cloth(c: Canvas) -> Scene:
     petals = 1 + c.uniform(0, 0.5) * np.cos(c.rng.integers(3, 7) * np.arctan2(dv, du))
     motif = np.clip((c.uniform(0.15, 0.3) * petals - np.hypot(du, dv)) * 14, 0, 1)
     image = mix(ground + np.zeros_like(motif)[..., None], ink + np.zeros(3, np.float32), motif)
-    return _surface(image * (1 + np.float32(0.04) * c.noise(0.1))[..., None], colour)
+    return surface(image * (1 + np.float32(0.04) * c.noise(0.1))[..., None], colour)
 
 
 def cast_surface(c: Canvas) -> Scene:
@@ -183,4 +183,4 @@ def cast_surface(c: Canvas) -> Scene:
     colour, rgb = c.colour()
     rough = c.noise(c.uniform(0, 2), c.uniform(1, 3), c.uniform(0, np.pi), c.uniform(1, 12))
     relief = lit(rough, c.uniform(0, 2 * np.pi), c.uniform(0, 0.3)) + np.float32(c.uniform(0.02, 0.15)) * rough
-    return _surface(rgb * relief[..., None], colour)
+    return surface(rgb * relief[..., None], colour)
