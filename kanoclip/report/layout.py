@@ -56,14 +56,13 @@ class Table:
             text = _text(cell, style, *places[cell.measure])
             column[row] = f"{column[row]} / {text}" if row in column else text
         data = [[column.get(row, MISSING) for column in texts.values()] for row in rows]
-        columns = list(texts)
-        return pd.DataFrame(
-            data,
-            index=pd.MultiIndex.from_tuples(rows, names=self.index)
-            if len(self.index) > 1
-            else pd.Index([row for (row,) in rows], name=self.index[0]),
-            columns=pd.MultiIndex.from_tuples(columns) if len(columns[0]) > 1 else [name for (name,) in columns],
-        )
+        return pd.DataFrame(data, _labels(list(rows), self.index), _labels(list(texts)))
+
+
+def _labels(labels: list[tuple[str, ...]], names: tuple[str, ...] | None = None) -> pd.Index:
+    """Row or column labels, one level deep where each has one part."""
+    levels = pd.MultiIndex.from_tuples(labels, names=names)
+    return levels if levels.nlevels > 1 else levels.get_level_values(0)
 
 
 def _text(cell: Cell, style: Style, best: float | None, second: float | None) -> str:
