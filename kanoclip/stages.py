@@ -19,7 +19,7 @@ from kanoclip.config import BackboneConfig, Strict, parse
 from kanoclip.datasets.index import read_index
 from kanoclip.features import FeatureCache
 from kanoclip.files import write_text
-from kanoclip.knowledge.store import read_knowledge
+from kanoclip.knowledge.store import read_image_knowledge, read_knowledge
 from kanoclip.methods import Method, method_class
 from kanoclip.methods.base import TrainingOptions
 from kanoclip.protocol import NO_AUXILIARY
@@ -85,14 +85,14 @@ def train_stage(
     frame, cache, backbone = auxiliary.open(device)
     check_trainable(frame, auxiliary.index)
     streams = _required(kind, settings, backbone, cache)
-    texts = read_knowledge(knowledge, frame["class_name"].unique().tolist())
+    texts, of_images = read_knowledge(knowledge, frame["class_name"].unique().tolist()), read_image_knowledge(knowledge)
     torch.manual_seed(seed)
     method = kind(backbone, settings, seed).to(device)
-    method.learn_knowledge(texts)
+    method.learn_knowledge(texts, of_images)
     count = _size(method.learned().values())
     logger.info("%s: %d learnable parameters, %d images of %s", name, count, len(frame), auxiliary.name)
     record = {"method": name, "options": settings.model_dump(mode="json"), "auxiliary": auxiliary.name, "seed": seed}
-    everything = [record, cache.provenance, frame["image"].tolist(), texts]
+    everything = [record, cache.provenance, frame["image"].tolist(), texts, of_images]
     fingerprint = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
     state = TrainingState(log.with_name(f"{log.name}.partial"), fingerprint)
     data = TrainingData(cache, frame, streams, backbone.config.image_size, backbone.device)

@@ -246,6 +246,18 @@ def test_untrainable_data_is_refused(index: Path) -> None:
         check_trainable(frame.assign(mask_path=""), index)
 
 
+def test_descriptions_of_single_images_reach_the_method(
+    index: Path, features: Path, knowledge: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="needs descriptions of single images"):
+        train(index, features, knowledge, tmp_path / "none", knowledge_scope="image")
+    image = read_index(index).query("label == 1")["image"].iloc[0]
+    line = {"class_name": "nut", "source": "mask", "text": "a nut with a small dark spot", "image": image}
+    knowledge.write_text(knowledge.read_text() + json.dumps(line) + "\n")
+    of_images = train(index, features, knowledge, tmp_path / "image", knowledge_scope="image").read_bytes()
+    assert of_images != train(index, features, knowledge, tmp_path / "class").read_bytes()
+
+
 def test_knowledge_must_cover_the_classes(index: Path, features: Path, tmp_path: Path) -> None:
     path = tmp_path / "knowledge.jsonl"
     path.write_text(json.dumps({"class_name": "nut", "source": "curated", "text": "a bad nut"}) + "\n")
