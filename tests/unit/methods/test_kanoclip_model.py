@@ -1,5 +1,6 @@
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from kanoclip.backbones.clip import Backbone
 from kanoclip.backbones.streams import ImageFeatures
+from kanoclip.checkpoints import load_method, save_checkpoint
 from kanoclip.methods.base import Batch
 from kanoclip.methods.kanoclip import KAnoCLIP
 from kanoclip.methods.kanoclip.options import KAnoCLIPOptions
@@ -83,6 +85,18 @@ def test_every_variant_gives_maps_and_scores_in_range(build: Build, batch: Batch
     assert output.map_probability.shape == (4, 4, 4)
     for values in (output.map_probability, output.image_probability, output.map_score, output.image_score):
         assert values.min() >= 0 and values.max() <= 1 and values.std() > 0
+
+
+@torch.no_grad()
+def test_a_checkpoint_gives_every_variant_back(
+    build: Build, batch: Batch, backbone: Backbone, variant: dict[str, object], tmp_path: Path
+) -> None:
+    method = build(**variant)
+    record = {"method": "kanoclip", "options": method.options.model_dump(mode="json"), "seed": 0}
+    save_checkpoint(tmp_path / "checkpoint.safetensors", method, record)
+    loaded = load_method(tmp_path / "checkpoint.safetensors", backbone, "kanoclip")
+    for before, after in zip(vars(method(batch)).values(), vars(loaded(batch)).values(), strict=True):
+        assert torch.equal(before, after)
 
 
 def test_every_learned_parameter_gets_a_gradient(build: Build, batch: Batch, variant: dict[str, object]) -> None:
