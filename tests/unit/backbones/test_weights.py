@@ -90,6 +90,6 @@ def test_pixels_can_stay_as_they_are() -> None:
     config = BackboneConfig(model="kanoclip-tiny", weights="random:0", image_size=32, normalisation="none")
     plain = load_backbone(config)
     image = Image.fromarray(np.arange(32 * 32 * 3, dtype=np.uint8).reshape(32, 32, 3))
-    expected = torch.from_numpy(np.asarray(image)).permute(2, 0, 1) / 255
+    expected = torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255
     torch.testing.assert_close(plain.preprocess(image), expected)
     assert plain.provenance() != load_backbone(config.model_copy(update={"normalisation": "model"})).provenance()
