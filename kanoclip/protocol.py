@@ -147,7 +147,7 @@ def _jobs(config: Configuration, of: list[Row]) -> list[Job]:
         Job(row, auxiliary_of(config, row, target), target, seed)
         for row in of
         for target in config.targets
-        for seed in (config.seeds if row.kind.stochastic and not row.control else config.seeds[:1])
+        for seed in (config.seeds if row.kind.stochastic and not row.kind.control else config.seeds[:1])
     ]
 
 

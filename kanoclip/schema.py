@@ -13,6 +13,7 @@ from kanoclip.config import (
     KnowledgeConfig,
     LlmConfig,
     MethodConfig,
+    PretrainingConfig,
     VqaConfig,
 )
 from kanoclip.datasets.specs import dataset_names
@@ -34,6 +35,8 @@ def configuration_schema() -> dict[str, Any]:
     schema["properties"]["methods"]["properties"] = {
         name: {"$ref": f"#/$defs/method_{name}"} for name in method_names()
     }
+    rows = schema["properties"]["ablations"]["additionalProperties"]
+    rows["additionalProperties"] = {"anyOf": [rows["additionalProperties"], {"type": "null"}]}
     schema["properties"]["targets"]["items"]["examples"] = dataset_names()
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "kanoclip configuration"}
 
@@ -55,6 +58,7 @@ def configuration_readme() -> str:
     parts.append(_section("`knowledge.llm`", LlmConfig))
     parts.append(_section("`knowledge.vqa`", VqaConfig))
     parts.append(_section("`evaluation`", EvaluationConfig))
+    parts.append(_section("`pretraining`", PretrainingConfig))
     parts.append(_section("`methods.<name>`, for every method", MethodConfig))
     for name in method_names():
         if method_class(name).Options.model_fields:

@@ -89,7 +89,9 @@ def test_the_truth_is_long_and_complete(project: Path) -> None:
     oracle = frame[frame["method"] == "oracle"]
     assert (oracle["value"].dropna() == 1).all()
     bare_pixels = (frame["dataset"] == "bare") & (frame["level"] == "pixel")
-    assert frame["value"].isna().tolist() == bare_pixels.tolist()
+    # the 200-threshold protocol is not defined for maps that are masks
+    undefined = (frame["method"] == "oracle") & (frame["metric"] == "aupro_200")
+    assert frame["value"].isna().tolist() == (bare_pixels | undefined).tolist()
     assert set(frame.loc[bare_pixels, "reason"]) == {"no masks"}
 
 
@@ -236,8 +238,8 @@ def test_ones_own_folder_by_the_readmes_command(project: Path) -> None:
 def test_the_paper_dry_runs_completely(project: Path) -> None:
     plan = planned(project)
     assert plan["download"] == plan["prepare"] == plan["encode"] == 12
-    assert plan["train"] == 6  # KAnoCLIP, three seeds on two auxiliary datasets
-    assert plan["score"] == plan["evaluate"] == 12 * (4 + 3)  # four rows that run once, KAnoCLIP with three seeds
+    assert plan["train"] == 4 * 3 * 2  # four methods learn, with three seeds on two auxiliary datasets
+    assert plan["score"] == plan["evaluate"] == 12 * (5 + 4 * 3)  # five rows run once
     assert {"knowledge", "tables", "qualitative", "teaser", "curves", "page"} <= set(plan)
 
 
@@ -255,8 +257,12 @@ def test_every_rule_is_one_command_with_a_log() -> None:
     text = "\n".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
     rules = re.split(r"^rule ", text, flags=re.MULTILINE)[1:]
     assert len(rules) >= 12
+    targets = {"ablation", "pretrain"}  # names for what other rules make
     for rule in rules:
         name = rule.split(":")[0]
+        if name in targets:
+            assert "shell:" not in rule and "output:" not in rule, name
+            continue
         assert rule.count("python -m kanoclip ") == 1, name
         assert "    log:" in rule and "    message:" in rule, name
         assert name == "download" or "    benchmark:" in rule, name  # a download computes nothing

@@ -164,7 +164,10 @@ def scoring_options(wildcards):
 
 # the sample images of a figure come with one seed; the row that the run is about is its last one that is no control
 FIRST_SEED = CONFIG.seeds[0]
-SHOWN = [row.name for row in MAIN_ROWS if not row.control]
+# where all rows are on random weights, as in a trial run, they are shown all the same
+SHOWN = [row.name for row in MAIN_ROWS if not row.control] or [
+    row.name for row in MAIN_ROWS if not row.kind.control
+]
 
 
 COMPARED = shlex.join(

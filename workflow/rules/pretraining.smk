@@ -28,7 +28,7 @@ rule pretrain_towers:
         runtime=720,
     params:
         # what a cut-off run resumes from lies beside the outputs and is none, so that Snakemake leaves it alone
-        folder=PRETRAINING,
+        folder=lambda wildcards, output: Path(output.weights).parent,
         settings=settings(CONFIG.pretraining.model_dump()),
     message:
         "Training kanoclip-tiny from nothing on drawn images"
@@ -51,10 +51,12 @@ rule pretraining_curves:
         "../../environment.yml"
     params:
         # logs that grow while the towers train; results.json, the input, is written when they are complete
-        train=f"{PRETRAINING}/train.csv",
-        validation=f"{PRETRAINING}/validation.csv",
+        logs=lambda wildcards, input: " ".join(
+            f"--{name} {Path(input.results).with_name(name)}.csv"
+            for name in ("train", "validation")
+        ),
     message:
         "Drawing the learning curves of kanoclip-tiny"
     shell:
-        "python -m kanoclip pretraining-curves --train {params.train} --validation {params.validation}"
+        "python -m kanoclip pretraining-curves {params.logs}"
         " --out {output.png} > {log} 2>&1"

@@ -30,6 +30,8 @@ rule protocol:
         f"{RESULTS}/protocol.json",
     log:
         f"{RESULTS}/logs/protocol.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/protocol.tsv"
     conda:
         "../../environment.yml"
     params:
@@ -105,6 +107,8 @@ rule runtime:
         others=expand(f"{RESULTS}/tables/runtime.{{format}}", format=FORMATS),
     log:
         f"{RESULTS}/logs/runtime.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/runtime.tsv"
     conda:
         "../../environment.yml"
     params:
@@ -140,6 +144,8 @@ rule ablation_table:
         ),
     log:
         f"{RESULTS}/logs/ablations/{{ablation}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/ablations/{{ablation}}.tsv"
     wildcard_constraints:
         ablation=any_of(CONFIG.ablations) or "none",
     conda:

@@ -39,7 +39,7 @@ def test_maps_find_defects_on_kinds_never_trained_on(backbone, stream):
         ]
         streams = Streams(**{stream: (backbone.layers,)})
         features = backbone.encode_images(pixels(np.stack([sample.image for sample in samples])), streams)
-        tokens = backbone.project(getattr(features, stream)[backbone.layers])
+        tokens = backbone.project(getattr(features, stream)[backbone.layers][:, 1:])
         logits = state_logits(tokens, prompts.expand(len(samples), -1, -1)).unflatten(1, backbone.grid)
         maps, masks = upsample(logits, (128, 128)), np.stack([sample.mask for sample in samples])
         areas.append(roc_auc_score(masks.ravel(), maps.numpy().ravel()))
