@@ -103,9 +103,7 @@ class Method(nn.Module):
         """Score a batch; the scores of an image do not depend on the others in it."""
         raise TypeError(f"{type(self).__name__} has no forward")
 
-    def learn_knowledge(
-        self, knowledge: Mapping[str, Sequence[str]], images: Mapping[str, Sequence[str]] = {}
-    ) -> None:
+    def learn_knowledge(self, knowledge: Mapping[str, Sequence[str]], images: Mapping[str, Sequence[str]] = {}) -> None:
         """Take what is known about the auxiliary dataset's anomalies, before training. Most methods need none.
 
         Args:

@@ -7,11 +7,10 @@ import torch
 from safetensors.torch import load_file
 
 from kanoclip.backbones.clip import load_backbone
-from kanoclip.config import BackboneConfig
+from kanoclip.config import BackboneConfig, PretrainingConfig
 from kanoclip.pretraining import image, recipe
 from kanoclip.pretraining.corpus import draw_corpus
 from kanoclip.pretraining.image import ImageTraining, Stage, learning_rate, stages
-from kanoclip.config import PretrainingConfig
 from kanoclip.pretraining.recipe import export, pretrain
 from kanoclip.pretraining.text import stand_in_token, used_tokens
 
