@@ -193,32 +193,32 @@ def trainings(of: list[Job]) -> list[Job]:
     return list(distinct.values())
 
 
-def used_datasets(of: list[Job]) -> list[str]:
-    """Every dataset that is encoded for some scoring jobs."""
-    names = [job.target for job in of] + [job.auxiliary for job in trainings(of)]
-    return list(dict.fromkeys(names))
-
-
 def checked_options(row: Row) -> Strict:
     """A row's options with all defaults."""
     return parse(row.kind.Options, row.options, f"methods.{row.name}")
 
 
-def streams_of(config: Configuration, backbone: str) -> Streams:
-    """The union of what the configured methods read from a backbone, so that its tower runs once.
+def encodings(config: Configuration) -> dict[tuple[str, str], Streams]:
+    """What is cached, by backbone and dataset: the union of what rows read of it, so that the tower runs once.
 
     Raises:
-        InputError: the backbone's model is unknown, or its taps do not fit it.
+        InputError: a backbone's model is unknown, or its taps do not fit it.
     """
-    settings = backbones(config)[backbone]
+    wanted: dict[tuple[str, str], Streams] = {}
+    for job in all_jobs(config):
+        streams = _streams(config, job.row)
+        for dataset in (job.target, job.auxiliary) if job.row.kind.trainable else (job.target,):
+            place = job.row.backbone, dataset
+            wanted[place] = wanted.get(place, Streams()).union(streams)
+    return wanted
+
+
+def _streams(config: Configuration, row: Row) -> Streams:
+    settings = backbones(config)[row.backbone]
     layers = number_of_blocks(settings)
     taps = complete(settings, layers).taps
     assert taps is not None
-    union = Streams()
-    for row in all_rows(config):
-        if row.backbone == backbone:
-            union = union.union(row.kind.streams(checked_options(row), taps, layers))
-    return union
+    return row.kind.streams(checked_options(row), taps, layers)
 
 
 def number_of_blocks(backbone: BackboneConfig) -> int:

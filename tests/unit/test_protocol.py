@@ -18,6 +18,11 @@ def configuration(**changes: Any) -> Configuration:
     return parse(Configuration, values | changes, "configuration")
 
 
+def datasets(config: Configuration) -> list[str]:
+    """Every dataset that is encoded."""
+    return list(dict.fromkeys(dataset for _, dataset in protocol.encodings(config)))
+
+
 def test_jobs_are_rows_times_targets_times_seeds() -> None:
     jobs = protocol.jobs(configuration())
     found = [(job.row.name, job.auxiliary, job.target, job.seed) for job in jobs]
@@ -39,8 +44,8 @@ def test_each_training_once() -> None:
 
 def test_datasets_that_are_only_auxiliary_are_encoded_too() -> None:
     config = configuration(targets=["elpv"])
-    assert protocol.used_datasets(protocol.jobs(config)) == ["elpv", "mvtec_ad"]
-    assert protocol.used_datasets(protocol.jobs(configuration(targets=["elpv"], methods={"clip": None}))) == ["elpv"]
+    assert datasets(config) == ["elpv", "mvtec_ad"]
+    assert datasets(configuration(targets=["elpv"], methods={"clip": None})) == ["elpv"]
 
 
 def test_zero_shot_guard() -> None:
@@ -75,7 +80,7 @@ def test_mistakes(changes: dict[str, Any], message: str) -> None:
 
 def test_own_folders_are_datasets() -> None:
     config = configuration(targets=["my_parts"], datasets={"my_parts": {"path": "somewhere"}})
-    assert protocol.used_datasets(protocol.jobs(config)) == ["my_parts", "mvtec_ad"]
+    assert datasets(config) == ["my_parts", "mvtec_ad"]
 
 
 def test_variants_of_a_method_are_rows() -> None:
@@ -87,10 +92,17 @@ def test_variants_of_a_method_are_rows() -> None:
     ]
 
 
-def test_streams_are_the_union_over_methods() -> None:
-    assert protocol.streams_of(configuration(), "clip-l14-518") == Streams(original=(24,), local=(6, 12, 18, 24))
-    only = configuration(methods={"clip": None})
-    assert protocol.streams_of(only, "clip-l14-518") == Streams(original=(24,))
+def test_a_dataset_is_encoded_once_for_all_rows_that_read_it() -> None:
+    everything = Streams(original=(24,), local=(6, 12, 18, 24))
+    found = protocol.encodings(configuration())
+    assert found == {("clip-l14-518", name): everything for name in ("mvtec_ad", "visa", "elpv")}
+    only = protocol.encodings(configuration(methods={"clip": None}))
+    assert set(only.values()) == {Streams(original=(24,))}
+
+
+def test_of_an_auxiliary_dataset_only_what_trains_is_read() -> None:
+    found = protocol.encodings(configuration(targets=["elpv"]))
+    assert found["clip-l14-518", "mvtec_ad"] == Streams(local=(6, 12, 18, 24))
 
 
 def test_blocks_are_known_without_building() -> None:
@@ -119,7 +131,7 @@ def test_a_published_recipe_brings_options_and_a_backbone(monkeypatch: pytest.Mo
         ("published", {"temperature": 0.5}, "clip-l14-518"),
     ]
     assert protocol.backbones(config)["clip-published"].model == "ViT-B-16"
-    assert protocol.streams_of(config, "clip-published") == Streams(original=(12,))
+    assert protocol.encodings(config)["clip-published", "elpv"] == Streams(original=(12,))
 
 
 def test_ablations_add_rows_but_not_to_the_main_table() -> None:

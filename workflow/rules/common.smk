@@ -29,7 +29,7 @@ try:
     JOBS = protocol.jobs(CONFIG)
     ALL_JOBS = protocol.all_jobs(CONFIG)
     TRAININGS = protocol.trainings(JOBS)
-    STREAMS = {name: protocol.streams_of(CONFIG, name) for name in BACKBONES}
+    STREAMS = protocol.encodings(CONFIG)
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
@@ -126,9 +126,9 @@ def backbone_settings(name):
     return settings(BACKBONES[name].model_dump(mode="json"))
 
 
-def stream_options(backbone):
-    """What is cached with a backbone, for the command line."""
-    wanted = vars(STREAMS[backbone]).items()
+def stream_options(backbone, dataset):
+    """What is cached of a dataset with a backbone, for the command line."""
+    wanted = vars(STREAMS[backbone, dataset]).items()
     return " ".join(
         f"--{name} {','.join(map(str, keys))}" for name, keys in wanted if keys
     )

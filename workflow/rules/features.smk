@@ -17,7 +17,7 @@ rule encode:
         runtime=240,
     params:
         backbone=lambda wildcards: backbone_settings(wildcards.backbone),
-        streams=lambda wildcards: stream_options(wildcards.backbone),
+        streams=lambda wildcards: stream_options(wildcards.backbone, wildcards.dataset),
     message:
         "Encoding {wildcards.dataset} with {wildcards.backbone}"
     shell:
