@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from kanoclip.datasets.synthetic import (
+    AUXILIARY_KINDS,
     DEFECTS,
     HELD_OUT_DEFECTS,
     HELD_OUT_KINDS,
@@ -26,6 +27,8 @@ from kanoclip.datasets.synthetic import (
 from kanoclip.files import whole
 from kanoclip.report.style import STYLE
 
+EVERY_KIND = (*KINDS, *AUXILIARY_KINDS)
+UNSEEN_KINDS = {*HELD_OUT_KINDS, *AUXILIARY_KINDS}  # by pretraining
 SHOWN = 3  # defects of each kind
 BLOCKS = 2  # side by side
 PANEL, ROW, LABEL = 0.62, 0.72, 0.8  # in inches: side of an image, height of a row with its names, width of the labels
@@ -41,7 +44,7 @@ def generator_picture(out: Path, seed: int = 0) -> None:
         out: the PNG.
         seed: of the images.
     """
-    rows = math.ceil(len(KINDS) / BLOCKS)
+    rows = math.ceil(len(EVERY_KIND) / BLOCKS)
     block_width = LABEL + (1 + SHOWN) * PANEL
     width, height = BLOCKS * block_width, rows * ROW
     with matplotlib.rc_context(fname=STYLE, rc={"axes.grid": False}):
@@ -55,7 +58,7 @@ def generator_picture(out: Path, seed: int = 0) -> None:
         for panel in panels.flat:
             panel.set_axis_off()
         for row, (kind, defects) in zip(panels, spread_defects().items(), strict=False):
-            name = fill(_label(display_name(kind), kind in HELD_OUT_KINDS), LABEL_WIDTH)
+            name = fill(_label(display_name(kind), kind in UNSEEN_KINDS), LABEL_WIDTH)
             row[0].text(-0.1, 0.5, name, transform=row[0].transAxes, ha="right", va="center", fontsize=7)
             for panel, defect in zip(row, [None, *defects], strict=False):
                 _draw(panel, kind, defect, seed)
@@ -66,7 +69,7 @@ def spread_defects() -> dict[str, list[str]]:
     """The defects shown for each kind: those that earlier kinds showed least, so that each has its turn."""
     shown: Counter[str] = Counter()
     chosen = {}
-    for kind in KINDS:
+    for kind in EVERY_KIND:
         chosen[kind] = sorted(defects_of(kind), key=lambda defect: (shown[defect], list(DEFECTS).index(defect)))[:SHOWN]
         shown.update(chosen[kind])
     return chosen
