@@ -12,6 +12,7 @@ from kanoclip.report.figures.summary import draw_whiskers, read_aurocs, with_int
 from kanoclip.report.style import drawing, marks
 
 CHANCE = 50.0
+LEGEND_ENTRY = 1.2  # inches that a name and its mark take
 GROUP = 0.8  # width of the bars of a dataset; the distance between datasets is 1
 
 
@@ -37,7 +38,7 @@ def dataset_bars(metrics: Path, methods: Sequence[str], datasets: Sequence[str],
             _draw(panel, cells[cells["level"] == level], methods, datasets)
             panel.set_ylim(lowest - 2, 100)
             panel.set_ylabel(f"{level} AUROC (%)")
-        figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=min(len(methods), 5))
+        figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=max(2, int(width / LEGEND_ENTRY)))
 
 
 def _draw(panel: Axes, cells: pd.DataFrame, methods: Sequence[str], datasets: Sequence[str]) -> None:
