@@ -102,7 +102,7 @@ def _train(run: ImageTraining, out: Path, validation: Mapping[str, Corpus]) -> N
                 {"step": run.step, "size": stage.size, **means, "seconds": time.perf_counter() - started},
             )
             recent.clear()
-        if run.step % VALIDATE_EVERY == 0:
+        if run.step % VALIDATE_EVERY == 0 or run.step == total:
             _append(out / "validation.csv", _validated(run, validation))
         if run.step % SAVE_EVERY == 0 or run.step == total:
             run.save(out / "training.pt")
