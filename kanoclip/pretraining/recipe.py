@@ -95,16 +95,17 @@ def _train(run: ImageTraining, out: Path, validation: Mapping[str, Corpus]) -> N
         stage = run.stage()
         assert stage is not None
         recent.append(run.advance(stage))
-        if run.step % LOG_EVERY == 0:
+        last = run.step == total
+        if run.step % LOG_EVERY == 0 or last:
             means = {f"loss_{name}": float(np.mean([row[name] for row in recent])) for name in recent[0]}
             _append(
                 out / "train.csv",
                 {"step": run.step, "size": stage.size, **means, "seconds": time.perf_counter() - started},
             )
             recent.clear()
-        if run.step % VALIDATE_EVERY == 0 or run.step == total:
+        if run.step % VALIDATE_EVERY == 0 or last:
             _append(out / "validation.csv", _validated(run, validation))
-        if run.step % SAVE_EVERY == 0 or run.step == total:
+        if run.step % SAVE_EVERY == 0 or last:
             run.save(out / "training.pt")
 
 
