@@ -38,7 +38,8 @@ def dataset_bars(metrics: Path, methods: Sequence[str], datasets: Sequence[str],
             _draw(panel, cells[cells["level"] == level], methods, datasets)
             panel.set_ylim(lowest - 2, 100)
             panel.set_ylabel(f"{level} AUROC (%)")
-        figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=max(2, int(width / LEGEND_ENTRY)))
+        columns = max(2, int(width / LEGEND_ENTRY))
+        figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=columns)
 
 
 def _draw(panel: Axes, cells: pd.DataFrame, methods: Sequence[str], datasets: Sequence[str]) -> None:
