@@ -58,7 +58,7 @@ def to_markdown(table: pd.DataFrame, lines: Sequence[str]) -> str:
 
 
 def to_latex(table: pd.DataFrame, lines: Sequence[str]) -> str:
-    """The table (of style LATEX) for LaTeX with the package booktabs, its notes beneath."""
+    """The table (of style LATEX) for LaTeX with the package booktabs, its notes beneath; a long one in small print."""
     long, labels = len(table) > LONG, table.index.nlevels
     tabular = (
         _with_labels(table.rename(index=_tex))
@@ -72,8 +72,11 @@ def to_latex(table: pd.DataFrame, lines: Sequence[str]) -> str:
         )
     )
     beneath = "\\\\\n".join(_tex(line) for line in lines)
+    if long:
+        tabular = f"{{\\footnotesize\\setlength{{\\tabcolsep}}{{3pt}}\n{tabular}}}\n"
     packages = "booktabs, longtable" if long else "booktabs"
-    return f"% needs \\usepackage{{{packages}}}\n{tabular}\n\\smallskip\\par\n{{\\footnotesize\n{beneath}\\par}}\n"
+    notes = f"\\smallskip\\par\n{{\\footnotesize\\noindent\n{beneath}\\par}}\n"
+    return f"% needs \\usepackage{{{packages}}}\n{tabular}\n{notes}"
 
 
 def to_html(table: pd.DataFrame, lines: Sequence[str]) -> str:

@@ -2,6 +2,8 @@
 
 import math
 import re
+import shutil
+import subprocess
 from datetime import date
 
 import pandas as pd
@@ -20,6 +22,13 @@ COLUMNS = [
     "value", "low", "high", "threshold", "reason",
 ]  # fmt: skip
 IMAGE, PIXEL = "image AUROC", "pixel AUROC"
+DOCUMENT = r"""\documentclass{article}
+\usepackage[a4paper,landscape,margin=1cm]{geometry}
+\usepackage{booktabs,longtable}
+\begin{document}
+\input{TABLE}
+\end{document}
+"""
 
 
 def rows(method, dataset, seed, image, pixel=None, auxiliary="none", backbone="ViT-L-14", reason="no masks"):
@@ -348,6 +357,24 @@ def test_latex_is_well_formed(frame, printed):
         check_latex(formats.to_latex(table.render(formats.LATEX), ["100 % of a_b & c ± d‡"]))
     many = made["full"].render(formats.LATEX)
     check_latex(formats.to_latex(pd.concat([many] * 10), []))
+
+
+@pytest.mark.slow
+def test_latex_compiles_and_fits_a_page(metrics_files, frame, printed, published_file, tmp_path):
+    """Needs pdflatex (CONTRIBUTING); without it this test fails."""
+    assert shutil.which("pdflatex"), "pdflatex not found; CONTRIBUTING says how to install it"
+    run = run_of(["clip_ac", "kanoclip", "oracle"], TARGETS[:2], CONTROLS, backbone="kanoclip-tiny")
+    write_tables(metrics_files, tmp_path, run, [published_file], date(2025, 1, 31))
+    full = tables_of(frame, run, printed)["full"].render(formats.LATEX)
+    (tmp_path / "long.tex").write_text(formats.to_latex(pd.concat([full] * 20), ["a note"]))
+    for tex in sorted(tmp_path.glob("*.tex")):
+        document = tmp_path / f"document_{tex.stem}.tex"
+        document.write_text(DOCUMENT.replace("TABLE", tex.stem))
+        for _ in range(3):  # longtable finds its widths in several passes
+            command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", document.name]
+            log = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+            assert log.returncode == 0, log.stdout[-2000:]
+        assert "Overfull" not in log.stdout
 
 
 def check_latex(text):
