@@ -81,7 +81,8 @@ class KAnoCLIP(Method):
     def streams(cls, options: Strict, taps: tuple[int, ...], layers: int) -> Streams:
         """The V-V stream at the four stages; and the last block, where the global feature needs its patches."""
         assert isinstance(options, KAnoCLIPOptions)
-        stages = Streams(local=taps) if options.local_stream else Streams(original=taps)
+        read = _read_taps(options, taps)
+        stages = Streams(local=read) if options.local_stream else Streams(original=read)
         if options.global_from != "original":
             return stages.union(Streams(local=(layers,)))
         sees_patches = options.conv_adapter and options.adapter_depthwise
@@ -160,7 +161,8 @@ class KAnoCLIP(Method):
 
     def _read(self, features: ImageFeatures, text: Tensor) -> Reading:
         options, size = self.options, self.backbone.config.image_size
-        similarity = torch.stack([self._stage(tap, features, text) for tap in self.backbone.quarters])  # (K, B, P, 2)
+        taps = _read_taps(options, self.backbone.quarters)
+        similarity = torch.stack([self._stage(tap, features, text) for tap in taps])  # (K, B, P, 2)
         maps = NORMS[options.norm](similarity, options.temperature)  # equation 9: (B, P, 2)
         maps = maps.transpose(1, 2).unflatten(2, self.backbone.grid)  # (B, 2, h, w)
         final = upsample_and_smooth(_combined(maps), (size, size), scaled_sigma(self.sigma, size))  # equation 10
@@ -235,6 +237,10 @@ def learned_prompts(text_width: int, text_layers: int, options: KAnoCLIPOptions)
     return LearnedPrompts(
         text_width, options.prompt_length, words, per_word=options.prefix_per_word, noun=noun, deep=deep
     )
+
+
+def _read_taps(options: KAnoCLIPOptions, taps: tuple[int, ...]) -> tuple[int, ...]:
+    return taps if options.bi_cmci or options.unfused_taps == "all" else taps[-1:]
 
 
 def _combined(maps: Tensor) -> Tensor:

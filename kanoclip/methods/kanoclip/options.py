@@ -20,7 +20,12 @@ class KAnoCLIPOptions(TrainingOptions):
     )
     bi_cmci: bool = Field(
         True,
-        description="Bi-CMCI. false: each tap's patches meet the text in CLIP's joint space, nothing learned (Table 3)",
+        description="Bi-CMCI. false: patches meet the text in CLIP's joint space, nothing learned (Table 3)",
+    )
+    unfused_taps: Literal["last", "all"] = Field(
+        "last",
+        description="without Bi-CMCI, the taps whose patches meet the text; the paper does not say. last: CLIP's "
+        "projection was trained on the last block, and nothing learned brings the others to the joint space",
     )
     conv_adapter: bool = Field(True, description="Conv-Adapter. false: the global feature as it is (Table 3)")
 
@@ -111,8 +116,8 @@ class KAnoCLIPOptions(TrainingOptions):
     output_space: Literal["own", "clip"] = Field(
         "own",
         description="where Bi-CMCI compares patches with text: the fused tokens themselves (equation 9 as printed), "
-        "or CLIP's joint space with the fused tokens added, which starts from CLIP-VV's map and needs "
-        "fewer images",
+        "or CLIP's joint space with the fused tokens added to each tap's own, which starts from CLIP's projections "
+        "and needs fewer images",
     )
 
     # the maps, equations 9 and 10

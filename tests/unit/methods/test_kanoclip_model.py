@@ -1,5 +1,6 @@
 import math
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -113,18 +114,20 @@ def test_every_learned_parameter_gets_a_gradient(build: Build, batch: Batch, var
 
 @torch.no_grad()
 def test_without_bi_cmci_patches_meet_the_text_in_clips_space(build: Build, batch: Batch, backbone: Backbone) -> None:
-    for local_stream, stream in ((True, batch.features.local), (False, batch.features.original)):
-        method = build(bi_cmci=False, local_stream=local_stream)
+    streams = {True: batch.features.local, False: batch.features.original}
+    read = {"all": backbone.quarters, "last": backbone.quarters[-1:]}
+    for (local_stream, stream), (unfused_taps, taps) in product(streams.items(), read.items()):
+        method = build(bi_cmci=False, local_stream=local_stream, unfused_taps=unfused_taps)
         found = method(batch).map_probability.flatten(1)
         for number, name in enumerate(batch.class_names):
             text = method.prompts(backbone, [name])[0]
             for patch in range(16):
                 odds = []
-                for tap in backbone.quarters:
+                for tap in taps:
                     token = backbone.project(stream[tap][number, 1 + patch])
                     normal, abnormal = (math.exp(float(token @ vector) / 0.07) for vector in text)
                     odds.append(abnormal / (normal + abnormal))
-                assert found[number, patch].item() == pytest.approx(sum(odds) / 4, abs=1e-5)
+                assert found[number, patch].item() == pytest.approx(sum(odds) / len(taps), abs=1e-5)
 
 
 @torch.no_grad()

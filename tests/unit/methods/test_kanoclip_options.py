@@ -75,6 +75,8 @@ def test_prompts_deeper_than_the_text_tower_are_refused(backbone: Backbone) -> N
     [
         ({}, Streams(local=(2, 4))),
         ({"local_stream": False}, Streams(original=(2, 4))),
+        ({"bi_cmci": False}, Streams(local=(4,))),
+        ({"bi_cmci": False, "unfused_taps": "all"}, Streams(local=(2, 4))),
         ({"global_from": "local"}, Streams(local=(2, 4, 6))),
         ({"global_from": "local_mean"}, Streams(local=(2, 4, 6))),
         ({"adapter_depthwise": True}, Streams(original=(6,), local=(2, 4))),
