@@ -26,7 +26,7 @@ def score(
     Args:
         method: ready to score, on its device.
         cache: features of the dataset.
-        frame: its index, rows as in the cache. Only a control sees its labels and masks.
+        frame: its index, or some rows of it; its labels are rows of the cache. Only a control sees labels and masks.
         streams: what the method reads.
         batch_size: images at once; scores do not depend on it.
 

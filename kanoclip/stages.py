@@ -1,4 +1,4 @@
-"""The stages that join several rooms: train and score."""
+"""The stages that join several rooms: train, score, cross-validate."""
 
 import hashlib
 import json
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import nn
@@ -85,20 +86,28 @@ def train_stage(
     frame, cache, backbone = auxiliary.open(device)
     check_trainable(frame, auxiliary.index)
     streams = _required(kind, settings, backbone, cache)
-    texts, of_images = read_knowledge(knowledge, frame["class_name"].unique().tolist()), read_image_knowledge(knowledge)
+    record = {"method": name, "options": settings.model_dump(mode="json"), "auxiliary": auxiliary.name, "seed": seed}
     torch.manual_seed(seed)
     method = kind(backbone, settings, seed).to(device)
-    method.learn_knowledge(texts, of_images)
-    count = _size(method.learned().values())
-    logger.info("%s: %d learnable parameters, %d images of %s", name, count, len(frame), auxiliary.name)
-    record = {"method": name, "options": settings.model_dump(mode="json"), "auxiliary": auxiliary.name, "seed": seed}
-    everything = [record, cache.provenance, frame["image"].tolist(), texts, of_images]
-    fingerprint = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
-    state = TrainingState(log.with_name(f"{log.name}.partial"), fingerprint)
     data = TrainingData(cache, frame, streams, backbone.config.image_size, backbone.device)
-    write_text(log, fit(method, data, settings, state))
+    text, state = _fit(method, settings, data, knowledge, record, log)
+    write_text(log, text)
     save_checkpoint(out, method, record)
     state.forget()
+
+
+def _fit(
+    method: Method, settings: TrainingOptions, data: TrainingData, knowledge: Path, record: dict[str, Any], beside: Path
+) -> tuple[str, TrainingState]:
+    """Train on what is known about the classes in the data; what was done so far is in `<beside>.partial`."""
+    texts, of_images = read_knowledge(knowledge, list(dict.fromkeys(data.class_names))), read_image_knowledge(knowledge)
+    method.learn_knowledge(texts, of_images)
+    count, name = _size(method.learned().values()), record["method"]
+    logger.info("%s: %d learnable parameters, %d images of %s", name, count, len(data), record["auxiliary"])
+    everything = [record, data.cache.provenance, data.images, texts, of_images]
+    fingerprint = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
+    state = TrainingState(beside.with_name(f"{beside.name}.partial"), fingerprint)
+    return fit(method, data, settings, state), state
 
 
 def score_stage(
@@ -139,19 +148,82 @@ def score_stage(
     streams = _required(kind, settings, backbone, cache)
     started = time.perf_counter()
     arrays = score(method, cache, frame, streams)
-    attributes = {
-        "method": row or name,
-        "backbone": backbone_name or backbone.config.model,
-        "auxiliary": record["auxiliary"],
-        "dataset": target.name,
-        "seed": record["seed"],
+    names = row or name, backbone_name or backbone.config.model, record["auxiliary"], target.name
+    write_scores(out, arrays, frame, _attributes(method, *names, record["seed"], time.perf_counter() - started))
+
+
+def cross_validate_stage(
+    name: str,
+    options: dict[str, Any],
+    auxiliary: EncodedDataset,
+    knowledge: Path,
+    out: Path,
+    folds: int,
+    seed: int,
+    device: str,
+) -> None:
+    """Score each class of an auxiliary dataset by a method that was trained on others; write scores.h5.
+
+    It says how a method does on classes it has not seen, without a look at any target: the place to choose options.
+
+    Args:
+        name: the registered method, trained or not.
+        options: as written in the configuration.
+        auxiliary: the dataset.
+        knowledge: its knowledge.jsonl.
+        out: scores.h5. What is trained is kept in `<out>.<fold>.partial` until all is done.
+        folds: parts of the classes; each is left out once.
+        seed: of the initial parameters and the order of the images.
+        device: where to compute.
+
+    Raises:
+        InputError: an input does not fit, or there are fewer classes than folds; nothing is written.
+    """
+    kind = method_class(name)
+    settings = parse(kind.Options, options, f"options of {name}")
+    frame, cache, backbone = auxiliary.open(device)
+    streams = _required(kind, settings, backbone, cache)
+    classes = frame["class_name"].unique().tolist()
+    if not 2 <= folds <= len(classes):
+        raise InputError(
+            f"{auxiliary.index}: expected 2 to {len(classes)} folds, one class each or more, found {folds}"
+        )
+    record = {"method": name, "options": settings.model_dump(mode="json"), "auxiliary": auxiliary.name, "seed": seed}
+    parts, states, started = [], [], time.perf_counter()
+    for fold in range(folds):
+        left_out = frame["class_name"].isin(classes[fold::folds])
+        torch.manual_seed(seed)
+        method = kind(backbone, settings, seed).to(device)
+        if isinstance(settings, TrainingOptions):
+            check_trainable(frame[~left_out], auxiliary.index)
+            data = TrainingData(cache, frame[~left_out], streams, backbone.config.image_size, backbone.device)
+            beside = out.with_name(f"{out.name}.{fold + 1}")
+            states.append(_fit(method, settings, data, knowledge, record, beside)[1])
+        parts.append((frame.index[left_out], score(method, cache, frame[left_out], streams)))
+    order = np.argsort(np.concatenate([rows for rows, _ in parts]))
+    arrays = {key: np.concatenate([part[key] for _, part in parts])[order] for key in parts[0][1]}
+    names = name, backbone.config.model, auxiliary.name, auxiliary.name
+    write_scores(out, arrays, frame, _attributes(method, *names, seed, time.perf_counter() - started))
+    for state in states:
+        state.forget()
+
+
+def _attributes(
+    method: Method, name: str, backbone: str, auxiliary: str, dataset: str, seed: int, seconds: float
+) -> dict[str, Any]:
+    """What scores.h5 says about itself."""
+    return {
+        "method": name,
+        "backbone": backbone,
+        "auxiliary": auxiliary,
+        "dataset": dataset,
+        "seed": seed,
         "sigma": method.sigma,
-        "image_size": backbone.config.image_size,
-        "seconds": time.perf_counter() - started,
+        "image_size": method.backbone.config.image_size,
+        "seconds": seconds,
         "learnable_parameters": _size(method.learned().values()),
         "total_parameters": _size(method.parameters()),
     }
-    write_scores(out, arrays, frame, attributes)
 
 
 def _size(parameters: Iterable[nn.Parameter]) -> int:

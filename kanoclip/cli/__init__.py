@@ -27,6 +27,7 @@ _STAGES: tuple[Callable[..., None], ...] = (
     data.knowledge,
     data.encode,
     methods.train,
+    methods.cross_validate,
     methods.import_prompts,
     methods.score,
     methods.evaluate,

@@ -39,6 +39,25 @@ def train(
     train_stage(method, parse_options(settings), data, knowledge, out, log, seed, choose_device(device, threads))
 
 
+def cross_validate(
+    method: Annotated[str, typer.Option(help="A method; see `kanoclip list methods`.")],
+    features: Annotated[Path, input_file("features.h5 of the auxiliary dataset.")],
+    index: Index,
+    knowledge: Annotated[Path, input_file("knowledge.jsonl of the auxiliary dataset.")],
+    out: Annotated[Path, typer.Option(help="scores.h5 of the auxiliary dataset, for `kanoclip evaluate`.")],
+    folds: Annotated[int, typer.Option(help="Parts of the classes; each is left out of training once.", min=2)] = 4,
+    settings: Settings = None,
+    seed: Seed = 111,
+    device: Device = "auto",
+    threads: Threads = 1,
+) -> None:
+    """Score each class of an auxiliary dataset by training on others: choose options here, not on a target."""
+    from kanoclip.stages import EncodedDataset, cross_validate_stage
+
+    data, where = EncodedDataset("auxiliary", index, features), choose_device(device, threads)
+    cross_validate_stage(method, parse_options(settings), data, knowledge, out, folds, seed, where)
+
+
 def import_prompts(
     prompts: Annotated[Path, typer.Argument(help="File of AnomalyCLIP's or Crane's training code.", callback=existing)],
     out: Out,

@@ -22,7 +22,7 @@ class TrainingData:
 
     Args:
         cache: its features.
-        frame: its index, rows as in the cache.
+        frame: its index, or some rows of it; its labels are rows of the cache.
         streams: what the method reads.
         size: pixels a side of the masks.
         device: where batches shall be.
@@ -40,11 +40,12 @@ class TrainingData:
     ):
         self.cache, self.streams, self.device = cache, streams, device
         self.images, self.class_names = frame["image"].tolist(), frame["class_name"].tolist()
+        self.cached: list[int] = frame.index.tolist()  # where the cache has them
         self.labels = torch.tensor(frame["label"].to_numpy())  # (N,)
         self.masks = torch.from_numpy(np.stack(list(masks_at(frame, size))))  # (N, S, S) bool, one byte a pixel
         self._kept: ImageFeatures | None = None
         if self._fits() if keep is None else keep:
-            self._kept = cache.read(range(len(self.images)), streams).to(device, torch.float16)
+            self._kept = cache.read(self.cached, streams).to(device, torch.float16)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -61,7 +62,7 @@ class TrainingData:
 
     def _features(self, rows: Sequence[int]) -> ImageFeatures:
         if self._kept is None:
-            return self.cache.read(rows, self.streams).to(self.device)
+            return self.cache.read([self.cached[row] for row in rows], self.streams).to(self.device)
         chosen = torch.tensor(rows, device=self.device)
 
         def take(tensor: Tensor) -> Tensor:
