@@ -125,7 +125,7 @@ class SlowKAnoCLIP:
         key, value = self.linear(f"{name}.key", sampled), self.linear(f"{name}.value", sampled)
         return self.linear(f"{name}.out", mix(q, key, value, o.heads))
 
-    def stage(self, tap: int, patches: Array, text: Array) -> Array:
+    def stage(self, tap: int, patches: Array, last: Array, text: Array) -> Array:
         """BiCA of equation 9: (P, 2) cosine similarities."""
         name = f"stages.{tap}"
         f, t = self.linear(f"{name}.vision_in", patches), self.linear(f"{name}.text_in", text)
@@ -137,7 +137,7 @@ class SlowKAnoCLIP:
         f = f + self.attention(f"{name}.cross_attention.inner.text_to_vision.attention", of_f, of_t)
         t = t + self.attention(f"{name}.cross_attention.inner.vision_to_text.attention", of_t, of_f)
         if self.options.output_space == "clip":
-            f = self.slow.project(patches) + self.linear(f"{name}.vision_out", f)
+            f = self.slow.project(last) + self.linear(f"{name}.vision_out", f)
             t = text + self.linear(f"{name}.text_out", t)
         return unit(f) @ unit(t).T
 
@@ -145,7 +145,9 @@ class SlowKAnoCLIP:
         """The map before smoothing (h, w), the global probability, the map's maximum and the image score."""
         text = self.text(class_name)
         local, token = self.streams(image)
-        stages = [softmax(self.stage(tap, tokens[1:], text) / TEMPERATURE, axis=1) for tap, tokens in local.items()]
+        last = local[max(local)][1:]
+        cosines = [self.stage(tap, tokens[1:], last, text) for tap, tokens in local.items()]
+        stages = [softmax(values / TEMPERATURE, axis=1) for values in cosines]
         normal, abnormal = (sum(maps[:, k] for maps in stages).reshape(GRID, GRID) / 4 for k in (0, 1))  # equation 9
         final = gaussian_filter(at_pixels((abnormal + 1 - normal) / 2), SIGMA)  # equation 10
         feature = self.slow.project(token)

@@ -53,7 +53,7 @@ class BiCMCI(nn.Module):
         Args:
             patches: (B, P, W) tokens of a tap.
             text: (B, 2, C) unit vectors, normal then abnormal.
-            joint: (B, P, C) the patches as unit vectors of CLIP's joint space, where these are compared.
+            joint: (B, P, C) patches as unit vectors of CLIP's joint space, where these are compared.
 
         Returns:
             (B, P, 2) cosine similarities in -1..1, normal then abnormal.

@@ -178,9 +178,12 @@ class KAnoCLIP(Method):
         patches = stream[tap][:, 1:]  # (B, P, W)
         if self.stages is None:
             return cosines(self.backbone.project(patches), text)
-        raw, own = self.options.tap_space == "raw", self.options.output_space == "own"
-        joint = None if raw and own else self.backbone.project(patches)  # (B, P, C)
-        return self.stages[str(tap)](patches if raw else joint, text, joint)
+        if self.options.tap_space == "joint":
+            patches = self.backbone.project(patches)  # (B, P, C)
+        joint = None
+        if self.options.output_space == "clip":
+            joint = self.backbone.project(stream[self.backbone.quarters[-1]][:, 1:])  # (B, P, C)
+        return self.stages[str(tap)](patches, text, joint)
 
     def _global_feature(self, features: ImageFeatures) -> Tensor:
         """(B, C) the global feature I_G, adapted (equation 11)."""

@@ -116,8 +116,8 @@ class KAnoCLIPOptions(TrainingOptions):
     output_space: Literal["own", "clip"] = Field(
         "own",
         description="where Bi-CMCI compares patches with text: the fused tokens themselves (equation 9 as printed), "
-        "or CLIP's joint space with the fused tokens added to each tap's own, which starts from CLIP's projections "
-        "and needs fewer images",
+        "or CLIP's joint space, the fused tokens added to those of the last tap, which starts from CLIP-VV's map and "
+        "needs fewer images",
     )
 
     # the maps, equations 9 and 10
