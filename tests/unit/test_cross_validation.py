@@ -1,6 +1,5 @@
 """Cross-validation over the classes of an auxiliary dataset, against training and scoring by hand."""
 
-import json
 from pathlib import Path
 
 import h5py
@@ -17,14 +16,6 @@ from kanoclip.types import InputError
 
 SMALL = {"width": 16, "heads": 2, "deform_groups": 2, "bottleneck": 8, "prompt_length": 3, "epochs": 1}
 FIELDS = "map", "image_score", "image_probability", "map_score"
-
-
-@pytest.fixture
-def knowledge(tmp_path: Path) -> Path:
-    path = tmp_path / "knowledge.jsonl"
-    lines = [{"class_name": name, "source": "curated", "text": f"a cracked {name}"} for name in ("nut", "bolt")]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return path
 
 
 def scores_of(path: Path) -> dict[str, np.ndarray]:

@@ -22,14 +22,6 @@ from kanoclip.types import InputError
 SMALL = {"width": 16, "heads": 2, "deform_groups": 2, "bottleneck": 8, "prompt_length": 3, "epochs": 2}
 
 
-@pytest.fixture
-def knowledge(tmp_path: Path) -> Path:
-    path = tmp_path / "knowledge.jsonl"
-    lines = [{"class_name": name, "source": "curated", "text": f"a cracked {name}"} for name in ("nut", "bolt")]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return path
-
-
 def train(index: Path, features: Path, knowledge: Path, out: Path, seed: int = 3, **changes: object) -> Path:
     data = EncodedDataset("parts", index, features)
     train_stage("kanoclip", SMALL | changes, data, knowledge, out / "c.safetensors", out / "train.csv", seed, "cpu")
