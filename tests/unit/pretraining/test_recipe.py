@@ -1,5 +1,4 @@
 import json
-from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -87,12 +86,12 @@ def test_shipped_weights_load_strictly_and_unseen_words_share_one_vector(tmp_pat
 def test_the_recipe_runs_from_nothing_and_goes_on_when_given_more_steps(tmp_path, monkeypatch):
     for name in ("LOG_EVERY", "SAVE_EVERY", "VALIDATE_EVERY"):
         monkeypatch.setattr(recipe, name, 2)
-    tiny = PretrainingConfig(pairs=70, text_steps=2, small_steps=2, large_steps=2, validation_pairs=56)
+    tiny = PretrainingConfig(pairs=70, text_steps=2, small_steps=2, large_steps=2, mixed_steps=2, validation_pairs=56)
     weights = pretrain(tmp_path, tiny)
     first = weights.read_bytes()
     assert pretrain(tmp_path, tiny).read_bytes() == first
-    pretrain(tmp_path, replace(tiny, large_steps=4))
-    assert pd.read_csv(tmp_path / "train.csv")["step"].tolist() == [2, 4, 6]
+    pretrain(tmp_path, tiny.model_copy(update={"mixed_steps": 4}))
+    assert pd.read_csv(tmp_path / "train.csv")["step"].tolist() == [2, 4, 6, 8]
     results = json.loads((tmp_path / "results.json").read_text())["results"]
     assert set(results) == {"held_out_kinds", "held_out_defects", "seen"}
     assert all(0 <= value <= 1 for row in results.values() for value in row.values())
