@@ -7,9 +7,9 @@ import argparse
 import time
 
 import torch
+from kanoclip.backbones.streams import Streams
 
 from kanoclip.backbones.clip import load_backbone
-from kanoclip.backbones.streams import Streams
 from kanoclip.config import BackboneConfig
 
 

@@ -221,6 +221,15 @@ class Configuration(Strict):
     )
     targets: tuple[str, ...] = Field(min_length=1, description="datasets that are scored, in the order of the tables")
     methods: dict[str, MethodConfig] = Field(min_length=1, description="rows of the tables: name: options")
+    only: tuple[str, ...] = Field(
+        (), description="run these rows of `methods` and no others: `--config 'only=[kanoclip]'`. Empty: all rows"
+    )
+    cache: tuple[Literal["auxiliary", "targets"], ...] = Field(
+        ("auxiliary",),
+        description="datasets whose features are stored. auxiliary: read in every epoch of every training. targets: "
+        "worth it only where a method is developed on a CPU; otherwise their images go through the tower once, with "
+        "every row, and nothing is stored",
+    )
     ablations: dict[str, dict[str, MethodConfig]] = Field(
         default_factory=dict,
         description="name of a table: its rows in order, written as under methods; an empty row is the one "
@@ -228,7 +237,7 @@ class Configuration(Strict):
         "beside what the paper's Table 3 prints. They run with `snakemake ablation`",
     )
     seeds: tuple[int, ...] = Field(
-        (111, 112, 113), min_length=1, description="one training a seed. 111 is the seed of the paper's peers"
+        (111, 112, 113), min_length=1, description="one training per seed. 111 is the seed of the paper's peers"
     )
     datasets: dict[str, DatasetConfig] = Field(
         default_factory=dict, description="settings of shipped datasets, and datasets of your own (path required)"

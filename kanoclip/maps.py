@@ -29,6 +29,20 @@ def scaled_sigma(sigma: float, size: int) -> float:
     return sigma * size / SIGMA_REFERENCE_SIZE
 
 
+def final_map(maps: Tensor, size: int, sigma: float) -> Tensor:
+    """Return the map that is evaluated, shown and thresholded: upsampled bilinearly, then smoothed with a Gaussian.
+
+    Args:
+        maps: (B, h, w) anomaly maps, any range.
+        size: S, pixels per side.
+        sigma: standard deviation of the Gaussian in pixels at 518, scaled with the size; 0 for none.
+
+    Returns:
+        (B, S, S), within the range of `maps` up to rounding.
+    """
+    return upsample_and_smooth(maps, (size, size), scaled_sigma(sigma, size))
+
+
 def smooth(maps: Tensor, sigma: float) -> Tensor:
     """Smooth maps with a Gaussian; equals `scipy.ndimage.gaussian_filter` with its defaults (truncate 4, reflect).
 

@@ -1,5 +1,6 @@
 """What a configuration asks for: every training and scoring job of a run under one protocol, checked beforehand."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -7,7 +8,8 @@ import open_clip
 
 from kanoclip import __version__
 from kanoclip.backbones.clip import complete
-from kanoclip.backbones.streams import Streams
+from kanoclip.backbones.shape import TowerShape
+from kanoclip.backbones.taps import Tap
 from kanoclip.backbones.weights import register_embedded
 from kanoclip.config import BackboneConfig, Configuration, MethodConfig, Strict, parse
 from kanoclip.datasets.specs import dataset_names, load_spec
@@ -39,7 +41,7 @@ class Row:
     control: bool
 
     @property
-    def kind(self) -> type[Method]:
+    def kind(self) -> type[Method[Any]]:
         """The method's class."""
         return method_class(self.method)
 
@@ -54,6 +56,30 @@ class Job:
     seed: int
 
 
+@dataclass(frozen=True)
+class Pass:
+    """The jobs that share one run of a backbone over a target.
+
+    Attributes:
+        backbone: its name.
+        target: the dataset.
+        jobs: rows and seeds, in the order of the tables.
+    """
+
+    backbone: str
+    target: str
+    jobs: tuple[Job, ...]
+
+
+@dataclass(frozen=True)
+class Training:
+    """A row trained on an auxiliary dataset, once per seed."""
+
+    row: Row
+    auxiliary: str
+    seeds: tuple[int, ...]
+
+
 def backbones(config: Configuration) -> dict[str, BackboneConfig]:
     """The configured backbones, and those of the published recipes in use, by name."""
     implied = {}
@@ -65,22 +91,26 @@ def backbones(config: Configuration) -> dict[str, BackboneConfig]:
 
 
 def rows(config: Configuration) -> list[Row]:
-    """The rows of the main tables, in order, with their options checked.
+    """Return the rows of the main tables, in order, with their options checked; under `only` those it names.
 
     Raises:
-        InputError: an unknown method, option or backbone.
+        InputError: an unknown method, option or backbone, or a name in `only` that is no row.
     """
-    return [_row(config, name) for name in config.methods]
+    for name in config.only:
+        if name not in config.methods:
+            raise unknown_name("row in only", name, config.methods)
+    return [_row(config, name) for name in config.methods if not config.only or name in config.only]
 
 
 def ablation_rows(config: Configuration, table: str) -> list[Row]:
-    """The rows of an ablation table, likewise."""
+    """Return the rows of an ablation table, in order, with their options checked."""
     return [_row(config, name) for name in config.ablations[table]]
 
 
 def all_rows(config: Configuration) -> list[Row]:
-    """Every row of every table, each once."""
-    return [_row(config, name) for name in _entries(config)]
+    """Return every row of every table, each once; under `only` the rows of the main tables that it names."""
+    main = [row.name for row in rows(config)]
+    return [_row(config, name) for name in _entries(config) if name in main or name not in config.methods]
 
 
 def _entries(config: Configuration) -> dict[str, MethodConfig]:
@@ -110,10 +140,23 @@ def _row(config: Configuration, name: str) -> Row:
     if backbone not in known:
         raise unknown_name("backbone", backbone, known)
     control = kind.control or known[backbone].weights.startswith("random:")
-    options = {**kind.published, **entry.options} if published else entry.options
-    row = Row(name, method, entry.recipe, options, backbone, control)
+    row = Row(
+        name,
+        method,
+        entry.recipe,
+        {**kind.published, **entry.options} if published else entry.options,
+        backbone,
+        control,
+    )
     checked_options(row)
     return row
+
+
+def options_on(config: Configuration, row: Row, auxiliary: str) -> dict[str, Any]:
+    """Return a row's options for training on a dataset: some publications change theirs from dataset to dataset."""
+    if row.recipe != "published" or auxiliary not in row.kind.published_on:
+        return row.options
+    return {**row.kind.published, **row.kind.published_on[auxiliary], **_entries(config)[row.name].options}
 
 
 def _published(method: str) -> str:
@@ -131,7 +174,7 @@ def jobs(config: Configuration) -> list[Job]:
 
 
 def ablation_jobs(config: Configuration, table: str) -> list[Job]:
-    """Every scoring job of an ablation table, likewise."""
+    """Return every scoring job of an ablation table."""
     return _jobs(config, ablation_rows(config, table))
 
 
@@ -187,10 +230,24 @@ def check_datasets(config: Configuration) -> None:
             raise unknown_name("dataset", name, shipped | set(config.datasets))
 
 
-def trainings(of: list[Job]) -> list[Job]:
-    """One job for each training that some scoring jobs need."""
-    distinct = {(job.row.name, job.auxiliary, job.seed): job for job in of if job.row.kind.trainable}
-    return list(distinct.values())
+def passes(of: Iterable[Job]) -> list[Pass]:
+    """Return the passes that some scoring jobs need, in the order of their first jobs."""
+    grouped: dict[tuple[str, str], list[Job]] = {}
+    for job in of:
+        grouped.setdefault((job.row.backbone, job.target), []).append(job)
+    return [Pass(backbone, target, tuple(jobs)) for (backbone, target), jobs in grouped.items()]
+
+
+def trainings(of: Iterable[Job]) -> list[Training]:
+    """Return the trainings that some scoring jobs need."""
+    grouped: dict[tuple[str, str], list[Job]] = {}
+    for job in of:
+        if job.row.kind.trainable:
+            grouped.setdefault((job.row.name, job.auxiliary), []).append(job)
+    return [
+        Training(jobs[0].row, auxiliary, tuple(dict.fromkeys(job.seed for job in jobs)))
+        for (_, auxiliary), jobs in grouped.items()
+    ]
 
 
 def checked_options(row: Row) -> Strict:
@@ -198,39 +255,48 @@ def checked_options(row: Row) -> Strict:
     return parse(row.kind.Options, row.options, f"methods.{row.name}")
 
 
-def encodings(config: Configuration) -> dict[tuple[str, str], Streams]:
-    """What is cached, by backbone and dataset: the union of what rows read of it, so that the tower runs once.
+def encodings(config: Configuration) -> dict[tuple[str, str], frozenset[Tap]]:
+    """Return the taps that are cached, by backbone and dataset: all that rows read of it, so that the tower runs once.
 
     Raises:
         InputError: a backbone's model is unknown, or its taps do not fit it.
     """
-    wanted: dict[tuple[str, str], Streams] = {}
+    wanted: dict[tuple[str, str], frozenset[Tap]] = {}
+
+    def add(backbone: str, dataset: str, taps: frozenset[Tap]) -> None:
+        if taps:
+            wanted[backbone, dataset] = wanted.get((backbone, dataset), frozenset()) | taps
+
     for job in all_jobs(config):
-        streams = _streams(config, job.row)
-        for dataset in (job.target, job.auxiliary) if job.row.kind.trainable else (job.target,):
-            place = job.row.backbone, dataset
-            wanted[place] = wanted.get(place, Streams()).union(streams)
+        row, shape = job.row, tower_shape(backbones(config)[job.row.backbone])
+        if row.kind.trainable and "auxiliary" in config.cache:
+            options = parse(row.kind.Options, options_on(config, row, job.auxiliary), f"methods.{row.name}")
+            add(row.backbone, job.auxiliary, row.kind.trains_on(options, shape))
+        if "targets" in config.cache:
+            add(row.backbone, job.target, row.kind.reads(checked_options(row), shape))
     return wanted
 
 
-def _streams(config: Configuration, row: Row) -> Streams:
-    settings = backbones(config)[row.backbone]
-    layers = number_of_blocks(settings)
-    taps = complete(settings, layers).taps
-    assert taps is not None
-    return row.kind.streams(checked_options(row), taps, layers)
+def tower_shape(backbone: BackboneConfig) -> TowerShape:
+    """Return the shape of an image tower from open_clip's description of the model, without building it.
 
-
-def number_of_blocks(backbone: BackboneConfig) -> int:
-    """Blocks of an image tower, from open_clip's model configurations, without building it."""
+    Raises:
+        InputError: an unknown model, or taps that do not fit it.
+    """
     register_embedded()
     known = open_clip.get_model_config(backbone.model)
     if known is None:
         raise unknown_name("backbone", backbone.model, open_clip.list_models())
-    layers = known["vision_cfg"].get("layers")
+    vision = known["vision_cfg"]
+    layers = vision.get("layers")
     if not isinstance(layers, int):
         raise InputError(f"backbone {backbone.model}: expected a ViT, found another kind of image tower; choose a ViT")
-    return layers
+    settings = complete(backbone, layers)
+    assert settings.taps is not None and settings.vv_start is not None
+    side = backbone.image_size // vision.get("patch_size", 16)
+    return TowerShape(
+        layers, settings.taps, settings.vv_start, vision.get("width", 768), known["embed_dim"], (side, side)
+    )
 
 
 def describe(config: Configuration) -> Run:

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from kanoclip.backbones.streams import Streams
 from PIL import Image
 
 from kanoclip.backbones.clip import Backbone, load_backbone
-from kanoclip.backbones.streams import Streams
 from kanoclip.config import BackboneConfig
 from kanoclip.datasets.prepare import prepare
 from kanoclip.datasets.specs import folder_spec

@@ -6,6 +6,7 @@ from typing import Any
 import open_clip
 import torch
 import torch.nn.functional as F
+from open_clip.pretrained import download_pretrained
 from open_clip.transformer import QuickGELU, VisionTransformer
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -15,6 +16,25 @@ from kanoclip.files import sha256
 from kanoclip.types import InputError, unknown_name
 
 EMBEDDED = Path(__file__).parent / "tiny"  # <model>.json, <model>.safetensors, <model>.sha256
+
+
+def weights_identity(config: BackboneConfig) -> str:
+    """Return a string that is equal exactly for equal weights, without building the model.
+
+    It is the SHA-256 of the file that holds them (remembered by path, size and time of modification, so that a job
+    does not read a large file for nothing), or for random weights the seed and the versions of what draws them.
+
+    Raises:
+        InputError: the weights are neither a tag, a file, embedded nor random.
+    """
+    if config.weights.startswith("random:"):
+        return f"random:{_seed(config.weights)}, torch {torch.__version__}, open_clip {open_clip.__version__}"
+    if config.weights == "embedded":
+        return sha256(_embedded_file(config.model))
+    if Path(config.weights).is_file():
+        return sha256(Path(config.weights))
+    _check_tag(config)
+    return sha256(Path(download_pretrained(open_clip.get_pretrained_cfg(config.model, config.weights))))
 
 
 def register_embedded() -> None:
@@ -54,15 +74,20 @@ def _with_weights(config: BackboneConfig) -> Any:
         clip = open_clip.create_model(model, pretrained=None, **insists)
         clip.load_state_dict(_embedded_state(model, clip))
         return clip
-    if weights not in open_clip.list_pretrained_tags_by_model(model) and not Path(weights).is_file():
-        tags = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or "none"
-        raise InputError(
-            f"backbone {model}: weights '{weights}' are neither a file nor a tag of the model; its tags: {tags}"
-        )
+    _check_tag(config)
     try:
         return open_clip.create_model(model, pretrained=weights, **insists)
     except (RuntimeError, KeyError) as error:
         raise InputError(f"backbone {model}: cannot load weights '{weights}': {str(error).splitlines()[0]}") from error
+
+
+def _check_tag(config: BackboneConfig) -> None:
+    known = open_clip.list_pretrained_tags_by_model(config.model)
+    if config.weights not in known and not Path(config.weights).is_file():
+        raise InputError(
+            f"backbone {config.model}: weights '{config.weights}' are neither a file nor a tag of the model; its tags: "
+            f"{', '.join(known) or 'none'}"
+        )
 
 
 def _seed(weights: str) -> int:
@@ -77,10 +102,7 @@ def _embedded_state(model: str, clip: Any) -> dict[str, Tensor]:
 
     Only rows of tokens that occurred in training are stored; the last stored row stands for all others.
     """
-    path = EMBEDDED / f"{model}.safetensors"
-    if not path.is_file():
-        shipped = ", ".join(sorted(file.stem for file in EMBEDDED.glob("*.safetensors")))
-        raise InputError(f"backbone {model}: no weights are shipped with kanoclip under this name; shipped: {shipped}")
+    path = _embedded_file(model)
     expected, found = path.with_suffix(".sha256").read_text().split()[0], sha256(path)
     if found != expected:
         raise InputError(f"{path}: expected sha256 {expected}, found {found}; reinstall kanoclip")
@@ -89,6 +111,14 @@ def _embedded_state(model: str, clip: Any) -> dict[str, Tensor]:
     table = stored[-1].repeat(clip.token_embedding.num_embeddings, 1)
     table[ids] = stored[:-1]
     return state | {"token_embedding.weight": table}
+
+
+def _embedded_file(model: str) -> Path:
+    path = EMBEDDED / f"{model}.safetensors"
+    if not path.is_file():
+        shipped = ", ".join(sorted(file.stem for file in EMBEDDED.glob("*.safetensors")))
+        raise InputError(f"backbone {model}: no weights are shipped with kanoclip under this name; shipped: {shipped}")
+    return path
 
 
 def _check_activation(clip: nn.Module, config: BackboneConfig) -> None:

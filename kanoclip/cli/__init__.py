@@ -30,6 +30,7 @@ _STAGES: tuple[Callable[..., None], ...] = (
     methods.cross_validate,
     methods.import_prompts,
     methods.score,
+    methods.score_pass,
     methods.evaluate,
     methods.compare,
     render.protocol,

@@ -34,6 +34,7 @@ Index = Annotated[Path, input_file("index.csv of the dataset.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An option; may be repeated.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes a GPU if there is one.")]
 Threads = Annotated[int, typer.Option(help="CPU threads.", min=1)]
+Workers = Annotated[int, typer.Option(help="Threads that load images.", min=1)]
 Seed = Annotated[int, typer.Option(help="Makes every random choice.")]
 Methods = Annotated[list[str], typer.Option(help="A row of the main table; repeat, in order.")]
 Datasets = Annotated[list[str], typer.Option(help="A column of the main table; repeat, in order.")]
@@ -52,14 +53,6 @@ def parse_pairs(items: Sequence[str] | None) -> list[tuple[str, str]]:
 def parse_options(items: Sequence[str] | None) -> dict[str, Any]:
     """KEY=VALUE items with the values read as YAML."""
     return {key: yaml.safe_load(value) for key, value in parse_pairs(items)}
-
-
-def parse_numbers(text: str) -> tuple[int, ...]:
-    """Whole numbers separated by commas; of an empty text none."""
-    try:
-        return tuple(int(number) for number in text.split(",")) if text else ()
-    except ValueError:
-        raise InputError(f"expected block numbers separated by commas, found '{text}'") from None
 
 
 def choose_device(name: str, threads: int) -> str:

@@ -1,5 +1,6 @@
 """The index of a dataset: one CSV row an image, and the reading of what it points to."""
 
+import hashlib
 import os
 import struct
 import zlib
@@ -64,6 +65,20 @@ def read_index(path: Path, split: str = "test") -> pd.DataFrame:
     frame["image_path"] = [os.path.normpath(folder / image) for image in frame["image"]]
     frame["mask_path"] = [os.path.normpath(folder / mask) if mask else "" for mask in frame["mask"]]
     return frame
+
+
+def content(frame: pd.DataFrame) -> str:
+    """Return a digest of what an index lists: names, classes, labels and the files' sizes and times."""
+    digest = hashlib.sha256()
+    for row in frame.itertuples():
+        files = [Path(str(path)) for path in (row.image_path, row.mask_path) if path]
+        if not all(file.is_file() for file in files):
+            raise InputError(
+                f"{row.image_path}: the index names this image, but it or its mask is not there; prepare again"
+            )
+        marks = [f"{file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
+        digest.update(repr((row.image, row.class_name, row.label, row.defect, marks)).encode())
+    return digest.hexdigest()
 
 
 def _check_values(frame: pd.DataFrame, path: Path) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from kanoclip.backbones.streams import Streams
 
 from kanoclip.backbones.clip import Backbone
-from kanoclip.backbones.streams import Streams
 from kanoclip.config import Strict
 from kanoclip.datasets.index import load_image, read_index
 from kanoclip.datasets.masks import masks_at

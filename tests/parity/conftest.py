@@ -8,11 +8,11 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from kanoclip.backbones.streams import Streams
 from numpy.typing import NDArray
 from scipy.special import erf, softmax
 
 from kanoclip.backbones.clip import Backbone
-from kanoclip.backbones.streams import Streams
 from kanoclip.methods.base import Batch
 
 Array = NDArray[np.float64]

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 from formulas import Array, bilinear, dice, focal, softmax
+from kanoclip.backbones.streams import Streams
 from scipy.ndimage import gaussian_filter
 from scipy.special import softmax as over_tokens
 
 from kanoclip.backbones.clip import Backbone
-from kanoclip.backbones.streams import Streams
 from kanoclip.methods.anomalyclip import AnomalyCLIP, AnomalyCLIPOptions
 from kanoclip.methods.base import Batch
 

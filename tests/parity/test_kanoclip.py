@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from kanoclip.backbones.streams import Streams
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.special import erf, softmax
 
 from kanoclip.backbones.clip import Backbone
-from kanoclip.backbones.streams import Streams
 from kanoclip.methods.base import Batch
 from kanoclip.methods.kanoclip import KAnoCLIP
 from kanoclip.methods.kanoclip.options import KAnoCLIPOptions

@@ -5,10 +5,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from kanoclip.backbones.streams import Streams
 
 from kanoclip import stages
 from kanoclip.backbones.clip import Backbone
-from kanoclip.backbones.streams import Streams
 from kanoclip.datasets.index import read_index, write_index
 from kanoclip.features import encode
 from kanoclip.stages import EncodedDataset, cross_validate_stage, score_stage, train_stage

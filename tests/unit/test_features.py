@@ -11,9 +11,9 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from kanoclip.backbones.streams import Streams
 
 from kanoclip.backbones.clip import Backbone, load_backbone
-from kanoclip.backbones.streams import Streams
 from kanoclip.config import BackboneConfig
 from kanoclip.datasets.index import load_image, read_index
 from kanoclip.features import FeatureCache, encode

@@ -2,9 +2,9 @@ from typing import Any
 
 import open_clip
 import pytest
+from kanoclip.backbones.streams import Streams
 
 from kanoclip import protocol
-from kanoclip.backbones.streams import Streams
 from kanoclip.config import Configuration, parse
 from kanoclip.types import InputError
 

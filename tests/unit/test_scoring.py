@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from kanoclip.backbones.streams import Streams
 
 from kanoclip.backbones.clip import Backbone
-from kanoclip.backbones.streams import Streams
 from kanoclip.datasets.index import read_index
 from kanoclip.features import FeatureCache
 from kanoclip.methods import AnomalyOutput, Batch

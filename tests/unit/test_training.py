@@ -5,11 +5,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from kanoclip.backbones.streams import Streams
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from kanoclip.backbones.clip import Backbone
-from kanoclip.backbones.streams import Streams
 from kanoclip.datasets.index import read_index
 from kanoclip.features import FeatureCache
 from kanoclip.methods.kanoclip.model import KAnoCLIP, KAnoCLIPOptions

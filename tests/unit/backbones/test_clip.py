@@ -2,10 +2,10 @@ import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
+from kanoclip.backbones.streams import Streams
 from torch import Tensor
 
 from kanoclip.backbones.clip import Backbone, complete, load_backbone, value_value_attention
-from kanoclip.backbones.streams import Streams
 from kanoclip.config import BackboneConfig
 from kanoclip.types import InputError
 

@@ -4,12 +4,12 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from kanoclip.backbones.streams import Streams
 from PIL import Image
 from safetensors.torch import save_file
 
 from kanoclip.backbones import weights
 from kanoclip.backbones.clip import Backbone, load_backbone
-from kanoclip.backbones.streams import Streams
 from kanoclip.config import BackboneConfig
 from kanoclip.types import InputError
 

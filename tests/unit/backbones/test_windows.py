@@ -1,9 +1,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from kanoclip.backbones.streams import Streams
 
 from kanoclip.backbones.clip import Backbone
-from kanoclip.backbones.streams import Streams
 from kanoclip.backbones.windows import window_patches
 from kanoclip.types import InputError
 

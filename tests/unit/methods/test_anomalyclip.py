@@ -3,9 +3,9 @@ import math
 import open_clip
 import pytest
 import torch
+from kanoclip.backbones.streams import ImageFeatures, Streams
 
 from kanoclip.backbones.clip import Backbone
-from kanoclip.backbones.streams import ImageFeatures, Streams
 from kanoclip.config import parse
 from kanoclip.methods.anomalyclip import AnomalyCLIP, AnomalyCLIPOptions, object_prompts
 from kanoclip.methods.base import Batch

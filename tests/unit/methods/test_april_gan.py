@@ -1,9 +1,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from kanoclip.backbones.streams import ImageFeatures
 
 from kanoclip.backbones.clip import Backbone
-from kanoclip.backbones.streams import ImageFeatures
 from kanoclip.methods.april_gan import AprilGan, AprilGanOptions, tap_projections
 from kanoclip.methods.base import Batch
 

@@ -1,9 +1,9 @@
 import open_clip
 import pytest
 import torch
+from kanoclip.backbones.streams import Streams
 
 from kanoclip.backbones.clip import Backbone
-from kanoclip.backbones.streams import Streams
 from kanoclip.config import BackboneConfig
 from kanoclip.methods import Batch, method_class
 from kanoclip.methods.clip import Clip, ClipOptions

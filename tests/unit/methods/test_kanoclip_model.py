@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from kanoclip.backbones.streams import ImageFeatures
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from kanoclip.backbones.clip import Backbone
-from kanoclip.backbones.streams import ImageFeatures
 from kanoclip.checkpoints import load_method, save_checkpoint
 from kanoclip.methods.base import Batch
 from kanoclip.methods.kanoclip import KAnoCLIP

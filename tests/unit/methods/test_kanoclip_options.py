@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from kanoclip.backbones.streams import Streams
 
 from kanoclip.backbones.clip import Backbone
-from kanoclip.backbones.streams import Streams
 from kanoclip.config import BackboneConfig, Configuration, KnowledgeConfig, parse
 from kanoclip.methods.kanoclip import KAnoCLIP
 from kanoclip.methods.kanoclip.options import KAnoCLIPOptions

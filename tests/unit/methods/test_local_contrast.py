@@ -1,9 +1,9 @@
 import numpy as np
 import torch
+from kanoclip.backbones.streams import ImageFeatures
 from scipy.ndimage import gaussian_filter
 
 from kanoclip.backbones.clip import Backbone
-from kanoclip.backbones.streams import ImageFeatures
 from kanoclip.methods.base import Batch
 from kanoclip.methods.local_contrast import LocalContrast, LocalContrastOptions
 

@@ -1,10 +1,10 @@
 import open_clip
 import pytest
 import torch
+from kanoclip.backbones.streams import ImageFeatures, Streams
 from torch import nn
 
 from kanoclip.backbones.clip import Backbone
-from kanoclip.backbones.streams import ImageFeatures, Streams
 from kanoclip.methods.base import Batch
 from kanoclip.methods.mvfa import Adapter, Mvfa, MvfaOptions
 

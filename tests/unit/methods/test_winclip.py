@@ -1,10 +1,10 @@
 import pytest
 import torch
+from kanoclip.backbones.streams import ImageFeatures
 from pydantic import ValidationError
 from scipy.stats import hmean
 
 from kanoclip.backbones.clip import Backbone
-from kanoclip.backbones.streams import ImageFeatures
 from kanoclip.methods.base import Batch
 from kanoclip.methods.winclip import WinClip, WinClipOptions, harmonic_mean, over_patches
 

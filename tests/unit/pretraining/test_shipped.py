@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from kanoclip.backbones.streams import Streams
 from sklearn.metrics import roc_auc_score
 
 from kanoclip.backbones.clip import load_backbone
-from kanoclip.backbones.streams import Streams
 from kanoclip.backbones.weights import EMBEDDED
 from kanoclip.config import BackboneConfig
 from kanoclip.datasets.synthetic import HELD_OUT_KINDS, TRAINING_DEFECTS, defects_of, display_name, render

@@ -1,0 +1,7 @@
+"""Features of images: computed live by frozen towers, or read from a cache. Methods cannot tell which."""
+
+from kanoclip.features.cache import CachedFeatures, FeatureCache, encode
+from kanoclip.features.live import LiveFeatures
+from kanoclip.features.source import FeatureSource
+
+__all__ = ["CachedFeatures", "FeatureCache", "FeatureSource", "LiveFeatures", "encode"]
