@@ -51,10 +51,28 @@ def load_image(path: Path | str, content: bytes | None = None) -> Image.Image:
         InputError: the file is missing, truncated, not an image, or has more than 8 bits per channel (how its values
             map to 8 bits is the owner's choice; Pillow would saturate them).
     """
-    image = _decode(path, content)
-    if image.mode.startswith(("I", "F")):
-        raise InputError(f"{path}: expected 8 bits per channel, found mode {image.mode}; convert the image to 8 bits")
-    return image.convert("RGB")
+    return _decode_8_bits(path, content).convert("RGB")
+
+
+def load_square(path: Path | str, size: int) -> NDArray[np.uint8]:
+    """Read an image and squash it to a square with Pillow's bicubic filter, which widens when it shrinks (antialias).
+
+    Every pixel equals that of `open_clip.image_transform(..., resize_mode="squash")` before it is normalised.
+
+    Args:
+        path: the image file.
+        size: the side S in pixels.
+
+    Returns:
+        (S, S, 3) RGB.
+
+    Raises:
+        InputError: as `load_image`.
+    """
+    image = _decode_8_bits(path)
+    if image.mode != "L":  # the channels of a gray image are equal: resizing one of them is enough
+        image = image.convert("RGB")
+    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC).convert("RGB"))
 
 
 def load_mask(path: Path | str, size: tuple[int, int], content: bytes | None = None) -> NDArray[np.bool_]:
@@ -79,13 +97,20 @@ def load_mask(path: Path | str, size: tuple[int, int], content: bytes | None = N
     return np.asarray(mask.convert("L")) > 0
 
 
+def _decode_8_bits(path: Path | str, content: bytes | None = None) -> Image.Image:
+    """Decode an image in its own mode; refuse more than 8 bits per channel."""
+    image = _decode(path, content)
+    if image.mode.startswith(("I", "F")):
+        raise InputError(f"{path}: expected 8 bits per channel, found mode {image.mode}; convert the image to 8 bits")
+    return image
+
+
 def _decode(path: Path | str, content: bytes | None) -> Image.Image:
     """Decode all pixels of an image."""
+    content = read_file(path) if content is None else content
     try:
-        with Image.open(io.BytesIO(read_file(path) if content is None else content)) as image:
+        with Image.open(io.BytesIO(content)) as image:
             image.load()
             return image
-    except InputError:
-        raise
     except BROKEN_IMAGE as error:
         raise InputError(f"{path}: not a whole image ({error}); replace or remove it") from error
