@@ -72,7 +72,9 @@ def test_workers_change_nothing(index: Path, backbone: Backbone, tmp_path: Path)
 def test_an_image_that_broke_after_prepare_is_named(index: Path, backbone: Backbone, tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(Path(read_index(index)["image_path"][9]).read_bytes()[:200])
-    (tmp_path / "index.csv").write_text(index.read_text().splitlines()[0] + "\nbroken.png,,nut,0,good,test\n")
+    (tmp_path / "index.csv").write_text(
+        index.read_text().splitlines()[0] + f"\nbroken.png,,nut,0,good,test,{'0' * 32},\n"
+    )
     with pytest.raises(InputError) as caught:
         encode(tmp_path / "index.csv", backbone, Streams(local=(6,)), tmp_path / "features.h5", workers=2)
     assert str(broken) in str(caught.value) and "\n" not in str(caught.value)

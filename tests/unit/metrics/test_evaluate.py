@@ -198,7 +198,7 @@ def test_a_score_that_is_not_finite_is_refused_naming_file_and_image(files, what
 def test_an_anomalous_image_without_a_mask_among_others_is_refused(files):
     scores, index, out = files
     frame = pd.read_csv(index, keep_default_na=False)
-    frame.loc[5, "mask"] = ""
+    frame.loc[5, ["mask", "mask_digest"]] = ""
     frame.to_csv(index, index=False)
     with pytest.raises(InputError, match=r"'bottle-5\.png' is anomalous and has no mask"):
         evaluate(scores, index, out)
