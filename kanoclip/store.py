@@ -63,8 +63,7 @@ class Store:
         if not store.fetch(key, outputs):
             folder = store.partial(key)
             ...  # write the files into the folder; go on with what a killed process left there
-            store.keep(key, {name: folder / file for name, file in ...})
-            store.fetch(key, outputs)
+            store.finish(key, {name: folder / ... for name in outputs}, outputs)
 
     Args:
         folder: where the results are kept; made when first used. On the file system of the outputs nothing is copied.
@@ -162,6 +161,16 @@ class Store:
         self._delete(slot)
         del self._claims[key]
         lock.close()
+
+    def finish(self, key: str, files: Mapping[str, Path], outputs: Mapping[str, Path]) -> None:
+        """Keep a finished result and put its files where they are wanted: `keep`, then `fetch`.
+
+        Raises:
+            OSError: what was written cannot be read again as it was.
+        """
+        self.keep(key, files)
+        if not self.fetch(key, outputs):
+            raise OSError(f"{self._entry(key)}: a result that was just kept is damaged; check the disk")
 
     def sweep(self, days: float = 7) -> None:
         """Delete what nobody needs: results that no output is linked to, and the work of dead processes.

@@ -123,7 +123,8 @@ class Backbone(nn.Module):
         images = torch.as_tensor(images)
         if self.device.type == "cuda":
             images = images.pin_memory()
-        values = images.to(self.device, non_blocking=True).permute(0, 3, 1, 2).contiguous().float().div_(255)
+        values = images.to(self.device, non_blocking=True).permute(0, 3, 1, 2).contiguous().float()
+        values.div_(torch.tensor(255.0, device=self.device))  # by a tensor: a number becomes its reciprocal on a GPU
         mean, std = (
             torch.tensor(numbers, device=self.device).view(3, 1, 1)
             for numbers in (self.clip.visual.image_mean, self.clip.visual.image_std)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from kanoclip.config import BackboneConfig
-from kanoclip.files import sha256
+from kanoclip.files import remembered_sha256, sha256
 from kanoclip.types import InputError, unknown_name
 
 EMBEDDED = Path(__file__).parent / "tiny"  # <model>.json, <model>.safetensors, <model>.sha256
@@ -32,9 +32,9 @@ def weights_identity(config: BackboneConfig) -> str:
     if config.weights == "embedded":
         return sha256(_embedded_file(config.model))
     if Path(config.weights).is_file():
-        return sha256(Path(config.weights))
+        return remembered_sha256(Path(config.weights))
     _check_tag(config)
-    return sha256(Path(download_pretrained(open_clip.get_pretrained_cfg(config.model, config.weights))))
+    return remembered_sha256(Path(download_pretrained(open_clip.get_pretrained_cfg(config.model, config.weights))))
 
 
 def register_embedded() -> None:

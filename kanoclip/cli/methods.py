@@ -13,6 +13,7 @@ from kanoclip.cli.options import (
     Settings,
     Threads,
     Workers,
+    all_existing,
     choose_device,
     existing,
     input_file,
@@ -140,18 +141,29 @@ def score_pass(
 
 
 def evaluate(
-    scores: Annotated[Path, input_file("scores.h5.")],
+    scores: Annotated[list[Path], typer.Option(help="scores.h5; may be repeated.", callback=all_existing)],
     index: Index,
-    out: Annotated[Path, typer.Option(help="metrics.csv; curves.csv is written beside it.")],
+    out: Annotated[list[Path], typer.Option(help="metrics.csv, one for each --scores; curves.csv is written beside.")],
     resolution: Annotated[int | None, typer.Option(help="Pixels a side; default: the image size.", min=1)] = None,
     bootstrap: Annotated[int, typer.Option(help="Draws for the intervals of image metrics; 0: none.", min=0)] = 1000,
+    store: Annotated[
+        Path | None, typer.Option(help="Folder that keeps results; what is there is not computed.")
+    ] = None,
+    code: Annotated[str, typer.Option(help="Digest of the code: with another one all is computed again.")] = "",
     device: Device = "auto",
     threads: Threads = 1,
 ) -> None:
-    """Compute the metrics of every class and their mean."""
-    from kanoclip.metrics.evaluate import evaluate as write_metrics
+    """Compute the metrics of every class and their mean, for many methods of one dataset at once."""
+    from kanoclip.metrics.evaluate import Evaluation, evaluate_pass
+    from kanoclip.store import Store
 
-    write_metrics(scores, index, out, resolution, bootstrap, choose_device(device, threads))
+    if len(scores) != len(out):
+        raise InputError(f"expected one --out for each --scores, found {len(out)} for {len(scores)}")
+    todo = [
+        Evaluation(path, metrics, metrics.with_name("curves.csv")) for path, metrics in zip(scores, out, strict=True)
+    ]
+    where = choose_device(device, threads)
+    evaluate_pass(todo, index, resolution, bootstrap, where, Store(store) if store else None, code)
 
 
 def compare(

@@ -16,11 +16,11 @@ from kanoclip.backbones.taps import Features, Tap
 from kanoclip.datasets.index import load_image, load_mask
 from kanoclip.datasets.masks import masks_at, resize_mask
 from kanoclip.features import FeatureSource, LiveFeatures
-from kanoclip.features.live import AHEAD, squash
 from kanoclip.methods.base import Batch
 from kanoclip.types import InputError
 
 Rows = Sequence[int]
+AHEAD = 2  # batches of changed images prepared before they are needed
 
 
 class IndexedImages:
@@ -109,7 +109,8 @@ class TrainingData:
 
     def _changed(self, row: int, augment: Augmentation, seed: list[int]) -> Sample:
         image, mask = augment(row, self._files, np.random.default_rng(seed))
-        return squash(Image.fromarray(image), self.size), resize_mask(mask, (self.size, self.size))
+        square = Image.fromarray(image).resize((self.size, self.size), Image.Resampling.BICUBIC)
+        return np.asarray(square), resize_mask(mask, (self.size, self.size))
 
 
 def prefetched(batches: Sequence[Sequence[Callable[[], Sample]]], workers: int) -> Iterator[list[Sample]]:

@@ -252,7 +252,7 @@ def test_all_equal_maps_and_scores_have_the_values_of_chance(tmp_path):
 def test_values_do_not_depend_on_the_batches(files, monkeypatch):
     scores, index, out = files
     evaluate(scores, index, out)
-    monkeypatch.setattr("kanoclip.metrics.evaluate.BATCH", 2)
+    monkeypatch.setattr("kanoclip.metrics.pixels.BATCH", 2)
     evaluate(scores, index, out.with_name("again.csv"))
     pd.testing.assert_frame_equal(pd.read_csv(out), pd.read_csv(out.with_name("again.csv")), rtol=1e-6)
 
