@@ -15,9 +15,9 @@ class Layout:
     root: Path
 
     @property
-    def configuration(self) -> Path:
-        """The whole configuration of the run, defaults included."""
-        return self.root / "configuration.json"
+    def protocol(self) -> Path:
+        """The run as plain data, see `kanoclip.run`."""
+        return self.root / "protocol.json"
 
     @property
     def store(self) -> Path:

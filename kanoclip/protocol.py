@@ -1,8 +1,5 @@
 """What a configuration asks for: every training and scoring job of a run under one protocol, checked beforehand."""
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import open_clip
 
@@ -13,71 +10,9 @@ from kanoclip.backbones.taps import Tap
 from kanoclip.backbones.weights import register_embedded
 from kanoclip.config import BackboneConfig, Configuration, MethodConfig, Strict, parse
 from kanoclip.datasets.specs import dataset_names, load_spec
-from kanoclip.methods import Method, method_class
-from kanoclip.report.run import Run, RunRow, RunTarget
+from kanoclip.methods import method_class
+from kanoclip.run import NO_AUXILIARY, Job, Row, Run, RunTarget
 from kanoclip.types import InputError, unknown_name
-
-NO_AUXILIARY = "none"  # in paths and tables, for methods that are not trained
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of the tables: a method with its options on a backbone.
-
-    Attributes:
-        name: of the row, in paths and tables.
-        method: the registered method.
-        recipe: "protocol" or "published".
-        options: as written in the configuration, over those of the recipe.
-        backbone: name of the backbone.
-        control: whether it proves something instead of competing: a control, or any method on random weights.
-    """
-
-    name: str
-    method: str
-    recipe: str
-    options: dict[str, Any]
-    backbone: str
-    control: bool
-
-    @property
-    def kind(self) -> type[Method[Any]]:
-        """The method's class."""
-        return method_class(self.method)
-
-
-@dataclass(frozen=True)
-class Job:
-    """One row on one target dataset with one seed."""
-
-    row: Row
-    auxiliary: str
-    target: str
-    seed: int
-
-
-@dataclass(frozen=True)
-class Pass:
-    """The jobs that share one run of a backbone over a target.
-
-    Attributes:
-        backbone: its name.
-        target: the dataset.
-        jobs: rows and seeds, in the order of the tables.
-    """
-
-    backbone: str
-    target: str
-    jobs: tuple[Job, ...]
-
-
-@dataclass(frozen=True)
-class Training:
-    """A row trained on an auxiliary dataset, once per seed."""
-
-    row: Row
-    auxiliary: str
-    seeds: tuple[int, ...]
 
 
 def backbones(config: Configuration) -> dict[str, BackboneConfig]:
@@ -139,24 +74,20 @@ def _row(config: Configuration, name: str) -> Row:
     known = backbones(config)
     if backbone not in known:
         raise unknown_name("backbone", backbone, known)
-    control = kind.control or known[backbone].weights.startswith("random:")
+    options = {**kind.published, **entry.options} if published else entry.options
+    changed = kind.published_on.items() if published else ()
     row = Row(
-        name,
-        method,
-        entry.recipe,
-        {**kind.published, **entry.options} if published else entry.options,
-        backbone,
-        control,
+        name=name,
+        method=method,
+        recipe=entry.recipe,
+        options=options,
+        training_options={auxiliary: {**kind.published, **changes, **entry.options} for auxiliary, changes in changed},
+        backbone=backbone,
+        control=kind.control or known[backbone].weights.startswith("random:"),
+        trainable=kind.trainable,
     )
     checked_options(row)
     return row
-
-
-def options_on(config: Configuration, row: Row, auxiliary: str) -> dict[str, Any]:
-    """Return a row's options for training on a dataset: some publications change theirs from dataset to dataset."""
-    if row.recipe != "published" or auxiliary not in row.kind.published_on:
-        return row.options
-    return {**row.kind.published, **row.kind.published_on[auxiliary], **_entries(config)[row.name].options}
 
 
 def _published(method: str) -> str:
@@ -187,11 +118,16 @@ def all_jobs(config: Configuration) -> list[Job]:
 def _jobs(config: Configuration, of: list[Row]) -> list[Job]:
     """Controls, and methods that seeds do not change, run once."""
     return [
-        Job(row, auxiliary_of(config, row, target), target, seed)
+        Job(row=row.name, backbone=row.backbone, auxiliary=auxiliary_of(config, row, target), target=target, seed=seed)
         for row in of
         for target in config.targets
-        for seed in (config.seeds if row.kind.stochastic and not row.kind.control else config.seeds[:1])
+        for seed in (config.seeds if _depends_on_seeds(row) else config.seeds[:1])
     ]
+
+
+def _depends_on_seeds(row: Row) -> bool:
+    kind = method_class(row.method)
+    return kind.stochastic and not kind.control
 
 
 def auxiliary_of(config: Configuration, row: Row, target: str) -> str:
@@ -200,7 +136,7 @@ def auxiliary_of(config: Configuration, row: Row, target: str) -> str:
     Raises:
         InputError: it is the target itself and `allow_seen` is false.
     """
-    if not row.kind.trainable:
+    if not row.trainable:
         return NO_AUXILIARY
     auxiliary = config.auxiliary_for.get(target, config.auxiliary)
     if auxiliary == target and not config.allow_seen:
@@ -230,29 +166,9 @@ def check_datasets(config: Configuration) -> None:
             raise unknown_name("dataset", name, shipped | set(config.datasets))
 
 
-def passes(of: Iterable[Job]) -> list[Pass]:
-    """Return the passes that some scoring jobs need, in the order of their first jobs."""
-    grouped: dict[tuple[str, str], list[Job]] = {}
-    for job in of:
-        grouped.setdefault((job.row.backbone, job.target), []).append(job)
-    return [Pass(backbone, target, tuple(jobs)) for (backbone, target), jobs in grouped.items()]
-
-
-def trainings(of: Iterable[Job]) -> list[Training]:
-    """Return the trainings that some scoring jobs need."""
-    grouped: dict[tuple[str, str], list[Job]] = {}
-    for job in of:
-        if job.row.kind.trainable:
-            grouped.setdefault((job.row.name, job.auxiliary), []).append(job)
-    return [
-        Training(jobs[0].row, auxiliary, tuple(dict.fromkeys(job.seed for job in jobs)))
-        for (_, auxiliary), jobs in grouped.items()
-    ]
-
-
 def checked_options(row: Row) -> Strict:
     """A row's options with all defaults."""
-    return parse(row.kind.Options, row.options, f"methods.{row.name}")
+    return parse(method_class(row.method).Options, row.options, f"methods.{row.name}")
 
 
 def encodings(config: Configuration) -> dict[tuple[str, str], frozenset[Tap]]:
@@ -267,13 +183,15 @@ def encodings(config: Configuration) -> dict[tuple[str, str], frozenset[Tap]]:
         if taps:
             wanted[backbone, dataset] = wanted.get((backbone, dataset), frozenset()) | taps
 
+    named = {row.name: row for row in all_rows(config)}
     for job in all_jobs(config):
-        row, shape = job.row, tower_shape(backbones(config)[job.row.backbone])
-        if row.kind.trainable and "auxiliary" in config.cache:
-            options = parse(row.kind.Options, options_on(config, row, job.auxiliary), f"methods.{row.name}")
-            add(row.backbone, job.auxiliary, row.kind.trains_on(options, shape))
+        row, kind = named[job.row], method_class(named[job.row].method)
+        shape = tower_shape(backbones(config)[row.backbone])
+        if row.trainable and "auxiliary" in config.cache:
+            options = parse(kind.Options, row.options_on(job.auxiliary), f"methods.{row.name}")
+            add(row.backbone, job.auxiliary, kind.trains_on(options, shape))
         if "targets" in config.cache:
-            add(row.backbone, job.target, row.kind.reads(checked_options(row), shape))
+            add(row.backbone, job.target, kind.reads(checked_options(row), shape))
     return wanted
 
 
@@ -300,13 +218,23 @@ def tower_shape(backbone: BackboneConfig) -> TowerShape:
 
 
 def describe(config: Configuration) -> Run:
-    """What the tables must state about a run."""
+    """Expand a configuration into a run, and check it.
+
+    Raises:
+        InputError: whatever is wrong with the configuration.
+    """
     described = all_rows(config)
     known = backbones(config)
+    taps: dict[str, dict[str, tuple[str, ...]]] = {}
+    for (backbone, dataset), wanted in encodings(config).items():
+        taps.setdefault(backbone, {})[dataset] = tuple(map(str, sorted(wanted)))
     return Run(
         version=__version__,
-        rows=tuple(RunRow(**asdict(row)) for row in described),
-        main=tuple(config.methods),
+        rows=tuple(described),
+        jobs=tuple(all_jobs(config)),
+        taps=taps,
+        cached_targets="targets" in config.cache,
+        main=tuple(row.name for row in rows(config)),
         ablations={table: tuple(names) for table, names in config.ablations.items()},
         targets=tuple(_described_target(config, name) for name in config.targets),
         backbones={row.backbone: known[row.backbone] for row in described},

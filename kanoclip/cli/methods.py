@@ -125,7 +125,7 @@ def score(
 
 
 def score_pass(
-    results: Annotated[Path, typer.Option(help="The folder of a run, with configuration.json.")],
+    results: Annotated[Path, typer.Option(help="The folder of a run, with protocol.json.")],
     backbone: Annotated[str, typer.Option(help="Name of a configured backbone.")],
     target: Annotated[str, typer.Option(help="Name of a target dataset.")],
     ablations: Annotated[bool, typer.Option(help="The rows of the ablation tables that are in no main table.")] = False,

@@ -32,8 +32,8 @@ def tables(
     ablation: Annotated[str | None, typer.Option(help="Render this ablation table, and no other.")] = None,
 ) -> None:
     """Collect metrics into one long table and render the tables that people read."""
-    from kanoclip.report.run import read_run
     from kanoclip.report.tables import write_tables
+    from kanoclip.run import read_run
 
     write_tables(metrics, out, read_run(protocol), published or [], date.today(), ablation)
 
@@ -47,7 +47,7 @@ def runtime(
     protocol: Protocol,
 ) -> None:
     """Render seconds, memory and parameters of every method."""
-    from kanoclip.report.run import read_run
+    from kanoclip.run import read_run
     from kanoclip.report.runtime import write_runtime
 
     write_runtime(scores, benchmarks, out, read_run(protocol), date.today())

@@ -11,7 +11,7 @@ import pandas as pd
 from kanoclip.files import whole
 from kanoclip.report import formats
 from kanoclip.report.notes import MISSING, TINY_BACKBONE, TINY_NOTE
-from kanoclip.report.run import Run
+from kanoclip.run import Run
 from kanoclip.types import InputError
 
 KEYS = ["stage", "method", "backbone", "auxiliary", "dataset", "seed"]

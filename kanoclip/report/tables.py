@@ -15,7 +15,7 @@ from kanoclip.report.cells import AVERAGE, HERE, NOT_RUN, Cell, averages, cells_
 from kanoclip.report.layout import Table
 from kanoclip.report.notes import TINY_NOTE, is_tiny, legend
 from kanoclip.report.published import KINDS, read_published
-from kanoclip.report.run import Run
+from kanoclip.run import Run
 from kanoclip.types import InputError, unknown_name
 
 MAIN_METRICS = (("image", "auroc"), ("pixel", "auroc"))

@@ -11,7 +11,7 @@ from kanoclip.config import parse
 from kanoclip.datasets.index import content
 from kanoclip.files import sha256, write_json
 from kanoclip.methods import Method, method_class
-from kanoclip.protocol import NO_AUXILIARY
+from kanoclip.run import NO_AUXILIARY
 from kanoclip.scoring import Scorer, ScoresInProgress, run_pass
 from kanoclip.scoring.passes import BATCH_SIZE
 from kanoclip.stages.code import scoring_code

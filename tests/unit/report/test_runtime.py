@@ -5,11 +5,11 @@ from datetime import date
 import h5py
 import pandas as pd
 import pytest
+from kanoclip.report.runtime import read_jobs, summary, write_runtime
 
 from kanoclip.config import BackboneConfig
 from kanoclip.report.notes import TINY_NOTE
-from kanoclip.report.run import Run, RunRow, RunTarget
-from kanoclip.report.runtime import read_jobs, summary, write_runtime
+from kanoclip.run import Row, Run, RunTarget
 from kanoclip.types import InputError
 
 HEADER = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
@@ -22,7 +22,7 @@ def run():
     return Run(
         version="0.1.0",
         rows=[
-            RunRow(name=name, method=name, recipe="protocol", options={}, backbone=BACKBONE, control=False)
+            Row(name=name, method=name, recipe="protocol", options={}, backbone=BACKBONE, control=False)
             for name, _ in rows
         ],
         main=[name for name, _ in rows],
