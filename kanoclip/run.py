@@ -149,6 +149,17 @@ class Run(Strict):
             grouped.setdefault((job.row not in self.main, job.backbone, job.target), []).append(job)
         return [Pass(backbone, target, extra, tuple(jobs)) for (extra, backbone, target), jobs in grouped.items()]
 
+    def find_pass(self, backbone: str, target: str, ablations: bool) -> Pass:
+        """Return a pass.
+
+        Raises:
+            InputError: no row uses this backbone on this target.
+        """
+        for found in self.passes:
+            if (found.backbone, found.target, found.ablations) == (backbone, target, ablations):
+                return found
+        raise InputError(f"no row of this run scores '{target}' with the backbone '{backbone}'")
+
     @property
     def trainings(self) -> list[Training]:
         """The trainings of all trained rows."""

@@ -32,6 +32,7 @@ _STAGES: tuple[Callable[..., None], ...] = (
     methods.score,
     methods.score_pass,
     methods.evaluate,
+    methods.evaluate_pass,
     methods.compare,
     render.protocol,
     render.tables,

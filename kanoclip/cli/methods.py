@@ -22,7 +22,7 @@ from kanoclip.cli.options import (
 from kanoclip.types import InputError
 
 if TYPE_CHECKING:
-    from kanoclip.stages import Dataset
+    from kanoclip.stages.dataset import Dataset
 
 Features = Annotated[Path | None, input_file("features.h5 of the dataset; without it features are computed live.")]
 BackboneSettings = Annotated[
@@ -50,7 +50,7 @@ def train(
     workers: Workers = 1,
 ) -> None:
     """Train a method on an auxiliary dataset, once per seed. --set takes the method's keys."""
-    from kanoclip.stages import train_stage
+    from kanoclip.stages.training import train_stage
 
     data = _dataset(auxiliary, index, features, backbone_set, workers)
     where = choose_device(device, threads)
@@ -72,7 +72,7 @@ def cross_validate(
     workers: Workers = 1,
 ) -> None:
     """Score each class of an auxiliary dataset by training on others: choose options here, not on a target."""
-    from kanoclip.stages import cross_validate_stage
+    from kanoclip.stages.cross_validation import cross_validate_stage
 
     data, where = _dataset("auxiliary", index, features, backbone_set, workers), choose_device(device, threads)
     cross_validate_stage(method, parse_options(settings), data, knowledge, out, folds, seed, where)
@@ -117,7 +117,7 @@ def score(
     workers: Workers = 1,
 ) -> None:
     """Score the images of a target dataset with one method. --set takes the keys of a method without checkpoint."""
-    from kanoclip.stages import Scored, score_stage
+    from kanoclip.stages.scoring import Scored, score_stage
 
     row = Scored(method, method, out, parse_options(settings), checkpoint, seed)
     target = _dataset(dataset, index, features, backbone_set, workers)
@@ -166,6 +166,32 @@ def evaluate(
     evaluate_pass(todo, index, resolution, bootstrap, where, Store(store) if store else None, code)
 
 
+def evaluate_pass(
+    results: Annotated[Path, typer.Option(help="The folder of a run, with protocol.json.")],
+    backbone: Annotated[str, typer.Option(help="Name of a configured backbone.")],
+    target: Annotated[str, typer.Option(help="Name of a target dataset.")],
+    ablations: Annotated[bool, typer.Option(help="The rows of the ablation tables that are in no main table.")] = False,
+    resolution: Annotated[int | None, typer.Option(help="Pixels per side; default: the image size.", min=1)] = None,
+    bootstrap: Annotated[int, typer.Option(help="Draws for the intervals of image metrics; 0: none.", min=0)] = 1000,
+    device: Device = "auto",
+    threads: Threads = 1,
+) -> None:
+    """Evaluate every row and seed of a run on a target in one pass; what is fresh already is not computed again."""
+    from kanoclip.code import command_digest
+    from kanoclip.layout import Layout
+    from kanoclip.metrics.evaluate import Evaluation
+    from kanoclip.metrics.evaluate import evaluate_pass as evaluate_all
+    from kanoclip.run import read_run
+    from kanoclip.store import Store
+
+    layout = Layout(results)
+    jobs = read_run(layout.protocol).find_pass(backbone, target, ablations).jobs
+    folders = [layout.scores(job.row, job.backbone, job.auxiliary, job.target, job.seed) for job in jobs]
+    todo = [Evaluation(folder / "scores.h5", folder / "metrics.csv", folder / "curves.csv") for folder in folders]
+    where, code = choose_device(device, threads), command_digest("evaluate-pass")
+    evaluate_all(todo, layout.index(target), resolution, bootstrap, where, Store(layout.store), code)
+
+
 def compare(
     first: Annotated[Path, typer.Argument(help="scores.h5 of a method.", callback=existing)],
     second: Annotated[Path, typer.Argument(help="scores.h5 of another, on the same images.", callback=existing)],
@@ -198,7 +224,7 @@ def pretrain(
 def _dataset(name: str, index: Path, features: Path | None, backbone_set: list[str] | None, workers: int) -> "Dataset":
     """The dataset of a stage: with a cache, or with a backbone that computes its features."""
     from kanoclip.config import BackboneConfig, parse
-    from kanoclip.stages import Dataset
+    from kanoclip.stages.dataset import Dataset
 
     if (features is None) == (backbone_set is None):
         raise InputError("give --features, or the backbone that computes them with --backbone-set, one of the two")

@@ -3,10 +3,9 @@
 from pathlib import Path
 
 from kanoclip.layout import Layout
-from kanoclip.run import NO_AUXILIARY, Job, Pass, Run, read_run
+from kanoclip.run import NO_AUXILIARY, Job, Run, read_run
 from kanoclip.stages.dataset import Dataset
 from kanoclip.stages.scoring import Scored, score_stage
-from kanoclip.types import InputError
 
 
 def score_target(
@@ -28,7 +27,7 @@ def score_target(
     """
     layout = Layout(results)
     run = read_run(layout.protocol)
-    found = find_pass(run, backbone, target, ablations)
+    found = run.find_pass(backbone, target, ablations)
     features = layout.features(backbone, target) if run.cached_targets else None
     dataset = Dataset(target, layout.index(target), features, run.backbones[backbone], workers)
     rows = [scored(layout, run, job) for job in found.jobs]
@@ -41,15 +40,3 @@ def scored(layout: Layout, run: Run, job: Job) -> Scored:
     out = layout.scores(row.name, row.backbone, job.auxiliary, job.target, job.seed)
     checkpoint = layout.checkpoint(row.name, row.backbone, job.auxiliary, job.seed) if trained else None
     return Scored(row.name, row.method, out, {} if trained else row.options, checkpoint, job.seed)
-
-
-def find_pass(run: Run, backbone: str, target: str, ablations: bool) -> Pass:
-    """Return a pass of a run.
-
-    Raises:
-        InputError: no row uses this backbone on this target.
-    """
-    for found in run.passes:
-        if (found.backbone, found.target, found.ablations) == (backbone, target, ablations):
-            return found
-    raise InputError(f"no row of this run scores '{target}' with the backbone '{backbone}'")

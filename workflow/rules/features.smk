@@ -1,9 +1,8 @@
 rule encode:
     input:
-        index=f"{RESULTS}/data/{{dataset}}/index.csv",
-        code=code("backbones", "features"),
+        index=LAYOUT.index("{dataset}"),
     output:
-        f"{RESULTS}/features/{{backbone}}/{{dataset}}.h5",
+        LAYOUT.features("{backbone}", "{dataset}"),
     log:
         f"{RESULTS}/logs/encode/{{backbone}}/{{dataset}}.log",
     benchmark:
@@ -17,9 +16,10 @@ rule encode:
         runtime=240,
     params:
         backbone=lambda wildcards: backbone_settings(wildcards.backbone),
-        streams=lambda wildcards: stream_options(wildcards.backbone, wildcards.dataset),
+        taps=lambda wildcards: tap_options(wildcards.backbone, wildcards.dataset),
+        code=CODE.command("encode"),
     message:
         "Encoding {wildcards.dataset} with {wildcards.backbone}"
     shell:
-        "python -m kanoclip encode --index {input.index} --out {output} {params.backbone}"
-        " {params.streams} --threads {threads} --workers {threads} > {log} 2>&1"
+        "python -m kanoclip --log {log} encode --index {input.index} --out {output} {params.backbone}"
+        " {params.taps} --threads {threads} --workers {threads}"
