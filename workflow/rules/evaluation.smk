@@ -7,12 +7,14 @@ for one in RUN.passes:
             f"score_{pass_name(one)}"
         input:
             index=LAYOUT.index(one.target),
-            features=features_of(one.backbone, one.target) if RUN.cached_targets else [],
+            features=(
+                LAYOUT.features(one.backbone, one.target) if RUN.cached_targets else []
+            ),
             checkpoints=checkpoints_of(one),
             # its content is in `rows` as far as this pass depends on it
             protocol=ancient(LAYOUT.protocol),
         output:
-            scored_files(one, "scores.h5", "cost.json"),
+            of_jobs(one.jobs, "scores.h5", "cost.json"),
         log:
             f"{RESULTS}/logs/score/{pass_path(one)}.log",
         benchmark:
@@ -30,7 +32,7 @@ for one in RUN.passes:
             target=one.target,
             ablations="--ablations" if one.ablations else "",
             rows=pass_settings(one),
-            code=CODE.scoring({RUN.row(job.row).method for job in one.jobs}),
+            code=methods_code("score-pass", [job.row for job in one.jobs]),
         message:
             f"Scoring {one.target} with {len(one.jobs)} rows and seeds on {one.backbone}"
         shell:
@@ -41,11 +43,11 @@ for one in RUN.passes:
         name:
             f"evaluate_{pass_name(one)}"
         input:
-            scores=scored_files(one, "scores.h5"),
+            scores=of_jobs(one.jobs, "scores.h5"),
             index=LAYOUT.index(one.target),
             protocol=ancient(LAYOUT.protocol),
         output:
-            scored_files(one, "metrics.csv", "curves.csv"),
+            of_jobs(one.jobs, "metrics.csv", "curves.csv"),
         log:
             f"{RESULTS}/logs/evaluate/{pass_path(one)}.log",
         benchmark:
@@ -68,7 +70,7 @@ for one in RUN.passes:
                 else ""
             ),
             bootstrap=CONFIG.evaluation.bootstrap,
-            code=CODE.command("evaluate_pass"),
+            code=command_digest("evaluate-pass"),
         message:
             f"Evaluating {len(one.jobs)} rows and seeds on {one.target}"
         shell:

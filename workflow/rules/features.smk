@@ -15,9 +15,9 @@ rule encode:
         mem_mb=8000,
         runtime=240,
     params:
-        backbone=lambda wildcards: backbone_settings(wildcards.backbone),
+        backbone=lambda wildcards: settings(backbone_values(wildcards.backbone)),
         taps=lambda wildcards: tap_options(wildcards.backbone, wildcards.dataset),
-        code=CODE.command("encode"),
+        code=command_digest("encode"),
     message:
         "Encoding {wildcards.dataset} with {wildcards.backbone}"
     shell:

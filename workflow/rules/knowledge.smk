@@ -1,7 +1,6 @@
 rule knowledge:
     input:
         index=f"{RESULTS}/data/{{dataset}}/index.csv",
-        code=code("knowledge"),
     output:
         f"{RESULTS}/knowledge/{{dataset}}.jsonl",
     log:
@@ -14,6 +13,7 @@ rule knowledge:
         "../../environment.yml"
     params:
         options=knowledge_options(),
+        code=lambda wildcards: knowledge_code(wildcards.dataset),
         # no output: Snakemake deletes the outputs of a failed job, and these answers are paid for
         answers=f"{RESOURCES}/knowledge/{{dataset}}.jsonl",
     message:

@@ -1,13 +1,11 @@
 rule train:
     input:
-        features=features_of("{backbone}", "{auxiliary}"),
+        features=cached_features,
         index=LAYOUT.index("{auxiliary}"),
         knowledge=LAYOUT.knowledge("{auxiliary}"),
     output:
         expand(
-            LAYOUT.models("{row}", "{backbone}", "{auxiliary}")
-            / "seed{seed}"
-            / "{file}",
+            f"{LAYOUT.models('{row}', '{backbone}', '{auxiliary}')}/seed{{seed}}/{{file}}",
             seed=CONFIG.seeds,
             file=("checkpoint.safetensors", "train.csv"),
             allow_missing=True,
@@ -32,7 +30,7 @@ rule train:
         seeds=" ".join(f"--seed {seed}" for seed in CONFIG.seeds),
         out=lambda wildcards: LAYOUT.models(**wildcards),
         store=LAYOUT.store,
-        code=lambda wildcards: CODE.training(RUN.row(wildcards.row).method),
+        code=lambda wildcards: methods_code("train", [wildcards.row]),
     message:
         "Training {wildcards.row} on {wildcards.auxiliary}"
     shell:
