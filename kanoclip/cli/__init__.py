@@ -6,6 +6,8 @@ Heavy modules are imported inside the commands, so that --help and the light sta
 import errno
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -57,8 +59,23 @@ app.command()(names.schema)
 app.command()(names.version)
 
 
+@app.callback()
+def _options(
+    log: Annotated[
+        Path | None,
+        typer.Option(help="Write the log and all output to this file; the terminal shows progress and errors as well."),
+    ] = None,
+) -> None:
+    if log is None:
+        return
+    try:
+        setup_logging(log)
+    except OSError as error:
+        raise InputError(f"{log}: cannot write the log: {error.strerror}") from error
+
+
 def main() -> None:
-    """Run the command line; a mistake of the user ends with one line and exit code 1."""
+    """Run the command line; an error of the user ends with one line and exit code 1."""
     setup_logging()
     try:
         app()

@@ -7,12 +7,10 @@ from collections.abc import Iterator
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 
-from tqdm import tqdm
-
 from kanoclip.datasets.archives import unpack
 from kanoclip.datasets.specs import ArchiveSource, DatasetSpec, ManualSource
 from kanoclip.files import sha256, write_json
-from kanoclip.types import InputError, logger
+from kanoclip.types import InputError, Progress, logger
 
 TIMEOUT = 60.0  # seconds without a byte
 TRIES = 4  # in a row that bring nothing new
@@ -145,11 +143,11 @@ def _transfer(url: str, partial: Path) -> None:
         total = int(length) + start * resumed if length else None
         with (
             partial.open("ab" if resumed else "wb") as file,
-            tqdm(desc=partial.stem, initial=file.tell(), total=total, unit="B", unit_scale=True, disable=None) as bar,
+            Progress(f"download {partial.stem}", total, unit="B", initial=file.tell()) as shown,
         ):
             for block in _blocks(response):
                 file.write(block)
-                bar.update(len(block))
+                shown.update(len(block))
     if total is not None and _size(partial) != total:
         raise Interrupted(f"{_size(partial)} of {total} bytes arrived")
 

@@ -64,7 +64,7 @@ def _root(spec: DatasetSpec, beside: Path, resources: Path, path: Path | None) -
     if isinstance(spec.source, PackageSource):
         return _package_folder(spec.source)
     if isinstance(spec.source, SyntheticSource):
-        return _draw(spec.classes, spec.source, beside / "images")
+        return _draw(spec, spec.source, beside / "images")
     return download(spec, resources)
 
 
@@ -76,10 +76,10 @@ def _package_folder(source: PackageSource) -> Path:
     return Path(module.origin).parent / source.folder
 
 
-def _draw(kinds: list[str], source: SyntheticSource, folder: Path) -> Path:
+def _draw(spec: DatasetSpec, source: SyntheticSource, folder: Path) -> Path:
     """Draw a synthetic dataset in the layout of MVTec AD; the defects of a kind take turns."""
     with whole_folder(folder) as temporary:
-        for kind in progress(kinds, "drawing"):
+        for kind in progress(spec.classes, f"draw {spec.name}", unit="classes"):
             _draw_images(kind, [None] * source.normal, source, temporary)
             _draw_images(kind, list(islice(cycle(defects_of(kind)), source.anomalous)), source, temporary)
     return folder
@@ -133,7 +133,7 @@ def _check_files(rows: list[Row], name: str) -> dict[tuple[Path, Path | None], t
     """
     pairs = sorted({(row.image, row.mask) for row in rows}, key=str)
     with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
-        digests = list(progress(pool.map(_check_pair, pairs), f"prepare {name}", total=len(pairs)))
+        digests = list(progress(pool.map(_check_pair, pairs), f"prepare {name}", len(pairs), "images"))
     return dict(zip(pairs, digests, strict=True))
 
 
