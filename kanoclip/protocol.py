@@ -1,6 +1,5 @@
 """What a configuration asks for: every training and scoring job of a run under one protocol, checked beforehand."""
 
-
 import open_clip
 
 from kanoclip import __version__

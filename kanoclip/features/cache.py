@@ -26,7 +26,7 @@ from kanoclip.backbones.taps import Features, Tap
 from kanoclip.datasets.index import content, read_index
 from kanoclip.features.live import LiveFeatures
 from kanoclip.features.source import Rows, as_cached, as_read
-from kanoclip.types import InputError, logger, progress
+from kanoclip.types import InputError, Progress, logger
 
 FORMAT = 3
 MARGIN = 2**20  # bytes an HDF5 file needs beside its data
@@ -70,9 +70,11 @@ def encode(
             todo = [rows for rows in everything if not file["done"][rows.start : rows.stop].all()]
             if len(todo) < len(everything):
                 logger.info("%s: going on, %d of %d images are done", partial, int(file["done"][:].sum()), len(frame))
-            stream = live.stream(todo, taps)
-            for rows, features in zip(todo, progress(stream, "encode", len(todo)), strict=True):
-                _write(file, rows, features)
+            done = len(frame) - sum(map(len, todo))
+            with Progress(f"encode {index.parent.name}", len(frame), "images", done) as bar:
+                for rows, features in zip(todo, live.stream(todo, taps), strict=True):
+                    _write(file, rows, features)
+                    bar.update(len(rows))
     except OSError as error:
         raise InputError(
             f"{partial}: cannot write: {_reason(error)}; free space and run again, finished images are kept"

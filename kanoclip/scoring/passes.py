@@ -16,7 +16,7 @@ from kanoclip.features import FeatureSource
 from kanoclip.methods.base import Batch, Method
 from kanoclip.scoring.progress import ScoresInProgress
 from kanoclip.scoring.transfer import Stopwatch, Transfer
-from kanoclip.types import InputError, progress
+from kanoclip.types import InputError, Progress
 
 BATCH_SIZE = 32
 
@@ -69,12 +69,14 @@ def run_pass(
     work = [(rows, [scorer for scorer in scorers if scorer.scores.lacks(rows)]) for rows in batches]
     work = [(rows, lacking) for rows, lacking in work if lacking]
     leaving: list[_Outgoing] = []  # of the batch before, while this one is computed
-    with torch.no_grad():
-        for rows, lacking, features in progress(_with_features(work, source), name, len(work)):
+    done = len(frame) - sum(len(rows) for rows, _ in work)
+    with torch.no_grad(), Progress(name, len(frame), "images", done) as bar:
+        for rows, lacking, features in _with_features(work, source):
             outgoing = [_scored(scorer, rows, features, frame) for scorer in lacking if scorer.failed is None]
             for output in leaving:
                 output.write()
             leaving = outgoing
+            bar.update(len(rows))
     for output in leaving:
         output.write()
 

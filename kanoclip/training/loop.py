@@ -13,7 +13,7 @@ from kanoclip.methods.base import Batch, Method
 from kanoclip.methods.phases import Phase
 from kanoclip.training.data import TrainingData
 from kanoclip.training.state import TrainingState
-from kanoclip.types import InputError, progress
+from kanoclip.types import InputError, Progress
 
 
 def fit(method: Method[Any], data: TrainingData, state: TrainingState) -> str:
@@ -59,21 +59,23 @@ def _run_phase(
     taps = phase.reads or method.trains_on(method.options, method.backbone.shape)
     steps = phase.steps(len(data))
     method.train()
-    todo = range(state.epoch + 1, phase.epochs + 1)
-    for epoch in progress(todo, phase.name, len(todo)):
-        order = torch.Generator().manual_seed(_seed_of(method.seed, before + epoch))
-        torch.manual_seed(order.initial_seed())
-        shuffled = torch.randperm(len(data), generator=order).split(phase.batch_size)
-        rows = [chosen.tolist() for chosen in shuffled]
-        for batch in data.batches(rows, taps, phase.augment, order.initial_seed()):
-            factor = phase.schedule.factor(state.step, steps)
-            for group, rate in zip(optimizer.param_groups, highest, strict=True):
-                group["lr"] = rate * factor
-            values = _step(method, phase, batch, optimizer, before + epoch)
-            position = {"phase": phase.name, "epoch": before + epoch, "step": len(state.rows) + 1}
-            state.add({**position, **values, "seconds": time.perf_counter() - started})
-        state.epoch = epoch
-        state.save(method, optimizer)
+    name = f"{phase.name} {type(method).__name__} seed {method.seed}"
+    with Progress(name, steps, "steps", state.step) as bar:
+        for epoch in range(state.epoch + 1, phase.epochs + 1):
+            order = torch.Generator().manual_seed(_seed_of(method.seed, before + epoch))
+            torch.manual_seed(order.initial_seed())
+            shuffled = torch.randperm(len(data), generator=order).split(phase.batch_size)
+            rows = [chosen.tolist() for chosen in shuffled]
+            for batch in data.batches(rows, taps, phase.augment, order.initial_seed()):
+                factor = phase.schedule.factor(state.step, steps)
+                for group, rate in zip(optimizer.param_groups, highest, strict=True):
+                    group["lr"] = rate * factor
+                values = _step(method, phase, batch, optimizer, before + epoch)
+                position = {"phase": phase.name, "epoch": before + epoch, "step": len(state.rows) + 1}
+                state.add({**position, **values, "seconds": time.perf_counter() - started})
+                bar.update()
+            state.epoch = epoch
+            state.save(method, optimizer)
 
 
 def _freeze_others(method: Method[Any], phase: Phase) -> None:
