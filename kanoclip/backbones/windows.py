@@ -11,7 +11,7 @@ from kanoclip.backbones.taps import Tap, image_tap
 from kanoclip.backbones.tower import Tower
 from kanoclip.types import InputError
 
-TOKENS_AT_ONCE = 65_536  # of all windows in a forward; bounds memory, changes nothing else
+TOKENS_AT_ONCE = {"cuda": 65_536, "cpu": 2_048}  # per forward: fills a GPU, stays in the cache of a CPU core
 
 
 def window_patches(grid: tuple[int, int], side: int) -> Tensor:
@@ -60,6 +60,6 @@ def window_embeddings(tower: Tower, pixels: Tensor, side: int) -> Tensor:
     chosen = torch.cat([patches.new_zeros(len(patches), 1), patches + 1], dim=1)  # (n, 1 + side²)
     sequences = x[:, chosen].reshape(-1, chosen.shape[1], x.shape[2])  # (B n, 1 + side², W)
     last = Tap("cls", tower.layers, tower.name)
-    at_once = max(1, TOKENS_AT_ONCE // chosen.shape[1])
+    at_once = max(1, TOKENS_AT_ONCE.get(x.device.type, 65_536) // chosen.shape[1])
     embedded = [tower.project(tower.run(part, watch=[last])[last]) for part in sequences.split(at_once)]
     return torch.cat(embedded).view(len(x), len(patches), -1)
