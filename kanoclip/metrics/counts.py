@@ -152,6 +152,6 @@ class Counts:
             UndefinedMetricError: there are no anomalous pixels, or no normal ones.
         """
         total = self._total.cpu().numpy()
-        found = np.flatnonzero(total)[::-1]
+        found = np.flatnonzero(total > 0)[::-1]
         positives = self.positives[found]
         return Ranking(self.levels.values(found), positives, total[found] - positives, self.weights[found])
