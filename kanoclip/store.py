@@ -127,7 +127,7 @@ class Store:
     def keep(self, key: str, files: Mapping[str, Path]) -> None:
         """Keep a finished result and delete its partial folder.
 
-        If a sound result with the same names is kept already, that one stays: it was fetched, perhaps, by others.
+        If a sound result with the same names is kept already, that one stays, since others may have fetched it.
 
         Args:
             key: the fingerprint.
@@ -199,20 +199,19 @@ class Store:
         return self.folder / "kept" / key
 
     def _slots(self, key: str) -> Iterator[Path]:
-        """The partial folders of a key, in the order in which they are tried."""
+        """Yield the partial folders of a key, in the order in which they are tried."""
         for number in count():
             yield self.folder / "partial" / (f"{key}.{number}" if number else key)
 
     def _delete(self, path: Path) -> None:
         """Delete a folder, if it is there: it vanishes at once, its files one by one."""
-        if not path.exists():
-            return
         trash = self.folder / "trash"
-        trash.mkdir(parents=True, exist_ok=True)
-        grave = tempfile.mkdtemp(dir=trash)
-        with suppress(FileNotFoundError):
-            path.rename(Path(grave) / path.name)
-        shutil.rmtree(grave, ignore_errors=True)
+        while path.exists():
+            trash.mkdir(parents=True, exist_ok=True)
+            grave = tempfile.mkdtemp(dir=trash)
+            with suppress(FileNotFoundError):  # another process deletes it too, or has just emptied the trash
+                path.rename(Path(grave) / path.name)
+            shutil.rmtree(grave, ignore_errors=True)
 
 
 def _link(source: Path, target: Path) -> None:
@@ -227,7 +226,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _manifest(entry: Path) -> dict[str, str]:
-    """The digests of a kept result by name."""
+    """Read the digests of a kept result by name."""
     try:
         digests = json.loads((entry / MANIFEST).read_text(encoding="utf-8"))
     except ValueError as error:
@@ -238,7 +237,7 @@ def _manifest(entry: Path) -> dict[str, str]:
 
 
 def _sound(entry: Path, names: set[str]) -> bool:
-    """Whether a result with exactly these names is kept, and undamaged."""
+    """Tell whether a result with exactly these names is kept, and undamaged."""
     try:
         manifest = _manifest(entry)
         return manifest.keys() == names and all(sha256(entry / name) == manifest[name] for name in names)
@@ -269,7 +268,7 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _last_change(paths: Iterable[Path]) -> float:
-    """The latest modification time of some files, in seconds; those deleted meanwhile do not count."""
+    """Return the latest modification time of some files, in seconds; those deleted meanwhile do not count."""
     times = [0.0]
     for path in paths:
         with suppress(FileNotFoundError):

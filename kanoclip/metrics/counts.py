@@ -1,14 +1,14 @@
-"""Pixels counted by the value of their anomaly map: every pixel metric of a class from a few megabytes.
+"""Count pixels by the value of their anomaly map: every pixel metric of a class from a few megabytes.
 
 An fp32 number in 0..1 has an exact integer code: its bits up to 0.5 and, counted back from 1, those of 1 - p above it.
 So maps that saturate at 1 keep as much of their order as those that saturate at 0. Pixels are counted by this code.
 Where the maps of a class span more than 2^20 codes, as many low bits are dropped as needed (11 at most):
 
-- fp16 and bf16 maps lose nothing, fp32 maps of a narrow range neither: their metrics are exact, ties included.
-- Else a value p > 2^-126 falls by less than 2^-12 min(p, 1 - p); for maps between 0.001 and 0.999, by 2^-15 of it.
-- Rounding ties pixels, it never swaps them. So AUROC moves by at most half the share of the (positive, negative) pairs
-  that are tied. F1-max can only fall, and its threshold holds for the fp32 maps as it stands: p is at or above it
-  before rounding just when after it.
+- fp16 and bf16 maps lose nothing, nor do fp32 maps of a narrow range: their metrics are exact, ties included.
+- Otherwise a value p > 2^-126 falls by less than 2^-12 min(p, 1 - p); for maps between 0.001 and 0.999, by 2^-15 of it.
+- Rounding ties pixels but never swaps them. So AUROC moves by at most half the share of the (positive, negative)
+  pairs that are tied. F1-max can only fall, and its threshold holds for the fp32 maps as well: a pixel is at or above
+  it before rounding if and only if it is after rounding.
 """
 
 from dataclasses import dataclass
@@ -152,6 +152,6 @@ class Counts:
             UndefinedMetricError: there are no anomalous pixels, or no normal ones.
         """
         total = self._total.cpu().numpy()
-        found = np.flatnonzero(total)[::-1]
+        found = np.flatnonzero(total > 0)[::-1]
         positives = self.positives[found]
         return Ranking(self.levels.values(found), positives, total[found] - positives, self.weights[found])

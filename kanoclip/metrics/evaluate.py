@@ -205,6 +205,9 @@ def _write_tables(row: _Row, metrics: Path, curves: Path) -> None:
     frame = row.results.metrics()
     for column in ("method", "backbone", "auxiliary", "dataset", "seed"):
         frame[column] = row.attributes[column]
+    points = row.results.curves()
+    for axis in ("x", "y"):
+        points[axis] = [f"{value:.9g}" for value in points[axis].tolist()]  # pandas takes ten times as long
     with whole(metrics) as temporary, whole(curves) as temporary_curves:
         frame.to_csv(temporary, index=False)
-        row.results.curves().to_csv(temporary_curves, index=False, float_format="%.9g")
+        points.to_csv(temporary_curves, index=False)

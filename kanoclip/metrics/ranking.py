@@ -67,7 +67,7 @@ class Ranking:
 
     @cached_property
     def weighted_positive_rates(self) -> NDArray[np.float64]:
-        """(K + 1,) the share of the weight of the positives at or above each threshold, as above."""
+        """(K + 1,) the share of the weight of the positives at or above each threshold; it rises from 0 to 1."""
         return _shares(np.cumsum(self.weights))
 
     def resamples(self, count: int, generator: np.random.Generator) -> Iterator[tuple[NDArray[np.intp], "Ranking"]]:
