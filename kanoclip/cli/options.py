@@ -35,9 +35,6 @@ Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE"
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes a GPU if there is one.")]
 Threads = Annotated[int, typer.Option(help="CPU threads.", min=1)]
 Seed = Annotated[int, typer.Option(help="Makes every random choice.")]
-Methods = Annotated[list[str], typer.Option(help="A row of the main table; repeat, in order.")]
-Datasets = Annotated[list[str], typer.Option(help="A column of the main table; repeat, in order.")]
-Figure = Annotated[Path, typer.Option(help="The PNG; a PDF and an SVG are written beside it.")]
 
 
 def parse_pairs(items: Sequence[str] | None) -> list[tuple[str, str]]:

@@ -58,5 +58,4 @@ rule pretraining_curves:
     message:
         "Drawing the learning curves of kanoclip-tiny"
     shell:
-        "python -m kanoclip pretraining-curves {params.logs}"
-        " --out {output.png} > {log} 2>&1"
+        "python -m kanoclip figure pretraining_curves={output.png} {params.logs} > {log} 2>&1"

@@ -5,9 +5,9 @@ localrules:
 rule page:
     input:
         table=f"{RESULTS}/tables/main.html",
-        figures=figures(),
+        figures=page_figures(),
         indices=expand(f"{RESULTS}/data/{{target}}/index.csv", target=CONFIG.targets),
-        scores=[scores for _, scores in gallery()],
+        scores=[pair.split("=")[1] for pair in gallery()],
         code=code("report", "metrics/classification", "metrics/ranking"),
     output:
         report(
@@ -24,9 +24,11 @@ rule page:
         "../../environment.yml"
     params:
         title=f"kanoclip: {CONFIG.run}",
-        scores=shlex.join(f"--scores={index}={path}" for index, path in gallery()),
+        scores=[f"--scores={pair}" for pair in gallery()],
+        # an edited caption writes the page again, and nothing else
+        captions=[figure.caption for figure in figures().values()],
     message:
         "Writing the page"
     shell:
         "python -m kanoclip page {input.figures} --table {input.table} --out {output} --title {params.title:q}"
-        " {params.scores} > {log} 2>&1"
+        " {params.scores:q} > {log} 2>&1"

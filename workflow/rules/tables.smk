@@ -15,6 +15,7 @@ TABLE_CODE = code(
             "tables",
             "cells",
             "layout",
+            "metrics",
             "formats",
             "notes",
             "published",
