@@ -10,8 +10,8 @@ from kanoclip.cli.options import Out
 from kanoclip.types import unknown_name
 
 
-def list_names(what: Annotated[str, typer.Argument(help="datasets, methods, metrics or backbones.")]) -> None:
-    """List what can be named in a configuration."""
+def list_names(what: Annotated[str, typer.Argument(help="datasets, methods, metrics, backbones or figures.")]) -> None:
+    """List what can be named in a configuration or drawn."""
     for name in _registered(what):
         typer.echo(name)
 
@@ -35,7 +35,7 @@ def version() -> None:
 
 
 def _registered(what: str) -> list[str]:
-    """Every name of a kind: datasets, methods, metrics or backbones.
+    """Return every name of a kind: datasets, methods, metrics, backbones or figures.
 
     Raises:
         InputError: there is no such kind.
@@ -59,4 +59,8 @@ def _registered(what: str) -> list[str]:
 
         register_embedded()
         return open_clip.list_models()
-    raise unknown_name("kind", what, ["datasets", "methods", "metrics", "backbones"])
+    if what == "figures":
+        from kanoclip.report.registry import figures
+
+        return list(figures())
+    raise unknown_name("kind", what, ["datasets", "methods", "metrics", "backbones", "figures"])

@@ -36,9 +36,6 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes a G
 Threads = Annotated[int, typer.Option(help="CPU threads.", min=1)]
 Workers = Annotated[int, typer.Option(help="Threads that load images.", min=1)]
 Seed = Annotated[int, typer.Option(help="Makes every random choice.")]
-Methods = Annotated[list[str], typer.Option(help="A row of the main table; repeat, in order.")]
-Datasets = Annotated[list[str], typer.Option(help="A column of the main table; repeat, in order.")]
-Figure = Annotated[Path, typer.Option(help="The PNG; a PDF and an SVG are written beside it.")]
 
 
 def parse_pairs(items: Sequence[str] | None) -> list[tuple[str, str]]:

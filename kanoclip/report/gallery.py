@@ -17,7 +17,7 @@ from kanoclip.datasets.masks import resize_mask
 from kanoclip.metrics.classification import f1_max_threshold
 from kanoclip.metrics.ranking import UndefinedMetricError, rank
 from kanoclip.metrics.scores import scored_index
-from kanoclip.report.grid import COLOURS, colour_range, displayed_map
+from kanoclip.report.heat import COLOURS, colour_range, displayed_map
 from kanoclip.types import InputError, progress
 
 SIDE = 128  # pictures are squares of this many pixels: as the methods see them

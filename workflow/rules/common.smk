@@ -178,6 +178,12 @@ def of_jobs(jobs, *files):
     ]
 
 
+def training_logs(one):
+    """train.csv of every seed of a training."""
+    folder = LAYOUT.models(one.row, one.backbone, one.auxiliary)
+    return [f"{folder}/seed{seed}/train.csv" for seed in one.seeds]
+
+
 def checkpoints_of(one):
     """The checkpoints that a pass scores with."""
     return [

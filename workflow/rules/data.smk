@@ -15,7 +15,7 @@ rule download:
     message:
         "Downloading {wildcards.dataset}"
     shell:
-        "python -m kanoclip download --dataset {wildcards.dataset} --resources {params.resources:q} > {log} 2>&1"
+        "python -m kanoclip --log {log} download --dataset {wildcards.dataset} --resources {params.resources:q}"
 
 
 rule prepare:
@@ -37,5 +37,5 @@ rule prepare:
     message:
         "Preparing {wildcards.dataset}"
     shell:
-        "python -m kanoclip prepare --dataset {wildcards.dataset} --resources {params.resources:q} {params.options}"
-        " --out {output} > {log} 2>&1"
+        "python -m kanoclip --log {log} prepare --dataset {wildcards.dataset} --resources {params.resources:q} {params.options}"
+        " --out {output}"

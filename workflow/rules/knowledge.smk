@@ -19,5 +19,5 @@ rule knowledge:
     message:
         "Collecting knowledge about {wildcards.dataset}"
     shell:
-        "python -m kanoclip knowledge --dataset {wildcards.dataset} --index {input.index} {params.options}"
-        " --answers {params.answers:q} --out {output} > {log} 2>&1"
+        "python -m kanoclip --log {log} knowledge --dataset {wildcards.dataset} --index {input.index} {params.options}"
+        " --answers {params.answers:q} --out {output}"

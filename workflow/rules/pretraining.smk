@@ -9,8 +9,6 @@ rule pretrain:
 
 
 rule pretrain_towers:
-    input:
-        code=code("pretraining", "datasets/synthetic", "backbones/clip", "losses"),
     output:
         weights=f"{PRETRAINING}/kanoclip-tiny.safetensors",
         checksum=f"{PRETRAINING}/kanoclip-tiny.sha256",
@@ -30,16 +28,16 @@ rule pretrain_towers:
         # what a cut-off run resumes from lies beside the outputs and is none, so that Snakemake leaves it alone
         folder=lambda wildcards, output: Path(output.weights).parent,
         settings=settings(CONFIG.pretraining.model_dump()),
+        code=command_digest("pretrain"),
     message:
         "Training kanoclip-tiny from nothing on drawn images"
     shell:
-        "python -m kanoclip pretrain --out {params.folder} {params.settings} --threads {threads} > {log} 2>&1"
+        "python -m kanoclip --log {log} pretrain --out {params.folder} {params.settings} --threads {threads}"
 
 
 rule pretraining_curves:
     input:
         results=rules.pretrain_towers.output.results,
-        code=code("report/figures", "report/style"),
     output:
         png=f"{PRETRAINING}/learning_curves.png",
         vector=multiext(f"{PRETRAINING}/learning_curves", ".pdf", ".svg"),
@@ -51,6 +49,7 @@ rule pretraining_curves:
         "../../environment.yml"
     params:
         # logs that grow while the towers train; results.json, the input, is written when they are complete
+        code=command_digest("figure", "kanoclip.report.figures.pretraining"),
         logs=lambda wildcards, input: " ".join(
             f"--{name} {Path(input.results).with_name(name)}.csv"
             for name in ("train", "validation")
@@ -58,5 +57,4 @@ rule pretraining_curves:
     message:
         "Drawing the learning curves of kanoclip-tiny"
     shell:
-        "python -m kanoclip pretraining-curves {params.logs}"
-        " --out {output.png} > {log} 2>&1"
+        "python -m kanoclip --log {log} figure pretraining_curves={output.png} {params.logs}"

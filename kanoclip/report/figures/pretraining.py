@@ -7,6 +7,7 @@ import seaborn
 from matplotlib.axes import Axes
 
 from kanoclip.report.figures.training import draw_lines, read_log
+from kanoclip.report.registry import figure
 from kanoclip.report.style import drawing
 from kanoclip.types import InputError
 
@@ -20,10 +21,12 @@ MEASURES = {
 }
 
 
+@figure()
 def pretraining_curves(train: Path, validation: Path, out: Path) -> None:
-    """The losses against the step, and a panel for each validation set.
+    """Pretraining of the embedded backbone.
 
-    Losses are running means over one thirtieth of the training; a vertical line marks where the image size changes.
+    The losses against the step, and what validation says on each set of drawn images. Losses are running means over one
+    thirtieth of the training; a vertical line marks where the image size changes.
 
     Args:
         train: train.csv of `kanoclip pretrain`.
@@ -34,7 +37,7 @@ def pretraining_curves(train: Path, validation: Path, out: Path) -> None:
         InputError: one of the files lacks its columns.
     """
     losses, results = read_log(train), _read_validation(validation)
-    with drawing(out, 1, 1 + len(SETS), (2.6, 2.6)) as (figure, (panels,)):
+    with drawing(out, 1, 1 + len(SETS), (2.6, 2.6)) as (picture, (panels,)):
         draw_lines(panels[0], losses[losses["family"] == "loss_"], "loss", "linear")
         panels[0].legend(title=None, loc="upper right")
         panels[0].set_title("training")
@@ -45,7 +48,7 @@ def pretraining_curves(train: Path, validation: Path, out: Path) -> None:
             seaborn.lineplot(chosen, x="step", y="percent", hue="measure", style="measure", ax=panel, **looks)
             panel.set(title=title, ylim=(min(40, results["percent"].min()), 100))
         handles, labels = panels[1].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+        picture.legend(handles, labels, loc="outside lower center", ncols=len(labels))
         for panel in panels[1:]:
             panel.get_legend().remove()
 

@@ -12,8 +12,9 @@ import pytest
 from kanoclip.config import BackboneConfig
 from kanoclip.report import formats, tables
 from kanoclip.report.cells import KANOCLIP_PAPER, OWN_PAPER, Cell
+from kanoclip.report.metrics import collect, read_metrics
 from kanoclip.report.notes import SEEN_NOTE, TINY_NOTE, legend
-from kanoclip.report.tables import ablation_of, collect, read_metrics, tables_of, write_tables
+from kanoclip.report.tables import ablation_of, tables_of, write_tables
 from kanoclip.run import Row, Run, RunTarget
 from kanoclip.types import InputError
 

@@ -9,32 +9,37 @@ from matplotlib.axes import Axes
 
 from kanoclip.metrics.registry import LEVELS
 from kanoclip.report.figures.summary import draw_whiskers, read_aurocs, with_intervals
+from kanoclip.report.registry import figure
 from kanoclip.report.style import Mark, drawing, marks, say
 
 MEAN = "mean of the datasets"
 
 
-def ablation_steps(metrics: Path, variants: Sequence[str], datasets: Sequence[str], out: Path) -> None:
-    """Image and pixel AUROC of each variant: a thin line a dataset, a thick one with whiskers for their mean.
+@figure(per="ablation", place=80)
+def steps(metrics: Path, methods: Sequence[str], datasets: Sequence[str], out: Path) -> None:
+    """Ablation.
 
-    A dataset without a value for every variant is left out. Whiskers are those of `draw_whiskers`.
+    Image and pixel AUROC of each variant in percent, in the order in which parts are added. A thin line is a dataset,
+    its value the unweighted mean over classes; the thick line is the unweighted mean of the datasets on which every
+    variant has a value. Black whiskers with caps: standard deviation of that mean over seeds; grey whiskers: 95 %
+    bootstrap interval over images, where there is one dataset and one seed.
 
     Args:
-        metrics: the long metrics.csv.
-        variants: rows of the tables, in the order in which parts are added.
+        metrics: the long metrics.csv of the ablation.
+        methods: the variants, in the order in which parts are added.
         datasets: the lines.
         out: the PNG; a PDF and an SVG are written beside it.
 
     Raises:
         InputError: a variant is not in the metrics.
     """
-    rows = read_aurocs(metrics, variants)
-    with drawing(out, 1, len(LEVELS), (max(2.6, 0.9 + 0.45 * len(variants)), 3.0)) as (figure, panels):
+    rows = read_aurocs(metrics, methods)
+    with drawing(out, 1, len(LEVELS), (max(2.6, 0.9 + 0.45 * len(methods)), 3.0)) as (picture, panels):
         for level, panel in zip(LEVELS, panels[0], strict=True):
             panel.set_title(f"{level} AUROC (%)")
-            _draw(panel, rows[rows["level"] == level], variants, datasets)
+            _draw(panel, rows[rows["level"] == level], methods, datasets)
         lines = {line.get_label(): line for panel in panels[0] for line in panel.get_legend_handles_labels()[0]}
-        figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=4)
+        picture.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=4)
 
 
 def _draw(panel: Axes, rows: pd.DataFrame, variants: Sequence[str], datasets: Sequence[str]) -> None:
