@@ -13,9 +13,7 @@ from kanoclip.config import BackboneConfig, Configuration, MethodConfig, Strict,
 from kanoclip.datasets.specs import dataset_names, load_spec
 from kanoclip.methods import Method, method_class
 from kanoclip.report.run import Run, RunRow, RunTarget
-from kanoclip.types import InputError, unknown_name
-
-NO_AUXILIARY = "none"  # in paths and tables, for methods that are not trained
+from kanoclip.types import NO_AUXILIARY, InputError, unknown_name
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,10 @@ from kanoclip.files import write_text
 from kanoclip.knowledge.store import read_image_knowledge, read_knowledge
 from kanoclip.methods import Method, method_class
 from kanoclip.methods.base import TrainingOptions
-from kanoclip.protocol import NO_AUXILIARY
 from kanoclip.scoring import score, write_scores
 from kanoclip.training import TrainingData, check_trainable, fit
 from kanoclip.training.state import TrainingState
-from kanoclip.types import InputError, logger
+from kanoclip.types import NO_AUXILIARY, InputError, logger
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ Item = TypeVar("Item")
 
 logger = logging.getLogger("kanoclip")
 
+NO_AUXILIARY = "none"  # in paths and tables, for methods that are not trained
 SIGMA_REFERENCE_SIZE = 518  # the image size, in pixels a side, at which every sigma of an anomaly map is given
 
 

@@ -1,6 +1,7 @@
 # Names, paths and targets, all derived from the configuration and the registries. No rules.
 import inspect
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -13,12 +14,13 @@ sys.path.insert(0, str(ROOT))
 shell.prefix(f"export PYTHONPATH={shlex.quote(str(ROOT))}:${{{{PYTHONPATH:-}}}}; ")
 
 from kanoclip import protocol
+from kanoclip.code import command_digest, method_module
 from kanoclip.config import Configuration, parse as parse_configuration
 from kanoclip.datasets.specs import dataset_names, load_spec
-from kanoclip.methods import method_class, method_names
 from kanoclip.types import InputError
 
 PACKAGE = Path(inspect.getfile(protocol)).parent
+GENERATOR = ("kanoclip.datasets.synthetic",)
 CODE = ".py .yaml .json .safetensors .j2 .css .js .mplstyle".split()
 
 try:
@@ -52,36 +54,39 @@ wildcard_constraints:
     seed=r"\d+",
 
 
+def beside(path):
+    """A path as seen from the working folder, so that inputs are called the same in a copy of it."""
+    return os.path.relpath(path)
+
+
 def code(*places):
     """The package's files that a rule depends on, so that editing them reruns it."""
     files = []
     for place in ("types", "files", *places):
         path = PACKAGE / place
         found = path.rglob("*") if path.is_dir() else path.parent.glob(f"{path.name}.*")
-        files += [str(file) for file in found if file.suffix in CODE]
+        files += [beside(file) for file in found if file.suffix in CODE]
     return sorted(files)
 
 
 def dataset_code(name):
-    """The files that decide a dataset's index: shared code, its own spec, and the generator if it is drawn."""
-    shared = [f"datasets/{file.stem}" for file in (PACKAGE / "datasets").glob("*.*")]
+    """What decides a dataset's index: the command, its own spec, and the generator only if it is drawn."""
     shipped = name in dataset_names()
     drawn = shipped and load_spec(name).source.kind == "synthetic"
-    own = [f"datasets/specs/{name}"] * shipped + ["datasets/synthetic"] * drawn
-    return code(*shared, *own)
+    own = [f"datasets/specs/{name}.yaml"] * shipped
+    return command_digest("prepare", *own, without=() if drawn else GENERATOR)
 
 
-def method_code(row):
-    """The files of a row's method: its own module or folder, what it inherits from, and what methods share."""
-    folder = PACKAGE / "methods"
-    homes = {Path(inspect.getfile(method_class(name))) for name in method_names()}
-    shared = set(folder.glob("*.py")) - homes
-    files = set()
-    for kind in ROWS[row].kind.__mro__:
-        if kind.__module__.startswith("kanoclip.methods"):
-            file = Path(inspect.getfile(kind))
-            files |= {file} if file.parent == folder else set(file.parent.glob("*.py"))
-    return sorted(map(str, files | shared))
+def knowledge_code(name):
+    """What decides what is known about a dataset: the command, and the shipped sentences about it."""
+    curated = [f"knowledge/curated/{file}.yaml" for file in (name, "generic")]
+    shipped = [file for file in curated if (PACKAGE / file).is_file()]
+    return command_digest("knowledge", *shipped)
+
+
+def method_code(command, row):
+    """What decides what a command makes of a row: the command, and the module of the row's method."""
+    return command_digest(command, method_module(ROWS[row].method))
 
 
 def settings(values):

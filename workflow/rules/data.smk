@@ -21,7 +21,6 @@ rule download:
 rule prepare:
     input:
         downloaded,
-        code=lambda wildcards: dataset_code(wildcards.dataset),
     output:
         f"{RESULTS}/data/{{dataset}}/index.csv",
     log:
@@ -33,6 +32,7 @@ rule prepare:
     params:
         resources=RESOURCES,
         options=lambda wildcards: dataset_options(wildcards.dataset),
+        code=lambda wildcards: dataset_code(wildcards.dataset),
     message:
         "Preparing {wildcards.dataset}"
     shell:

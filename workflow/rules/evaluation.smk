@@ -3,8 +3,6 @@ rule score:
         features=f"{RESULTS}/features/{{backbone}}/{{target}}.h5",
         index=f"{RESULTS}/data/{{target}}/index.csv",
         checkpoint=checkpoint,
-        code=code("scoring", "maps", "prompts", "checkpoints", "stages"),
-        method=lambda wildcards: method_code(wildcards.row),
     output:
         f"{RESULTS}/scores/{SCORED}/scores.h5",
     log:
@@ -22,6 +20,7 @@ rule score:
         method=lambda wildcards: ROWS[wildcards.row].method,
         # a function of the wildcards alone: what is derived from the input does not count as a change
         options=lambda wildcards: scoring_options(wildcards),
+        code=lambda wildcards: method_code("score", wildcards.row),
     message:
         "Scoring {wildcards.target} with {wildcards.row}, seed {wildcards.seed}"
     shell:
@@ -34,7 +33,6 @@ rule evaluate:
     input:
         scores=rules.score.output,
         index=f"{RESULTS}/data/{{target}}/index.csv",
-        code=code("metrics", "maps"),
     output:
         metrics=f"{RESULTS}/scores/{SCORED}/metrics.csv",
         curves=f"{RESULTS}/scores/{SCORED}/curves.csv",
@@ -55,6 +53,7 @@ rule evaluate:
             else ""
         ),
         bootstrap=CONFIG.evaluation.bootstrap,
+        code=command_digest("evaluate"),
     message:
         "Evaluating {wildcards.row} on {wildcards.target}, seed {wildcards.seed}"
     shell:

@@ -1,7 +1,6 @@
 rule encode:
     input:
         index=f"{RESULTS}/data/{{dataset}}/index.csv",
-        code=code("backbones", "features"),
     output:
         f"{RESULTS}/features/{{backbone}}/{{dataset}}.h5",
     log:
@@ -18,6 +17,7 @@ rule encode:
     params:
         backbone=lambda wildcards: backbone_settings(wildcards.backbone),
         streams=lambda wildcards: stream_options(wildcards.backbone, wildcards.dataset),
+        code=command_digest("encode"),
     message:
         "Encoding {wildcards.dataset} with {wildcards.backbone}"
     shell:

@@ -1,7 +1,6 @@
 rule knowledge:
     input:
         index=f"{RESULTS}/data/{{dataset}}/index.csv",
-        code=code("knowledge"),
     output:
         f"{RESULTS}/knowledge/{{dataset}}.jsonl",
     log:
@@ -16,6 +15,7 @@ rule knowledge:
         options=knowledge_options(),
         # no output: Snakemake deletes the outputs of a failed job, and these answers are paid for
         answers=f"{RESOURCES}/knowledge/{{dataset}}.jsonl",
+        code=lambda wildcards: knowledge_code(wildcards.dataset),
     message:
         "Collecting knowledge about {wildcards.dataset}"
     shell:

@@ -9,8 +9,6 @@ rule pretrain:
 
 
 rule pretrain_towers:
-    input:
-        code=code("pretraining", "datasets/synthetic", "backbones/clip", "losses"),
     output:
         weights=f"{PRETRAINING}/kanoclip-tiny.safetensors",
         checksum=f"{PRETRAINING}/kanoclip-tiny.sha256",
@@ -30,6 +28,7 @@ rule pretrain_towers:
         # what a cut-off run resumes from lies beside the outputs and is none, so that Snakemake leaves it alone
         folder=lambda wildcards, output: Path(output.weights).parent,
         settings=settings(CONFIG.pretraining.model_dump()),
+        code=command_digest("pretrain"),
     message:
         "Training kanoclip-tiny from nothing on drawn images"
     shell:
@@ -39,7 +38,6 @@ rule pretrain_towers:
 rule pretraining_curves:
     input:
         results=rules.pretrain_towers.output.results,
-        code=code("report/figures", "report/style"),
     output:
         png=f"{PRETRAINING}/learning_curves.png",
         vector=multiext(f"{PRETRAINING}/learning_curves", ".pdf", ".svg"),
@@ -55,6 +53,7 @@ rule pretraining_curves:
             f"--{name} {Path(input.results).with_name(name)}.csv"
             for name in ("train", "validation")
         ),
+        code=command_digest("pretraining-curves"),
     message:
         "Drawing the learning curves of kanoclip-tiny"
     shell:

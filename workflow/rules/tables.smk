@@ -6,23 +6,8 @@ localrules:
 
 
 RUN = protocol.describe(CONFIG)
-PUBLISHED = sorted(map(str, (ROOT / "config" / "published").glob("*.csv")))
+PUBLISHED = sorted(map(beside, (ROOT / "config" / "published").glob("*.csv")))
 FORMATS = ("csv", "md", "tex")  # beside HTML, which the report shows
-TABLE_CODE = code(
-    *(
-        f"report/{name}"
-        for name in (
-            "tables",
-            "cells",
-            "layout",
-            "formats",
-            "notes",
-            "published",
-            "run",
-        )
-    ),
-    "metrics/registry",
-)
 
 
 rule protocol:
@@ -48,7 +33,6 @@ rule tables:
         metrics=of_jobs(f"{RESULTS}/scores/{SCORED}/metrics.csv"),
         protocol=rules.protocol.output,
         published=PUBLISHED,
-        code=TABLE_CODE,
     output:
         metrics=report(
             f"{RESULTS}/tables/metrics.csv",
@@ -81,6 +65,7 @@ rule tables:
         published=lambda wildcards, input: [
             f"--published={path}" for path in input.published
         ],
+        code=command_digest("tables"),
     message:
         "Rendering the tables"
     shell:
@@ -94,9 +79,6 @@ rule runtime:
         # Snakemake writes them beside the outputs of these jobs
         benchmarks=of_jobs(f"{RESULTS}/benchmarks/score/{SCORED}.tsv"),
         protocol=rules.protocol.output,
-        code=code(
-            *(f"report/{name}" for name in ("runtime", "formats", "notes", "run"))
-        ),
     output:
         html=report(
             f"{RESULTS}/tables/runtime.html",
@@ -113,6 +95,7 @@ rule runtime:
         "../../environment.yml"
     params:
         benchmarks=lambda wildcards: f"{RESULTS}/benchmarks",
+        code=command_digest("runtime"),
         folder=lambda wildcards, output: Path(output.html).parent,
     message:
         "Rendering the runtime table"
@@ -129,7 +112,6 @@ rule ablation_table:
         ),
         protocol=rules.protocol.output,
         published=PUBLISHED,
-        code=TABLE_CODE,
     output:
         metrics=f"{RESULTS}/ablations/{{ablation}}/metrics.csv",
         html=report(
@@ -155,6 +137,7 @@ rule ablation_table:
         published=lambda wildcards, input: [
             f"--published={path}" for path in input.published
         ],
+        code=command_digest("tables"),
     message:
         "Rendering the ablation {wildcards.ablation}"
     shell:

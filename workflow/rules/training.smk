@@ -3,8 +3,6 @@ rule train:
         features=f"{RESULTS}/features/{{backbone}}/{{auxiliary}}.h5",
         index=f"{RESULTS}/data/{{auxiliary}}/index.csv",
         knowledge=f"{RESULTS}/knowledge/{{auxiliary}}.jsonl",
-        code=code("training", "losses", "maps", "prompts", "checkpoints", "stages"),
-        method=lambda wildcards: method_code(wildcards.row),
     output:
         checkpoint=f"{RESULTS}/models/{TRAINED}/checkpoint.safetensors",
         curves=f"{RESULTS}/models/{TRAINED}/train.csv",
@@ -22,6 +20,7 @@ rule train:
     params:
         method=lambda wildcards: ROWS[wildcards.row].method,
         options=lambda wildcards: settings(ROWS[wildcards.row].options),
+        code=lambda wildcards: method_code("train", wildcards.row),
     message:
         "Training {wildcards.row} on {wildcards.auxiliary}, seed {wildcards.seed}"
     shell:
