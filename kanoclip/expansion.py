@@ -3,7 +3,7 @@
 from typing import Any
 
 from kanoclip.caching import remembered
-from kanoclip.code import digest, method_module, method_names
+from kanoclip.code import digest, installed
 from kanoclip.config import Configuration
 from kanoclip.run import Run
 from kanoclip.store import fingerprint
@@ -24,6 +24,6 @@ def expand(config: Configuration) -> Run:
 
         return describe(config).model_dump(mode="json")
 
-    code = digest("kanoclip.protocol", "kanoclip.run", *map(method_module, method_names()))
+    code = digest("kanoclip.protocol", *installed().methods.values())
     key = fingerprint(configuration=config.model_dump(mode="json"), code=code)
     return Run.model_validate(remembered("runs", key, compute))

@@ -47,8 +47,8 @@ def runtime(
     protocol: Protocol,
 ) -> None:
     """Render seconds, memory and parameters of every method."""
-    from kanoclip.run import read_run
     from kanoclip.report.runtime import write_runtime
+    from kanoclip.run import read_run
 
     write_runtime(scores, benchmarks, out, read_run(protocol), date.today())
 

@@ -103,7 +103,9 @@ def caption(figure):
 
 def figure_code(drawings):
     """The code that draws some figures."""
-    modules = sorted({f"kanoclip.report.figures.{figure.module}" for figure in drawings})
+    modules = sorted(
+        {f"kanoclip.report.figures.{figure.module}" for figure in drawings}
+    )
     return command_digest("figure", *modules)
 
 

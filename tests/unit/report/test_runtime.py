@@ -5,10 +5,10 @@ from datetime import date
 import h5py
 import pandas as pd
 import pytest
-from kanoclip.report.runtime import read_jobs, summary, write_runtime
 
 from kanoclip.config import BackboneConfig
 from kanoclip.report.notes import TINY_NOTE
+from kanoclip.report.runtime import read_jobs, summary, write_runtime
 from kanoclip.run import Row, Run, RunTarget
 from kanoclip.types import InputError
 
