@@ -1,4 +1,5 @@
 # Names, paths and targets, all derived from the configuration and the registries. No rules.
+import functools
 import inspect
 import json
 import shlex
@@ -15,6 +16,7 @@ shell.prefix(f"export PYTHONPATH={shlex.quote(str(ROOT))}:${{{{PYTHONPATH:-}}}};
 from kanoclip import protocol
 from kanoclip.config import Configuration, parse as parse_configuration
 from kanoclip.datasets.specs import dataset_names, load_spec
+from kanoclip.files import listing_digest
 from kanoclip.methods import method_class, method_names
 from kanoclip.types import InputError
 
@@ -102,6 +104,15 @@ def dataset_options(name):
     for folder, class_name in entry.class_names.items():
         options += ["--class-name", f"{folder}={class_name}"]
     return shlex.join(options)
+
+
+@functools.cache
+def listing(name):
+    """A digest of the files in a dataset's local folder, so that changed images rerun what follows; "" without one."""
+    entry = CONFIG.datasets.get(name)
+    return (
+        "" if entry is None or entry.path is None else listing_digest(Path(entry.path))
+    )
 
 
 def knowledge_options():

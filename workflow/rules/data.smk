@@ -33,6 +33,7 @@ rule prepare:
     params:
         resources=RESOURCES,
         options=lambda wildcards: dataset_options(wildcards.dataset),
+        listing=lambda wildcards: listing(wildcards.dataset),
     message:
         "Preparing {wildcards.dataset}"
     shell:
