@@ -54,9 +54,10 @@ def setup_logging(log: Path | None = None) -> None:
 
 
 class Progress:
-    """How far a pass over many items is: a bar on a terminal, a line now and then in a log.
+    """Shows how far a pass over many items is: a bar on a terminal, a line now and then in a log. A context manager.
 
-    The lines look like `score mvtec_ad: 640 of 1,725 images, 37.1 images/s, 29 s left`. A context manager.
+    The lines look like `score mvtec_ad: 640 of 1,725 images, 37.1 images/s, 29 s left`. The first comes after
+    `FIRST` seconds, so short passes show none.
 
     Args:
         description: the stage and the dataset, such as "score mvtec_ad"; on the terminal it tells jobs apart.
@@ -95,7 +96,7 @@ class Progress:
             self._bar.close()
         if kind is None:
             for lines in self._lines:
-                lines.last(self._end())
+                lines.last(self._end)
 
     def update(self, count: float = 1) -> None:
         """Say that so many more units are done."""
@@ -126,7 +127,7 @@ class Progress:
 
     def _speed(self, seconds: float) -> str:
         rate = (self._done - self._initial) / self._scale / seconds
-        if rate >= 1:
+        if rate >= 1 or self._unit == "MB":
             return f", {rate:,.1f} {self._unit}/s"
         return f", {_duration(1 / rate)} each" if rate > 0 else ""
 
@@ -168,10 +169,10 @@ class _Lines:
             self._next = now + self._every
             self._said += 1
 
-    def last(self, text: str) -> None:
+    def last(self, text: Callable[[], str]) -> None:
         """Say how a pass ended, if it was so long that there were several lines about it."""
         if self._said > 1:
-            self._say(text)
+            self._say(text())
 
 
 def _show(text: str) -> None:

@@ -64,7 +64,7 @@ def load_square(path: Path | str, size: int) -> NDArray[np.uint8]:
         size: the side S in pixels.
 
     Returns:
-        (S, S, 3) RGB.
+        (S, S, 3) RGB, read-only.
 
     Raises:
         InputError: as `load_image`.
@@ -72,7 +72,8 @@ def load_square(path: Path | str, size: int) -> NDArray[np.uint8]:
     image = _decode_8_bits(path)
     if image.mode != "L":  # the channels of a gray image are equal: resizing one of them is enough
         image = image.convert("RGB")
-    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC).convert("RGB"))
+    pixels = np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
+    return pixels if pixels.ndim == 3 else np.broadcast_to(pixels[..., None], (size, size, 3))
 
 
 def load_mask(path: Path | str, size: tuple[int, int], content: bytes | None = None) -> NDArray[np.bool_]:

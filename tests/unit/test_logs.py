@@ -86,6 +86,18 @@ def test_what_an_earlier_run_did_does_not_count_as_speed(clock: Clock, caplog: p
     assert caplog.messages == ["download a.zip: 300 of 500 MB, 5.0 MB/s, 40 s left"]
 
 
+def test_a_slow_download_is_told_in_bytes_per_second(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="kanoclip")
+    with Progress("download a.zip", unit="B") as shown:
+        clock.now += 20
+        shown.update(4e6)
+    assert caplog.messages == ["download a.zip: 4 MB, 0.2 MB/s"]
+
+
+def test_a_pass_over_nothing(said: Callable[..., list]) -> None:
+    assert said([], 1) == []
+
+
 def test_a_pass_that_fails_or_is_left_has_no_last_line(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="kanoclip")
     items = progress(range(100), "score", unit="images")

@@ -133,6 +133,25 @@ def test_editing_a_method_reruns_only_it_and_what_follows(project: Path) -> None
     assert plan() == {}
 
 
+def test_images_added_replaced_or_removed_in_a_local_folder_rerun_prepare(project: Path, tmp_path: Path) -> None:
+    def prepared() -> int:
+        return planned(project, "--configfile", "tiny.yaml").get("prepare", 0)
+
+    image = project / "others/gear/test/good/000.png"
+    added = image.with_name("999.png")
+    original = shutil.copy2(image, tmp_path)
+    assert prepared() == 0
+    shutil.copy2(image, added)
+    assert prepared() == 1
+    added.unlink()
+    image.write_bytes(image.with_name("001.png").read_bytes())
+    assert prepared() == 1
+    image.unlink()
+    assert prepared() == 1
+    shutil.copy2(original, image)
+    assert planned(project, "--configfile", "tiny.yaml") == {}
+
+
 def test_editing_a_caption_reruns_nothing(project: Path) -> None:
     caption = project / "workflow/report/table.rst"
     assert edited(caption, lambda: planned(project, "--configfile", "tiny.yaml")) == {}
