@@ -3,12 +3,10 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import open_clip
-
 from kanoclip import __version__
 from kanoclip.backbones.clip import complete
+from kanoclip.backbones.descriptions import supported
 from kanoclip.backbones.streams import Streams
-from kanoclip.backbones.weights import register_embedded
 from kanoclip.config import BackboneConfig, Configuration, MethodConfig, Strict, parse
 from kanoclip.datasets.specs import dataset_names, load_spec
 from kanoclip.methods import Method, method_class
@@ -220,14 +218,13 @@ def _streams(config: Configuration, row: Row) -> Streams:
 
 
 def number_of_blocks(backbone: BackboneConfig) -> int:
-    """Blocks of an image tower, from open_clip's model configurations, without building it."""
-    register_embedded()
-    known = open_clip.get_model_config(backbone.model)
-    if known is None:
-        raise unknown_name("backbone", backbone.model, open_clip.list_models())
-    layers = known["vision_cfg"].get("layers")
-    if not isinstance(layers, int):
-        raise InputError(f"backbone {backbone.model}: expected a ViT, found another kind of image tower; choose a ViT")
+    """Return the number of blocks of an image tower, without building it.
+
+    Raises:
+        InputError: the model is unknown or cannot be used.
+    """
+    layers = supported(backbone.model).layers
+    assert layers is not None
     return layers
 
 

@@ -45,18 +45,15 @@ def _registered(what: str) -> list[str]:
 
         return dataset_names()
     if what == "methods":
-        from kanoclip.methods import method_names
+        from kanoclip.code import installed  # reads their names without importing the methods, and torch with them
 
-        return method_names()
+        return sorted(installed().methods)
     if what == "metrics":
         from kanoclip.metrics.registry import LEVELS, metrics_of
 
         return [f"{level} {metric.name}" for level in LEVELS for metric in metrics_of(level)]
     if what == "backbones":
-        import open_clip
+        from kanoclip.backbones.descriptions import model_names
 
-        from kanoclip.backbones.weights import register_embedded
-
-        register_embedded()
-        return open_clip.list_models()
+        return model_names()
     raise unknown_name("kind", what, ["datasets", "methods", "metrics", "backbones"])

@@ -1,5 +1,4 @@
 # Names, paths and targets, all derived from the configuration and the registries. No rules.
-import inspect
 import json
 import os
 import shlex
@@ -13,28 +12,25 @@ sys.path.insert(0, str(ROOT))
 # so that the rules find the package in an environment that holds only its dependencies
 shell.prefix(f"export PYTHONPATH={shlex.quote(str(ROOT))}:${{{{PYTHONPATH:-}}}}; ")
 
-from kanoclip import protocol
 from kanoclip.code import command_digest, method_module
 from kanoclip.config import Configuration, parse as parse_configuration
 from kanoclip.datasets.specs import dataset_names, load_spec
-from kanoclip.types import InputError
+from kanoclip.expansion import expand as expand_configuration
+from kanoclip.types import NO_AUXILIARY, InputError
 
-PACKAGE = Path(inspect.getfile(protocol)).parent
+PACKAGE = ROOT / "kanoclip"
 GENERATOR = ("kanoclip.datasets.synthetic",)
 CODE = ".py .yaml .json .safetensors .j2 .css .js .mplstyle".split()
 
 try:
     CONFIG = parse_configuration(Configuration, config, "configuration")
-    BACKBONES = protocol.backbones(CONFIG)
-    ROWS = {row.name: row for row in protocol.all_rows(CONFIG)}
-    MAIN_ROWS = protocol.rows(CONFIG)
-    JOBS = protocol.jobs(CONFIG)
-    ALL_JOBS = protocol.all_jobs(CONFIG)
-    TRAININGS = protocol.trainings(JOBS)
-    STREAMS = protocol.encodings(CONFIG)
+    PLAN = expand_configuration(CONFIG)
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
+ROWS = PLAN.rows
+MAIN_ROWS = PLAN.rows_of(CONFIG.methods)
+TRAININGS = PLAN.trainings
 RESULTS = f"results/{CONFIG.run}"
 RESOURCES = CONFIG.resources
 TRAINED = "{row}/{backbone}/{auxiliary}/seed{seed}"
@@ -47,10 +43,10 @@ def any_of(names):
 
 wildcard_constraints:
     row=any_of(ROWS),
-    backbone=any_of(BACKBONES),
+    backbone=any_of(PLAN.backbones),
     dataset=any_of(set(dataset_names()) | set(CONFIG.datasets)),
     target=any_of(CONFIG.targets),
-    auxiliary=any_of({job.auxiliary for job in ALL_JOBS}),
+    auxiliary=any_of({job.auxiliary for job in PLAN.all_jobs}),
     seed=r"\d+",
 
 
@@ -128,18 +124,18 @@ def downloaded(wildcards):
 
 def backbone_settings(name):
     """A backbone's configuration, defaults included, so that a changed default reruns the encoding."""
-    return settings(BACKBONES[name].model_dump(mode="json"))
+    return settings(PLAN.backbones[name].model_dump(mode="json"))
 
 
 def stream_options(backbone, dataset):
     """What is cached of a dataset with a backbone, for the command line."""
-    wanted = vars(STREAMS[backbone, dataset]).items()
+    wanted = PLAN.encodings[backbone, dataset].items()
     return " ".join(
         f"--{name} {','.join(map(str, keys))}" for name, keys in wanted if keys
     )
 
 
-def of_jobs(pattern, where=lambda job: True, jobs=JOBS):
+def of_jobs(pattern, where=lambda job: True, jobs=PLAN.jobs):
     """A path pattern filled in for every scoring job, in the order of the tables."""
     return [
         pattern.format(
@@ -156,7 +152,7 @@ def of_jobs(pattern, where=lambda job: True, jobs=JOBS):
 
 def checkpoint(wildcards):
     """The checkpoint of a trained row."""
-    if wildcards.auxiliary == protocol.NO_AUXILIARY:
+    if wildcards.auxiliary == NO_AUXILIARY:
         return []
     return f"{RESULTS}/models/{TRAINED}/checkpoint.safetensors".format(**wildcards)
 
@@ -171,7 +167,7 @@ def scoring_options(wildcards):
 FIRST_SEED = CONFIG.seeds[0]
 # where all rows are on random weights, as in a trial run, they are shown all the same
 SHOWN = [row.name for row in MAIN_ROWS if not row.control] or [
-    row.name for row in MAIN_ROWS if not row.kind.control
+    row.name for row in MAIN_ROWS if not row.control_method
 ]
 
 

@@ -219,8 +219,7 @@ rule steps:
         "../../environment.yml"
     params:
         variants=lambda wildcards: shlex.join(
-            f"--method={row.name}"
-            for row in protocol.ablation_rows(CONFIG, wildcards.ablation)
+            f"--method={name}" for name in CONFIG.ablations[wildcards.ablation]
         ),
         targets=shlex.join(f"--dataset={name}" for name in CONFIG.targets),
     message:

@@ -5,7 +5,7 @@ localrules:
     ablation_table,
 
 
-RUN = protocol.describe(CONFIG)
+RUN = PLAN.run
 PUBLISHED = sorted(map(beside, (ROOT / "config" / "published").glob("*.csv")))
 FORMATS = ("csv", "md", "tex")  # beside HTML, which the report shows
 
@@ -108,7 +108,7 @@ rule ablation_table:
     input:
         metrics=lambda wildcards: of_jobs(
             f"{RESULTS}/scores/{SCORED}/metrics.csv",
-            jobs=protocol.ablation_jobs(CONFIG, wildcards.ablation),
+            jobs=PLAN.ablation_jobs[wildcards.ablation],
         ),
         protocol=rules.protocol.output,
         published=PUBLISHED,
