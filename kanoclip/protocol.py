@@ -1,12 +1,10 @@
 """What a configuration asks for: every training and scoring job of a run under one protocol, checked beforehand."""
 
-import open_clip
-
 from kanoclip import __version__
 from kanoclip.backbones.clip import complete
+from kanoclip.backbones.descriptions import supported
 from kanoclip.backbones.shape import TowerShape
 from kanoclip.backbones.taps import Tap
-from kanoclip.backbones.weights import register_embedded
 from kanoclip.config import BackboneConfig, Configuration, MethodConfig, Strict, parse
 from kanoclip.datasets.specs import dataset_names, load_spec
 from kanoclip.methods import method_class
@@ -195,25 +193,17 @@ def encodings(config: Configuration) -> dict[tuple[str, str], frozenset[Tap]]:
 
 
 def tower_shape(backbone: BackboneConfig) -> TowerShape:
-    """Return the shape of an image tower from open_clip's description of the model, without building it.
+    """Return the shape of an image tower, without building it.
 
     Raises:
-        InputError: an unknown model, or taps that do not fit it.
+        InputError: the model is unknown or cannot be used, or the taps do not fit it.
     """
-    register_embedded()
-    known = open_clip.get_model_config(backbone.model)
-    if known is None:
-        raise unknown_name("backbone", backbone.model, open_clip.list_models())
-    vision = known["vision_cfg"]
-    layers = vision.get("layers")
-    if not isinstance(layers, int):
-        raise InputError(f"backbone {backbone.model}: expected a ViT, found another kind of image tower; choose a ViT")
-    settings = complete(backbone, layers)
+    known = supported(backbone.model)
+    assert known.layers is not None and known.width is not None and known.patch_size is not None
+    settings = complete(backbone, known.layers)
     assert settings.taps is not None and settings.vv_start is not None
-    side = backbone.image_size // vision.get("patch_size", 16)
-    return TowerShape(
-        layers, settings.taps, settings.vv_start, vision.get("width", 768), known["embed_dim"], (side, side)
-    )
+    side = backbone.image_size // known.patch_size
+    return TowerShape(known.layers, settings.taps, settings.vv_start, known.width, known.joint_width, (side, side))
 
 
 def describe(config: Configuration) -> Run:

@@ -11,11 +11,10 @@ from open_clip.transformer import QuickGELU, VisionTransformer
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from kanoclip.backbones.descriptions import EMBEDDED, supported
 from kanoclip.config import BackboneConfig
 from kanoclip.files import remembered_sha256, sha256
-from kanoclip.types import InputError, unknown_name
-
-EMBEDDED = Path(__file__).parent / "tiny"  # <model>.json, <model>.safetensors, <model>.sha256
+from kanoclip.types import InputError
 
 
 def weights_identity(config: BackboneConfig) -> str:
@@ -50,8 +49,7 @@ def create_open_clip(config: BackboneConfig) -> Any:
             tower that is no ViT with a class token.
     """
     register_embedded()
-    if config.model not in open_clip.list_models():
-        raise unknown_name("backbone", config.model, open_clip.list_models())
+    supported(config.model)
     clip = _with_weights(config)
     visual = clip.visual
     if not isinstance(visual, VisionTransformer) or visual.attn_pool is not None or visual.pool_type != "tok":

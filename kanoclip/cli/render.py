@@ -14,10 +14,10 @@ Protocol = Annotated[Path, input_file("protocol.json of `kanoclip protocol`.")]
 def protocol(out: Out, settings: Settings = None) -> None:
     """Write what every table states of its run: rows, targets, backbones. --set takes the keys of a configuration."""
     from kanoclip.config import Configuration, parse
+    from kanoclip.expansion import expand
     from kanoclip.files import write_json
-    from kanoclip.protocol import describe
 
-    write_json(out, describe(parse(Configuration, parse_options(settings), "--set")).model_dump(mode="json"))
+    write_json(out, expand(parse(Configuration, parse_options(settings), "--set")).model_dump(mode="json"))
 
 
 def tables(

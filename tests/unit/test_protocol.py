@@ -1,6 +1,5 @@
 from typing import Any
 
-import open_clip
 import pytest
 from kanoclip.backbones.streams import Streams
 
@@ -111,7 +110,6 @@ def test_blocks_are_known_without_building() -> None:
     assert protocol.number_of_blocks(config.backbones["kanoclip-tiny"]) == 6
     with pytest.raises(InputError, match="choose a ViT"):
         protocol.number_of_blocks(config.backbones["resnet"])
-    assert open_clip.get_model_config("ViT-L-14")["vision_cfg"]["layers"] == 24
 
 
 def test_a_published_recipe_brings_options_and_a_backbone(monkeypatch: pytest.MonkeyPatch) -> None:

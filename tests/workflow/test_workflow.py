@@ -106,9 +106,24 @@ def test_a_second_run_has_nothing_to_do(project: Path) -> None:
     assert "Nothing to be done" in snakemake(project, "--configfile", "tiny.yaml").stderr
 
 
-def edited(path: Path, planned_after: Callable[[], dict[str, int]]) -> dict[str, int]:
+def test_a_copy_has_nothing_to_do(project: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(project, tmp_path / "elsewhere/project", symlinks=True)
+    assert "Nothing to be done" in snakemake(copy, "-n", "--configfile", "tiny.yaml").stdout
+
+
+def test_a_workflow_with_nothing_to_do_loads_no_torch(project: Path) -> None:
+    """Python lists every module that it loads on standard error."""
+    path = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(project)}
+    command = [sys.executable, "-X", "importtime", "-m", "snakemake", "-n", "--configfile", "tiny.yaml"]
+    lines = subprocess.run(command, cwd=project, capture_output=True, text=True, env=path).stderr.splitlines()
+    loaded = {line.rpartition("|")[2].strip() for line in lines if line.startswith("import time:")}
+    assert "kanoclip.expansion" in loaded
+    assert not {"torch", "open_clip", "kanoclip.protocol"} & loaded
+
+
+def edited(path: Path, planned_after: Callable[[], dict[str, int]], text: str = "EDITED = 1") -> dict[str, int]:
     before = path.read_text()
-    path.write_text(before + "\n# edited\n")
+    path.write_text(f"{before}\n{text}\n")
     try:
         return planned_after()
     finally:
@@ -130,6 +145,7 @@ def test_editing_a_method_reruns_only_it_and_what_follows(project: Path) -> None
     assert edited(methods / "clip.py", plan) == clip | {"total": sum(clip.values())}
     encoding = edited(project / "kanoclip/backbones/clip.py", plan)
     assert encoding["encode"] == 3 and "prepare" not in encoding
+    assert edited(project / "kanoclip/types.py", plan, "# edited") == {}
     assert plan() == {}
 
 
@@ -154,7 +170,7 @@ def test_images_added_replaced_or_removed_in_a_local_folder_rerun_prepare(projec
 
 def test_editing_a_caption_reruns_nothing(project: Path) -> None:
     caption = project / "workflow/report/table.rst"
-    assert edited(caption, lambda: planned(project, "--configfile", "tiny.yaml")) == {}
+    assert edited(caption, lambda: planned(project, "--configfile", "tiny.yaml"), ".. edited") == {}
 
 
 def test_changing_an_option_reruns_what_depends_on_it(project: Path) -> None:
