@@ -54,7 +54,7 @@ class Tap:
         """
         tower, colon, rest = text.rpartition(":")
         kind, slash, at = rest.partition("/")
-        if not slash or not at.isdigit() or (colon and not tower):
+        if not slash or not at.isdecimal() or (colon and not tower):
             raise InputError(f"tap '{text}': expected KIND/BLOCK such as vv/24, or TOWER:KIND/BLOCK")
         if kind not in tap_kinds():
             raise unknown_name("kind of tap", kind, tap_kinds())
@@ -103,14 +103,17 @@ def check_taps(taps: Collection[Tap], layers: dict[str, int]) -> None:
         layers: name of a tower: its number of blocks.
 
     Raises:
-        InputError: an unknown tower or kind, or a block outside the tower.
+        InputError: an unknown tower or kind, a block outside the tower, or a side of 0.
     """
     for tap in sorted(taps):
         if tap.kind not in tap_kinds():
             raise unknown_name("kind of tap", tap.kind, tap_kinds())
         if tap.tower not in layers:
             raise unknown_name("tower", tap.tower, layers)
-        if tap.kind not in IMAGE_TAPS and tap.at > layers[tap.tower]:
+        if tap.kind in IMAGE_TAPS:
+            if tap.at < 1:
+                raise InputError(f"tap {tap}: expected a side of at least 1")
+        elif tap.at > layers[tap.tower]:
             raise InputError(f"tap {tap}: the tower has {layers[tap.tower]} blocks; choose a block up to that number")
 
 
