@@ -113,7 +113,10 @@ def figure_code(drawings):
     """The code that draws some figures."""
     return code(
         *(f"report/figures/{figure.module}" for figure in drawings),
-        *(f"report/{name}" for name in ("figures/summary", "grid", "heat", "metrics", "style")),
+        *(
+            f"report/{name}"
+            for name in ("figures/summary", "grid", "heat", "metrics", "style")
+        ),
         *(f"metrics/{name}" for name in ("classification", "ranking", "ranks")),
     )
 
