@@ -39,9 +39,10 @@ def tables(
 
 
 def runtime(
-    scores: Annotated[
-        list[Path], typer.Argument(help="scores.h5 of every method, target and seed.", callback=all_existing)
+    costs: Annotated[
+        list[Path], typer.Argument(help="cost.json of every method, target and seed.", callback=all_existing)
     ],
+    models: Annotated[Path, typer.Option(help="The folder of the trained methods, with train.csv of each.")],
     benchmarks: Annotated[Path, typer.Option(help="The folder of Snakemake's benchmark files.")],
     out: Annotated[Path, typer.Option(help="The folder for runtime.csv, .md, .tex, .html.")],
     protocol: Protocol,
@@ -50,7 +51,7 @@ def runtime(
     from kanoclip.report.runtime import write_runtime
     from kanoclip.run import read_run
 
-    write_runtime(scores, benchmarks, out, read_run(protocol), date.today())
+    write_runtime(costs, models, benchmarks, out, read_run(protocol), date.today())
 
 
 def page(

@@ -152,12 +152,13 @@ def declarations(path: Path) -> list[Figure]:
     Raises:
         ValueError: a declaration lacks its title or caption, or names an unknown input.
     """
-    found = []
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        for mark in node.decorator_list if isinstance(node, ast.FunctionDef) else ():
-            if isinstance(mark, ast.Call) and isinstance(mark.func, ast.Name) and mark.func.id == figure.__name__:
-                found.append(_declaration(path, node, mark))
-    return found
+    functions = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.FunctionDef)]
+    return [
+        _declaration(path, function, mark)
+        for function in functions
+        for mark in function.decorator_list
+        if isinstance(mark, ast.Call) and isinstance(mark.func, ast.Name) and mark.func.id == figure.__name__
+    ]
 
 
 def _declaration(path: Path, function: ast.FunctionDef, mark: ast.Call) -> Figure:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -52,7 +53,7 @@ def histograms(index: Path, scores: Sequence[Path], out: Path) -> None:
 def _draw(panel: Axes, labels: NDArray[np.integer], scores: NDArray[np.floating]) -> str:
     """Draw one panel and return what stands above it."""
     edges = list(np.histogram_bin_edges(scores, BINS))
-    looks = {
+    looks: dict[str, dict[str, Any]] = {
         "normal": {"facecolor": COLOURS[6], "edgecolor": "none"},
         "anomalous": {"facecolor": "none", "edgecolor": COLOURS[3], "hatch": "////", "linewidth": 0.9},
     }
