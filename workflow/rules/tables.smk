@@ -91,9 +91,19 @@ rule tables:
 
 rule runtime:
     input:
-        scores=of_jobs(f"{RESULTS}/scores/{SCORED}/scores.h5"),
+        costs=of_jobs(f"{RESULTS}/scores/{SCORED}/cost.json"),
         # Snakemake writes them beside the outputs of these jobs
-        benchmarks=of_jobs(f"{RESULTS}/benchmarks/score/{SCORED}.tsv"),
+        benchmarks=sorted(
+            set(of_jobs(f"{RESULTS}/benchmarks/score/{{backbone}}/{{target}}.tsv"))
+        ),
+        trainings=sorted(
+            set(
+                of_jobs(
+                    f"{RESULTS}/benchmarks/train/{{row}}/{{backbone}}/{{auxiliary}}.tsv",
+                    lambda job: job.row.kind.trainable,
+                )
+            )
+        ),
         protocol=rules.protocol.output,
         code=code(
             *(f"report/{name}" for name in ("runtime", "formats", "notes", "run"))
@@ -113,13 +123,14 @@ rule runtime:
     conda:
         "../../environment.yml"
     params:
-        benchmarks=lambda wildcards: f"{RESULTS}/benchmarks",
+        models=f"{RESULTS}/models",
+        benchmarks=f"{RESULTS}/benchmarks",
         folder=lambda wildcards, output: Path(output.html).parent,
     message:
         "Rendering the runtime table"
     shell:
-        "python -m kanoclip runtime {input.scores} --benchmarks {params.benchmarks} --protocol {input.protocol}"
-        " --out {params.folder} > {log} 2>&1"
+        "python -m kanoclip runtime {input.costs} --models {params.models} --benchmarks {params.benchmarks}"
+        " --protocol {input.protocol} --out {params.folder} > {log} 2>&1"
 
 
 rule ablation_table:
