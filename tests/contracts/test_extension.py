@@ -1,4 +1,4 @@
-"""The examples of CONTRIBUTING.md: dataset, method, metric and figure, added to a copy of the package, no other edit."""
+"""The examples of CONTRIBUTING.md: dataset, method, metric, figure; added to a copy of the package, no other edit."""
 
 import json
 import re
