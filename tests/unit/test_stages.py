@@ -5,7 +5,9 @@ import multiprocessing
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import h5py
@@ -21,9 +23,9 @@ from kanoclip.methods import AnomalyOutput, Batch, method_class
 from kanoclip.methods.controls import Random
 from kanoclip.scoring import ScoresInProgress, score
 from kanoclip.stages import Dataset, Scored, score_stage, train_stage
+from kanoclip.training import loop
 from kanoclip.types import InputError
 
-PROCESSES = multiprocessing.get_context("fork")  # starts in milliseconds
 ROWS = {"clip": 0, "clip_ac": 0, "winclip": 0, "random": 1, "oracle": 0}
 
 
@@ -191,66 +193,100 @@ def test_a_row_that_fails_does_not_cost_the_others_and_says_so_at_the_end(
     assert work == ["random"]  # which needs no tower
 
 
-def killed_at_random(run: Callable[[], None], moments: list[float]) -> int:
-    """Start a process again and again and kill it after so many seconds of work; returns how often it was killed."""
-    for number, moment in enumerate(moments):
-        child = PROCESSES.Process(target=run)
+@pytest.fixture(scope="module")
+def processes() -> Iterator[ForkServerContext]:
+    """Processes that start with the package imported, with one thread, so that they compute what this one does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["kanoclip.stages"])
+        yield context
+
+
+def killed_at_random(
+    processes: ForkServerContext, stage: Callable[..., None], arguments: tuple[object, ...], progress: Callable[[], int]
+) -> list[int]:
+    """Start a stage four times and kill it at a random moment after it got on; returns how far it was each time."""
+    chance, reached = random.Random(0), [0]
+    for _ in range(4):
+        child = processes.Process(target=stage, args=arguments)
         child.start()
-        child.join(moment)
-        if not child.is_alive():
-            assert child.exitcode == 0
-            return number
+        while progress() <= reached[-1] and child.is_alive():
+            time.sleep(0.005)
+        time.sleep(chance.random() / 50)
         child.kill()
         child.join()
-        assert child.exitcode == -signal.SIGKILL
-    return len(moments)
+        assert child.exitcode in (0, -signal.SIGKILL)
+        if child.exitcode == 0:
+            break
+        reached.append(progress())
+    return reached[1:]
+
+
+def results_in(store: Path, state: str, whole: int, part: Callable[[Path], int]) -> int:
+    """Add up what is done in a store: `whole` per finished result, and what the states of the others say."""
+    finished = {path.name for path in store.glob("kept/*")}
+    total = whole * len(finished)
+    for path in store.glob(f"partial/*/work/{state}"):
+        with suppress(FileNotFoundError):  # finished meanwhile
+            total += 0 if path.parents[1].name in finished else part(path)
+    return total
 
 
 def test_a_pass_killed_at_any_moment_ends_with_the_same_bytes(
-    live: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    live: Dataset, processes: ForkServerContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SIGKILL at random moments; what was scored before a kill is not scored again."""
-    score_stage(rows_below(tmp_path / "whole"), live, "tiny", "cpu", tmp_path / "whole" / "store", batch_size=2)
-    store, batches = tmp_path / "killed" / "store", tmp_path / "batches"
+    score_stage(rows_below(tmp_path / "whole"), live, "tiny", "cpu", tmp_path / "whole" / "store", batch_size=1)
+    rows, store = rows_below(tmp_path / "killed"), tmp_path / "killed" / "store"
+
+    def scored() -> int:
+        return results_in(store, "done.npy", 16, lambda path: int(np.load(path).sum()))
+
+    reached = killed_at_random(processes, score_stage, (rows, live, "tiny", "cpu", store, 1), scored)
+    assert len(reached) >= 2 and 0 < reached[0] < reached[-1] <= 5 * 16
+    written: list[range] = []
     write = ScoresInProgress.write
 
-    def slow(self: ScoresInProgress, *arguments: object) -> None:
-        time.sleep(0.02)
-        write(self, *arguments)
-        with batches.open("a") as file:
-            file.write(".")
+    def counted(self: ScoresInProgress, rows: range, *arguments: object) -> None:
+        written.append(rows)
+        write(self, rows, *arguments)
 
-    def run() -> None:
-        torch.set_num_threads(1)
-        score_stage(rows_below(tmp_path / "killed"), live, "tiny", "cpu", store, batch_size=2)
-
-    chance = random.Random(0)
-    with monkeypatch.context() as patch:
-        patch.setattr(ScoresInProgress, "write", slow)
-        killed = killed_at_random(run, [0.3 + chance.random() for _ in range(8)])
-    assert killed >= 2
-    run()
+    monkeypatch.setattr(ScoresInProgress, "write", counted)
+    score_stage(rows, live, "tiny", "cpu", store, batch_size=1)
+    assert len(written) == 5 * 16 - reached[-1]
     assert scores_below(tmp_path / "killed") == scores_below(tmp_path / "whole")
     assert len(scores_below(tmp_path / "killed")) == len(ROWS)
     assert not any((store / "partial").iterdir())
-    # 8 batches of 5 rows; a kill costs at most the five that were on their way
-    assert len(batches.read_text()) <= 8 * 5 + 5 * killed
 
 
 def test_a_training_killed_at_any_moment_ends_with_the_same_bytes(
-    index: Path, features: Path, knowledge: Path, tmp_path: Path
+    index: Path,
+    features: Path,
+    knowledge: Path,
+    processes: ForkServerContext,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """SIGKILL at random moments of two seeds; whole epochs before a kill are not trained again."""
+    epochs = 25
     data = Dataset("parts", index, features)
 
-    def train(out: Path) -> None:
-        torch.set_num_threads(1)
-        train_stage("april_gan", {"epochs": 20}, data, knowledge, out, [1, 2], "cpu", out / "store")
+    def arguments(out: Path) -> tuple[object, ...]:
+        return "april_gan", {"epochs": epochs}, data, knowledge, out, [1, 2], "cpu", out / "store"
 
-    train(tmp_path / "whole")
-    chance = random.Random(1)
-    killed = killed_at_random(lambda: train(tmp_path / "killed"), [0.4 + chance.random() / 2 for _ in range(6)])
-    assert killed >= 2
-    train(tmp_path / "killed")
+    def trained() -> int:
+        store = tmp_path / "killed" / "store"
+        return results_in(store, "state.pt", epochs, lambda path: len(torch.load(path)["rows"]) // 2)
+
+    train_stage(*arguments(tmp_path / "whole"))
+    reached = killed_at_random(processes, train_stage, arguments(tmp_path / "killed"), trained)
+    assert len(reached) >= 2 and 0 < reached[0] < reached[-1] <= 2 * epochs
+    steps: list[int] = []
+    step = loop._step
+    monkeypatch.setattr(loop, "_step", lambda *given: steps.append(given[-1]) or step(*given))
+    train_stage(*arguments(tmp_path / "killed"))
+    assert len(steps) == 2 * (2 * epochs - reached[-1])  # two batches an epoch
     for seed in (1, 2):
         whole, again = (tmp_path / name / f"seed{seed}" / "checkpoint.safetensors" for name in ("whole", "killed"))
         assert whole.read_bytes() == again.read_bytes()
