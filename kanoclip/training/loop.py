@@ -56,7 +56,9 @@ def _run_phase(
     optimizer = phase.optimizer(phase.groups)
     state.restore_optimizer(optimizer)
     highest = [group["lr"] for group in phase.groups]
-    taps = phase.reads or method.trains_on(method.options, method.backbone.shape)
+    taps = phase.reads
+    if taps is None:
+        taps = method.trains_on(method.options, method.backbone.shape)
     steps = phase.steps(len(data))
     method.train()
     name = f"{phase.name} {type(method).__name__} seed {method.seed}"
