@@ -72,7 +72,7 @@ class Phase:
         optimizer: makes the optimiser of the groups.
         schedule: of the learning rates over the steps of this phase.
         augment: changes images before the towers see them; such a phase reads live features.
-        reads: the taps that `losses` needs; default: those of the method.
+        reads: the taps that `losses` needs; default: what the method trains on.
     """
 
     name: str
