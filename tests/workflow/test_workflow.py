@@ -141,7 +141,9 @@ def plan_of(project: Path) -> dict[str, int]:
 def test_editing_a_method_plans_its_training_and_the_passes(project: Path) -> None:
     methods = project / "kanoclip/methods"
     trained = {"train": 1, **PASSES, **DRAWING}
-    assert edited(methods / "kanoclip/adapter.py", lambda: plan_of(project)) == trained | {"total": sum(trained.values())}
+    assert edited(methods / "kanoclip/adapter.py", lambda: plan_of(project)) == trained | {
+        "total": sum(trained.values())
+    }
     scored = PASSES | DRAWING
     assert edited(methods / "clip.py", lambda: plan_of(project)) == scored | {"total": sum(scored.values())}
     encoding = edited(project / "kanoclip/backbones/clip.py", lambda: plan_of(project))
