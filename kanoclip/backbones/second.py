@@ -20,8 +20,9 @@ def tower_identity(name: str, config: TowerConfig) -> str:
     """Return a string that is equal exactly for equal weights, without building the model.
 
     Raises:
-        InputError: the weights are neither published, a file nor random.
+        InputError: an unknown model, or weights that are neither published, a file nor random.
     """
+    _check_model(name, config)
     if config.weights.startswith(RANDOM):
         return f"random:{_seed(name, config)}, torch {torch.__version__}, timm {timm.__version__}"
     return remembered_sha256(_file(name, config))
@@ -39,6 +40,7 @@ def load_tower(name: str, config: TowerConfig, image_size: int) -> TimmTower:
         InputError: an unknown model, weights that do not fit, a model without a class token, an image size that is no
             multiple of the patch size, or a start of the local streams outside the tower.
     """
+    _check_model(name, config)
     trunk = _with_weights(name, config, config.image_size or image_size).eval().requires_grad_(False)
     statistics = trunk.pretrained_cfg
     tower = TimmTower(trunk, name, tuple(statistics["mean"]), tuple(statistics["std"]))
@@ -48,9 +50,12 @@ def load_tower(name: str, config: TowerConfig, image_size: int) -> TimmTower:
     return tower
 
 
-def _with_weights(name: str, config: TowerConfig, side: int) -> Any:
+def _check_model(name: str, config: TowerConfig) -> None:
     if not timm.is_model(config.model):
         raise unknown_name(f"model of tower {name}:", config.model, timm.list_models("vit*") + timm.list_models("eva*"))
+
+
+def _with_weights(name: str, config: TowerConfig, side: int) -> Any:
     random = config.weights.startswith(RANDOM)
     path = None if random else _file(name, config)
     trunk: Any
@@ -65,10 +70,10 @@ def _with_weights(name: str, config: TowerConfig, side: int) -> Any:
         raise InputError(
             f"tower {name}: expected a ViT with a class token, but {config.model} cannot be used: {reason}"
         )
-    patch = trunk.patch_embed.feat_ratio()
-    if side % max(patch):
+    patch = int(trunk.patch_embed.feat_ratio())
+    if side % patch:
         raise InputError(
-            f"tower {name}: image_size {side} is not a multiple of {max(patch)}, the patch size of {config.model}; set "
+            f"tower {name}: image_size {side} is not a multiple of {patch}, the patch size of {config.model}; set "
             f"towers.{name}.image_size"
         )
     if path is not None:
