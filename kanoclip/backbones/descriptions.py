@@ -165,3 +165,23 @@ def _files() -> dict[str, Path]:
         raise InputError("open_clip is not installed; run `pip install open_clip_torch`")
     paths = [*(Path(found.origin).parent / "model_configs").glob("*.json"), *EMBEDDED.glob("*.json")]
     return {path.stem: path for path in paths if json.loads(path.read_text(encoding="utf-8")).keys() >= PARTS}
+
+
+def models_tables() -> tuple[str, str]:
+    """Return what docs/backbones.md says of every model, in Markdown: those that can be used, and why others cannot."""
+    usable = [
+        "| model | blocks x width | patch | trained at | text blocks x width |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for known in map(describe, model_names()):
+        usable.append(
+            f"| `{known.name}` | {known.layers} x {known.width} | {known.patch_size} | {known.image_size} | "
+            f"{known.text_layers} x {known.text_width} |"
+        )
+    refused: dict[str, list[str]] = {}
+    for name in sorted(_files()):
+        if reason := unsupported(name):
+            refused.setdefault(reason, []).append(f"`{name}`")
+    others = ["| why not | models |", "| --- | --- |"]
+    others += [f"| {reason} | {', '.join(names)} |" for reason, names in sorted(refused.items())]
+    return "\n".join(usable), "\n".join(others)

@@ -57,7 +57,6 @@ def _check_model(name: str, config: TowerConfig) -> None:
 
 def _with_weights(name: str, config: TowerConfig, side: int) -> Any:
     random = config.weights.startswith(RANDOM)
-    path = None if random else _file(name, config)
     trunk: Any
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_seed(name, config) if random else 0)
@@ -76,8 +75,8 @@ def _with_weights(name: str, config: TowerConfig, side: int) -> Any:
             f"tower {name}: image_size {side} is not a multiple of {patch}, the patch size of {config.model}; set "
             f"towers.{name}.image_size"
         )
-    if path is not None:
-        _load(name, trunk, path)
+    if not random:
+        _load(name, trunk, _file(name, config))
     return trunk
 
 
@@ -102,7 +101,13 @@ def _file(name: str, config: TowerConfig) -> Path:
         raise InputError(
             f"tower {name}: weights '{config.weights}' of {config.model} are neither a file nor random:SEED{hub}"
         )
-    return Path(hf_hub_download(published.hf_hub_id, published.hf_hub_filename or "model.safetensors"))
+    try:
+        return Path(hf_hub_download(published.hf_hub_id, published.hf_hub_filename or "model.safetensors"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"tower {name}: cannot download {published.hf_hub_id} from the Hugging Face hub "
+            f"({str(error).splitlines()[0]}); download it elsewhere and name the file in towers.{name}.weights"
+        ) from error
 
 
 def _seed(name: str, config: TowerConfig) -> int:

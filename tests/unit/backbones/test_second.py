@@ -164,6 +164,25 @@ def test_weights_are_loaded_from_a_file_and_known_by_content(tmp_path: Path) -> 
     assert resized.grid == (2, 2) and resized.trunk.pos_embed.shape[1] == 4
 
 
+def test_published_weights_come_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    donor = load_tower("dino", TowerConfig(model=DINO2, weights="random:5"), 56)
+    path = tmp_path / "model.safetensors"
+    save_file({name: tensor.contiguous() for name, tensor in donor.trunk.state_dict().items()}, path)
+
+    def download(repository: str, file: str) -> str:
+        assert (repository, file) == ("timm/vit_small_patch14_reg4_dinov2.lvd142m", "model.safetensors")
+        if not path.exists():
+            raise ConnectionError("no network")
+        return str(path)
+
+    monkeypatch.setattr("kanoclip.backbones.second.hf_hub_download", download)
+    found = load_tower("dino", TowerConfig(model=DINO2), 56)
+    assert torch.equal(found.trunk.blocks[3].mlp.fc1.weight, donor.trunk.blocks[3].mlp.fc1.weight)
+    path.unlink()
+    with pytest.raises(InputError, match=r"cannot download timm/\S+ from the Hugging Face hub \(no network\)"):
+        load_tower("dino", TowerConfig(model=DINO2), 56)
+
+
 @pytest.mark.parametrize(
     ("tower", "reason"),
     [
