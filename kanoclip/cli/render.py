@@ -39,9 +39,10 @@ def tables(
 
 
 def runtime(
-    scores: Annotated[
-        list[Path], typer.Argument(help="scores.h5 of every method, target and seed.", callback=all_existing)
+    costs: Annotated[
+        list[Path], typer.Argument(help="cost.json of every method, target and seed.", callback=all_existing)
     ],
+    models: Annotated[Path, typer.Option(help="The folder of the trained methods, with train.csv of each.")],
     benchmarks: Annotated[Path, typer.Option(help="The folder of Snakemake's benchmark files.")],
     out: Annotated[Path, typer.Option(help="The folder for runtime.csv, .md, .tex, .html.")],
     protocol: Protocol,
@@ -50,14 +51,16 @@ def runtime(
     from kanoclip.report.runtime import write_runtime
     from kanoclip.run import read_run
 
-    write_runtime(scores, benchmarks, out, read_run(protocol), date.today())
+    write_runtime(costs, models, benchmarks, out, read_run(protocol), date.today())
 
 
 def page(
-    figures: Annotated[list[Path], typer.Argument(help="The PNGs, in order.", callback=all_existing)],
     table: Annotated[Path, input_file("main.html of `kanoclip tables`.")],
     out: Out,
     title: Annotated[str, typer.Option(help="The heading.")],
+    figures: Annotated[
+        list[Path] | None, typer.Argument(help="The PNGs of `kanoclip figure`, in order.", callback=all_existing)
+    ] = None,
     scores: Annotated[
         list[str] | None,
         typer.Option(metavar="INDEX=SCORES", help="A dataset and a method of the gallery; repeat, in order."),
@@ -70,4 +73,4 @@ def page(
     from kanoclip.report.page import write_page
 
     pairs = [(Path(index), Path(path)) for index, path in parse_pairs(scores)]
-    write_page(table, figures, out, title, pairs, gallery)
+    write_page(table, figures or [], out, title, pairs, gallery)
