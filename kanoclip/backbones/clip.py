@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from kanoclip.backbones import pixels as _pixels  # noqa: F401 - registers its kind of tap
 from kanoclip.backbones import windows as _windows  # noqa: F401 - registers its kind of tap
-from kanoclip.backbones.openclip import OpenClipTower
+from kanoclip.backbones.second import load_tower
 from kanoclip.backbones.shape import TowerShape
 from kanoclip.backbones.taps import CLIP, Features, Tap, check_taps
 from kanoclip.backbones.text import TextTower
 from kanoclip.backbones.tower import Tower
-from kanoclip.backbones.weights import create_open_clip, weights_identity
+from kanoclip.backbones.weights import create_open_clip, image_tower, weights_identity
 from kanoclip.config import BackboneConfig
 from kanoclip.types import InputError
 
@@ -27,7 +27,7 @@ class Backbone(nn.Module):
 
     Attributes:
         clip: open_clip's model.
-        towers: image towers by name; `tower` is CLIP's own.
+        towers: image towers by name; `tower` is CLIP's own, others see the same images.
         text: the part of `clip` with the text tower's parameters.
         config: what it was built from, with taps and vv_start filled in.
         weights_sha256: identifies the weights, see `weights_identity`.
@@ -41,12 +41,15 @@ class Backbone(nn.Module):
     def __init__(self, clip: Any, config: BackboneConfig, weights_sha256: str):
         super().__init__()
         self.clip = clip.eval().requires_grad_(False)
-        self.config = complete(config, len(clip.visual.transformer.resblocks))
+        tower = image_tower(self.clip.visual)
+        self.config = complete(config, tower.layers)
         self.weights_sha256 = weights_sha256
         self.text = getattr(clip, "text", clip)
         self._text_tower = TextTower(self.text, open_clip.get_tokenizer(config.model))
         assert self.config.vv_start is not None
-        self.towers = nn.ModuleDict({CLIP: OpenClipTower(clip.visual, self.config.vv_start, torch.float32)})
+        tower.vv_start = self.config.vv_start
+        second = {name: load_tower(name, one, config.image_size) for name, one in config.towers.items()}
+        self.towers = nn.ModuleDict({CLIP: tower, **second})
         self.text_vectors: dict[tuple[str, str], Tensor] = {}
         self.set_precision()
 
@@ -74,7 +77,7 @@ class Backbone(nn.Module):
     @property
     def blocks(self) -> Any:
         """The blocks of CLIP's image tower."""
-        return self.clip.visual.transformer.resblocks
+        return self.tower.blocks
 
     @property
     def layers(self) -> int:
@@ -112,7 +115,7 @@ class Backbone(nn.Module):
         return self.shape.taps
 
     def normalise(self, images: NDArray | Tensor) -> Tensor:
-        """Turn images into the input of the tower, on its device.
+        """Turn images into the input of CLIP's tower, on its device.
 
         Args:
             images: (B, S, S, 3) uint8 RGB, squashed to the image size.
@@ -126,8 +129,7 @@ class Backbone(nn.Module):
         values = images.to(self.device, non_blocking=True).permute(0, 3, 1, 2).contiguous().float()
         values.div_(torch.tensor(255.0, device=self.device))  # by a tensor: a number becomes its reciprocal on a GPU
         mean, std = (
-            torch.tensor(numbers, device=self.device).view(3, 1, 1)
-            for numbers in (self.clip.visual.image_mean, self.clip.visual.image_std)
+            torch.tensor(numbers, device=self.device).view(3, 1, 1) for numbers in (self.tower.mean, self.tower.std)
         )
         return values.sub_(mean).div_(std)
 
@@ -136,7 +138,8 @@ class Backbone(nn.Module):
         """Compute the features of a batch, each tower at most once over whole images.
 
         Args:
-            pixels: (B, 3, S, S), from `normalise`.
+            pixels: (B, 3, S, S), from `normalise`. A second tower sees the same images, resized and normalised as it
+                was trained with.
             taps: what to keep.
 
         Raises:
@@ -146,7 +149,9 @@ class Backbone(nn.Module):
         pixels = pixels.to(self.device)
         features: Features = {}
         for name in sorted({tap.tower for tap in taps}):
-            features |= self._tower(name).encode(pixels, [tap for tap in taps if tap.tower == name])
+            tower = self._tower(name)
+            seen = pixels if name == CLIP else tower.normalise(self.tower.plain(pixels))
+            features |= tower.encode(seen, [tap for tap in taps if tap.tower == name])
         return features
 
     def check(self, taps: Collection[Tap]) -> None:
@@ -240,8 +245,10 @@ def provenance(config: BackboneConfig, weights_sha256: str) -> dict[str, object]
 
     Args:
         config: with taps and vv_start filled in. The precision is left out: it changes rounding, not meaning. The
-            path of a weights file is left out too: its checksum says what it holds.
+            path of a weights file is left out too, that of a second tower included: the checksum says what it holds.
         weights_sha256: from `weights_identity`.
     """
-    meaning = config.model_dump(mode="json", exclude={"precision", "weights"})
+    meaning = config.model_dump(
+        mode="json", exclude={"precision": True, "weights": True, "towers": {"__all__": {"weights"}}}
+    )
     return {"backbone": meaning, "weights_sha256": weights_sha256, "preprocessing": PREPROCESSING}
