@@ -56,9 +56,9 @@ def beside(path):
 
 
 def code(*places):
-    """The package's files that a rule depends on, so that editing them reruns it."""
+    """The package's files that a drawing depends on, so that editing them reruns it."""
     files = []
-    for place in ("types", "files", *places):
+    for place in places:
         path = PACKAGE / place
         found = path.rglob("*") if path.is_dir() else path.parent.glob(f"{path.name}.*")
         files += [beside(file) for file in found if file.suffix in CODE]
