@@ -37,6 +37,9 @@ class Backbone(nn.Module):
     clip: Any  # open_clip's classes carry no types
     text: Any
     towers: nn.ModuleDict
+    _pixel_range: Tensor
+    _pixel_mean: Tensor
+    _pixel_std: Tensor
 
     def __init__(self, clip: Any, config: BackboneConfig, weights_sha256: str):
         super().__init__()
@@ -48,6 +51,10 @@ class Backbone(nn.Module):
         assert self.config.vv_start is not None
         self.towers = nn.ModuleDict({CLIP: OpenClipTower(clip.visual, self.config.vv_start, torch.float32)})
         self.text_vectors: dict[tuple[str, str], Tensor] = {}
+        # on the device for good: to make them for every batch would wait for all of its work each time
+        self.register_buffer("_pixel_range", torch.tensor(255.0), persistent=False)
+        self.register_buffer("_pixel_mean", torch.tensor(clip.visual.image_mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("_pixel_std", torch.tensor(clip.visual.image_std).view(3, 1, 1), persistent=False)
         self.set_precision()
 
     @property
@@ -124,12 +131,8 @@ class Backbone(nn.Module):
         if self.device.type == "cuda":
             images = images.pin_memory()
         values = images.to(self.device, non_blocking=True).permute(0, 3, 1, 2).contiguous().float()
-        values.div_(torch.tensor(255.0, device=self.device))  # by a tensor: a number becomes its reciprocal on a GPU
-        mean, std = (
-            torch.tensor(numbers, device=self.device).view(3, 1, 1)
-            for numbers in (self.clip.visual.image_mean, self.clip.visual.image_std)
-        )
-        return values.sub_(mean).div_(std)
+        values.div_(self._pixel_range)  # by a tensor: torch multiplies by the reciprocal of a number on a GPU
+        return values.sub_(self._pixel_mean).div_(self._pixel_std)
 
     @torch.no_grad()
     def encode_images(self, pixels: Tensor, taps: Collection[Tap]) -> Features:
@@ -205,8 +208,14 @@ def precision_on(setting: str, device: torch.device) -> torch.dtype:
     """Return the floating-point type of a setting: auto is bf16 on a GPU that has it, else fp16; fp32 on a CPU."""
     if setting == "auto":
         on_gpu = device.type == "cuda"
-        setting = ("bf16" if torch.cuda.is_bf16_supported() else "fp16") if on_gpu else "fp32"
+        setting = ("bf16" if _has_bf16(device) else "fp16") if on_gpu else "fp32"
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[setting]
+
+
+def _has_bf16(device: torch.device) -> bool:
+    """Whether a GPU computes in bf16 itself; torch also emulates it on older ones, many times slower than fp16."""
+    with torch.cuda.device(device):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def complete(config: BackboneConfig, layers: int) -> BackboneConfig:
