@@ -46,6 +46,7 @@ class Package:
         self.root = root
         self.name = name
         self._digests: dict[str, str] = {}
+        self._needed: dict[str, frozenset[str]] = {}
         self._listings: dict[Path, set[str]] = {}
         self._by_definition = {f"{name}.{module}" for module in BY_DEFINITION}
 
@@ -89,7 +90,7 @@ class Package:
             unit = waiting.pop()
             if unit not in found and not any(f"{unit}.".startswith(f"{name}.") for name in barred):
                 found.add(unit)
-                waiting += self._direct(unit)
+                waiting += self._direct_once(unit)
         return frozenset(found)
 
     def digest(self, *units: str, without: Iterable[str] = ()) -> str:
@@ -143,6 +144,11 @@ class Package:
                 content = (self.root / unit).read_bytes()
             self._digests[unit] = hashlib.sha256(content).hexdigest()
         return self._digests[unit]
+
+    def _direct_once(self, unit: str) -> frozenset[str]:
+        if unit not in self._needed:
+            self._needed[unit] = frozenset(self._direct(unit))
+        return self._needed[unit]
 
     def _direct(self, unit: str) -> set[str]:
         """What a unit needs itself."""
@@ -227,7 +233,8 @@ def digest(*units: str, without: Iterable[str] = ()) -> str:
     return installed().digest(*units, without=without)
 
 
-def command_digest(name: str, *units: str, without: Iterable[str] = ()) -> str:
+@cache
+def command_digest(name: str, *units: str, without: tuple[str, ...] = ()) -> str:
     """Return the SHA-256 of what a command of the command line depends on, and further units.
 
     Args:

@@ -67,7 +67,7 @@ def _bilinear(source: int, target: int) -> NDArray[np.float64]:
 
 
 def _gaussian(size: int, sigma: float) -> NDArray[np.float64]:
-    """(size, size): a truncated Gaussian; beyond its ends the axis goes on with the edge repeated: d c b a | a b c d."""
+    """(size, size): a truncated Gaussian; beyond an end the axis goes on with the edge repeated: d c b a | a b c d."""
     reach = radius(sigma)
     if reach == 0:
         return np.eye(size)

@@ -55,10 +55,12 @@ def runtime(
 
 
 def page(
-    figures: Annotated[list[Path], typer.Argument(help="The PNGs, in order.", callback=all_existing)],
     table: Annotated[Path, input_file("main.html of `kanoclip tables`.")],
     out: Out,
     title: Annotated[str, typer.Option(help="The heading.")],
+    figures: Annotated[
+        list[Path] | None, typer.Argument(help="The PNGs of `kanoclip figure`, in order.", callback=all_existing)
+    ] = None,
     scores: Annotated[
         list[str] | None,
         typer.Option(metavar="INDEX=SCORES", help="A dataset and a method of the gallery; repeat, in order."),
@@ -71,4 +73,4 @@ def page(
     from kanoclip.report.page import write_page
 
     pairs = [(Path(index), Path(path)) for index, path in parse_pairs(scores)]
-    write_page(table, figures, out, title, pairs, gallery)
+    write_page(table, figures or [], out, title, pairs, gallery)

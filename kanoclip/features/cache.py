@@ -106,8 +106,11 @@ class FeatureCache:
             hint = "an encode was cut off; run it again to finish" if cut_off else "run kanoclip encode"
             raise InputError(f"{path}: expected a feature cache, found none; {hint}")
         self.path = path
-        self._file = h5py.File(path, "r")
-        self.provenance: dict[str, Any] = json.loads(self._file.attrs["provenance"])
+        try:
+            self._file = h5py.File(path, "r")
+            self.provenance: dict[str, Any] = json.loads(self._file.attrs["provenance"])
+        except (OSError, KeyError) as error:
+            raise InputError(f"{path}: expected a feature cache, found another kind of file") from error
         if self.provenance.get("format") != FORMAT:
             raise InputError(f"{path}: expected a feature cache of format {FORMAT}, found another; encode again")
         self.config: dict[str, Any] = json.loads(self._file.attrs["config"])

@@ -5,6 +5,7 @@ from typing import Protocol
 
 import torch
 
+from kanoclip.backbones.clip import Backbone
 from kanoclip.backbones.taps import Features, Tap
 from kanoclip.types import InputError
 
@@ -16,7 +17,12 @@ class FeatureSource(Protocol):
     """Features of the images of one dataset.
 
     Cached and live features of an image are equal: what is computed live is rounded to fp16 as a cache rounds it.
+
+    Attributes:
+        backbone: whose features they are; they are given on its device.
     """
+
+    backbone: Backbone
 
     def require(self, taps: Collection[Tap], wanted_by: str) -> None:
         """Refuse taps that this source cannot give.

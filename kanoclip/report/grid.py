@@ -18,8 +18,9 @@ from PIL import Image
 from kanoclip.datasets.index import load_image, load_mask
 from kanoclip.datasets.masks import resize_mask
 from kanoclip.metrics.scores import scored_index
-from kanoclip.report.heat import COLOURS, SIDE, colour_range, displayed_map
+from kanoclip.report.heat import COLOURS, SIDE, colour_range
 from kanoclip.report.style import STYLE
+from kanoclip.resampling import final_map_of
 
 DPI = 150  # of the picture that a band is; that of the style, so that the PNG has its very pixels
 TILE, STEP = 146, 150  # pixels of that picture: the side of an image, and from one image to the next
@@ -64,7 +65,7 @@ def read_samples(index: Path, scores: Sequence[Path], titles: Mapping[int, str])
     overlays: dict[int, list[Overlay]] = {row: [] for row in titles}
     for path in scores:
         with scored_index(path, index) as (rows, file):
-            maps = {row: displayed_map(file["map"][row], float(file.attrs["sigma"])) for row in titles}
+            maps = {row: final_map_of(file["map"][row], SIDE, float(file.attrs["sigma"])) for row in titles}
             low, high = colour_range(np.stack(list(maps.values())))
             for row, values in maps.items():
                 overlays[row].append(Overlay((values - low) / (high - low), float(file["image_score"][row])))

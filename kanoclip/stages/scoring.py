@@ -87,14 +87,14 @@ def score_stage(
     Raises:
         InputError: an input does not fit. Scores of other rows that are finished stay.
     """
+    records = [row.record() for row in rows]
     frame = target.frame()
     config = target.config(frame)
     backbone_name = backbone_name or config.model
     depends = {"stage": "score", "content": content(frame), "backbone": target.provenance(frame)}
     results = Store(store)
     todo: dict[str, tuple[Scored, dict[str, Any]]] = {}
-    for row in rows:
-        record = row.record()
+    for row, record in zip(rows, records, strict=True):
         names = {"method": row.row, "backbone": backbone_name, "auxiliary": record["auxiliary"], "dataset": target.name}
         attributes = {**names, "seed": record["seed"], "image_size": config.image_size}
         made_from = {"checkpoint": sha256(row.checkpoint)} if row.checkpoint else {"options": record["options"]}

@@ -81,7 +81,7 @@ class TrainingData:
             yield self._batch(rows, features, self.labels[list(rows)], self.masks[list(rows)])
 
     def _batch(self, rows: Rows, features: Features, labels: torch.Tensor, masks: torch.Tensor) -> Batch:
-        device = next(iter(features.values())).device
+        device = self.source.backbone.device
         return Batch(
             images=[self.images[row] for row in rows],
             class_names=[self.class_names[row] for row in rows],

@@ -56,7 +56,7 @@ def _run_phase(
     optimizer = phase.optimizer(phase.groups)
     state.restore_optimizer(optimizer)
     highest = [group["lr"] for group in phase.groups]
-    taps = phase.reads or method.trains_on(method.options, method.backbone.shape)
+    taps = method.trains_on(method.options, method.backbone.shape) if phase.reads is None else phase.reads
     steps = phase.steps(len(data))
     method.train()
     name = f"{phase.name} {type(method).__name__} seed {method.seed}"

@@ -214,6 +214,10 @@ def test_missing_unfinished_and_foreign_caches_are_refused(index: Path, features
     frame = read_index(index)
     with pytest.raises(InputError, match="run kanoclip encode"):
         FeatureCache(tmp_path / "features.h5", frame)
+    with h5py.File(tmp_path / "scores.h5", "w"), pytest.raises(InputError, match="found another kind of file"):
+        FeatureCache(tmp_path / "scores.h5", frame)
+    with pytest.raises(InputError, match="index.csv: expected a feature cache, found another kind of file"):
+        FeatureCache(index, frame)
     (tmp_path / "features.h5.partial").touch()
     with pytest.raises(InputError, match="was cut off; run it again"):
         FeatureCache(tmp_path / "features.h5", frame)

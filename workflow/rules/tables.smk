@@ -5,7 +5,10 @@ localrules:
     ablation_table,
 
 
-PUBLISHED = sorted(map(str, (ROOT / "config" / "published").glob("*.csv")))
+# relative, so that a copy of the project has nothing to do
+PUBLISHED = sorted(
+    os.path.relpath(path) for path in (ROOT / "config" / "published").glob("*.csv")
+)
 FORMATS = ("csv", "md", "tex")  # beside HTML, which the report shows
 
 

@@ -12,7 +12,8 @@ from PIL import Image
 from kanoclip.datasets.index import INDEX_COLUMNS, write_index
 from kanoclip.maps import scaled_sigma, smooth, upsample
 from kanoclip.report.figures.samples import qualitative, teaser
-from kanoclip.report.heat import SIDE, colour_range, displayed_map
+from kanoclip.report.heat import SIDE, colour_range
+from kanoclip.resampling import final_map_of
 from kanoclip.types import InputError
 
 
@@ -76,7 +77,7 @@ def test_teaser_puts_datasets_side_by_side(scored, shape, texts, draw_twice):
 def test_maps_are_shown_as_they_are_evaluated(sigma):
     grid = np.random.default_rng(0).random((9, 9), dtype=np.float32)
     evaluated = smooth(upsample(torch.from_numpy(grid)[None], (SIDE, SIDE)), scaled_sigma(sigma, SIDE))[0]
-    assert np.abs(displayed_map(grid, sigma) - evaluated.numpy()).max() < 1e-5
+    assert np.abs(final_map_of(grid, SIDE, sigma) - evaluated.numpy()).max() < 1e-5
 
 
 def test_a_few_outliers_do_not_darken_all_else_and_a_small_defect_still_shows():
