@@ -11,13 +11,12 @@ from torch import Tensor, nn
 from kanoclip.backbones import pixels as _pixels  # noqa: F401 - registers its kind of tap
 from kanoclip.backbones import windows as _windows  # noqa: F401 - registers its kind of tap
 from kanoclip.backbones.openclip import OpenClipTower
-from kanoclip.backbones.shape import TowerShape
+from kanoclip.backbones.shape import TowerShape, complete
 from kanoclip.backbones.taps import CLIP, Features, Tap, check_taps
 from kanoclip.backbones.text import TextTower
 from kanoclip.backbones.tower import Tower
 from kanoclip.backbones.weights import create_open_clip, weights_identity
 from kanoclip.config import BackboneConfig
-from kanoclip.types import InputError
 
 PREPROCESSING = "RGB, squashed to a square by bicubic interpolation of 8-bit values, scaled to 0..1, normalised"
 
@@ -216,21 +215,6 @@ def _has_bf16(device: torch.device) -> bool:
     """Whether a GPU computes in bf16 itself; torch also emulates it on older ones, many times slower than fp16."""
     with torch.cuda.device(device):
         return torch.cuda.is_bf16_supported(including_emulation=False)
-
-
-def complete(config: BackboneConfig, layers: int) -> BackboneConfig:
-    """Fill in taps and vv_start for a tower of so many blocks.
-
-    Raises:
-        InputError: a tap or the start lies outside the tower.
-    """
-    taps = config.taps or tuple(max(1, round(layers * quarter / 4)) for quarter in (1, 2, 3, 4))
-    start = config.vv_start or taps[0]
-    if max(*taps, start) > layers:
-        raise InputError(
-            f"backbone {config.model}: taps {taps} and vv_start {start} must be at most {layers}, its number of blocks"
-        )
-    return config.model_copy(update={"taps": taps, "vv_start": start})
 
 
 def load_backbone(config: BackboneConfig, device: str | torch.device = "cpu") -> Backbone:
