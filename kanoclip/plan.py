@@ -160,7 +160,7 @@ def _dataset(name: str, config: Configuration, run: Run, layout: Layout, root: P
     get, where = "", ""
     here = (root / config.resources / name / "source.json").is_file()
     if spec is not None and not local and not here:
-        get = {ArchiveSource: "download", ManualSource: "by hand"}.get(type(spec.source), "")
+        get = {"archive": "download", "manual": "by hand"}.get(spec.source.kind, "")
         where = f"{spec.source.what} from {spec.source.where}" if isinstance(spec.source, ManualSource) else ""
     sizes = [_bytes_of(run, backbone, taps[name]) for backbone, taps in run.taps.items() if name in taps]
     known = [size for size in sizes if size is not None]
