@@ -1,5 +1,7 @@
 """Anomaly maps from grid to image: upsampling and Gaussian smoothing, in torch, differentiable."""
 
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -64,5 +66,11 @@ def upsample_and_smooth(maps: Tensor, size: tuple[int, int], sigma: float) -> Te
     """
     if radius(sigma) == 0:
         return upsample(maps, size)
-    rows, columns = (torch.tensor(axis_matrix(maps.shape[axis], size[axis], sigma)).to(maps) for axis in (-2, -1))
+    rows, columns = (_matrix(maps.shape[axis], size[axis], sigma, maps.dtype, maps.device) for axis in (-2, -1))
     return rows @ maps @ columns.T
+
+
+@lru_cache(maxsize=64)
+def _matrix(source: int, target: int, sigma: float, kind: torch.dtype, device: torch.device) -> Tensor:
+    """Return `axis_matrix` on a device, where it stays: to copy it there for every batch would wait for the device."""
+    return torch.tensor(axis_matrix(source, target, sigma)).to(device, kind)

@@ -1,9 +1,7 @@
 """What a configuration asks for: every training and scoring job of a run under one protocol, checked beforehand."""
 
 from kanoclip import __version__
-from kanoclip.backbones.clip import complete
-from kanoclip.backbones.descriptions import supported
-from kanoclip.backbones.shape import TowerShape
+from kanoclip.backbones.shape import tower_shape
 from kanoclip.backbones.taps import Tap
 from kanoclip.config import BackboneConfig, Configuration, MethodConfig, Strict, parse
 from kanoclip.datasets.specs import dataset_names, load_spec
@@ -83,8 +81,9 @@ def _row(config: Configuration, name: str) -> Row:
         control=kind.control or known[backbone].weights.startswith("random:"),
         trainable=kind.trainable,
     )
-    checked_options(row)
-    return row
+    taps = kind.reads(checked_options(row), tower_shape(known[backbone]))
+    epochs = kind.Options.model_fields["epochs"].default if "epochs" in kind.Options.model_fields else 0
+    return row.model_copy(update={"reads": tuple(map(str, sorted(taps))), "default_epochs": epochs})
 
 
 def _published(method: str) -> str:
@@ -190,20 +189,6 @@ def encodings(config: Configuration) -> dict[tuple[str, str], frozenset[Tap]]:
         if "targets" in config.cache:
             add(row.backbone, job.target, kind.reads(checked_options(row), shape))
     return wanted
-
-
-def tower_shape(backbone: BackboneConfig) -> TowerShape:
-    """Return the shape of an image tower, without building it.
-
-    Raises:
-        InputError: the model is unknown or cannot be used, or the taps do not fit it.
-    """
-    known = supported(backbone.model)
-    assert known.layers is not None and known.width is not None and known.patch_size is not None
-    settings = complete(backbone, known.layers)
-    assert settings.taps is not None and settings.vv_start is not None
-    side = backbone.image_size // known.patch_size
-    return TowerShape(known.layers, settings.taps, settings.vv_start, known.width, known.joint_width, (side, side))
 
 
 def describe(config: Configuration) -> Run:

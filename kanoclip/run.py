@@ -29,6 +29,8 @@ class Row(Strict):
         backbone: one of the run's.
         control: whether it validates the evaluation instead of competing: a control, or any method on random weights.
         trainable: whether it is trained on an auxiliary dataset.
+        reads: the taps that it scores with.
+        default_epochs: epochs of its training where its options name none; 0 for a method that is not trained.
     """
 
     name: str
@@ -39,10 +41,16 @@ class Row(Strict):
     backbone: str
     control: bool
     trainable: bool
+    reads: tuple[str, ...] = ()
+    default_epochs: int = 0
 
     def options_on(self, auxiliary: str) -> dict[str, Any]:
         """Return the options to train with on a dataset."""
         return self.training_options.get(auxiliary, self.options)
+
+    def epochs_on(self, auxiliary: str) -> int:
+        """Return the epochs of a training on a dataset."""
+        return int(self.options_on(auxiliary).get("epochs", self.default_epochs))
 
 
 class Job(Strict):

@@ -11,13 +11,12 @@ from torch import Tensor, nn
 from kanoclip.backbones import pixels as _pixels  # noqa: F401 - registers its kind of tap
 from kanoclip.backbones import windows as _windows  # noqa: F401 - registers its kind of tap
 from kanoclip.backbones.second import load_tower
-from kanoclip.backbones.shape import TowerShape
+from kanoclip.backbones.shape import TowerShape, complete
 from kanoclip.backbones.taps import CLIP, Features, Tap, check_taps
 from kanoclip.backbones.text import TextTower
 from kanoclip.backbones.tower import Tower
 from kanoclip.backbones.weights import create_open_clip, image_tower, weights_identity
 from kanoclip.config import BackboneConfig
-from kanoclip.types import InputError
 
 PREPROCESSING = "RGB, squashed to a square by bicubic interpolation of 8-bit values, scaled to 0..1, normalised"
 
@@ -37,6 +36,9 @@ class Backbone(nn.Module):
     clip: Any  # open_clip's classes carry no types
     text: Any
     towers: nn.ModuleDict
+    _pixel_range: Tensor
+    _pixel_mean: Tensor
+    _pixel_std: Tensor
 
     def __init__(self, clip: Any, config: BackboneConfig, weights_sha256: str):
         super().__init__()
@@ -51,6 +53,10 @@ class Backbone(nn.Module):
         second = {name: load_tower(name, one, config.image_size) for name, one in config.towers.items()}
         self.towers = nn.ModuleDict({CLIP: tower, **second})
         self.text_vectors: dict[tuple[str, str], Tensor] = {}
+        # on the device for good: to make them for every batch would wait for all of its work each time
+        self.register_buffer("_pixel_range", torch.tensor(255.0), persistent=False)
+        self.register_buffer("_pixel_mean", torch.tensor(tower.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("_pixel_std", torch.tensor(tower.std).view(3, 1, 1), persistent=False)
         self.set_precision()
 
     @property
@@ -127,11 +133,8 @@ class Backbone(nn.Module):
         if self.device.type == "cuda":
             images = images.pin_memory()
         values = images.to(self.device, non_blocking=True).permute(0, 3, 1, 2).contiguous().float()
-        values.div_(torch.tensor(255.0, device=self.device))  # by a tensor: a number becomes its reciprocal on a GPU
-        mean, std = (
-            torch.tensor(numbers, device=self.device).view(3, 1, 1) for numbers in (self.tower.mean, self.tower.std)
-        )
-        return values.sub_(mean).div_(std)
+        values.div_(self._pixel_range)  # by a tensor: torch multiplies by the reciprocal of a number on a GPU
+        return values.sub_(self._pixel_mean).div_(self._pixel_std)
 
     @torch.no_grad()
     def encode_images(self, pixels: Tensor, taps: Collection[Tap]) -> Features:
@@ -210,23 +213,14 @@ def precision_on(setting: str, device: torch.device) -> torch.dtype:
     """Return the floating-point type of a setting: auto is bf16 on a GPU that has it, else fp16; fp32 on a CPU."""
     if setting == "auto":
         on_gpu = device.type == "cuda"
-        setting = ("bf16" if torch.cuda.is_bf16_supported() else "fp16") if on_gpu else "fp32"
+        setting = ("bf16" if _has_bf16(device) else "fp16") if on_gpu else "fp32"
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[setting]
 
 
-def complete(config: BackboneConfig, layers: int) -> BackboneConfig:
-    """Fill in taps and vv_start for a tower of so many blocks.
-
-    Raises:
-        InputError: a tap or the start lies outside the tower.
-    """
-    taps = config.taps or tuple(max(1, round(layers * quarter / 4)) for quarter in (1, 2, 3, 4))
-    start = config.vv_start or taps[0]
-    if max(*taps, start) > layers:
-        raise InputError(
-            f"backbone {config.model}: taps {taps} and vv_start {start} must be at most {layers}, its number of blocks"
-        )
-    return config.model_copy(update={"taps": taps, "vv_start": start})
+def _has_bf16(device: torch.device) -> bool:
+    """Whether a GPU computes in bf16 itself; torch also emulates it on older ones, many times slower than fp16."""
+    with torch.cuda.device(device):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def load_backbone(config: BackboneConfig, device: str | torch.device = "cpu") -> Backbone:

@@ -53,10 +53,14 @@ def parse_options(items: Sequence[str] | None) -> dict[str, Any]:
 
 
 def choose_device(name: str, threads: int) -> str:
-    """Set the number of threads and choose where to compute."""
+    """Set the number of threads and choose where to compute.
+
+    fp32 means fp32 on a GPU too: torch would compute convolutions in TF32 there, which keeps 10 bits of the mantissa.
+    """
     import torch
 
     torch.set_num_threads(threads)
+    torch.backends.cudnn.allow_tf32 = False
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():

@@ -60,6 +60,13 @@ Source = Annotated[
 ]
 
 
+class ImageCounts(Strict):
+    """Images of a test split."""
+
+    normal: int
+    anomalous: int
+
+
 class DatasetSpec(Strict):
     """Everything known about a dataset before its images are on the disk."""
 
@@ -71,6 +78,7 @@ class DatasetSpec(Strict):
     classes: list[str]  # folder names; empty: every folder found is a class
     class_names: dict[str, str]  # folder name to the name used in prompts
     masks: bool | None  # None: as found
+    images: ImageCounts | None = None  # of the test split; None: unknown before it is prepared, or drawn
     licence: str
     citation: str
     homepage: str = ""
@@ -79,6 +87,17 @@ class DatasetSpec(Strict):
     def class_name(self, folder: str) -> str:
         """Return the name of a class in prompts: that of the table, else the folder's with spaces for underscores."""
         return self.class_names.get(folder, folder.replace("_", " "))
+
+    def count(self, limit: int | None = None) -> int | None:
+        """Return the number of test images; with a limit per class and label at most that many; None if unknown."""
+        if isinstance(self.source, SyntheticSource):
+            normal, anomalous = (n * len(self.classes) for n in (self.source.normal, self.source.anomalous))
+        elif self.images is not None:
+            normal, anomalous = self.images.normal, self.images.anomalous
+        else:
+            return None
+        most = None if limit is None or not self.classes else limit * len(self.classes)
+        return normal + anomalous if most is None else min(normal, most) + min(anomalous, most)
 
     @model_validator(mode="after")
     def _names_are_distinct(self) -> "DatasetSpec":

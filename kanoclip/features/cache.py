@@ -30,6 +30,7 @@ from kanoclip.types import InputError, Progress, logger
 
 FORMAT = 3
 MARGIN = 2**20  # bytes an HDF5 file needs beside its data
+HELD_AT_ONCE = 64  # images copied to a GPU at once
 SHARE_OF_MEMORY = 0.5  # of a GPU's free memory that kept features may take; the rest is for training
 
 
@@ -191,12 +192,14 @@ class CachedFeatures:
                 yield as_read(self.cache.read(rows, taps), device)
 
     def _hold(self, taps: Collection[Tap]) -> None:
-        wanted = set(taps) - self._kept.keys()
-        if wanted:
-            self._kept |= {
-                tap: tensor.to(self.backbone.device)
-                for tap, tensor in self.cache.read(range(len(self.cache)), wanted).items()
-            }
+        """Copy taps to the device a few images at a time: as a whole they may not fit into the memory of the host."""
+        for tap in sorted(set(taps) - self._kept.keys()):
+            parts = _batches(len(self.cache), HELD_AT_ONCE)
+            first = self.cache.read(parts[0], [tap])[tap]
+            kept = torch.empty((len(self.cache), *first.shape[1:]), dtype=first.dtype, device=self.backbone.device)
+            for rows in parts:
+                kept[rows.start : rows.stop] = self.cache.read(rows, [tap])[tap]
+            self._kept[tap] = kept
 
     def _fits(self, taps: Collection[Tap]) -> bool:
         device, wanted = self.backbone.device, set(taps) - self._kept.keys()

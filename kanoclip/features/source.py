@@ -4,7 +4,6 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Protocol
 
 import torch
-from torch import Tensor
 
 from kanoclip.backbones.clip import Backbone
 from kanoclip.backbones.taps import Features, Tap
@@ -51,16 +50,17 @@ def as_cached(features: Features, where: str = "features") -> Features:
     Raises:
         InputError: a value is not finite, or too large for fp16.
     """
-    return {tap: _half(tensor, f"{where}: {tap}") for tap, tensor in features.items()}
+    rounded = {tap: tensor.to(torch.float16) for tap, tensor in features.items()}
+    if rounded:
+        finite = torch.stack([torch.isfinite(tensor).all() for tensor in rounded.values()])
+        for tap, good in zip(rounded, finite.tolist(), strict=True):  # one wait for the device, not one per tap
+            if not good:
+                raise InputError(
+                    f"{where}: {tap}: not finite, or too large for fp16; use precision fp32 and check the weights"
+                )
+    return rounded
 
 
 def as_read(features: Features, device: torch.device) -> Features:
     """Bring cached features to a device, in fp32."""
     return {tap: tensor.to(device, non_blocking=True).float() for tap, tensor in features.items()}
-
-
-def _half(tensor: Tensor, where: str) -> Tensor:
-    half = tensor.to(torch.float16)
-    if not torch.isfinite(half).all():
-        raise InputError(f"{where}: not finite, or too large for fp16; use precision fp32 and check the weights")
-    return half

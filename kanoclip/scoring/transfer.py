@@ -22,7 +22,8 @@ class Transfer:
                 to.copy_(source, non_blocking=True) for to, source in zip(pinned, self._copies, strict=True)
             ]
             self._ready = torch.cuda.Event()
-            self._ready.record()
+            device = next(tensor.device for tensor in tensors if tensor.is_cuda)
+            self._ready.record(torch.cuda.current_stream(device))
 
     def result(self) -> list[Tensor]:
         """Wait for the copies and return them: fp32 on the CPU."""
@@ -39,6 +40,7 @@ class Stopwatch:
     """
 
     def __init__(self, device: torch.device):
+        self._device = device
         self._on_gpu = device.type == "cuda"
         self._marks: list[torch.cuda.Event] = []
         self._times: list[float] = []
@@ -48,7 +50,7 @@ class Stopwatch:
         """Note a point."""
         if self._on_gpu:
             event = torch.cuda.Event(enable_timing=True)
-            event.record()
+            event.record(torch.cuda.current_stream(self._device))
             self._marks.append(event)
         else:
             self._times.append(time.perf_counter())

@@ -62,7 +62,8 @@ class TrainingState:
         if not zipfile.is_zipfile(self.path):  # as torch writes it
             logger.info("%s: not readable; starting over", self.path)
             return
-        state = torch.load(self.path, weights_only=True, map_location=method.backbone.device)
+        # on the CPU, where Adam counts its steps: a count on a GPU is waited for, by every parameter in every step
+        state = torch.load(self.path, weights_only=True, map_location="cpu")
         if state["fingerprint"] != self.fingerprint:
             logger.info("%s: of another training; starting over", self.path)
             return

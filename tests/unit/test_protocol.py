@@ -4,6 +4,7 @@ import pytest
 
 from kanoclip import protocol
 from kanoclip.backbones.clip import Backbone
+from kanoclip.backbones.shape import tower_shape
 from kanoclip.backbones.taps import Tap
 from kanoclip.config import BackboneConfig, Configuration, parse
 from kanoclip.types import InputError
@@ -126,17 +127,17 @@ def test_of_an_auxiliary_dataset_only_what_trains_is_read() -> None:
 
 
 def test_the_shape_of_a_tower_is_known_without_building(tiny_config: BackboneConfig, backbone: Backbone) -> None:
-    assert protocol.tower_shape(tiny_config) == backbone.shape
-    large = protocol.tower_shape(BackboneConfig())
+    assert tower_shape(tiny_config) == backbone.shape
+    large = tower_shape(BackboneConfig())
     assert (large.layers, large.taps, large.width, large.joint_width, large.grid) == (
         24, (6, 12, 18, 24), 1024, 768, (37, 37),
     )  # fmt: skip
     with pytest.raises(InputError, match="choose a ViT"):
-        protocol.tower_shape(BackboneConfig(model="RN50"))
+        tower_shape(BackboneConfig(model="RN50"))
     with pytest.raises(InputError, match="did you mean 'ViT-L-1"):
-        protocol.tower_shape(BackboneConfig(model="ViT-L-41"))
+        tower_shape(BackboneConfig(model="ViT-L-41"))
     with pytest.raises(InputError, match="must be at most 6, its number of blocks"):
-        protocol.tower_shape(BackboneConfig(model="kanoclip-tiny", taps=(2, 9)))
+        tower_shape(BackboneConfig(model="kanoclip-tiny", taps=(2, 9)))
 
 
 def test_a_pass_joins_all_rows_and_seeds_of_a_backbone_and_target() -> None:

@@ -21,6 +21,7 @@ from kanoclip.datasets.specs import dataset_names, load_spec
 from kanoclip.expansion import expand as expand_configuration
 from kanoclip.files import listing_digest
 from kanoclip.layout import Layout
+from kanoclip.plan import summary_line
 from kanoclip.run import NO_AUXILIARY
 from kanoclip.types import InputError
 
