@@ -11,9 +11,7 @@ from snakemake.exceptions import WorkflowError
 ROOT = Path(workflow.current_basedir).parent.parent
 sys.path.insert(0, str(ROOT))
 # so that the rules find the package in an environment that holds only its dependencies
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    [str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-)
+shell.prefix(f"export PYTHONPATH={shlex.quote(str(ROOT))}:${{{{PYTHONPATH:-}}}}; ")
 
 from kanoclip.code import command_digest, method_module
 from kanoclip.config import Configuration, parse as parse_configuration
@@ -183,6 +181,11 @@ def training_logs(one):
     """train.csv of every seed of a training."""
     folder = LAYOUT.models(one.row, one.backbone, one.auxiliary)
     return [f"{folder}/seed{seed}/train.csv" for seed in one.seeds]
+
+
+def metrics_of(names):
+    """metrics.csv of every scoring job of some rows."""
+    return of_jobs(RUN.jobs_of(names), "metrics.csv")
 
 
 def checkpoints_of(one):

@@ -27,7 +27,7 @@ for one in RUN.passes:
             mem_mb=16000,
             runtime=480,
         params:
-            results=RESULTS,
+            results=lambda wildcards: RESULTS,
             backbone=one.backbone,
             target=one.target,
             ablations="--ablations" if one.ablations else "",
@@ -60,7 +60,7 @@ for one in RUN.passes:
             mem_mb=8000,
             runtime=120,
         params:
-            results=RESULTS,
+            results=lambda wildcards: RESULTS,
             backbone=one.backbone,
             target=one.target,
             ablations="--ablations" if one.ablations else "",

@@ -29,7 +29,7 @@ rule train:
         source=lambda wildcards: source_options(wildcards.backbone, wildcards.auxiliary),
         seeds=" ".join(f"--seed {seed}" for seed in CONFIG.seeds),
         out=lambda wildcards: LAYOUT.models(**wildcards),
-        store=LAYOUT.store,
+        store=lambda wildcards: LAYOUT.store,
         code=lambda wildcards: methods_code("train", [wildcards.row]),
     message:
         "Training {wildcards.row} on {wildcards.auxiliary}"
