@@ -197,12 +197,7 @@ def checkpoints_of(one):
     ]
 
 
-def pass_settings(one):
-    """What a pass depends on beside its files: its backbone and rows. A function of the configuration alone."""
-    rows = {job.row: RUN.row(job.row) for job in one.jobs}
-    described = [
-        [name, row.method, {} if row.trainable else row.options]
-        for name, row in rows.items()
-    ]
-    jobs = [[job.row, job.auxiliary, job.seed] for job in one.jobs]
-    return json.dumps([backbone_values(one.backbone), described, jobs], sort_keys=True)
+def pass_rows(one):
+    """The rows of a pass with their seeds, for the command line."""
+    rows = [row.model_dump_json() for row in RUN.rows_of(one)]
+    return " ".join(f"--row {shlex.quote(text)}" for text in rows)
