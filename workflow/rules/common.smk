@@ -29,6 +29,11 @@ try:
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
+# Where the profile says how many GPUs there are, jobs that load images share its cores among them: images are loaded by
+# threads while the GPU computes. Without a GPU one thread per job is the fastest use of all cores.
+LIMITS = workflow.global_resources
+GPUS = int(LIMITS["gpu"].value) if "gpu" in LIMITS else 0
+LOADING_THREADS = max(1, (workflow.cores or 1) // GPUS) if GPUS else 1
 RESULTS = f"results/{CONFIG.run}"
 LAYOUT = Layout(Path(RESULTS))
 RESOURCES = CONFIG.resources

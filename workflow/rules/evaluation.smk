@@ -19,7 +19,7 @@ for one in RUN.passes:
             f"{RESULTS}/benchmarks/score/{pass_path(one)}.tsv"
         conda:
             "../../environment.yml"
-        threads: 1
+        threads: LOADING_THREADS
         resources:
             gpu=1,
             mem_mb=16000,

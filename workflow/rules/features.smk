@@ -9,7 +9,7 @@ rule encode:
         f"{RESULTS}/benchmarks/encode/{{backbone}}/{{dataset}}.tsv"
     conda:
         "../../environment.yml"
-    threads: 1
+    threads: LOADING_THREADS
     resources:
         gpu=1,
         mem_mb=8000,

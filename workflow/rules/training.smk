@@ -16,7 +16,7 @@ rule train:
         f"{RESULTS}/benchmarks/train/{{row}}/{{backbone}}/{{auxiliary}}.tsv"
     conda:
         "../../environment.yml"
-    threads: 1
+    threads: LOADING_THREADS
     resources:
         gpu=1,
         mem_mb=16000,
