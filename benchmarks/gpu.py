@@ -3,7 +3,7 @@
 python benchmarks/gpu.py --out gpu.json                     # ViT-L/14 at 518 pixels, random weights
 OMP_NUM_THREADS=1 python benchmarks/gpu.py --small          # kanoclip-tiny at 128 on the CPU: only shows that it works
 
-Operations are counted by kanoclip.backbones.cost; TF32 is off.
+Operations are counted by kanoclip.backbones.cost, and shares are of the bf16 peak measured here; TF32 is off.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from kanoclip.config import BackboneConfig, parse
 from kanoclip.datasets.index import read_index
 from kanoclip.datasets.loading import ImageLoader
 from kanoclip.features import CachedFeatures, FeatureCache, LiveFeatures, encode
-from kanoclip.methods import Batch, method_class
+from kanoclip.methods import Batch, Method, method_class
 from kanoclip.scoring import Scorer, ScoresInProgress, run_pass, score
 from kanoclip.stages.scoring import Scored
 from kanoclip.stages.training import Knowledge, train
@@ -158,25 +159,27 @@ def whole_pass(bench: Bench) -> None:
         report.add(f"{title}: towers alone", 1000 * alone, "ms/image")
         report.add(f"{title}: methods", 1000 * sum(state.seconds for state in states) / len(paths), "ms/image")
         report.add(f"{title}: writing scores.h5", 1000 * writing / len(paths), "ms/image")
-        if title == "all methods":
-            for row, state in ((row, state) for row, state in zip(rows, states, strict=True) if row.seed == 0):
-                report.add(f"forward of {row.method}", 1000 * state.seconds / len(paths), "ms/image")
 
 
 def methods(bench: Bench) -> None:
-    """Milliseconds per image of each method at batch 1: its features and its forward."""
+    """Milliseconds per image of each method: features and forward at batch 1, the forward alone in a large batch."""
     live = LiveFeatures(bench.frame, bench.backbone)
     with ImageLoader(bench.config.image_size) as loader:
-        image = next(loader.stream([[bench.frame["image_path"][0]]]))
-    for row in bench.rows(METHODS):
-        if row.seed == 0:
-            bench.report.check_time()
-            method, taps = row.build(bench.backbone).eval(), bench.taps([row.method])
-            with torch.no_grad():
-                one = seconds(
-                    lambda m=method, t=taps: m(Batch(["0"], ["part"], live.of_images(image, t))), bench.device
-                )
-            bench.report.add(row.method, 1000 * one, "ms/image")
+        images = next(loader.stream([bench.frame["image_path"].tolist()[: bench.batch]]))
+    names = [str(number) for number in range(len(images))], ["part"] * len(images)
+
+    def one(method: Method[Any], taps: frozenset[Tap]) -> object:
+        return method(Batch(["0"], ["part"], live.of_images(images[:1], taps)))
+
+    for row in (row for row in bench.rows(METHODS) if row.seed == 0):
+        bench.report.check_time()
+        method, taps = row.build(bench.backbone).eval(), bench.taps([row.method])
+        with torch.no_grad():
+            single = seconds(partial(one, method, taps), bench.device)
+            batch = Batch(*names, live.of_images(images, taps))
+            many = seconds(partial(method, batch), bench.device)
+        bench.report.add(row.method, 1000 * single, "ms/image")
+        bench.report.add(f"forward of {row.method}", 1000 * many / len(images), "ms/image")
 
 
 def training(bench: Bench) -> None:
@@ -236,10 +239,11 @@ def agreement(bench: Bench) -> None:
 def rates(bench: Bench) -> None:
     """What to enter in kanoclip/rates.yaml: towers, and every method for tokens of 10^6 values."""
     report, million = bench.report, (tap_values("tokens/1", bench.backbone.shape) or 0) / 1e6
-    speed = [report.find("tower", f"all, batch {size}") for size in bench.args.batches]
-    report.add("towers", max(filter(None, speed)) * bench.operations(bench.taps(METHODS)) / 1e9, "GFLOP/s")
+    speed = [report.find("tower", f"all, batch {size}") or 0.0 for size in bench.args.batches]
+    if any(speed):
+        report.add("towers", max(speed) * bench.operations(bench.taps(METHODS)) / 1e9, "GFLOP/s")
     for name in METHODS:
-        forward = report.find("pass", f"forward of {name}")
+        forward = report.find("methods", f"forward of {name}")
         epoch = report.find("training", f"{name}, epoch of {PAPER_IMAGES} images, extrapolated")
         if forward is not None:
             report.add(f"scoring, {name}", forward / 1000 / million, "s")
@@ -266,9 +270,9 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--small", action="store_true", help="kanoclip-tiny at 128 pixels on the CPU, 8 images")
     parser.add_argument("--out", type=Path, default=Path("gpu.json"))
+    if "--small" in sys.argv:
+        parser.set_defaults(**SMALL, device="cpu", workers=1)
     args = parser.parse_args()
-    if args.small:
-        vars(args).update(SMALL, device="cpu", workers=1)
     torch.backends.cudnn.allow_tf32 = False
     name = torch.cuda.get_device_name(args.device) if args.device.startswith("cuda") else "CPU"
     settings = {**{key: str(value) for key, value in vars(args).items()}, "card": name, "torch": torch.__version__}
@@ -287,8 +291,7 @@ def main() -> None:
             "compiled": lambda bench: tower(bench, compiled=True),
         }
         for title, measure in sections.items():
-            with bench.report.section(title):
-                measure(bench)
+            bench.report.section(title, partial(measure, bench))
             bench.report.write(args.out, settings)
 
 
