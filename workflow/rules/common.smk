@@ -17,7 +17,7 @@ from kanoclip.code import command_digest, method_module
 from kanoclip.config import Configuration, parse as parse_configuration
 from kanoclip.datasets.specs import dataset_names, load_spec
 from kanoclip.expansion import expand as expand_configuration
-from kanoclip.files import listing_digest
+from kanoclip.files import listing_digest, remembered_sha256
 from kanoclip.layout import Layout
 from kanoclip.plan import summary_line
 from kanoclip.run import NO_AUXILIARY
@@ -134,6 +134,12 @@ def downloaded(wildcards):
 def backbone_values(name):
     """A backbone's configuration, defaults included, so that a changed default is a change."""
     return RUN.backbones[name].model_dump(mode="json")
+
+
+def weights_digest(name):
+    """The content of a local file of weights, so that another file of the same name is a change."""
+    path = Path(RUN.backbones[name].weights)
+    return remembered_sha256(path) if path.is_file() else ""
 
 
 def tap_options(backbone, dataset):

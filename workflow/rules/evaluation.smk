@@ -31,6 +31,7 @@ for one in RUN.passes:
             settings=set_options("--backbone-set", backbone_values(one.backbone)),
             rows=pass_rows(one),
             cached="--cached" if RUN.cached_targets else "",
+            weights=weights_digest(one.backbone),
             code=methods_code("score-pass", [job.row for job in one.jobs]),
         message:
             f"Scoring {one.target} with {len(one.jobs)} rows and seeds on {one.backbone}"

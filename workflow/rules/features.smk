@@ -17,6 +17,7 @@ rule encode:
     params:
         backbone=lambda wildcards: settings(backbone_values(wildcards.backbone)),
         taps=lambda wildcards: tap_options(wildcards.backbone, wildcards.dataset),
+        weights=lambda wildcards: weights_digest(wildcards.backbone),
         code=command_digest("encode"),
     message:
         "Encoding {wildcards.dataset} with {wildcards.backbone}"

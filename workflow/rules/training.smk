@@ -30,6 +30,7 @@ rule train:
         seeds=" ".join(f"--seed {seed}" for seed in CONFIG.seeds),
         out=lambda wildcards: LAYOUT.models(**wildcards),
         store=lambda wildcards: LAYOUT.store,
+        weights=lambda wildcards: weights_digest(wildcards.backbone),
         code=lambda wildcards: methods_code("train", [wildcards.row]),
     message:
         "Training {wildcards.row} on {wildcards.auxiliary}"
