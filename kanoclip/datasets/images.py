@@ -24,7 +24,7 @@ def read_file(path: Path | str) -> bytes:
         InputError: the file is missing or cannot be read.
     """
     if not Path(path).is_file():
-        raise InputError(f"{path}: no such image")
+        raise InputError(f"{path}: no such image; if an index names it, prepare the dataset again")
     try:
         return Path(path).read_bytes()
     except OSError as error:

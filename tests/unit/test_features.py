@@ -16,9 +16,9 @@ import torch
 from kanoclip.backbones.clip import Backbone, load_backbone
 from kanoclip.backbones.taps import Features, Tap
 from kanoclip.config import BackboneConfig
-from kanoclip.datasets.index import load_image, read_index
+from kanoclip.datasets.images import load_image, load_square
+from kanoclip.datasets.index import read_index
 from kanoclip.features import CachedFeatures, FeatureCache, LiveFeatures, encode
-from kanoclip.features.live import squash
 from kanoclip.types import InputError
 
 SLOW_ENCODE = """
@@ -55,7 +55,7 @@ def test_cache_holds_what_the_tower_says(
     frame = read_index(index)
     cache = FeatureCache(features, frame)
     rows = [7, 0, 12]
-    pixels = backbone.normalise(np.stack([squash(load_image(frame["image_path"][row]), 32) for row in rows]))
+    pixels = backbone.normalise(np.stack([load_square(frame["image_path"][row], 32) for row in rows]))
     expected = backbone.encode_images(pixels, all_taps)
     found = cache.read(rows, all_taps)
     assert found.keys() == expected.keys() == all_taps
@@ -70,7 +70,7 @@ def test_pixels_are_open_clips_own_preprocessing(index: Path, tiny_config: Backb
     transform = open_clip.image_transform(32, False, mean, deviation, resize_mode="squash", interpolation="bicubic")
     opened = [load_image(path) for path in read_index(index)["image_path"][:3]]
     expected = torch.stack([transform(image) for image in opened])
-    found = backbone.normalise(np.stack([squash(image, 32) for image in opened]))
+    found = backbone.normalise(np.stack([load_square(path, 32) for path in read_index(index)["image_path"][:3]]))
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
 
 
@@ -231,7 +231,7 @@ def test_missing_unfinished_and_foreign_caches_are_refused(index: Path, features
 def test_a_vanished_image_is_named(index: Path, backbone: Backbone, tmp_path: Path) -> None:
     text = index.read_text().replace("000.png", "999.png")
     (index.parent / "broken.csv").write_text(text)
-    with pytest.raises(InputError, match="999.png: the index names this image"):
+    with pytest.raises(InputError, match="999.png: no such image; if an index names it, prepare the dataset again"):
         encode(index.parent / "broken.csv", backbone, LOCAL, tmp_path / "features.h5")
 
 
@@ -290,7 +290,7 @@ def test_size_of_taps_is_what_they_take(index: Path, features: Path, all_taps: f
 def test_no_image_is_read_for_methods_that_read_nothing(
     index: Path, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kanoclip.features.live.load_image", None)
+    monkeypatch.setattr("kanoclip.datasets.loading.load_square", None)
     assert list(LiveFeatures(read_index(index), backbone).stream([[0, 1], [2]], [])) == [{}, {}]
 
 
@@ -298,7 +298,9 @@ def test_images_are_loaded_a_few_batches_ahead_and_no_more(
     index: Path, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frame, loaded = read_index(index), []
-    monkeypatch.setattr("kanoclip.features.live.load_image", lambda path: loaded.append(path) or load_image(path))
+    monkeypatch.setattr(
+        "kanoclip.datasets.loading.load_square", lambda path, size: loaded.append(path) or load_square(path, size)
+    )
     stream = LiveFeatures(frame, backbone).stream([[row] for row in range(16)], [Tap("pixels", 8)])
     next(stream)
     stream.close()
