@@ -71,6 +71,24 @@ class Job(Strict):
     seed: int
 
 
+class PassRow(Strict):
+    """A row of a pass with its seeds, as the workflow hands it to a command.
+
+    Attributes:
+        row: its name.
+        method: the registered method.
+        options: of a row that is not trained; a checkpoint has its own.
+        auxiliary: what the row is trained on, or NO_AUXILIARY.
+        seeds: each is scored.
+    """
+
+    row: str
+    method: str
+    options: dict[str, Any]
+    auxiliary: str
+    seeds: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class Pass:
     """The jobs that share one run of a backbone over a target.
@@ -157,16 +175,17 @@ class Run(Strict):
             grouped.setdefault((job.row not in self.main, job.backbone, job.target), []).append(job)
         return [Pass(backbone, target, extra, tuple(jobs)) for (extra, backbone, target), jobs in grouped.items()]
 
-    def find_pass(self, backbone: str, target: str, ablations: bool) -> Pass:
-        """Return a pass.
-
-        Raises:
-            InputError: no row uses this backbone on this target.
-        """
-        for found in self.passes:
-            if (found.backbone, found.target, found.ablations) == (backbone, target, ablations):
-                return found
-        raise InputError(f"no row of this run scores '{target}' with the backbone '{backbone}'")
+    def rows_of(self, one: Pass) -> list[PassRow]:
+        """Return the rows of a pass with their seeds."""
+        found = []
+        for name in dict.fromkeys(job.row for job in one.jobs):
+            row, jobs = self.row(name), [job for job in one.jobs if job.row == name]
+            options = {} if row.trainable else row.options
+            seeds = tuple(job.seed for job in jobs)
+            found.append(
+                PassRow(row=name, method=row.method, options=options, auxiliary=jobs[0].auxiliary, seeds=seeds)
+            )
+        return found
 
     @property
     def trainings(self) -> list[Training]:

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from kanoclip.backbones import pixels as _pixels  # noqa: F401 - registers its kind of tap
 from kanoclip.backbones import windows as _windows  # noqa: F401 - registers its kind of tap
-from kanoclip.backbones.openclip import OpenClipTower
+from kanoclip.backbones.second import load_tower
 from kanoclip.backbones.shape import TowerShape, complete
 from kanoclip.backbones.taps import CLIP, Features, Tap, check_taps
 from kanoclip.backbones.text import TextTower
 from kanoclip.backbones.tower import Tower
-from kanoclip.backbones.weights import create_open_clip, weights_identity
+from kanoclip.backbones.weights import create_open_clip, image_tower, weights_identity
 from kanoclip.config import BackboneConfig
 
 PREPROCESSING = "RGB, squashed to a square by bicubic interpolation of 8-bit values, scaled to 0..1, normalised"
@@ -26,7 +26,7 @@ class Backbone(nn.Module):
 
     Attributes:
         clip: open_clip's model.
-        towers: image towers by name; `tower` is CLIP's own.
+        towers: image towers by name; `tower` is CLIP's own, others see the same images.
         text: the part of `clip` with the text tower's parameters.
         config: what it was built from, with taps and vv_start filled in.
         weights_sha256: identifies the weights, see `weights_identity`.
@@ -43,17 +43,20 @@ class Backbone(nn.Module):
     def __init__(self, clip: Any, config: BackboneConfig, weights_sha256: str):
         super().__init__()
         self.clip = clip.eval().requires_grad_(False)
-        self.config = complete(config, len(clip.visual.transformer.resblocks))
+        tower = image_tower(self.clip.visual)
+        self.config = complete(config, tower.layers)
         self.weights_sha256 = weights_sha256
         self.text = getattr(clip, "text", clip)
         self._text_tower = TextTower(self.text, open_clip.get_tokenizer(config.model))
         assert self.config.vv_start is not None
-        self.towers = nn.ModuleDict({CLIP: OpenClipTower(clip.visual, self.config.vv_start, torch.float32)})
+        tower.vv_start = self.config.vv_start
+        second = {name: load_tower(name, one, config.image_size) for name, one in config.towers.items()}
+        self.towers = nn.ModuleDict({CLIP: tower, **second})
         self.text_vectors: dict[tuple[str, str], Tensor] = {}
         # on the device for good: to make them for every batch would wait for all of its work each time
         self.register_buffer("_pixel_range", torch.tensor(255.0), persistent=False)
-        self.register_buffer("_pixel_mean", torch.tensor(clip.visual.image_mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("_pixel_std", torch.tensor(clip.visual.image_std).view(3, 1, 1), persistent=False)
+        self.register_buffer("_pixel_mean", torch.tensor(tower.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("_pixel_std", torch.tensor(tower.std).view(3, 1, 1), persistent=False)
         self.set_precision()
 
     @property
@@ -80,7 +83,7 @@ class Backbone(nn.Module):
     @property
     def blocks(self) -> Any:
         """The blocks of CLIP's image tower."""
-        return self.clip.visual.transformer.resblocks
+        return self.tower.blocks
 
     @property
     def layers(self) -> int:
@@ -118,7 +121,7 @@ class Backbone(nn.Module):
         return self.shape.taps
 
     def normalise(self, images: NDArray | Tensor) -> Tensor:
-        """Turn images into the input of the tower, on its device.
+        """Turn images into the input of CLIP's tower, on its device.
 
         Args:
             images: (B, S, S, 3) uint8 RGB, squashed to the image size.
@@ -138,7 +141,8 @@ class Backbone(nn.Module):
         """Compute the features of a batch, each tower at most once over whole images.
 
         Args:
-            pixels: (B, 3, S, S), from `normalise`.
+            pixels: (B, 3, S, S), from `normalise`. A second tower sees the same images, resized and normalised as it
+                was trained with.
             taps: what to keep.
 
         Raises:
@@ -148,7 +152,9 @@ class Backbone(nn.Module):
         pixels = pixels.to(self.device)
         features: Features = {}
         for name in sorted({tap.tower for tap in taps}):
-            features |= self._tower(name).encode(pixels, [tap for tap in taps if tap.tower == name])
+            tower = self._tower(name)
+            seen = pixels if name == CLIP else tower.normalise(self.tower.plain(pixels))
+            features |= tower.encode(seen, [tap for tap in taps if tap.tower == name])
         return features
 
     def check(self, taps: Collection[Tap]) -> None:
@@ -233,8 +239,10 @@ def provenance(config: BackboneConfig, weights_sha256: str) -> dict[str, object]
 
     Args:
         config: with taps and vv_start filled in. The precision is left out: it changes rounding, not meaning. The
-            path of a weights file is left out too: its checksum says what it holds.
+            path of a weights file is left out too, that of a second tower included: the checksum says what it holds.
         weights_sha256: from `weights_identity`.
     """
-    meaning = config.model_dump(mode="json", exclude={"precision", "weights"})
+    meaning = config.model_dump(
+        mode="json", exclude={"precision": True, "weights": True, "towers": {"__all__": {"weights"}}}
+    )
     return {"backbone": meaning, "weights_sha256": weights_sha256, "preprocessing": PREPROCESSING}

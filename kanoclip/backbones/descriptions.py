@@ -12,6 +12,16 @@ from kanoclip.types import InputError, unknown_name
 EMBEDDED = Path(__file__).parent / "tiny"  # <model>.json, <model>.safetensors, <model>.sha256
 PARTS = {"embed_dim", "vision_cfg", "text_cfg"}  # what a JSON file must have to be a model, as open_clip wants it
 
+TRUNKS = {  # ViTs of timm with a class token: layers, width, heads, patch size
+    "eva_giant_patch14_224": (40, 1408, 16, 14),
+    "eva02_base_patch16_clip_224": (12, 768, 12, 16),
+    "eva02_enormous_patch14_clip_224": (64, 1792, 16, 14),
+    "eva02_large_patch14_clip_224": (24, 1024, 16, 14),
+    "eva02_large_patch14_clip_336": (24, 1024, 16, 14),
+    "vit_base_mci_224": (12, 768, 12, 16),
+    "vit_large_patch14_clip_224": (24, 1024, 16, 14),
+}
+
 
 @dataclass(frozen=True)
 class Description:
@@ -19,14 +29,15 @@ class Description:
 
     Attributes:
         name: as open_clip knows it.
-        kind: of the image tower: open_clip's own ViT, a ViT of timm, or another (ResNet, ConvNeXt, ...).
+        kind: of the image tower: open_clip's own ViT, a ViT of timm in `TRUNKS`, or another (ResNet, SigLIP, ...).
         trunk: timm's name of the image tower; "" for one of open_clip.
-        layers, width, heads, patch_size: of the image tower; None where only timm knows.
+        layers, width, heads, patch_size: of the image tower; None for another tower.
         image_size: pixels a side that the model was trained with.
         joint_width: of the space that images and texts share.
         text_layers, text_width, context_length: of the text tower; None where only Hugging Face knows.
         pooling: how the image tower makes one vector of its tokens: "tok" takes the class token, "avg" the mean of
-            all, "attention" a learned query; of a timm tower, timm's word.
+            all, "attention" and timm's "map" a learned query; "" leaves it
+            to timm.
         text_pooling: which token of a text stands for it: "argmax" (the one of the largest id, CLIP's end of text),
             "last", "eos", ..., or "hf" for a text tower of Hugging Face.
         causal: whether a token of a text sees only those before it.
@@ -71,15 +82,16 @@ def describe(model: str) -> Description:
     image, text = content["vision_cfg"], content["text_cfg"]
     trunk = image.get("timm_model_name") or ""
     own = not trunk and isinstance(image.get("layers", 12), int)
-    width, hugging_face = image.get("width", 768), "hf_model_name" in text
+    hugging_face = "hf_model_name" in text
+    layers, width, heads, patch_size = _image_shape(image, trunk, own)
     return Description(
         name=model,
-        kind="openclip-vit" if own else "timm-vit" if trunk.startswith(("vit_", "eva")) else "other",
+        kind="openclip-vit" if own else "timm-vit" if trunk in TRUNKS else "other",
         trunk=trunk,
-        layers=image.get("layers", 12) if own else None,
-        width=width if own else None,
-        heads=width // image.get("head_width", 64) if own else None,
-        patch_size=image.get("patch_size", 16) if own else None,
+        layers=layers,
+        width=width,
+        heads=heads,
+        patch_size=patch_size,
         image_size=image.get("image_size", 224),
         joint_width=content["embed_dim"],
         text_layers=None if hugging_face else text.get("layers", 12),
@@ -100,14 +112,18 @@ def unsupported(model: str) -> str:
         InputError: open_clip has no such model.
     """
     known = describe(model)
-    if known.kind != "openclip-vit":
-        return f"its image tower is {known.trunk or 'a ResNet'}, not one of open_clip's ViTs"
-    if known.captions or known.pooling != "tok":
-        return "its image vector is not that of a class token"
+    if known.captions:
+        return "it is made to write captions, and its image vector is not that of a class token"
+    if known.pooling in ("map", "attention"):
+        return "its image vector comes from attention pooling, not from a class token"
+    if known.pooling == "avg" and known.kind == "openclip-vit":
+        return "its image vector is the mean of the patches, not a class token"
+    if known.kind == "other":
+        return f"its image tower is {known.trunk or 'a ResNet'}, not a plain ViT with a class token"
     if known.text_pooling == "hf":
-        return "its text tower comes from Hugging Face"
-    if known.text_pooling != "argmax" or not known.causal:
-        return "its text vector is not that of CLIP's end-of-text token"
+        return "its text tower comes from Hugging Face, and learned prompts need one of open_clip"
+    if known.text_pooling != "argmax":
+        return f"its text vector is that of the token '{known.text_pooling}', not of CLIP's end-of-text token"
     return ""
 
 
@@ -120,15 +136,24 @@ def supported(model: str) -> Description:
     reason = unsupported(model)
     if reason:
         raise InputError(
-            f"backbone {model}: expected a ViT with a class token, but {reason}; choose a ViT of "
+            f"backbone {model}: expected a ViT with a class token and CLIP's text tower, but {reason}; choose a ViT of "
             "`kanoclip list backbones`"
         )
     return describe(model)
 
 
+def _image_shape(image: dict[str, Any], trunk: str, own: bool) -> tuple[int | None, int | None, int | None, int | None]:
+    """Layers, width, heads and patch size."""
+    if not own:
+        return TRUNKS.get(trunk, (None, None, None, None))
+    width = image.get("width", 768)
+    return image.get("layers", 12), width, width // image.get("head_width", 64), image.get("patch_size", 16)
+
+
 def _pooling(image: dict[str, Any], own: bool) -> str:
     if not own:
-        return str(image.get("timm_pool", "avg"))
+        pooling = str(image.get("timm_pool", "avg"))
+        return "tok" if pooling == "token" else pooling
     return "attention" if image.get("attentional_pool") else str(image.get("pool_type", "tok"))
 
 
@@ -140,3 +165,23 @@ def _files() -> dict[str, Path]:
         raise InputError("open_clip is not installed; run `pip install open_clip_torch`")
     paths = [*(Path(found.origin).parent / "model_configs").glob("*.json"), *EMBEDDED.glob("*.json")]
     return {path.stem: path for path in paths if json.loads(path.read_text(encoding="utf-8")).keys() >= PARTS}
+
+
+def models_tables() -> tuple[str, str]:
+    """Return what docs/backbones.md says of every model, in Markdown: those that can be used, and why others cannot."""
+    usable = [
+        "| model | blocks x width | patch | trained at | text blocks x width |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for known in map(describe, model_names()):
+        usable.append(
+            f"| `{known.name}` | {known.layers} x {known.width} | {known.patch_size} | {known.image_size} | "
+            f"{known.text_layers} x {known.text_width} |"
+        )
+    refused: dict[str, list[str]] = {}
+    for name in sorted(_files()):
+        if reason := unsupported(name):
+            refused.setdefault(reason, []).append(f"`{name}`")
+    others = ["| why not | models |", "| --- | --- |"]
+    others += [f"| {reason} | {', '.join(names)} |" for reason, names in sorted(refused.items())]
+    return "\n".join(usable), "\n".join(others)

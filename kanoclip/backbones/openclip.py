@@ -16,21 +16,21 @@ class OpenClipTower(Tower):
     Args:
         visual: open_clip's image tower.
         vv_start: first block of the local streams, counted from 1.
-        precision: type that the blocks are computed in.
     """
 
     visual: Any  # open_clip's classes carry no types
     blocks: Any
 
-    def __init__(self, visual: Any, vv_start: int, precision: torch.dtype):
+    def __init__(self, visual: Any, vv_start: int = 1):
         super().__init__()
-        self.visual, self.vv_start, self.precision = visual, vv_start, precision
+        self.visual, self.vv_start = visual, vv_start
         self.name = CLIP
         self.blocks = visual.transformer.resblocks
         self.layers = len(self.blocks)
         self.width = visual.ln_post.normalized_shape[0]
         self.joint_width = visual.output_dim
-        self.grid = tuple(visual.grid_size)
+        self.grid, self.image_size = tuple(visual.grid_size), visual.image_size[0]
+        self.mean, self.std = tuple(visual.image_mean), tuple(visual.image_std)
 
     @property
     def device(self) -> torch.device:
@@ -62,11 +62,3 @@ class OpenClipTower(Tower):
         if self.visual.proj is not None:
             tokens = tokens @ self.visual.proj
         return F.normalize(tokens, dim=-1)
-
-    def plain(self, pixels: Tensor) -> Tensor:
-        """Undo the normalisation: (B, 3, S, S) to RGB in 0..1."""
-        mean, std = (
-            torch.tensor(values, device=pixels.device).view(3, 1, 1)
-            for values in (self.visual.image_mean, self.visual.image_std)
-        )
-        return pixels * std + mean

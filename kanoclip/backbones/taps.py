@@ -10,14 +10,11 @@ A kind of tap is one function, registered under its name. There are three forms:
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from torch import Tensor
 
 from kanoclip.types import InputError, unknown_name
-
-if TYPE_CHECKING:
-    from kanoclip.backbones.tower import Tower
 
 CLIP = "clip"  # the name of CLIP's own image tower
 
@@ -65,8 +62,8 @@ Features = dict[Tap, Tensor]
 """Features of B images: a tensor (B, ...) per tap."""
 
 Readout = Callable[[Tensor], Tensor]
-LocalStream = Callable[["Tower", int, Tensor], Tensor]
-ImageTap = Callable[["Tower", Tensor, int], Tensor]
+LocalStream = Callable[[Any, int, Tensor], Tensor]  # the first argument is a `kanoclip.backbones.tower.Tower`
+ImageTap = Callable[[Any, Tensor, int], Tensor]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

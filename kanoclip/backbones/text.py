@@ -48,9 +48,10 @@ class TextTower(nn.Module):
         """
         text = self.text
         end = tokens.argmax(dim=-1)  # the end-of-text token has the largest id
-        length = int(end.max()) + 1  # causal attention: what follows the last end changes nothing
+        causal = text.attn_mask is not None
+        length = int(end.max()) + 1 if causal else embeddings.shape[1]  # causal: what follows the end changes nothing
         x = embeddings[:, :length] + text.positional_embedding[:length]
-        mask = text.attn_mask[:length, :length] if text.attn_mask is not None else None
+        mask = text.attn_mask[:length, :length] if causal else None
         for number, block in enumerate(text.transformer.resblocks, start=1):
             x = block(before_block(number, x) if before_block else x, attn_mask=mask)
         x = text.ln_final(x)

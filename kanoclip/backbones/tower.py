@@ -11,8 +11,10 @@ block `vv_start` and from then on accumulates value-value attention, without the
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kanoclip.backbones.attention import self_self, value_value
@@ -27,19 +29,31 @@ class Tower(nn.Module, ABC):
 
     Attributes:
         name: as in `Tap.tower`.
+        blocks: its blocks.
         layers: number of blocks.
         width: W of the residual stream.
         joint_width: C of the space that `project` leads to.
         grid: (h, w) patches of an image, P = h w.
+        image_size: S, pixels a side.
+        mean: of the three channels, subtracted from RGB in 0..1.
+        std: of the three channels, divided by.
+        prefix: tokens before the patches: the class token first, then registers, which taps leave out.
+        rotary: whether blocks turn queries and keys by their position, so that they need the whole grid.
         vv_start: first block of the local streams, counted from 1.
         precision: torch.float32, or the type that the blocks are computed in.
     """
 
     name: str
+    blocks: Any  # their classes carry few types
     layers: int
     width: int
     joint_width: int
     grid: tuple[int, int]
+    image_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    prefix: int = 1
+    rotary: bool = False
     vv_start: int
     precision: torch.dtype = torch.float32
 
@@ -50,7 +64,7 @@ class Tower(nn.Module, ABC):
 
     @abstractmethod
     def embed(self, pixels: Tensor) -> Tensor:
-        """Return the input of the first block: (B, 3, S, S) to (B, 1 + P, W), the class token first."""
+        """Return the input of the first block: (B, 3, S, S) to (B, prefix + P, W), the class token first."""
 
     @abstractmethod
     def block(self, number: int, x: Tensor) -> Tensor:
@@ -78,9 +92,22 @@ class Tower(nn.Module, ABC):
             norm: apply the final layer norm first, as the tower was trained.
         """
 
-    @abstractmethod
+    def normalise(self, rgb: Tensor) -> Tensor:
+        """Turn RGB in 0..1 of any size into the tower's input: (B, 3, h, w) to (B, 3, S, S)."""
+        side = (self.image_size, self.image_size)
+        if rgb.shape[-2:] != side:
+            rgb = F.interpolate(rgb, side, mode="bicubic", antialias=True).clamp(0, 1)
+        mean, std = self._statistics(rgb)
+        return (rgb - mean) / std
+
     def plain(self, pixels: Tensor) -> Tensor:
         """Undo the normalisation: (B, 3, S, S) to RGB in 0..1."""
+        mean, std = self._statistics(pixels)
+        return pixels * std + mean
+
+    def without_registers(self, x: Tensor) -> Tensor:
+        """Keep the class token and the patches: (B, prefix + P, W) to (B, 1 + P, W)."""
+        return x if self.prefix == 1 else torch.cat([x[:, :1], x[:, self.prefix :]], dim=1)
 
     def run(
         self,
@@ -93,7 +120,7 @@ class Tower(nn.Module, ABC):
         """Run blocks `start` + 1 to `stop`, with gradients if they are on.
 
         Args:
-            x: (B, L, W) residual stream after block `start`.
+            x: (B, L, W) residual stream after block `start`, registers included.
             start: blocks that are done already.
             stop: the last block; default: the last one in `watch`.
             before_block: given the number of a block and its input, what the block shall read instead. It is called
@@ -101,7 +128,7 @@ class Tower(nn.Module, ABC):
             watch: taps wanted. A tap at block n is read after `before_block` was called for block n + 1.
 
         Returns:
-            The watched taps, in the precision of the tower.
+            The watched taps without registers, in the precision of the tower.
 
         Raises:
             ValueError: a watched tap lies outside the blocks that are run.
@@ -119,7 +146,8 @@ class Tower(nn.Module, ABC):
                     x = before_block(number, x)
                 done = number - 1
                 for tap in (tap for tap in watch if tap.at == done):
-                    found[tap] = READOUTS[tap.kind](x) if tap.kind in READOUTS else local.get(tap.kind, x)
+                    tokens = self.without_registers(local.get(tap.kind, x))
+                    found[tap] = READOUTS[tap.kind](tokens) if tap.kind in READOUTS else tokens
                 if number > stop:
                     break
                 if number >= self.vv_start:
@@ -150,6 +178,10 @@ class Tower(nn.Module, ABC):
         if self.precision == torch.float32:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self.precision)
+
+    def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        mean, std = (torch.tensor(numbers, device=like.device).view(3, 1, 1) for numbers in (self.mean, self.std))
+        return mean, std
 
 
 @readout("tokens")

@@ -53,12 +53,18 @@ def window_embeddings(tower: Tower, pixels: Tensor, side: int) -> Tensor:
         (B, n, C) unit vectors, windows in row-major order.
 
     Raises:
-        InputError: the windows do not fit.
+        InputError: the windows do not fit, or the blocks need the whole grid.
     """
-    x = tower.embed(pixels)  # (B, 1 + P, W)
+    if tower.rotary:
+        raise InputError(
+            f"tap {Tap('windows', side, tower.name)}: the blocks of this tower rotate by position and cannot see a "
+            "window alone; choose a model without rotary positions, such as a CLIP of OpenAI or LAION"
+        )
+    x = tower.embed(pixels)  # (B, prefix + P, W)
     patches = window_patches(tower.grid, side).to(x.device)  # (n, side²)
-    chosen = torch.cat([patches.new_zeros(len(patches), 1), patches + 1], dim=1)  # (n, 1 + side²)
-    sequences = x[:, chosen].reshape(-1, chosen.shape[1], x.shape[2])  # (B n, 1 + side², W)
+    before = torch.arange(tower.prefix, device=x.device).expand(len(patches), -1)
+    chosen = torch.cat([before, patches + tower.prefix], dim=1)  # (n, prefix + side²)
+    sequences = x[:, chosen].reshape(-1, chosen.shape[1], x.shape[2])  # (B n, prefix + side², W)
     last = Tap("cls", tower.layers, tower.name)
     at_once = max(1, TOKENS_AT_ONCE.get(x.device.type, 65_536) // chosen.shape[1])
     embedded = [tower.project(tower.run(part, watch=[last])[last]) for part in sequences.split(at_once)]

@@ -17,6 +17,7 @@ from kanoclip.cli.options import (
     choose_device,
     existing,
     input_file,
+    parse_json,
     parse_options,
 )
 from kanoclip.types import InputError
@@ -125,19 +126,30 @@ def score(
 
 
 def score_pass(
-    results: Annotated[Path, typer.Option(help="The folder of a run, with protocol.json.")],
-    backbone: Annotated[str, typer.Option(help="Name of a configured backbone.")],
+    results: Annotated[Path, typer.Option(help="The folder of a run.")],
     target: Annotated[str, typer.Option(help="Name of a target dataset.")],
-    ablations: Annotated[bool, typer.Option(help="The rows of the ablation tables that are in no main table.")] = False,
+    backbone: Annotated[str, typer.Option(help="Name of the backbone, in paths and tables.")],
+    backbone_set: BackboneSettings,
+    row: Annotated[
+        list[str],
+        typer.Option(help='JSON: {"row", "method", "options", "auxiliary", "seeds"} of a row of the tables; repeat.'),
+    ],
+    cached: Annotated[bool, typer.Option(help="Read features of the target from their cache.")] = False,
     batch_size: Annotated[int, typer.Option(help="Images at once.", min=1)] = 32,
     device: Device = "auto",
     threads: Threads = 1,
     workers: Workers = 1,
 ) -> None:
-    """Score a target with every row and seed of a run in one pass; what is fresh already is not computed again."""
+    """Score a target with many rows and seeds of a run in one pass; what is fresh already is not computed again."""
+    from kanoclip.config import BackboneConfig, parse
+    from kanoclip.layout import Layout
+    from kanoclip.run import PassRow
     from kanoclip.stages.passes import score_target
 
-    score_target(results, backbone, target, ablations, choose_device(device, threads), batch_size, workers)
+    rows = [parse(PassRow, parse_json(text, "--row"), "--row") for text in row]
+    config = parse(BackboneConfig, parse_options(backbone_set), "--backbone-set")
+    where = choose_device(device, threads)
+    score_target(Layout(results), target, backbone, config, rows, cached, where, batch_size, workers)
 
 
 def evaluate(
@@ -149,11 +161,11 @@ def evaluate(
     store: Annotated[
         Path | None, typer.Option(help="Folder that keeps results; what is there is not computed.")
     ] = None,
-    code: Annotated[str, typer.Option(help="Digest of the code: with another one all is computed again.")] = "",
     device: Device = "auto",
     threads: Threads = 1,
 ) -> None:
     """Compute the metrics of every class and their mean, for many methods of one dataset at once."""
+    from kanoclip.code import command_digest
     from kanoclip.metrics.evaluate import Evaluation, evaluate_pass
     from kanoclip.store import Store
 
@@ -163,33 +175,28 @@ def evaluate(
         Evaluation(path, metrics, metrics.with_name("curves.csv")) for path, metrics in zip(scores, out, strict=True)
     ]
     where = choose_device(device, threads)
-    evaluate_pass(todo, index, resolution, bootstrap, where, Store(store) if store else None, code)
+    kept = Store(store) if store else None
+    evaluate_pass(todo, index, resolution, bootstrap, where, kept, command_digest("evaluate") if store else "")
 
 
 def evaluate_pass(
-    results: Annotated[Path, typer.Option(help="The folder of a run, with protocol.json.")],
-    backbone: Annotated[str, typer.Option(help="Name of a configured backbone.")],
-    target: Annotated[str, typer.Option(help="Name of a target dataset.")],
-    ablations: Annotated[bool, typer.Option(help="The rows of the ablation tables that are in no main table.")] = False,
+    folders: Annotated[list[Path], typer.Argument(help="Folders of scores.h5; metrics.csv and curves.csv go there.")],
+    index: Index,
+    store: Annotated[Path, typer.Option(help="Keeps finished results; what is there is not computed again.")],
     resolution: Annotated[int | None, typer.Option(help="Pixels per side; default: the image size.", min=1)] = None,
     bootstrap: Annotated[int, typer.Option(help="Draws for the intervals of image metrics; 0: none.", min=0)] = 1000,
     device: Device = "auto",
     threads: Threads = 1,
 ) -> None:
-    """Evaluate every row and seed of a run on a target in one pass; what is fresh already is not computed again."""
+    """Evaluate many rows and seeds of a run on a target in one pass; what is fresh already is not computed again."""
     from kanoclip.code import command_digest
-    from kanoclip.layout import Layout
     from kanoclip.metrics.evaluate import Evaluation
     from kanoclip.metrics.evaluate import evaluate_pass as evaluate_all
-    from kanoclip.run import read_run
     from kanoclip.store import Store
 
-    layout = Layout(results)
-    jobs = read_run(layout.protocol).find_pass(backbone, target, ablations).jobs
-    folders = [layout.scores(job.row, job.backbone, job.auxiliary, job.target, job.seed) for job in jobs]
     todo = [Evaluation(folder / "scores.h5", folder / "metrics.csv", folder / "curves.csv") for folder in folders]
     where, code = choose_device(device, threads), command_digest("evaluate-pass")
-    evaluate_all(todo, layout.index(target), resolution, bootstrap, where, Store(layout.store), code)
+    evaluate_all(todo, index, resolution, bootstrap, where, Store(store), code)
 
 
 def compare(

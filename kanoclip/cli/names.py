@@ -10,7 +10,7 @@ from kanoclip.cli.options import Out
 from kanoclip.types import unknown_name
 
 
-def list_names(what: Annotated[str, typer.Argument(help="datasets, methods, metrics or backbones.")]) -> None:
+def list_names(what: Annotated[str, typer.Argument(help="datasets, methods, metrics, backbones or figures.")]) -> None:
     """List what can be named in a configuration."""
     for name in _registered(what):
         typer.echo(name)
@@ -35,7 +35,7 @@ def version() -> None:
 
 
 def _registered(what: str) -> list[str]:
-    """Every name of a kind: datasets, methods, metrics or backbones.
+    """Return every name of a kind: datasets, methods, metrics, backbones or figures.
 
     Raises:
         InputError: there is no such kind.
@@ -56,4 +56,8 @@ def _registered(what: str) -> list[str]:
         from kanoclip.backbones.descriptions import model_names
 
         return model_names()
-    raise unknown_name("kind", what, ["datasets", "methods", "metrics", "backbones"])
+    if what == "figures":
+        from kanoclip.report.registry import figures
+
+        return list(figures())
+    raise unknown_name("kind", what, ["datasets", "methods", "metrics", "backbones", "figures"])

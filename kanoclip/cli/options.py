@@ -1,5 +1,6 @@
 """What the commands share: options with their help, and how their values are read."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -45,6 +46,17 @@ def parse_pairs(items: Sequence[str] | None) -> list[tuple[str, str]]:
         if not (key and equals):
             raise InputError(f"expected KEY=VALUE, found '{key}{equals}{value}'")
     return [(key, value) for key, _, value in pairs]
+
+
+def parse_json(text: str, where: str) -> dict[str, Any]:
+    """A JSON object given as an option."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{where}: expected a JSON object, found '{text}' ({error})") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{where}: expected a JSON object, found '{text}'")
+    return value
 
 
 def parse_options(items: Sequence[str] | None) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """The contract of a method, and the registry. A new method is one file in this folder."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Self, TypeVar, get_args
 
 import torch
@@ -9,51 +8,25 @@ from torch import Tensor, nn
 
 from kanoclip.backbones.clip import Backbone
 from kanoclip.backbones.shape import TowerShape
-from kanoclip.backbones.taps import Features, Tap
+from kanoclip.backbones.taps import Tap
 from kanoclip.config import Strict
+from kanoclip.methods.batch import AnomalyOutput, Batch
 from kanoclip.methods.phases import Phase
 from kanoclip.types import unknown_name
 
+__all__ = [
+    "AnomalyOutput",
+    "Batch",
+    "Method",
+    "log_odds",
+    "method_class",
+    "method_names",
+    "per_class",
+    "register",
+    "two_way",
+]
+
 MethodOptions = TypeVar("MethodOptions", bound=Strict)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """B images on their way through a method.
-
-    Attributes:
-        images: (B,) names as in index.csv.
-        class_names: (B,) names for the prompts.
-        features: the taps that the method reads, each (B, ...) in fp32.
-        labels: (B,) 0 normal, 1 anomalous; only in training and for controls.
-        masks: (B, S, S) bool at the image size, False throughout for normal images; only in training and for controls.
-    """
-
-    images: Sequence[str]
-    class_names: Sequence[str]
-    features: Features
-    labels: Tensor | None = None
-    masks: Tensor | None = None
-
-    @property
-    def truth(self) -> tuple[Tensor, Tensor]:
-        """Labels (B,) and masks (B, S, S) as fp32; only in training and for controls."""
-        if self.labels is None or self.masks is None:
-            raise ValueError("labels and masks are known in training only")
-        return self.labels.float(), self.masks.float()
-
-
-@dataclass(frozen=True)
-class AnomalyOutput:
-    """The scores of B images.
-
-    Attributes:
-        map: (B, h, w) anomaly maps in 0..1, higher is more anomalous, before smoothing.
-        image_score: (B,) in 0..1, what images are ranked by.
-    """
-
-    map: Tensor
-    image_score: Tensor
 
 
 class Method(nn.Module, Generic[MethodOptions]):

@@ -2,7 +2,7 @@
 
 Learned: after each of four blocks, two adapters, one for segmentation and one for detection; 12,582,912 parameters on
 ViT-L/14. Each makes a token that is compared with the text, and one that is mixed into the residual stream, so that the
-blocks which follow see it. The blocks before the first adapters come from the cache, the rest of the tower runs here.
+blocks which follow see it. The method reads the tokens before the first adapters and runs the rest of the tower itself.
 The released code is followed; docs/methods/mvfa.md has the formulas.
 """
 

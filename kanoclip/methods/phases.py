@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -12,9 +12,7 @@ from torch import Tensor
 from kanoclip.augmentation import Augmentation
 from kanoclip.backbones.taps import Tap
 from kanoclip.config import Strict
-
-if TYPE_CHECKING:
-    from kanoclip.methods.base import Batch
+from kanoclip.methods.batch import Batch
 
 Group = dict[str, Any]
 """A group of parameters for the optimiser: its name, params and lr."""
@@ -72,11 +70,11 @@ class Phase:
         optimizer: makes the optimiser of the groups.
         schedule: of the learning rates over the steps of this phase.
         augment: changes images before the towers see them; such a phase reads live features.
-        reads: the taps that `losses` needs; default: those of the method.
+        reads: the taps that `losses` needs; default: what the method trains on.
     """
 
     name: str
-    losses: Callable[["Batch"], Mapping[str, Tensor]]
+    losses: Callable[[Batch], Mapping[str, Tensor]]
     groups: list[Group]
     epochs: int
     batch_size: int
@@ -106,7 +104,7 @@ class TrainingOptions(Strict):
 
     def phase(
         self,
-        losses: Callable[["Batch"], Mapping[str, Tensor]],
+        losses: Callable[[Batch], Mapping[str, Tensor]],
         groups: list[Group],
         augment: Augmentation | None = None,
         reads: frozenset[Tap] | None = None,

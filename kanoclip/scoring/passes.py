@@ -128,6 +128,8 @@ class _Outgoing:
     watch: Stopwatch
 
     def write(self) -> None:
+        if self.scorer.failed is not None:  # in the batch before
+            return
         maps, scores = (tensor.numpy() for tensor in self.transfer.result())
         try:
             self.scorer.scores.write(self.rows, maps, scores, self.watch.seconds())

@@ -54,6 +54,7 @@ def cross_validate_stage(
             f"{auxiliary.index}: expected 2 to {len(classes)} folds, one class each or more, found {folds}"
         )
     backbone, source, live = auxiliary.open(device, frame)
+    source.require(kind.reads(settings, backbone.shape), f"method {name}")  # scoring may need more than training
     record = {"method": name, "options": settings.model_dump(mode="json"), "seed": seed, "folds": folds}
     depends = {"content": content(frame), "backbone": backbone.provenance(), "code": training_code(kind)}
     parts, states = [], []

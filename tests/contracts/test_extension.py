@@ -34,9 +34,9 @@ STAGES = [
     "list methods",
     "schema --out schema.json",
     "prepare --dataset crockery --path images --out index.csv",
-    f"encode --index index.csv --out f.h5 --local 6 {BACKBONE}",
-    "score --method local_stream --set temperature=0.5 --features f.h5 --index index.csv --dataset crockery --out s.h5",
-    "evaluate --scores s.h5 --index index.csv --out metrics.csv",
+    f"encode --index index.csv --out f.h5 --tap cls/6 --tap vv/6 {BACKBONE}",
+    "score --method local_stream --set temperature=0.5 --features f.h5 --index index.csv --dataset crockery --out s",
+    "evaluate --scores s/scores.h5 --index index.csv --out metrics.csv",
     "list figures",
     "figure means=means.png --metrics metrics.csv --methods local_stream",
 ]
@@ -99,7 +99,7 @@ def test_the_metric_of_the_methods_scores_is_right(extended):
     metrics = pd.read_csv(extended / "metrics.csv")
     assert set(metrics["method"]) == {"local_stream"}
     index = pd.read_csv(extended / "index.csv")
-    with h5py.File(extended / "s.h5") as scores:
+    with h5py.File(extended / "s" / "scores.h5") as scores:
         image_scores = scores["image_score"][:]
     for name, rows in index.groupby("class_name"):
         labels, values = rows["label"], image_scores[rows.index]

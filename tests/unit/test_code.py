@@ -60,6 +60,16 @@ def test_commands_that_read_tables_maps_and_images_load_no_torch(command: str) -
     assert not {"torch", "open_clip"} & loaded(command)
 
 
+@pytest.mark.parametrize("what", ["datasets", "methods", "metrics", "backbones"])
+def test_lists_load_no_torch(what: str) -> None:
+    """Python lists every module that it loads on standard error."""
+    command = [sys.executable, "-X", "importtime", "-m", "kanoclip", "list", what]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    names = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
+    assert "kanoclip.cli.names" in names and not {"torch", "open_clip"} & names
+    assert len(result.stdout.split()) > 4
+
+
 def test_methods_are_found_without_importing_them() -> None:
     assert code.installed().methods == {name: method_class(name).__module__ for name in method_names()}
 

@@ -10,7 +10,10 @@ from kanoclip.backbones.clip import Backbone
 from kanoclip.backbones.taps import Tap
 from kanoclip.datasets.index import read_index, write_index
 from kanoclip.features import encode
-from kanoclip.stages import Dataset, Scored, cross_validate_stage, score_stage, train_stage
+from kanoclip.stages.cross_validation import cross_validate_stage
+from kanoclip.stages.dataset import Dataset
+from kanoclip.stages.scoring import Scored, score_stage
+from kanoclip.stages.training import train_stage
 from kanoclip.types import InputError
 
 SMALL = {"width": 16, "heads": 2, "deform_groups": 2, "bottleneck": 8, "prompt_length": 3, "epochs": 1}
@@ -88,3 +91,14 @@ def test_each_fold_needs_a_class(index: Path, features: Path, knowledge: Path, t
         data = Dataset("parts", index, features)
         cross_validate_stage("clip", {}, data, knowledge, tmp_path / "cross.h5", folds, 3, "cpu")
     assert not (tmp_path / "cross.h5").exists()
+
+
+def test_a_cache_without_what_scoring_reads_is_refused_before_training(
+    index: Path, knowledge: Path, backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """APRIL-GAN trains without the class token, but scores images with it."""
+    encode(index, backbone, [Tap("tokens", block) for block in backbone.quarters], tmp_path / "features.h5")
+    data = Dataset("parts", index, tmp_path / "features.h5")
+    monkeypatch.setattr("kanoclip.training.loop._step", None)  # no step may be taken
+    with pytest.raises(InputError, match="needs the tap cls/6, the cache holds tokens/2"):
+        cross_validate_stage("april_gan", {"epochs": 1}, data, knowledge, tmp_path / "cross.h5", 2, 3, "cpu")

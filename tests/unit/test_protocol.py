@@ -43,8 +43,8 @@ def test_jobs_are_rows_times_targets_times_seeds() -> None:
 
 
 def test_each_training_once() -> None:
-    found = protocol.trainings(protocol.jobs(configuration()))
-    assert [(training.row.name, training.auxiliary, training.seeds) for training in found] == [
+    found = protocol.describe(configuration()).trainings
+    assert [(training.row, training.auxiliary, training.seeds) for training in found] == [
         ("kanoclip", "visa", (1, 2)),
         ("kanoclip", "mvtec_ad", (1, 2)),
     ]

@@ -11,15 +11,13 @@ from snakemake.exceptions import WorkflowError
 ROOT = Path(workflow.current_basedir).parent.parent
 sys.path.insert(0, str(ROOT))
 # so that the rules find the package in an environment that holds only its dependencies
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    [str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-)
+shell.prefix(f"export PYTHONPATH={shlex.quote(str(ROOT))}:${{{{PYTHONPATH:-}}}}; ")
 
 from kanoclip.code import command_digest, method_module
 from kanoclip.config import Configuration, parse as parse_configuration
 from kanoclip.datasets.specs import dataset_names, load_spec
 from kanoclip.expansion import expand as expand_configuration
-from kanoclip.files import listing_digest
+from kanoclip.files import listing_digest, remembered_sha256
 from kanoclip.layout import Layout
 from kanoclip.plan import summary_line
 from kanoclip.run import NO_AUXILIARY
@@ -31,6 +29,11 @@ try:
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
+# Where the profile says how many GPUs there are, jobs that load images share its cores among them: images are loaded by
+# threads while the GPU computes. Without a GPU one thread per job is the fastest use of all cores.
+LIMITS = workflow.global_resources
+GPUS = int(LIMITS["gpu"].value) if "gpu" in LIMITS else 0
+LOADING_THREADS = max(1, (workflow.cores or 1) // GPUS) if GPUS else 1
 RESULTS = f"results/{CONFIG.run}"
 LAYOUT = Layout(Path(RESULTS))
 RESOURCES = CONFIG.resources
@@ -133,6 +136,12 @@ def backbone_values(name):
     return RUN.backbones[name].model_dump(mode="json")
 
 
+def weights_digest(name):
+    """The content of a local file of weights, so that another file of the same name is a change."""
+    path = Path(RUN.backbones[name].weights)
+    return remembered_sha256(path) if path.is_file() else ""
+
+
 def tap_options(backbone, dataset):
     """What is cached of a dataset with a backbone, for the command line."""
     return " ".join(f"--tap {tap}" for tap in RUN.taps[backbone][dataset])
@@ -185,6 +194,11 @@ def training_logs(one):
     return [f"{folder}/seed{seed}/train.csv" for seed in one.seeds]
 
 
+def metrics_of(names):
+    """metrics.csv of every scoring job of some rows."""
+    return of_jobs(RUN.jobs_of(names), "metrics.csv")
+
+
 def checkpoints_of(one):
     """The checkpoints that a pass scores with."""
     return [
@@ -194,12 +208,7 @@ def checkpoints_of(one):
     ]
 
 
-def pass_settings(one):
-    """What a pass depends on beside its files: its backbone and rows. A function of the configuration alone."""
-    rows = {job.row: RUN.row(job.row) for job in one.jobs}
-    described = [
-        [name, row.method, {} if row.trainable else row.options]
-        for name, row in rows.items()
-    ]
-    jobs = [[job.row, job.auxiliary, job.seed] for job in one.jobs]
-    return json.dumps([backbone_values(one.backbone), described, jobs], sort_keys=True)
+def pass_rows(one):
+    """The rows of a pass with their seeds, for the command line."""
+    rows = [row.model_dump_json() for row in RUN.rows_of(one)]
+    return " ".join(f"--row {shlex.quote(text)}" for text in rows)

@@ -11,8 +11,6 @@ for one in RUN.passes:
                 LAYOUT.features(one.backbone, one.target) if RUN.cached_targets else []
             ),
             checkpoints=checkpoints_of(one),
-            # its content is in `rows` as far as this pass depends on it
-            protocol=ancient(LAYOUT.protocol),
         output:
             of_jobs(one.jobs, "scores.h5", "cost.json"),
         log:
@@ -21,23 +19,26 @@ for one in RUN.passes:
             f"{RESULTS}/benchmarks/score/{pass_path(one)}.tsv"
         conda:
             "../../environment.yml"
-        threads: 1
+        threads: LOADING_THREADS
         resources:
             gpu=1,
             mem_mb=16000,
             runtime=480,
         params:
-            results=RESULTS,
+            results=lambda wildcards: RESULTS,
             backbone=one.backbone,
             target=one.target,
-            ablations="--ablations" if one.ablations else "",
-            rows=pass_settings(one),
+            settings=set_options("--backbone-set", backbone_values(one.backbone)),
+            rows=pass_rows(one),
+            cached="--cached" if RUN.cached_targets else "",
+            weights=weights_digest(one.backbone),
             code=methods_code("score-pass", [job.row for job in one.jobs]),
         message:
             f"Scoring {one.target} with {len(one.jobs)} rows and seeds on {one.backbone}"
         shell:
             "python -m kanoclip --log {log} score-pass --results {params.results} --backbone {params.backbone}"
-            " --target {params.target} {params.ablations} --threads {threads} --workers {threads}"
+            " {params.settings} --target {params.target} {params.rows} {params.cached}"
+            " --threads {threads} --workers {threads}"
 
     rule:
         name:
@@ -45,7 +46,6 @@ for one in RUN.passes:
         input:
             scores=of_jobs(one.jobs, "scores.h5"),
             index=LAYOUT.index(one.target),
-            protocol=ancient(LAYOUT.protocol),
         output:
             of_jobs(one.jobs, "metrics.csv", "curves.csv"),
         log:
@@ -60,10 +60,10 @@ for one in RUN.passes:
             mem_mb=8000,
             runtime=120,
         params:
-            results=RESULTS,
-            backbone=one.backbone,
-            target=one.target,
-            ablations="--ablations" if one.ablations else "",
+            folders=lambda wildcards, input: [
+                str(Path(path).parent) for path in input.scores
+            ],
+            store=lambda wildcards: LAYOUT.store,
             resolution=(
                 f"--resolution {CONFIG.evaluation.resolution}"
                 if CONFIG.evaluation.resolution is not None
@@ -74,6 +74,5 @@ for one in RUN.passes:
         message:
             f"Evaluating {len(one.jobs)} rows and seeds on {one.target}"
         shell:
-            "python -m kanoclip --log {log} evaluate-pass --results {params.results} --backbone {params.backbone}"
-            " --target {params.target} {params.ablations} {params.resolution} --bootstrap {params.bootstrap}"
-            " --threads {threads}"
+            "python -m kanoclip --log {log} evaluate-pass {params.folders} --index {input.index} --store {params.store}"
+            " {params.resolution} --bootstrap {params.bootstrap} --threads {threads}"

@@ -9,7 +9,7 @@ rule encode:
         f"{RESULTS}/benchmarks/encode/{{backbone}}/{{dataset}}.tsv"
     conda:
         "../../environment.yml"
-    threads: 1
+    threads: LOADING_THREADS
     resources:
         gpu=1,
         mem_mb=8000,
@@ -17,6 +17,7 @@ rule encode:
     params:
         backbone=lambda wildcards: settings(backbone_values(wildcards.backbone)),
         taps=lambda wildcards: tap_options(wildcards.backbone, wildcards.dataset),
+        weights=lambda wildcards: weights_digest(wildcards.backbone),
         code=command_digest("encode"),
     message:
         "Encoding {wildcards.dataset} with {wildcards.backbone}"

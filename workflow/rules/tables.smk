@@ -12,11 +12,6 @@ PUBLISHED = sorted(
 FORMATS = ("csv", "md", "tex")  # beside HTML, which the report shows
 
 
-def jobs_of_tables(names):
-    """metrics.csv of every scoring job of some rows."""
-    return of_jobs(RUN.jobs_of(names), "metrics.csv")
-
-
 rule protocol:
     output:
         f"{RESULTS}/protocol.json",
@@ -39,7 +34,7 @@ rule protocol:
 
 rule tables:
     input:
-        metrics=jobs_of_tables(RUN.main),
+        metrics=metrics_of(RUN.main),
         protocol=rules.protocol.output,
         published=PUBLISHED,
     output:
@@ -105,8 +100,8 @@ rule runtime:
     conda:
         "../../environment.yml"
     params:
-        benchmarks=f"{RESULTS}/benchmarks",
-        models=f"{RESULTS}/models",
+        benchmarks=lambda wildcards: f"{RESULTS}/benchmarks",
+        models=lambda wildcards: f"{RESULTS}/models",
         folder=lambda wildcards, output: Path(output.html).parent,
         code=command_digest("runtime"),
     message:
@@ -118,7 +113,7 @@ rule runtime:
 
 rule ablation_table:
     input:
-        metrics=lambda wildcards: jobs_of_tables(RUN.ablations[wildcards.ablation]),
+        metrics=lambda wildcards: metrics_of(RUN.ablations[wildcards.ablation]),
         protocol=rules.protocol.output,
         published=PUBLISHED,
     output:

@@ -16,7 +16,7 @@ rule train:
         f"{RESULTS}/benchmarks/train/{{row}}/{{backbone}}/{{auxiliary}}.tsv"
     conda:
         "../../environment.yml"
-    threads: 1
+    threads: LOADING_THREADS
     resources:
         gpu=1,
         mem_mb=16000,
@@ -29,7 +29,8 @@ rule train:
         source=lambda wildcards: source_options(wildcards.backbone, wildcards.auxiliary),
         seeds=" ".join(f"--seed {seed}" for seed in CONFIG.seeds),
         out=lambda wildcards: LAYOUT.models(**wildcards),
-        store=LAYOUT.store,
+        store=lambda wildcards: LAYOUT.store,
+        weights=lambda wildcards: weights_digest(wildcards.backbone),
         code=lambda wildcards: methods_code("train", [wildcards.row]),
     message:
         "Training {wildcards.row} on {wildcards.auxiliary}"

@@ -6,11 +6,12 @@ import sys
 
 import open_clip
 import pytest
+import timm
 import torch
 from open_clip.model import CLIP
 from open_clip.transformer import VisionTransformer
 
-from kanoclip.backbones.descriptions import Description, describe, model_names, unsupported
+from kanoclip.backbones.descriptions import TRUNKS, Description, describe, model_names, unsupported
 from kanoclip.backbones.weights import register_embedded
 from kanoclip.types import InputError
 
@@ -51,18 +52,22 @@ def test_what_is_listed_is_what_open_clip_has_and_kanoclip_can_use() -> None:
     for name in listed:
         config = open_clip.get_model_config(name)
         vision, text = config["vision_cfg"], config["text_cfg"]
-        assert not {"timm_model_name", "attentional_pool", "pool_type"} & set(vision), name
-        assert not {"hf_model_name", "hf_tokenizer_name", "no_causal_mask", "pool_type", "embed_cls"} & set(text), name
+        assert not {"attentional_pool", "pool_type"} & set(vision) and vision.get("timm_pool", "token") == "token", name
+        assert not {"hf_model_name", "hf_tokenizer_name", "pool_type", "embed_cls"} & set(text), name
 
 
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
         ("RN50", "image tower is a ResNet"),
-        ("EVA02-L-14", "image tower is eva02_large_patch14_clip_224"),
+        ("ViTamin-L", "image tower is vitamin_large_224"),
+        ("ViT-B-16-SigLIP2", "attention pooling"),
+        ("PE-Core-B-16", "attention pooling"),
+        ("MobileCLIP-S1", "image tower is fastvit_mci1"),
+        ("nllb-clip-base", "Hugging Face"),
         ("convnext_base", "image tower is convnext_base"),
-        ("ViT-L-14-CLIPA", "class token"),
-        ("coca_ViT-B-32", "class token"),
+        ("ViT-L-14-CLIPA", "the mean of the patches"),
+        ("coca_ViT-B-32", "captions"),
         ("roberta-ViT-B-32", "Hugging Face"),
         ("ViT-H-14-worldwide", "end-of-text token"),
     ],
@@ -74,8 +79,16 @@ def test_why_a_model_cannot_be_used(name: str, reason: str) -> None:
 
 def test_kinds_of_towers() -> None:
     kinds = {name: describe(name).kind for name in ("RN50", "EVA02-L-14", "ViT-B-16-SigLIP", "ViT-B-16")}
-    assert list(kinds.values()) == ["other", "timm-vit", "timm-vit", "openclip-vit"]
-    assert isinstance(describe("EVA02-L-14"), Description) and describe("EVA02-L-14").layers is None
+    assert list(kinds.values()) == ["other", "timm-vit", "other", "openclip-vit"]
+    assert isinstance(describe("RN50"), Description) and describe("RN50").layers is None
+
+
+@pytest.mark.parametrize("name", sorted(TRUNKS))
+def test_trunks_of_timm_are_as_timm_builds_them(name: str) -> None:
+    with torch.device("meta"):
+        trunk = timm.create_model(name, global_pool="token")
+    patch = trunk.patch_embed.feat_ratio(as_scalar=True)
+    assert (len(trunk.blocks), trunk.embed_dim, trunk.blocks[0].attn.num_heads, patch) == TRUNKS[name]
 
 
 def test_an_unknown_model_names_the_nearest() -> None:
