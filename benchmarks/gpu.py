@@ -239,9 +239,10 @@ def agreement(bench: Bench) -> None:
 def rates(bench: Bench) -> None:
     """What to enter in kanoclip/rates.yaml: towers, and every method for tokens of 10^6 values."""
     report, million = bench.report, (tap_values("tokens/1", bench.backbone.shape) or 0) / 1e6
-    speed = [report.find("tower", f"all, batch {size}") or 0.0 for size in bench.args.batches]
+    speed = [report.find("tower", f"original, batch {size}") or 0.0 for size in bench.args.batches]
     if any(speed):
-        report.add("towers", max(speed) * bench.operations(bench.taps(METHODS)) / 1e9, "GFLOP/s")
+        original = frozenset({Tap("tokens", bench.backbone.layers)})
+        report.add("towers", max(speed) * bench.operations(original) / 1e9, "GFLOP/s")
     for name in METHODS:
         forward = report.find("methods", f"forward of {name}")
         epoch = report.find("training", f"{name}, epoch of {PAPER_IMAGES} images, extrapolated")

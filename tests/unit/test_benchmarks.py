@@ -25,11 +25,11 @@ def measured(out: Path, budget: int) -> list[dict[str, Any]]:
 
 
 def test_the_gpu_benchmark_keeps_to_its_budget(tmp_path: Path) -> None:
-    rows = measured(tmp_path / "gpu.json", 4)
+    rows = measured(tmp_path / "gpu.json", 8)
     assert list(dict.fromkeys(row["section"] for row in rows)) == SECTIONS
-    assert isinstance(rows[0]["value"], float) and rows[0]["name"] == "bf16 matmul"
     assert rows[-1]["value"] == "not measured: budget"
-    assert not [row for row in rows if row["value"] == 0]
+    for row in rows:  # a number where it was measured, never 0 where it was not
+        assert row["value"] == "not measured: budget" or (isinstance(row["value"], float) and row["value"] > 0)
 
 
 @pytest.mark.slow
