@@ -10,7 +10,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,11 @@ from kanoclip.backbones.provenance import backbone_difference
 from kanoclip.backbones.taps import Features, Tap
 from kanoclip.datasets.index import content, read_index
 from kanoclip.features.live import LiveFeatures
-from kanoclip.features.source import Rows, as_cached, as_read
+from kanoclip.features.source import Rows, as_cached
 from kanoclip.types import InputError, Progress, logger
 
 FORMAT = 3
 MARGIN = 2**20  # bytes an HDF5 file needs beside its data
-HELD_AT_ONCE = 64  # images copied to a GPU at once
-SHARE_OF_MEMORY = 0.5  # of a GPU's free memory that kept features may take; the rest is for training
 
 
 def encode(
@@ -160,62 +158,6 @@ class FeatureCache:
             return torch.from_numpy(np.stack([self._file[str(tap)][row] for row in rows]))
 
         return {tap: take(tap) for tap in sorted(taps)}
-
-
-class CachedFeatures:
-    """Features read from a cache; on a GPU kept there when they fit.
-
-    Args:
-        cache: of the dataset.
-        backbone: whose features they are; they are given on its device.
-        keep: taps to hold on the device as a whole; default: on a GPU, where they fit into half of its free memory.
-    """
-
-    def __init__(self, cache: FeatureCache, backbone: Backbone, keep: bool | None = None):
-        self.cache, self.backbone, self._keep = cache, backbone, keep
-        self._kept: Features = {}
-
-    def require(self, taps: Collection[Tap], wanted_by: str) -> None:
-        """Refuse taps that the cache does not hold, or a cache of another backbone."""
-        self.cache.require(self.backbone.provenance(), taps, wanted_by)
-
-    def stream(self, batches: Sequence[Rows], taps: Collection[Tap]) -> Iterator[Features]:
-        """Read batch by batch; see `FeatureSource.stream`."""
-        device = self.backbone.device
-        if self._fits(taps) if self._keep is None else self._keep:
-            self._hold(taps)
-        for rows in batches:
-            if set(taps) <= self._kept.keys():
-                chosen = torch.tensor(rows, device=device)
-                yield {tap: self._kept[tap][chosen].float() for tap in taps}
-            else:
-                yield as_read(self.cache.read(rows, taps), device)
-
-    def _hold(self, taps: Collection[Tap]) -> None:
-        """Copy taps to the device a few images at a time: as a whole they may not fit into the memory of the host."""
-        for tap in sorted(set(taps) - self._kept.keys()):
-            parts = _batches(len(self.cache), HELD_AT_ONCE)
-            first = self.cache.read(parts[0], [tap])[tap]
-            kept = torch.empty((len(self.cache), *first.shape[1:]), dtype=first.dtype, device=self.backbone.device)
-            for rows in parts:
-                kept[rows.start : rows.stop] = self.cache.read(rows, [tap])[tap]
-            self._kept[tap] = kept
-
-    def _fits(self, taps: Collection[Tap]) -> bool:
-        device, wanted = self.backbone.device, set(taps) - self._kept.keys()
-        if device.type != "cuda":
-            return False
-        if not wanted:
-            return True
-        needed, free = self.cache.size_of(wanted), torch.cuda.mem_get_info(device)[0]
-        fits = needed < SHARE_OF_MEMORY * free
-        logger.info(
-            "features: %.1f GB, %s (%.1f GB of the GPU are free)",
-            needed / 1e9,
-            "kept on the GPU" if fits else "read from the cache in every epoch",
-            free / 1e9,
-        )
-        return fits
 
 
 def _batches(count: int, size: int) -> list[range]:
