@@ -111,8 +111,20 @@ def test_lists_come_from_the_registries(run: Callable[..., str], capsys: pytest.
             "give --features, or the backbone that computes them with --backbone-set",
         ),
         (
-            ["score-pass", "--results", "OUT", "--backbone", "b", "--target", "t"],
-            "expected the configuration of a run, found none; run kanoclip protocol",
+            [
+                "score-pass",
+                "--results",
+                "OUT",
+                "--backbone",
+                "b",
+                "--target",
+                "t",
+                "--backbone-set",
+                "model=x",
+                "--row",
+                "[]",
+            ],
+            "--row: expected a JSON object, found '[]'",
         ),
     ],
 )

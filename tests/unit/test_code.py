@@ -14,16 +14,17 @@ import pytest
 from kanoclip import code
 from kanoclip.code import Package
 from kanoclip.methods import method_class, method_names
+from kanoclip.report.registry import figures
 from kanoclip.source import meaning, statements
 
 ROOT = Path(__file__).parents[2]
 RULES = "\n".join(path.read_text() for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
-COMMANDS = sorted(set(re.findall(r"python -m kanoclip ([\w-]+)", RULES)))
+COMMANDS = sorted(set(re.findall(r"python -m kanoclip --log \{log\} ([\w-]+)", RULES)))
 TORCH_FREE = [
     *("download", "prepare", "knowledge", "protocol", "tables", "runtime", "page", "compare", "version"),
-    *("qualitative", "teaser", "histograms", "detection-curves", "bars", "ranks", "steps", "curves"),
-    *("pretraining-curves", "generator"),
+    *("figure", "plan"),
 ]
+FIGURES = sorted({declared.module for declared in figures().values()} - {"generator"})  # which draws with the generator
 # what the registry of methods finds by scanning is a dependency of whoever names a method
 DISCOVERED = [name for name in code.installed().modules if re.fullmatch(r"kanoclip\.methods\.\w+", name)]
 
@@ -58,6 +59,13 @@ def test_what_a_command_loads_is_derived(command: str) -> None:
 @pytest.mark.parametrize("command", TORCH_FREE)
 def test_commands_that_read_tables_maps_and_images_load_no_torch(command: str) -> None:
     assert not {"torch", "open_clip"} & loaded(command)
+
+
+@pytest.mark.parametrize("module", FIGURES)
+def test_figures_load_no_torch(module: str) -> None:
+    script = f"import sys, kanoclip.report.figures.{module}; print('torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "False"
 
 
 @pytest.mark.parametrize("what", ["datasets", "methods", "metrics", "backbones"])
@@ -193,7 +201,7 @@ def digests(root: Path) -> dict[str, str]:
     found["prepare elpv"] = package.digest(
         package.command("prepare"), "datasets/specs/elpv.yaml", without=["kanoclip.datasets.synthetic"]
     )
-    for command in ("train", "score"):
+    for command in ("train", "score-pass"):
         for name, module in package.methods.items():
             found[f"{command} {name}"] = package.digest(package.command(command), module)
     return found
@@ -210,46 +218,47 @@ ALL_METHODS = set(code.installed().methods)
             "def extent_name(",
             "def extent_name(unused: int, ",
             {"knowledge", "prepare", "pretrain"},
-            {"prepare elpv", "encode", "evaluate", "tables"},
+            {"prepare elpv", "encode", "evaluate-pass", "tables"},
         ),
         ("methods/imported.py", "WORDS", "WORDS, NOUN", set(), None),
         (
             "methods/clip.py",
-            "class Clip(Method):",
-            "class Clip(Method):\n    edited = True\n",
-            {"score clip", "score clip_ac"},
-            {f"score {name}" for name in ALL_METHODS - {"clip", "clip_ac"}} | {"encode", "train kanoclip", "prepare"},
+            "class Clip(Method[ClipOptions]):",
+            "class Clip(Method[ClipOptions]):\n    edited = True\n",
+            {"score-pass clip", "score-pass clip_ac"},
+            {f"score-pass {name}" for name in ALL_METHODS - {"clip", "clip_ac"}}
+            | {"encode", "train kanoclip", "prepare"},
         ),
         (
             "prompts/templates.yaml",
             "a photo of",
             "a picture of",
-            {"score clip_ac", "train kanoclip"},
-            {"encode", "score oracle"},
+            {"score-pass clip_ac", "train kanoclip"},
+            {"encode", "score-pass oracle"},
         ),
         (
             "config.py",
             "pairs: int = Field(24_000",
             "pairs: int = Field(25_000",
             {"pretrain", "protocol"},
-            {"encode", "train kanoclip", "evaluate", "knowledge"},
+            {"encode", "train kanoclip", "evaluate-pass", "knowledge"},
         ),
         (
             "cli/methods.py",
-            '"""Compute the metrics of every class and their mean."""',
-            "bootstrap += 1",
-            {"evaluate"},
-            {"train", "score", "encode", "pretrain"},
+            "where, code = choose_device(device, threads), command_digest(",
+            "where, code = choose_device(device, threads), '' + command_digest(",
+            {"evaluate-pass"},
+            {"train", "score-pass", "encode", "pretrain"},
         ),
         (
             "cli/options.py",
             "torch.set_num_threads(threads)",
             "torch.set_num_threads(threads + 1)",
-            {"train", "score", "encode", "evaluate", "pretrain"},
+            {"train", "score-pass", "encode", "evaluate-pass", "pretrain"},
             {"prepare", "knowledge", "tables", "page"},
         ),
-        ("types.py", '"""Send log lines to standard error."""', "# elsewhere\n    pass", set(), None),
-        ("report/page.css", "{", "{ ", {"page"}, {"tables", "evaluate"}),
+        ("logs.py", "once per process.", "exactly once per process.", set(), None),
+        ("report/page.css", "{", "{ ", {"page"}, {"tables", "evaluate-pass"}),
     ],
 )
 def test_an_edit_changes_the_digests_that_depend_on_it(
