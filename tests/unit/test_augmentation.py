@@ -9,7 +9,8 @@ import pytest
 
 from kanoclip.augmentation import Mosaic, Sample
 from kanoclip.config import BackboneConfig
-from kanoclip.stages import Dataset, train_stage
+from kanoclip.stages.dataset import Dataset
+from kanoclip.stages.training import train_stage
 
 
 class Plates:

@@ -112,7 +112,7 @@ def test_lists_come_from_the_registries(run: Callable[..., str], capsys: pytest.
         ),
         (
             ["score-pass", "--results", "OUT", "--backbone", "b", "--target", "t"],
-            "expected the configuration of a run, found none; run kanoclip protocol",
+            "protocol.json: expected a file written by kanoclip protocol, found none; run it",
         ),
     ],
 )

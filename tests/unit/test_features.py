@@ -16,9 +16,9 @@ import torch
 from kanoclip.backbones.clip import Backbone, load_backbone
 from kanoclip.backbones.taps import Features, Tap
 from kanoclip.config import BackboneConfig
-from kanoclip.datasets.index import load_image, read_index
+from kanoclip.datasets.images import load_square
+from kanoclip.datasets.index import read_index
 from kanoclip.features import CachedFeatures, FeatureCache, LiveFeatures, encode
-from kanoclip.features.live import squash
 from kanoclip.types import InputError
 
 SLOW_ENCODE = """
@@ -55,7 +55,7 @@ def test_cache_holds_what_the_tower_says(
     frame = read_index(index)
     cache = FeatureCache(features, frame)
     rows = [7, 0, 12]
-    pixels = backbone.normalise(np.stack([squash(load_image(frame["image_path"][row]), 32) for row in rows]))
+    pixels = backbone.normalise(np.stack([load_square(frame["image_path"][row], 32) for row in rows]))
     expected = backbone.encode_images(pixels, all_taps)
     found = cache.read(rows, all_taps)
     assert found.keys() == expected.keys() == all_taps
@@ -68,9 +68,9 @@ def test_pixels_are_open_clips_own_preprocessing(index: Path, tiny_config: Backb
     backbone = load_backbone(tiny_config)
     mean, deviation = backbone.clip.visual.image_mean, backbone.clip.visual.image_std
     transform = open_clip.image_transform(32, False, mean, deviation, resize_mode="squash", interpolation="bicubic")
-    opened = [load_image(path) for path in read_index(index)["image_path"][:3]]
+    paths = read_index(index)["image_path"][:3]
     expected = torch.stack([transform(image) for image in opened])
-    found = backbone.normalise(np.stack([squash(image, 32) for image in opened]))
+    found = backbone.normalise(np.stack([load_square(path, 32) for path in paths]))
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
 
 
@@ -290,7 +290,7 @@ def test_size_of_taps_is_what_they_take(index: Path, features: Path, all_taps: f
 def test_no_image_is_read_for_methods_that_read_nothing(
     index: Path, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kanoclip.features.live.load_image", None)
+    monkeypatch.setattr("kanoclip.datasets.loading.load_square", None)
     assert list(LiveFeatures(read_index(index), backbone).stream([[0, 1], [2]], [])) == [{}, {}]
 
 

@@ -22,7 +22,9 @@ from kanoclip.datasets.index import read_index
 from kanoclip.methods import AnomalyOutput, Batch, method_class
 from kanoclip.methods.controls import Random
 from kanoclip.scoring import ScoresInProgress, score
-from kanoclip.stages import Dataset, Scored, score_stage, train_stage
+from kanoclip.stages.dataset import Dataset
+from kanoclip.stages.scoring import Scored, score_stage
+from kanoclip.stages.training import train_stage
 from kanoclip.training import loop
 from kanoclip.types import InputError
 

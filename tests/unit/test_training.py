@@ -18,7 +18,9 @@ from kanoclip.features import CachedFeatures, FeatureCache
 from kanoclip.methods.kanoclip.model import KAnoCLIP, KAnoCLIPOptions
 from kanoclip.methods.phases import Schedule
 from kanoclip.scoring import score
-from kanoclip.stages import Dataset, Scored, score_stage, train_stage
+from kanoclip.stages.dataset import Dataset
+from kanoclip.stages.scoring import Scored, score_stage
+from kanoclip.stages.training import train_stage
 from kanoclip.store import Store
 from kanoclip.training import TrainingData, TrainingState, check_trainable, fit
 from kanoclip.training.loop import gradient_norm

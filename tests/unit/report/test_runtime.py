@@ -22,9 +22,21 @@ def run():
     return Run(
         version="0.1.0",
         rows=[
-            Row(name=name, method=name, recipe="protocol", options={}, backbone=BACKBONE, control=False)
-            for name, _ in rows
+            Row(
+                name=name,
+                method=name,
+                recipe="protocol",
+                options={},
+                training_options={},
+                backbone=BACKBONE,
+                control=False,
+                trainable=auxiliary != "none",
+            )
+            for name, auxiliary in rows
         ],
+        jobs=[],
+        taps={},
+        cached_targets=False,
         main=[name for name, _ in rows],
         ablations={},
         targets=[RunTarget(name="visa", title="VisA", domain="industrial", limit=None)],

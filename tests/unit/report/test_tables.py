@@ -232,9 +232,21 @@ def run_of(rows, targets, controls=(), ablations=None, backbone="ViT-L-14"):
     return Run(
         version="0.1.0",
         rows=[
-            Row(name=name, method=name, recipe="protocol", options={}, backbone=backbone, control=name in controls)
+            Row(
+                name=name,
+                method=name,
+                recipe="protocol",
+                options={},
+                training_options={},
+                backbone=backbone,
+                control=name in controls,
+                trainable=False,
+            )
             for name in rows
         ],
+        jobs=[],
+        taps={},
+        cached_targets=False,
         main=rows,
         ablations=ablations or {},
         targets=[RunTarget(name=name, title=title, domain=domain, limit=None) for name, title, domain in targets],
