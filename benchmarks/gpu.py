@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -287,8 +288,7 @@ def main() -> None:
             "compiled": lambda bench: tower(bench, compiled=True),
         }
         for title, measure in sections.items():
-            with bench.report.section(title):
-                measure(bench)
+            bench.report.section(title, partial(measure, bench))
             bench.report.write(args.out, settings)
 
 

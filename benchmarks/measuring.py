@@ -3,8 +3,7 @@
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +35,12 @@ class Report:
         self.rows: list[dict[str, Any]] = []
         self._section = ""
 
-    @contextmanager
-    def section(self, name: str) -> Iterator[None]:
+    def section(self, name: str, measure: Callable[[], None]) -> None:
         """Measure a section; an error or the end of the time is a row of the table and does not stop the others."""
         self._section = name
         try:
             self.check_time()
-            yield
+            measure()
         except OutOfTimeError:
             self.add("rest" if any(row["section"] == name for row in self.rows) else "all", "not measured: budget")
         except Exception as error:  # noqa: BLE001 - whatever fails on an unknown machine, the rest is worth measuring

@@ -18,30 +18,32 @@ from kanoclip.source import meaning, statements
 
 ROOT = Path(__file__).parents[2]
 RULES = "\n".join(path.read_text() for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
-COMMANDS = sorted(set(re.findall(r"python -m kanoclip ([\w-]+)", RULES)))
+COMMANDS = sorted(set(re.findall(r"python -m kanoclip --log \{log\} ([\w-]+)", RULES)))
 TORCH_FREE = [
-    *("download", "prepare", "knowledge", "protocol", "tables", "runtime", "page", "compare", "version"),
-    *("qualitative", "teaser", "histograms", "detection-curves", "bars", "ranks", "steps", "curves"),
-    *("pretraining-curves", "generator"),
+    *("download", "prepare", "knowledge", "protocol", "plan", "tables", "runtime", "page", "figure", "compare"),
+    *("list-names", "version"),
 ]
+FIGURES = [name for name in code.installed().modules if name.startswith("kanoclip.report.figures.")]
 # what the registry of methods finds by scanning is a dependency of whoever names a method
 DISCOVERED = [name for name in code.installed().modules if re.fullmatch(r"kanoclip\.methods\.\w+", name)]
 
 
 @cache
-def loaded(command: str) -> set[str]:
-    """Every module that is loaded when the imports of a command have run, found in a process of its own."""
+def loaded(command: str, *plugins: str) -> set[str]:
+    """Every module that is loaded when a command's imports and some plugins are, found in a process of its own."""
     script = """
-import ast, json, sys
+import ast, importlib, json, sys
 from pathlib import Path
-module, name = sys.argv[1], sys.argv[2]
+module, name, *plugins = sys.argv[1:]
 functions = {node.name: node for node in ast.parse(Path(module).read_text()).body if isinstance(node, ast.FunctionDef)}
 inside = [node for node in ast.walk(functions[name]) if isinstance(node, (ast.Import, ast.ImportFrom))]
 exec(compile(ast.Module(inside, []), module, "exec"))
+for plugin in plugins:
+    importlib.import_module(plugin)
 print(json.dumps(sorted(sys.modules)))
 """
     module, _, name = code.installed().command(command).partition(":")
-    arguments = [sys.executable, "-c", script, str(code.installed().modules[module]), name]
+    arguments = [sys.executable, "-c", script, str(code.installed().modules[module]), name, *plugins]
     return set(json.loads(subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=True).stdout))
 
 
@@ -53,6 +55,15 @@ def test_what_a_command_loads_is_derived(command: str) -> None:
     plugins = DISCOVERED if "kanoclip.methods" in used else []
     units = package.dependencies(package.command(command), *plugins)
     assert used <= {unit.partition(":")[0] for unit in units}
+
+
+@pytest.mark.parametrize("figures", FIGURES)
+def test_what_a_figure_loads_is_derived_and_is_no_torch(figures: str) -> None:
+    package, names = code.installed(), loaded("figure", figures)
+    assert {name for name in names if f"{name}.".startswith("kanoclip.")} <= {
+        unit.partition(":")[0] for unit in package.dependencies(package.command("figure"), figures)
+    }
+    assert not {"torch", "open_clip"} & names
 
 
 @pytest.mark.parametrize("command", TORCH_FREE)
@@ -193,7 +204,7 @@ def digests(root: Path) -> dict[str, str]:
     found["prepare elpv"] = package.digest(
         package.command("prepare"), "datasets/specs/elpv.yaml", without=["kanoclip.datasets.synthetic"]
     )
-    for command in ("train", "score"):
+    for command in ("train", "score-pass"):
         for name, module in package.methods.items():
             found[f"{command} {name}"] = package.digest(package.command(command), module)
     return found
@@ -210,46 +221,47 @@ ALL_METHODS = set(code.installed().methods)
             "def extent_name(",
             "def extent_name(unused: int, ",
             {"knowledge", "prepare", "pretrain"},
-            {"prepare elpv", "encode", "evaluate", "tables"},
+            {"prepare elpv", "encode", "evaluate-pass", "tables"},
         ),
         ("methods/imported.py", "WORDS", "WORDS, NOUN", set(), None),
         (
             "methods/clip.py",
-            "class Clip(Method):",
-            "class Clip(Method):\n    edited = True\n",
-            {"score clip", "score clip_ac"},
-            {f"score {name}" for name in ALL_METHODS - {"clip", "clip_ac"}} | {"encode", "train kanoclip", "prepare"},
+            "class Clip(Method[ClipOptions]):",
+            "class Clip(Method[ClipOptions]):\n    edited = True\n",
+            {"score-pass clip", "score-pass clip_ac"},
+            {f"score-pass {name}" for name in ALL_METHODS - {"clip", "clip_ac"}}
+            | {"encode", "train kanoclip", "prepare"},
         ),
         (
             "prompts/templates.yaml",
             "a photo of",
             "a picture of",
-            {"score clip_ac", "train kanoclip"},
-            {"encode", "score oracle"},
+            {"score-pass clip_ac", "train kanoclip"},
+            {"encode", "score-pass oracle"},
         ),
         (
             "config.py",
             "pairs: int = Field(24_000",
             "pairs: int = Field(25_000",
             {"pretrain", "protocol"},
-            {"encode", "train kanoclip", "evaluate", "knowledge"},
+            {"encode", "train kanoclip", "evaluate-pass", "knowledge"},
         ),
         (
             "cli/methods.py",
-            '"""Compute the metrics of every class and their mean."""',
+            '"""Evaluate every row and seed of a run on a target in one pass; what is fresh already is not computed again."""',
             "bootstrap += 1",
-            {"evaluate"},
-            {"train", "score", "encode", "pretrain"},
+            {"evaluate-pass"},
+            {"train", "score-pass", "encode", "pretrain"},
         ),
         (
             "cli/options.py",
             "torch.set_num_threads(threads)",
             "torch.set_num_threads(threads + 1)",
-            {"train", "score", "encode", "evaluate", "pretrain"},
-            {"prepare", "knowledge", "tables", "page"},
+            {"train", "score-pass", "encode", "evaluate-pass", "pretrain"},
+            {"prepare", "knowledge", "tables", "page", "figure"},
         ),
-        ("types.py", '"""Send log lines to standard error."""', "# elsewhere\n    pass", set(), None),
-        ("report/page.css", "{", "{ ", {"page"}, {"tables", "evaluate"}),
+        ("logs.py", '"""Send log lines to standard error, or', '"""Send log lines elsewhere, or', set(), None),
+        ("report/page.css", "{", "{ ", {"page"}, {"tables", "evaluate-pass"}),
     ],
 )
 def test_an_edit_changes_the_digests_that_depend_on_it(

@@ -16,7 +16,8 @@ import torch
 from kanoclip.backbones.clip import Backbone, load_backbone
 from kanoclip.backbones.taps import Features, Tap
 from kanoclip.config import BackboneConfig
-from kanoclip.datasets.images import load_square
+from kanoclip.datasets import loading
+from kanoclip.datasets.images import load_image, load_square
 from kanoclip.datasets.index import read_index
 from kanoclip.features import CachedFeatures, FeatureCache, LiveFeatures, encode
 from kanoclip.types import InputError
@@ -69,7 +70,7 @@ def test_pixels_are_open_clips_own_preprocessing(index: Path, tiny_config: Backb
     mean, deviation = backbone.clip.visual.image_mean, backbone.clip.visual.image_std
     transform = open_clip.image_transform(32, False, mean, deviation, resize_mode="squash", interpolation="bicubic")
     paths = read_index(index)["image_path"][:3]
-    expected = torch.stack([transform(image) for image in opened])
+    expected = torch.stack([transform(load_image(path)) for path in paths])
     found = backbone.normalise(np.stack([load_square(path, 32) for path in paths]))
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
 
@@ -290,7 +291,7 @@ def test_size_of_taps_is_what_they_take(index: Path, features: Path, all_taps: f
 def test_no_image_is_read_for_methods_that_read_nothing(
     index: Path, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kanoclip.datasets.loading.load_square", None)
+    monkeypatch.setattr(loading, "load_square", None)
     assert list(LiveFeatures(read_index(index), backbone).stream([[0, 1], [2]], [])) == [{}, {}]
 
 
@@ -298,7 +299,7 @@ def test_images_are_loaded_a_few_batches_ahead_and_no_more(
     index: Path, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frame, loaded = read_index(index), []
-    monkeypatch.setattr("kanoclip.features.live.load_image", lambda path: loaded.append(path) or load_image(path))
+    monkeypatch.setattr(loading, "load_square", lambda path, size: loaded.append(path) or load_square(path, size))
     stream = LiveFeatures(frame, backbone).stream([[row] for row in range(16)], [Tap("pixels", 8)])
     next(stream)
     stream.close()
