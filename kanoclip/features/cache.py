@@ -194,10 +194,11 @@ class CachedFeatures:
     def _hold(self, taps: Collection[Tap]) -> None:
         """Copy taps to the device a few images at a time: as a whole they may not fit into the memory of the host."""
         for tap in sorted(set(taps) - self._kept.keys()):
-            parts = _batches(len(self.cache), HELD_AT_ONCE)
-            first = self.cache.read(parts[0], [tap])[tap]
-            kept = torch.empty((len(self.cache), *first.shape[1:]), dtype=first.dtype, device=self.backbone.device)
-            for rows in parts:
+            first, *others = _batches(len(self.cache), HELD_AT_ONCE)
+            part = self.cache.read(first, [tap])[tap]
+            kept = torch.empty((len(self.cache), *part.shape[1:]), dtype=part.dtype, device=self.backbone.device)
+            kept[first.start : first.stop] = part
+            for rows in others:
                 kept[rows.start : rows.stop] = self.cache.read(rows, [tap])[tap]
             self._kept[tap] = kept
 
