@@ -184,7 +184,7 @@ class KnowledgeConfig(Strict):
 
 
 class PretrainingConfig(Strict):
-    """How long and on what the embedded backbone is trained. Raise the last number of steps to go on with a finished run."""
+    """How long and on what the embedded backbone is trained. Raise its last steps to go on with a finished run."""
 
     pairs: int = Field(24_000, gt=0, description="training images: so many normal and so many anomalous ones")
     text_steps: int = Field(900, gt=0, description="optimiser steps of the text tower")

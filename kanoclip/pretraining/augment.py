@@ -44,7 +44,8 @@ class DevicePool:
         """(count,) numbers of different pairs; where they are grouped, of count / 2 surfaces."""
         group = PAIRS_PER_SURFACE if self.grouped else 1
         groups = torch.randperm(len(self.images) // (2 * group), generator=random, device=random.device)
-        return (groups[: -(-count // group), None] * group + torch.arange(group, device=random.device)).flatten()[:count]
+        members = groups[: -(-count // group), None] * group + torch.arange(group, device=random.device)
+        return members.flatten()[:count]
 
     def pairs(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
         """Images (P, 2, 3, S, S) in 0..255 and masks (P, S, S), 0 or 1, of the second ones."""
@@ -256,7 +257,9 @@ def _smooth(images: Tensor) -> Tensor:
     return F.avg_pool2d(planes, 3, 1).view_as(images)
 
 
-def numbers_of_views(numbers: NDArray[np.int16], pixels: NDArray[np.floating], mode: NDArray[np.integer]) -> NDArray[np.int16]:
+def numbers_of_views(
+    numbers: NDArray[np.int16], pixels: NDArray[np.floating], mode: NDArray[np.integer]
+) -> NDArray[np.int16]:
     """What can still be told of views.
 
     Args:

@@ -69,8 +69,11 @@ class Composites:
                 spoilt = self._spoilt(c, normal, donor, camera, first)
                 if spoilt is not None:
                     image, mask, name = spoilt
-                    return Pair((first, image), mask, (Facts(kind=group, defect="good", colour=""),
-                                                       Facts(kind=group, defect=name, colour="")))
+                    return Pair(
+                        (first, image),
+                        mask,
+                        (Facts(kind=group, defect="good", colour=""), Facts(kind=group, defect=name, colour="")),
+                    )
         changed = CHANGES[str(c.rng.choice(list(CHANGES)))](c, normal.image, donor)
         good = Facts(kind=group, defect="good", colour="")
         return Pair((first, camera.take(changed)), np.zeros((self.size, self.size), np.bool_), (good, good))

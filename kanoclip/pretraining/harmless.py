@@ -48,11 +48,12 @@ def frame(c: Canvas, image: Array, other: Array) -> Array:
 def print_(c: Canvas, image: Array, other: Array) -> Array:
     """Lines of letters or a repeated mark, printed on the surface."""
     canvas = Image.new("L", (c.size, c.size))
-    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=int(c.rng.integers(8, 26)))
+    draw, height = ImageDraw.Draw(canvas), int(c.rng.integers(8, 26))
+    font = ImageFont.load_default(size=height)
     top, left = int(c.rng.integers(0, c.size - 30)), int(c.rng.integers(-10, c.size // 3))
     for line in range(int(c.rng.integers(1, 4))):
         letters = "".join(chr(letter) for letter in c.rng.integers(48, 91, int(c.rng.integers(3, 12))))
-        draw.text((left, top + line * int(font.size * 1.2)), letters, fill=255, font=font)
+        draw.text((left, top + line * int(height * 1.2)), letters, fill=255, font=font)
     ink = np.asarray(canvas.rotate(c.uniform(-20, 20)), np.float32) / 255
     return mix(image, c.rng.uniform(0, 1, 3).astype(np.float32), ink * np.float32(c.uniform(0.5, 1)))
 

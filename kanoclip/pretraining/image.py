@@ -181,8 +181,10 @@ class ImageTraining:
                 if self.composites is not None:
                     self.pools.append(DevicePool(self.composites, self.device, grouped=True))
             return device_views(self.pools, stage.batch, stage.size, (self.seed, self.step))
-        mixed = stage.world == "mixed"
-        batch = mixed_views(self.corpus, stage.batch, rng) if mixed else views(self.corpus, stage.batch, stage.size, rng)
+        if stage.world == "mixed":
+            batch = mixed_views(self.corpus, stage.batch, rng)
+        else:
+            batch = views(self.corpus, stage.batch, stage.size, rng)
         return DeviceViews(
             torch.from_numpy(np.array(batch.images)).to(self.device).permute(0, 3, 1, 2).float(),
             torch.from_numpy(batch.masks).to(self.device).float(),
@@ -202,11 +204,12 @@ class ImageTraining:
         known = torch.from_numpy(batch.numbers[:, STATE] != UNKNOWN).to(self.device)
         dense = [dense_state(state_logits(tokens, states), batch.masks) for tokens in patches]
         logits = state_logits(token[:, None], states)[:, 0]
+        paired = torch.zeros_like(known) if world == "drawn" else (abnormal > 0) & known
         return {
             "alignment": self._alignment(token, batch, rng, every=1 if world != "real" else 2),
             "state": image_state(logits, abnormal, known),
             "dense": DENSE_WEIGHT * torch.stack(dense).mean(),
-            "ranking": ranking(logits, (abnormal > 0) & known) if world != "drawn" else torch.zeros((), device=self.device),
+            "ranking": ranking(logits, paired),
         }
 
     def _prompts(self, batch: DeviceViews, rng: np.random.Generator) -> Tensor:

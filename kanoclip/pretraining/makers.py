@@ -33,9 +33,7 @@ def _region(c: Canvas, scene: Scene, low: float = 0.06, high: float = 0.35, soft
     elif form in (1, 2):
         u, v = c.posed(c.uniform(0, np.pi), centre)
         aspect = c.uniform(0.5, 1.0) if form == 1 else c.uniform(0.08, 0.3)
-        region = c.cover(
-            np.maximum(np.abs(u) - np.float32(radius), np.abs(v) - np.float32(radius * aspect)), softness
-        )
+        region = c.cover(np.maximum(np.abs(u) - np.float32(radius), np.abs(v) - np.float32(radius * aspect)), softness)
     elif form == 3:
         window = c.blob(centre, radius * 1.3, 0.3, 6)
         ragged = c.noise(c.uniform(1.0, 2.2), lowest=c.uniform(2, 10))

@@ -22,9 +22,7 @@ BATCH = 56
 
 
 @torch.no_grad()
-def validate(
-    backbone: Backbone, corpus: Corpus, prompts: Tensor, generic: Tensor, stride: int = 1
-) -> dict[str, float]:
+def validate(backbone: Backbone, corpus: Corpus, prompts: Tensor, generic: Tensor, stride: int = 1) -> dict[str, float]:
     """Zero-shot results of prompt ensembles with class names, as means over kinds.
 
     Args:

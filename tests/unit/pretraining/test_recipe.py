@@ -9,7 +9,7 @@ from kanoclip.backbones.clip import load_backbone
 from kanoclip.config import BackboneConfig, PretrainingConfig
 from kanoclip.pretraining import image, recipe
 from kanoclip.pretraining.corpus import draw_corpus
-from kanoclip.pretraining.image import ImageTraining, Stage, learning_rate, stages
+from kanoclip.pretraining.image import ImageTraining, Stage, drawn_stages, learning_rate, real_stages
 from kanoclip.pretraining.recipe import export, pretrain
 from kanoclip.pretraining.text import stand_in_token, used_tokens
 
@@ -57,9 +57,10 @@ def test_training_changes_the_image_tower_only(corpus, text_state):
 
 
 def test_the_learning_rate_warms_up_in_every_stage_and_ends_each_cycle_near_zero():
-    schedule = stages(1000, 500, 800)
-    rates = [learning_rate(schedule, step) for step in range(2300)]
+    schedule = (*drawn_stages(1000, 500, 800), *real_stages(600, 400, 32))
+    rates = [learning_rate(schedule, step) for step in range(3300)]
     assert max(rates) < image.LEARNING_RATE
+    assert rates[2450] > 0.8 * image.PEAK["real"] and rates[2900] < rates[2950] and rates[3299] < 1e-6
     assert rates[0] < rates[50] < rates[99] and rates[1000] < rates[1050]
     assert rates[200] > rates[900] > rates[1499] and rates[1499] < 1e-6
     assert rates[1600] > 0.9 * image.LEARNING_RATE and rates[2299] < 1e-6
