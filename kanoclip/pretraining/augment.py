@@ -37,7 +37,7 @@ class DevicePool:
     """
 
     def __init__(self, corpus: Corpus, device: torch.device, grouped: bool) -> None:
-        self.images, self.masks = (torch.from_numpy(np.array(a)).to(device) for a in (corpus.images, corpus.masks))
+        self.images, self.masks = (torch.from_numpy(a).to(device) for a in (corpus.images, corpus.masks))
         self.numbers, self.facts, self.grouped = corpus.numbers, corpus.facts, grouped
 
     def choose(self, count: int, random: torch.Generator) -> Tensor:

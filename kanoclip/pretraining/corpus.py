@@ -111,8 +111,8 @@ def stored_corpus(folder: Path, make: Callable[[int], Pair], pairs: int, process
         write_text(marker, "\n".join(_store(folder, make, pairs, processes)) + "\n")
     facts = [Facts(**dict(zip(FIELDS, line.split(","), strict=True))) for line in marker.read_text().splitlines()]
     return Corpus(
-        images=np.load(folder / "images.npy", mmap_mode="r"),
-        masks=np.load(folder / "masks.npy", mmap_mode="r"),
+        images=np.load(folder / "images.npy", mmap_mode="c"),
+        masks=np.load(folder / "masks.npy", mmap_mode="c"),
         numbers=np.stack([numbers_of(row) for row in facts]),
         facts=facts,
     )

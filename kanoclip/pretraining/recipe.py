@@ -21,7 +21,7 @@ from kanoclip.pretraining.image import ImageTraining, Stage, drawn_stages, real_
 from kanoclip.pretraining.losses import TEMPERATURE
 from kanoclip.pretraining.makers import HELD_OUT_MAKERS, TRAINING_MAKERS
 from kanoclip.pretraining.photographs import read_photographs, split
-from kanoclip.pretraining.text import fit_text, stand_in_token, used_tokens
+from kanoclip.pretraining.text import LEARNING_RATE, REFIT_RATE, fit_text, stand_in_token, used_tokens
 from kanoclip.pretraining.validation import validate
 from kanoclip.types import logger, progress
 
@@ -52,7 +52,7 @@ def pretrain(out: Path, recipe: PretrainingConfig, resume: bool = True) -> Path:
     warm = recipe.start == "embedded"
     weights = "embedded" if warm else f"random:{recipe.seed}"
     config = BackboneConfig(model=MODEL, weights=weights, image_size=IMAGE_SIZE)
-    state = load_backbone(config).clip.state_dict() if warm else _text_state(out / "text.safetensors", config, recipe)
+    state = _text_state(out / "text.safetensors", config, recipe)
     run = ImageTraining(config, state, training, schedule(recipe), recipe.seed, composites, warm)
     if (out / "training.pt").exists():
         run.restore(out / "training.pt")
@@ -104,10 +104,14 @@ def draw_corpora(folder: Path, recipe: PretrainingConfig) -> tuple[Corpus, Corpu
 
 
 def _text_state(path: Path, config: BackboneConfig, recipe: PretrainingConfig) -> dict[str, Tensor]:
-    """The model with its fitted text tower, from a file when it has been fitted before."""
+    """The model with its fitted text tower, from a file when it has been fitted before.
+
+    A tower that starts from the shipped weights is fitted to the same codes, so the image tower still fits it.
+    """
     if not path.exists():
         backbone = load_backbone(config)
-        similarity = fit_text(backbone, recipe.text_steps, recipe.seed)
+        rate = REFIT_RATE if recipe.start == "embedded" else LEARNING_RATE
+        similarity = fit_text(backbone, recipe.text_steps, recipe.seed, rate)
         logger.info("text tower fitted: mean cosine with the code %.4f", similarity)
         with whole(path) as temporary:
             save_file({name: value.contiguous() for name, value in backbone.clip.state_dict().items()}, temporary)
