@@ -30,6 +30,7 @@ WARM_UP = 100  # steps at the start of a stage
 WEIGHT_DECAY = 0.05
 CLIP_NORM = 1.0
 DENSE_WEIGHT = 2.0
+REAL_ALIGNMENT = 0.3  # weight of the captions beside composites: they keep what is known, the dense loss teaches
 LOCAL_EVERY = 2  # every second step the dense loss also acts on the V-V stream
 GENERIC_PROMPTS = 0.3  # share of images whose prompts say "object" instead of the class name
 
@@ -55,7 +56,7 @@ class Stage:
     world: Literal["drawn", "mixed", "real"] = "drawn"
 
 
-PEAK = {"drawn": LEARNING_RATE, "mixed": LEARNING_RATE, "real": 8e-4}  # learning rate at the start of a cosine
+PEAK = {"drawn": LEARNING_RATE, "mixed": LEARNING_RATE, "real": 4e-4}  # learning rate at the start of a cosine
 
 
 def drawn_stages(small_steps: int, large_steps: int, mixed_steps: int) -> tuple[Stage, ...]:
@@ -206,7 +207,7 @@ class ImageTraining:
         logits = state_logits(token[:, None], states)[:, 0]
         paired = torch.zeros_like(known) if world == "drawn" else (abnormal > 0) & known
         return {
-            "alignment": self._alignment(token, batch, rng, every=1 if world != "real" else 2),
+            "alignment": self._alignment(token, batch, rng, world),
             "state": image_state(logits, abnormal, known),
             "dense": DENSE_WEIGHT * torch.stack(dense).mean(),
             "ranking": ranking(logits, paired),
@@ -218,12 +219,13 @@ class ImageTraining:
         generic = torch.from_numpy(rng.random(len(kinds)) < GENERIC_PROMPTS).to(self.device) | (kinds < 0)
         return torch.where(generic[:, None, None], self.generic, self.states[kinds])
 
-    def _alignment(self, token: Tensor, batch: DeviceViews, rng: np.random.Generator, every: int) -> Tensor:
+    def _alignment(self, token: Tensor, batch: DeviceViews, rng: np.random.Generator, world: str) -> Tensor:
         """The sigmoid loss against captions, of the drawn images: photographs have no facts to describe.
 
-        It is taken every so many steps, when the V-V stream is not, and counts so many times as much.
+        Beside composites it is taken in the steps without the V-V stream only, to save time.
         """
-        if self.step % every:
+        weight = REAL_ALIGNMENT if world == "real" else 1.0
+        if world == "real" and self.step % LOCAL_EVERY:
             return torch.zeros((), device=self.device)
         rows = [row for row, facts in enumerate(batch.facts) if facts.kind in KINDS]
         token, numbers = token[rows], batch.numbers[rows]
@@ -236,7 +238,7 @@ class ImageTraining:
             texts = text_features(self.backbone, [caption.text for caption in captions])
         is_flipped = torch.zeros(true.shape, dtype=torch.bool)
         is_flipped[:, len(own) :].fill_diagonal_(True)
-        return every * alignment(
+        return weight * alignment(
             token @ texts.T,
             torch.from_numpy(true).to(self.device),
             torch.from_numpy(known).to(self.device),

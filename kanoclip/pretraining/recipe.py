@@ -15,6 +15,7 @@ from kanoclip.backbones.clip import Backbone, load_backbone
 from kanoclip.config import BackboneConfig, PretrainingConfig
 from kanoclip.datasets.synthetic import HELD_OUT_DEFECTS, HELD_OUT_KINDS, TRAINING_DEFECTS, TRAINING_KINDS
 from kanoclip.files import sha256, whole, write_json, write_text
+from kanoclip.pretraining.averaging import Results, choose_average, merit
 from kanoclip.pretraining.composites import composite_corpus
 from kanoclip.pretraining.corpus import IMAGE_SIZE, Corpus, draw_corpus
 from kanoclip.pretraining.image import ImageTraining, Stage, drawn_stages, real_stages
@@ -31,7 +32,9 @@ QUICK_PAIRS = 112  # of each validation set, in the middle of training
 
 
 def pretrain(out: Path, recipe: PretrainingConfig, resume: bool = True) -> Path:
-    """Train kanoclip-tiny on procedural images only.
+    """Train kanoclip-tiny on drawn images and, where there are photographs, on composites.
+
+    A training that starts from the weights in the package ends at the best weights between its start and its end.
 
     Leaves in `out`: data/ (images, drawn once), text.safetensors, training.pt (to resume), train.csv,
     validation.csv, results.json and the weights with their checksum.
@@ -59,11 +62,14 @@ def pretrain(out: Path, recipe: PretrainingConfig, resume: bool = True) -> Path:
     for log in (out / "train.csv", out / "validation.csv"):
         _forget_after(log, run.step)
     _train(run, out, validation)
-    results = {name: validate(run.backbone, corpus, run.states, run.generic) for name, corpus in validation.items()}
-    write_json(
-        out / "results.json",
-        {"recipe": recipe.model_dump(), "results": results, "seconds": time.perf_counter() - started},
-    )
+
+    def judge() -> dict[str, dict[str, float]]:
+        return {name: validate(run.backbone, corpus, run.states, run.generic) for name, corpus in validation.items()}
+
+    tried: dict[float, Results] = choose_average(run.backbone.clip, state, judge) if warm else {1.0: judge()}
+    best = max(tried, key=lambda share: merit(tried[share]))
+    written = {"recipe": recipe.model_dump(), "results": tried[best], "share_of_the_end": best, "shares": tried}
+    write_json(out / "results.json", written | {"seconds": time.perf_counter() - started})
     return export(run.backbone, out / f"{MODEL}.safetensors")
 
 

@@ -1,4 +1,4 @@
-"""What the generator's held-out images say about a tower; decides everything, no real image takes part."""
+"""What held-out drawn images and composites say about a tower; decides everything, no real anomaly takes part."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-# The embedded backbone, from nothing. Apart from the benchmark: its weights come with the package.
+# The embedded backbone, from nothing or from its shipped weights. Apart from the benchmark: its weights come with the package.
 PRETRAINING = "results/pretraining"
 
 
@@ -11,6 +11,7 @@ rule pretrain:
 rule pretrain_towers:
     input:
         code=code("pretraining", "datasets/synthetic", "backbones/clip", "losses"),
+        photographs=CONFIG.pretraining.photographs or [],
     output:
         weights=f"{PRETRAINING}/kanoclip-tiny.safetensors",
         checksum=f"{PRETRAINING}/kanoclip-tiny.sha256",
@@ -31,7 +32,7 @@ rule pretrain_towers:
         folder=lambda wildcards, output: Path(output.weights).parent,
         settings=settings(CONFIG.pretraining.model_dump()),
     message:
-        "Training kanoclip-tiny from nothing on drawn images"
+        "Training kanoclip-tiny on drawn images, and on composites where there are photographs"
     shell:
         "python -m kanoclip pretrain --out {params.folder} {params.settings} --threads {threads} > {log} 2>&1"
 
