@@ -1,7 +1,7 @@
 """Weights between the start of a training and its end: often better than both, on old images and on new ones.
 
-A short training at a high learning rate learns new images and forgets old ones; the straight line between its ends keeps
-most of both (WiSE-FT, Wortsman et al. 2022). The place on the line is chosen on the validation sets.
+A short training at a high learning rate learns new images and forgets old ones; the straight line between its ends
+keeps most of both (WiSE-FT, Wortsman et al. 2022). The place on the line is chosen on the validation sets.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -8,7 +8,6 @@ import yaml
 from kanoclip import datasets
 from kanoclip.backbones.clip import load_backbone
 from kanoclip.config import BackboneConfig
-from kanoclip.prompts.ensemble import TEMPLATES, prompts
 from kanoclip.pretraining.codes import KIND, NOTHING, STATE, code_tables, codes
 from kanoclip.pretraining.names import NAMES, SYNONYMS, name_vectors
 from kanoclip.pretraining.text import (
@@ -20,6 +19,7 @@ from kanoclip.pretraining.text import (
     text_features,
     used_tokens,
 )
+from kanoclip.prompts.ensemble import TEMPLATES, prompts
 
 
 @pytest.fixture(scope="module")
