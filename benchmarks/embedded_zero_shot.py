@@ -16,8 +16,9 @@ from safetensors.torch import load_file
 from sklearn.metrics import roc_auc_score
 
 from kanoclip.backbones.clip import Backbone, load_backbone
-from kanoclip.backbones.streams import Streams
+from kanoclip.backbones.taps import Tap
 from kanoclip.config import BackboneConfig
+from kanoclip.datasets.images import load_square
 from kanoclip.datasets.index import read_index
 from kanoclip.datasets.masks import masks_at
 from kanoclip.maps import scaled_sigma, smooth, upsample_and_smooth
@@ -43,13 +44,12 @@ def scores(backbone: Backbone, images: torch.Tensor, class_names: list[str]) -> 
     text = torch.stack([text_vectors(backbone.encode_text, "clip", name) for name in sorted(set(class_names))])
     of_image = text[torch.tensor([sorted(set(class_names)).index(name) for name in class_names])]
     direction = (of_image[:, 1] - of_image[:, 0]) / TEMPERATURE
-    found = []
+    found, tap = [], Tap("tokens", backbone.layers)
     for start in range(0, len(images), BATCH):
         rows = slice(start, start + BATCH)
         with torch.no_grad():
-            features = backbone.stream_tokens(images[rows], Streams((backbone.layers,)))
-            image = (backbone.project(features.cls) * direction[rows]).sum(-1)
-            patches = backbone.project(features.original[backbone.layers][:, 1:])
+            tokens = backbone.project(backbone.encode_images(images[rows], [tap])[tap])
+            image, patches = (tokens[:, 0] * direction[rows]).sum(-1), tokens[:, 1:]
         grid = torch.einsum("bpc,bc->bp", patches, direction[rows]).sigmoid().unflatten(1, backbone.grid)
         maps = upsample_and_smooth(grid, (SIZE, SIZE), scaled_sigma(SIGMA, SIZE))
         found.append((image, grid.amax((1, 2)), maps))
@@ -79,7 +79,8 @@ def main() -> None:
             images = [Image.open(path).convert("RGB") for path in frame["image_path"]]
             labels, masks = frame["label"].to_numpy(), np.stack(list(masks_at(frame, SIZE)))
             found = {"local contrast": local_contrast(images)}
-            pixels = torch.stack([next(iter(backbones.values())).preprocess(image) for image in images])
+            squares = np.stack([load_square(path, SIZE) for path in frame["image_path"]])
+            pixels = next(iter(backbones.values())).normalise(squares)
             found |= {key: scores(b, pixels, frame["class_name"].tolist()) for key, b in backbones.items()}
             for detector, (image, maximum, maps) in found.items():
                 row = {"dataset": index.stem, "class": name, "detector": detector}

@@ -1,20 +1,21 @@
-"""What the second stream costs: images a second of the tower for one stream, both in one forward, both in two.
+"""What the second stream costs: images per second of the tower for one stream, both in one forward, both in two.
 
 python benchmarks/encode.py --model kanoclip-tiny --weights random:0 --image-size 128 --images 64
 """
 
 import argparse
 import time
+from collections.abc import Collection
 
 import torch
 
 from kanoclip.backbones.clip import load_backbone
-from kanoclip.backbones.streams import Streams
+from kanoclip.backbones.taps import Tap
 from kanoclip.config import BackboneConfig
 
 
 def main() -> None:
-    """Print images a second and the ratios."""
+    """Print images per second and the ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="kanoclip-tiny")
     parser.add_argument("--weights", default="random:0")
@@ -28,20 +29,22 @@ def main() -> None:
     config = BackboneConfig(model=args.model, weights=args.weights, image_size=args.image_size)
     backbone = load_backbone(config, args.device)
     pixels = torch.randn(args.batch_size, 3, args.image_size, args.image_size)
-    original, local = Streams(original=(backbone.layers,)), Streams(local=backbone.quarters)
+    original = {Tap("cls", backbone.layers), Tap("tokens", backbone.layers)}
+    local = {Tap("vv", block) for block in backbone.quarters}
 
-    def rate(*forwards: Streams) -> float:
-        """Images a second, the best of three rounds after a warm-up."""
+    def rate(*forwards: Collection[Tap]) -> float:
+        """Return images per second, the best of three rounds after a warm-up."""
         rates = []
         for _ in range(4):
             started = time.perf_counter()
             for _ in range(args.images // args.batch_size):
-                for streams in forwards:
-                    backbone.encode_images(pixels, streams).cls.cpu()
+                for taps in forwards:
+                    features = backbone.encode_images(pixels, taps)
+                    features[max(features)].cpu()  # waits for a GPU
             rates.append(args.images / (time.perf_counter() - started))
         return max(rates[1:])
 
-    one, both, twice = rate(original), rate(original.union(local)), rate(original, local)
+    one, both, twice = rate(original), rate(original | local), rate(original, local)
     print(f"{args.model} at {args.image_size} px, {args.threads} thread(s), {args.device}, batch {args.batch_size}")
     print(f"original stream      {one:8.1f} images/s")
     print(f"both, one forward    {both:8.1f} images/s   {both / one:.2f} of one stream")

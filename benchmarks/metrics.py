@@ -8,7 +8,6 @@ import argparse
 import resource
 import time
 from collections.abc import Callable, Iterator
-from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -20,8 +19,8 @@ from sklearn.metrics import auc, average_precision_score, roc_auc_score
 from kanoclip.maps import upsample_and_smooth
 from kanoclip.metrics import metrics_of
 from kanoclip.metrics.aupro import EIGHT_CONNECTED
-from kanoclip.metrics.counts import Counts, Levels, count
-from kanoclip.metrics.ranking import rank
+from kanoclip.metrics.counts import Counts, Levels, Truth
+from kanoclip.metrics.ranking import Ranking, rank
 
 GRID, SIGMA, BATCH = 37, 4.0, 16
 
@@ -68,8 +67,11 @@ def compare_speed(images: int, size: int, device: str) -> None:
 
     def ours() -> dict[str, float]:
         levels = Levels.between(placed.min().item(), placed.max().item())
-        slices = [slice(start, start + BATCH) for start in range(0, images, BATCH)]
-        ranking = reduce(Counts.merge, (count(placed[at], masks[at], levels) for at in slices)).ranking()
+        counts = Counts(levels, device)
+        for start in range(0, images, BATCH):
+            at = slice(start, start + BATCH)
+            counts.add(placed[at], Truth.of(masks[at], device))
+        ranking = counts.ranking()
         return {metric.name: metric.compute(ranking) for metric in metrics_of("pixel")}
 
     ours()  # a GPU's first call is slow
@@ -91,16 +93,21 @@ def resample_speed(images: int = 2000, draws: int = 1000) -> None:
     """Print the seconds of an image-level bootstrap."""
     generator = np.random.default_rng(0)
     ranking = rank(generator.normal(1, 1, images // 2), generator.normal(0, 1, images // 2))
-    resamples = ranking.resamples(draws, generator)
-    _, seconds = timed(lambda: [[metric.compute(drawn) for metric in metrics_of("image")] for drawn in resamples])
+    stacks = ranking.resamples(draws, generator)
+    _, seconds = timed(lambda: [[metric.of_each(stack) for metric in metrics_of("image")] for _, stack in stacks])
     print(f"{draws} resamples of {images} images   {seconds:.2f} s")
 
 
 def run_large(images: int, size: int, device: str) -> None:
     """Print seconds and peak memory of one class, maps made on the fly."""
-    levels = Levels.between(0.0, 1.0)
-    counted = (count(maps, masks, levels) for maps, masks in batches(images, size, device))
-    ranking, seconds = timed(lambda: reduce(Counts.merge, counted).ranking())
+
+    def counted() -> Ranking:
+        counts = Counts(Levels.between(0.0, 1.0), device)
+        for maps, masks in batches(images, size, device):
+            counts.add(maps, Truth.of(masks, device))
+        return counts.ranking()
+
+    ranking, seconds = timed(counted)
     values, more = timed(lambda: {metric.name: metric.compute(ranking) for metric in metrics_of("pixel")})
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"{images} maps of {size} x {size}, {images * size**2 / 1e6:.0f} million pixels, {device}")

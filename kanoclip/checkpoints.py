@@ -15,18 +15,20 @@ from kanoclip.files import whole
 from kanoclip.methods.base import Method, method_class
 from kanoclip.types import InputError
 
-FORMAT = 1
+FORMAT = 2
 
 
-def save_checkpoint(path: Path, method: Method, record: dict[str, Any]) -> None:
-    """Write the learned parameters, whole or not at all.
+def save_checkpoint(path: Path, method: Method[Any], record: dict[str, Any]) -> None:
+    """Write the learned parameters, whole or not at all. Equal trainings give equal bytes.
 
     Args:
         path: the file.
         method: a trained method.
-        record: method, options, auxiliary, seed and whatever else is worth keeping; the backbone's provenance is added.
+        record: method, options, auxiliary, seed and whatever else is worth keeping; the configuration and provenance
+            of the backbone are added.
     """
-    header = {**record, **method.backbone.provenance(), "version": __version__, "format": FORMAT}
+    config = method.backbone.config.model_dump(mode="json")
+    header = {**record, **method.backbone.provenance(), "config": config, "version": __version__, "format": FORMAT}
     tensors = {name: parameter.detach().cpu().contiguous() for name, parameter in method.learned().items()}
     with whole(path) as temporary:
         # one entry only: safetensors writes several in no fixed order, and equal trainings shall give equal files
@@ -34,7 +36,7 @@ def save_checkpoint(path: Path, method: Method, record: dict[str, Any]) -> None:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """The header of a checkpoint.
+    """Return the header of a checkpoint.
 
     Raises:
         InputError: it is not a kanoclip checkpoint.
@@ -50,7 +52,7 @@ def read_record(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def load_method(path: Path, backbone: Backbone, expected: str) -> Method:
+def load_method(path: Path, backbone: Backbone, expected: str) -> Method[Any]:
     """Build a method from its checkpoint.
 
     Args:
@@ -73,7 +75,7 @@ def load_method(path: Path, backbone: Backbone, expected: str) -> Method:
     return method.eval()
 
 
-def _fill(method: Method, path: Path) -> None:
+def _fill(method: Method[Any], path: Path) -> None:
     with safe_open(path, "pt") as file:
         found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - not a mapping
         expected = {name: tuple(parameter.shape) for name, parameter in method.learned().items()}

@@ -1,6 +1,7 @@
 """The typed configuration: every key, its default and the reason for it. The JSON schema is generated from here."""
 
 import difflib
+import re
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
@@ -15,6 +16,25 @@ class Strict(BaseModel):
     """A group of keys that knows all its keys and cannot be changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class TowerConfig(Strict):
+    """A second image tower beside CLIP's own."""
+
+    model: str = Field(
+        description="name of a ViT of timm with a class token, such as vit_base_patch14_reg4_dinov2.lvd142m"
+    )
+    weights: str = Field(
+        "pretrained",
+        description="'pretrained' (the published weights that the name stands for), a local checkpoint file or "
+        "'random:SEED'",
+    )
+    image_size: int | None = Field(
+        None, gt=0, description="pixels a side. null: that of the backbone; another one is made from the same squares"
+    )
+    vv_start: int | None = Field(
+        None, gt=0, description="first block of its local streams, counted from 1. null: the first quarter"
+    )
 
 
 class BackboneConfig(Strict):
@@ -66,6 +86,19 @@ class BackboneConfig(Strict):
         "model",
         description="of the pixels: the model's own mean and standard deviation; none leaves them in 0..1, as MVFA-AD",
     )
+
+    towers: dict[str, TowerConfig] = Field(
+        default_factory=dict,
+        description="name: a second image tower, for methods that read taps such as dino:tokens/12",
+    )
+
+    @field_validator("towers")
+    @classmethod
+    def _towers_have_plain_names(cls, towers: dict[str, TowerConfig]) -> dict[str, TowerConfig]:
+        for name in towers:
+            if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name == "clip":
+                raise ValueError(f"'{name}': a tower's name is of a-z, 0-9 and _, and not clip, the model's own tower")
+        return towers
 
     @field_validator("taps")
     @classmethod
@@ -238,6 +271,15 @@ class Configuration(Strict):
     )
     targets: tuple[str, ...] = Field(min_length=1, description="datasets that are scored, in the order of the tables")
     methods: dict[str, MethodConfig] = Field(min_length=1, description="rows of the tables: name: options")
+    only: tuple[str, ...] = Field(
+        (), description="run these rows of `methods` and no others: `--config 'only=[kanoclip]'`. Empty: all rows"
+    )
+    cache: tuple[Literal["auxiliary", "targets"], ...] = Field(
+        ("auxiliary",),
+        description="datasets whose features are stored. auxiliary: read in every epoch of every training. targets: "
+        "worth it only where a method is developed on a CPU; otherwise their images go through the tower once, with "
+        "every row, and nothing is stored",
+    )
     ablations: dict[str, dict[str, MethodConfig]] = Field(
         default_factory=dict,
         description="name of a table: its rows in order, written as under methods; an empty row is the one "
@@ -245,7 +287,7 @@ class Configuration(Strict):
         "beside what the paper's Table 3 prints. They run with `snakemake ablation`",
     )
     seeds: tuple[int, ...] = Field(
-        (111, 112, 113), min_length=1, description="one training a seed. 111 is the seed of the paper's peers"
+        (111, 112, 113), min_length=1, description="one training per seed. 111 is the seed of the paper's peers"
     )
     datasets: dict[str, DatasetConfig] = Field(
         default_factory=dict, description="settings of shipped datasets, and datasets of your own (path required)"

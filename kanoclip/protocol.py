@@ -1,57 +1,13 @@
 """What a configuration asks for: every training and scoring job of a run under one protocol, checked beforehand."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
-
-import open_clip
-
 from kanoclip import __version__
-from kanoclip.backbones.clip import complete
-from kanoclip.backbones.streams import Streams
-from kanoclip.backbones.weights import register_embedded
+from kanoclip.backbones.shape import tower_shape
+from kanoclip.backbones.taps import Tap
 from kanoclip.config import BackboneConfig, Configuration, MethodConfig, Strict, parse
 from kanoclip.datasets.specs import dataset_names, load_spec
-from kanoclip.methods import Method, method_class
-from kanoclip.report.run import Run, RunRow, RunTarget
+from kanoclip.methods import method_class
+from kanoclip.run import NO_AUXILIARY, Job, Row, Run, RunTarget
 from kanoclip.types import InputError, unknown_name
-
-NO_AUXILIARY = "none"  # in paths and tables, for methods that are not trained
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of the tables: a method with its options on a backbone.
-
-    Attributes:
-        name: of the row, in paths and tables.
-        method: the registered method.
-        recipe: "protocol" or "published".
-        options: as written in the configuration, over those of the recipe.
-        backbone: name of the backbone.
-        control: whether it proves something instead of competing: a control, or any method on random weights.
-    """
-
-    name: str
-    method: str
-    recipe: str
-    options: dict[str, Any]
-    backbone: str
-    control: bool
-
-    @property
-    def kind(self) -> type[Method]:
-        """The method's class."""
-        return method_class(self.method)
-
-
-@dataclass(frozen=True)
-class Job:
-    """One row on one target dataset with one seed."""
-
-    row: Row
-    auxiliary: str
-    target: str
-    seed: int
 
 
 def backbones(config: Configuration) -> dict[str, BackboneConfig]:
@@ -65,22 +21,26 @@ def backbones(config: Configuration) -> dict[str, BackboneConfig]:
 
 
 def rows(config: Configuration) -> list[Row]:
-    """The rows of the main tables, in order, with their options checked.
+    """Return the rows of the main tables, in order, with their options checked; under `only` those it names.
 
     Raises:
-        InputError: an unknown method, option or backbone.
+        InputError: an unknown method, option or backbone, or a name in `only` that is no row.
     """
-    return [_row(config, name) for name in config.methods]
+    for name in config.only:
+        if name not in config.methods:
+            raise unknown_name("row in only", name, config.methods)
+    return [_row(config, name) for name in config.methods if not config.only or name in config.only]
 
 
 def ablation_rows(config: Configuration, table: str) -> list[Row]:
-    """The rows of an ablation table, likewise."""
+    """Return the rows of an ablation table, in order, with their options checked."""
     return [_row(config, name) for name in config.ablations[table]]
 
 
 def all_rows(config: Configuration) -> list[Row]:
-    """Every row of every table, each once."""
-    return [_row(config, name) for name in _entries(config)]
+    """Return every row of every table, each once; under `only` the rows of the main tables that it names."""
+    main = [row.name for row in rows(config)]
+    return [_row(config, name) for name in _entries(config) if name in main or name not in config.methods]
 
 
 def _entries(config: Configuration) -> dict[str, MethodConfig]:
@@ -109,11 +69,21 @@ def _row(config: Configuration, name: str) -> Row:
     known = backbones(config)
     if backbone not in known:
         raise unknown_name("backbone", backbone, known)
-    control = kind.control or known[backbone].weights.startswith("random:")
     options = {**kind.published, **entry.options} if published else entry.options
-    row = Row(name, method, entry.recipe, options, backbone, control)
-    checked_options(row)
-    return row
+    changed = kind.published_on.items() if published else ()
+    row = Row(
+        name=name,
+        method=method,
+        recipe=entry.recipe,
+        options=options,
+        training_options={auxiliary: {**kind.published, **changes, **entry.options} for auxiliary, changes in changed},
+        backbone=backbone,
+        control=kind.control or known[backbone].weights.startswith("random:"),
+        trainable=kind.trainable,
+    )
+    taps = kind.reads(checked_options(row), tower_shape(known[backbone]))
+    epochs = kind.Options.model_fields["epochs"].default if "epochs" in kind.Options.model_fields else 0
+    return row.model_copy(update={"reads": tuple(map(str, sorted(taps))), "default_epochs": epochs})
 
 
 def _published(method: str) -> str:
@@ -131,7 +101,7 @@ def jobs(config: Configuration) -> list[Job]:
 
 
 def ablation_jobs(config: Configuration, table: str) -> list[Job]:
-    """Every scoring job of an ablation table, likewise."""
+    """Return every scoring job of an ablation table."""
     return _jobs(config, ablation_rows(config, table))
 
 
@@ -144,11 +114,16 @@ def all_jobs(config: Configuration) -> list[Job]:
 def _jobs(config: Configuration, of: list[Row]) -> list[Job]:
     """Controls, and methods that seeds do not change, run once."""
     return [
-        Job(row, auxiliary_of(config, row, target), target, seed)
+        Job(row=row.name, backbone=row.backbone, auxiliary=auxiliary_of(config, row, target), target=target, seed=seed)
         for row in of
         for target in config.targets
-        for seed in (config.seeds if row.kind.stochastic and not row.kind.control else config.seeds[:1])
+        for seed in (config.seeds if _depends_on_seeds(row) else config.seeds[:1])
     ]
+
+
+def _depends_on_seeds(row: Row) -> bool:
+    kind = method_class(row.method)
+    return kind.stochastic and not kind.control
 
 
 def auxiliary_of(config: Configuration, row: Row, target: str) -> str:
@@ -157,7 +132,7 @@ def auxiliary_of(config: Configuration, row: Row, target: str) -> str:
     Raises:
         InputError: it is the target itself and `allow_seen` is false.
     """
-    if not row.kind.trainable:
+    if not row.trainable:
         return NO_AUXILIARY
     auxiliary = config.auxiliary_for.get(target, config.auxiliary)
     if auxiliary == target and not config.allow_seen:
@@ -187,60 +162,53 @@ def check_datasets(config: Configuration) -> None:
             raise unknown_name("dataset", name, shipped | set(config.datasets))
 
 
-def trainings(of: list[Job]) -> list[Job]:
-    """One job for each training that some scoring jobs need."""
-    distinct = {(job.row.name, job.auxiliary, job.seed): job for job in of if job.row.kind.trainable}
-    return list(distinct.values())
-
-
 def checked_options(row: Row) -> Strict:
     """A row's options with all defaults."""
-    return parse(row.kind.Options, row.options, f"methods.{row.name}")
+    return parse(method_class(row.method).Options, row.options, f"methods.{row.name}")
 
 
-def encodings(config: Configuration) -> dict[tuple[str, str], Streams]:
-    """What is cached, by backbone and dataset: the union of what rows read of it, so that the tower runs once.
+def encodings(config: Configuration) -> dict[tuple[str, str], frozenset[Tap]]:
+    """Return the taps that are cached, by backbone and dataset: all that rows read of it, so that the tower runs once.
 
     Raises:
         InputError: a backbone's model is unknown, or its taps do not fit it.
     """
-    wanted: dict[tuple[str, str], Streams] = {}
+    wanted: dict[tuple[str, str], frozenset[Tap]] = {}
+
+    def add(backbone: str, dataset: str, taps: frozenset[Tap]) -> None:
+        if taps:
+            wanted[backbone, dataset] = wanted.get((backbone, dataset), frozenset()) | taps
+
+    named = {row.name: row for row in all_rows(config)}
     for job in all_jobs(config):
-        streams = _streams(config, job.row)
-        for dataset in (job.target, job.auxiliary) if job.row.kind.trainable else (job.target,):
-            place = job.row.backbone, dataset
-            wanted[place] = wanted.get(place, Streams()).union(streams)
+        row, kind = named[job.row], method_class(named[job.row].method)
+        shape = tower_shape(backbones(config)[row.backbone])
+        if row.trainable and "auxiliary" in config.cache:
+            options = parse(kind.Options, row.options_on(job.auxiliary), f"methods.{row.name}")
+            add(row.backbone, job.auxiliary, kind.trains_on(options, shape))
+        if "targets" in config.cache:
+            add(row.backbone, job.target, kind.reads(checked_options(row), shape))
     return wanted
 
 
-def _streams(config: Configuration, row: Row) -> Streams:
-    settings = backbones(config)[row.backbone]
-    layers = number_of_blocks(settings)
-    taps = complete(settings, layers).taps
-    assert taps is not None
-    return row.kind.streams(checked_options(row), taps, layers)
-
-
-def number_of_blocks(backbone: BackboneConfig) -> int:
-    """Blocks of an image tower, from open_clip's model configurations, without building it."""
-    register_embedded()
-    known = open_clip.get_model_config(backbone.model)
-    if known is None:
-        raise unknown_name("backbone", backbone.model, open_clip.list_models())
-    layers = known["vision_cfg"].get("layers")
-    if not isinstance(layers, int):
-        raise InputError(f"backbone {backbone.model}: expected a ViT, found another kind of image tower; choose a ViT")
-    return layers
-
-
 def describe(config: Configuration) -> Run:
-    """What the tables must state about a run."""
+    """Expand a configuration into a run, and check it.
+
+    Raises:
+        InputError: whatever is wrong with the configuration.
+    """
     described = all_rows(config)
     known = backbones(config)
+    taps: dict[str, dict[str, tuple[str, ...]]] = {}
+    for (backbone, dataset), wanted in encodings(config).items():
+        taps.setdefault(backbone, {})[dataset] = tuple(map(str, sorted(wanted)))
     return Run(
         version=__version__,
-        rows=tuple(RunRow(**asdict(row)) for row in described),
-        main=tuple(config.methods),
+        rows=tuple(described),
+        jobs=tuple(all_jobs(config)),
+        taps=taps,
+        cached_targets="targets" in config.cache,
+        main=tuple(row.name for row in rows(config)),
         ablations={table: tuple(names) for table, names in config.ablations.items()},
         targets=tuple(_described_target(config, name) for name in config.targets),
         backbones={row.backbone: known[row.backbone] for row in described},

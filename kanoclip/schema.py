@@ -14,6 +14,7 @@ from kanoclip.config import (
     LlmConfig,
     MethodConfig,
     PretrainingConfig,
+    TowerConfig,
     VqaConfig,
 )
 from kanoclip.datasets.specs import dataset_names
@@ -53,6 +54,7 @@ def configuration_readme() -> str:
     """Every key with its default and the reason for it, in Markdown."""
     parts = [README_HEAD, _section("The run", Configuration)]
     parts.append(_section("`backbones.<name>`", BackboneConfig))
+    parts.append(_section("`backbones.<name>.towers.<tower>`", TowerConfig))
     parts.append(_section("`datasets.<name>`", DatasetConfig))
     parts.append(_section("`knowledge`", KnowledgeConfig))
     parts.append(_section("`knowledge.llm`", LlmConfig))

@@ -1,16 +1,11 @@
-"""What every module shares: the error a user can mend, logging, seeds, progress."""
+"""What every module shares: the error that a user can fix, the logger, progress."""
 
 import difflib
-import logging
-import sys
 from collections.abc import Iterable
-from typing import TypeVar
 
-from tqdm import tqdm
+from kanoclip.logs import Progress, logger, progress, setup_logging
 
-Item = TypeVar("Item")
-
-logger = logging.getLogger("kanoclip")
+__all__ = ["SIGMA_REFERENCE_SIZE", "InputError", "Progress", "logger", "progress", "setup_logging", "unknown_name"]
 
 SIGMA_REFERENCE_SIZE = 518  # the image size, in pixels a side, at which every sigma of an anomaly map is given
 
@@ -19,12 +14,15 @@ class InputError(ValueError):
     """Something the user gave is wrong.
 
     The message is one line: which file or key, what was expected, what was found, what to do. The command line prints
-    it without a traceback and exits with 1.
+    the line without a traceback and exits with 1.
     """
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
-    """The error for a name that is in no registry; it names the nearest valid one.
+    """Return the error for a name that is not registered; it suggests the nearest valid name.
+
+    >>> str(unknown_name("method", "klip", ["clip", "winclip"]))
+    "unknown method 'klip'; did you mean 'clip'?"
 
     Args:
         kind: what was looked for, e.g. "method".
@@ -35,16 +33,3 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(names)}"
     return InputError(f"unknown {kind} '{name}'; {hint}")
-
-
-def setup_logging() -> None:
-    """Send log lines to standard error."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
-    for chatty in ("httpx", "httpx2", "root"):
-        logging.getLogger(chatty).setLevel(logging.ERROR)
-    logger.setLevel(logging.INFO)
-
-
-def progress(items: Iterable[Item], description: str, total: int | None = None) -> Iterable[Item]:
-    """Show a progress bar on a terminal, nothing in a log file."""
-    return tqdm(items, desc=description, total=total, disable=None, leave=False)

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from kanoclip.backbones.clip import Backbone, load_backbone
-from kanoclip.backbones.streams import Streams
+from kanoclip.backbones.taps import Tap
 from kanoclip.config import BackboneConfig
 from kanoclip.datasets.prepare import prepare
 from kanoclip.datasets.specs import folder_spec
@@ -71,17 +71,18 @@ def index(tmp_path_factory: pytest.TempPathFactory, write_folder: Callable[..., 
 
 
 @pytest.fixture(scope="session")
-def all_streams(backbone: Backbone) -> Streams:
+def all_taps(backbone: Backbone) -> frozenset[Tap]:
     """Something of each kind, and everything that any method reads by default."""
-    streams = Streams(original=backbone.quarters, local=backbone.quarters, windows=(2, 3), pixels=(32,))
+    taps = {Tap(kind, block) for kind in ("tokens", "vv") for block in backbone.quarters}
+    taps |= {Tap("windows", 2), Tap("windows", 3), Tap("pixels", 32), Tap("cls", backbone.layers)}
     for kind in map(method_class, method_names()):
-        streams = streams.union(kind.streams(kind.Options(), backbone.quarters, backbone.layers))
-    return streams
+        taps |= kind.reads(kind.Options(), backbone.shape)
+    return frozenset(taps)
 
 
 @pytest.fixture(scope="session")
-def features(index: Path, backbone: Backbone, all_streams: Streams) -> Path:
+def features(index: Path, backbone: Backbone, all_taps: frozenset[Tap]) -> Path:
     """features.h5 of these images with every tap."""
     path = index.with_name("features.h5")
-    encode(index, backbone, all_streams, path, batch_size=5)
+    encode(index, backbone, all_taps, path, batch_size=5)
     return path

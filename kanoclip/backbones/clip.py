@@ -1,236 +1,226 @@
-"""Any open_clip ViT as a frozen backbone with two token streams from one forward.
+"""A CLIP model as a frozen backbone: an image tower with open taps, a text tower, and what their features depend on."""
 
-The original stream is CLIP as trained. The local stream (CLIP Surgery, Li et al. 2023, used by KAnoCLIP section 2.3,
-equations 4 to 8) starts as a copy of it and from then on accumulates value-value attention, without the MLP:
-
-    S_l = S_{l-1} + Proj_l(softmax(V_l V_l^T / sqrt(d)) V_l),    V_l = W_v ln_1(x_{l-1})
-
-where x is the original stream, which the local one never changes.
-"""
-
-import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import open_clip
 import torch
-import torch.nn.functional as F
-from PIL import Image
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from kanoclip.backbones.streams import ImageFeatures, Streams
-from kanoclip.backbones.weights import create_open_clip
-from kanoclip.backbones.windows import window_embeddings, window_patches
+from kanoclip.backbones import pixels as _pixels  # noqa: F401 - registers its kind of tap
+from kanoclip.backbones import windows as _windows  # noqa: F401 - registers its kind of tap
+from kanoclip.backbones.second import load_tower
+from kanoclip.backbones.shape import TowerShape, complete
+from kanoclip.backbones.taps import CLIP, Features, Tap, check_taps
+from kanoclip.backbones.text import TextTower
+from kanoclip.backbones.tower import Tower
+from kanoclip.backbones.weights import create_open_clip, image_tower, weights_identity
 from kanoclip.config import BackboneConfig
-from kanoclip.types import InputError
+
+PREPROCESSING = "RGB, squashed to a square by bicubic interpolation of 8-bit values, scaled to 0..1, normalised"
 
 
 class Backbone(nn.Module):
     """A frozen CLIP. Build it with `load_backbone`.
 
     Attributes:
-        config: what it was built from, with taps and vv_start filled in. layers, width, joint_width: blocks and W of
-        the image tower, C of the joint space. text_layers, text_width: of the text tower. grid: (h, w) patches of an
-        image, P = h w. weights_sha256: of all parameters as used, position table resized.
+        clip: open_clip's model.
+        towers: image towers by name; `tower` is CLIP's own, others see the same images.
+        text: the part of `clip` with the text tower's parameters.
+        config: what it was built from, with taps and vv_start filled in.
+        weights_sha256: identifies the weights, see `weights_identity`.
+        text_vectors: text features that methods share, by what they were made from; of the frozen text tower only.
     """
 
     clip: Any  # open_clip's classes carry no types
     text: Any
-    blocks: Any
+    towers: nn.ModuleDict
+    _pixel_range: Tensor
+    _pixel_mean: Tensor
+    _pixel_std: Tensor
 
-    def __init__(self, clip: Any, config: BackboneConfig):
+    def __init__(self, clip: Any, config: BackboneConfig, weights_sha256: str):
         super().__init__()
         self.clip = clip.eval().requires_grad_(False)
-        visual = clip.visual
-        self.blocks = visual.transformer.resblocks
+        tower = image_tower(self.clip.visual)
+        self.config = complete(config, tower.layers)
+        self.weights_sha256 = weights_sha256
         self.text = getattr(clip, "text", clip)
-        self.tokenize = open_clip.get_tokenizer(config.model)
-        self.layers: int = len(self.blocks)
-        self.width: int = visual.ln_post.normalized_shape[0]
-        self.joint_width: int = visual.output_dim
-        self.text_width: int = self.text.token_embedding.embedding_dim
-        self.text_layers: int = len(self.text.transformer.resblocks)
-        self.grid: tuple[int, int] = tuple(visual.grid_size)
-        self.config = complete(config, self.layers)
-        self.weights_sha256 = _state_sha256(clip)
-        self.transform = open_clip.image_transform(
-            config.image_size, is_train=False, mean=visual.image_mean, std=visual.image_std, resize_mode="squash"
+        self._text_tower = TextTower(self.text, open_clip.get_tokenizer(config.model))
+        assert self.config.vv_start is not None
+        tower.vv_start = self.config.vv_start
+        second = {name: load_tower(name, one, config.image_size) for name, one in config.towers.items()}
+        self.towers = nn.ModuleDict({CLIP: tower, **second})
+        self.text_vectors: dict[tuple[str, str], Tensor] = {}
+        # on the device for good: to make them for every batch would wait for all of its work each time
+        self.register_buffer("_pixel_range", torch.tensor(255.0), persistent=False)
+        self.register_buffer("_pixel_mean", torch.tensor(tower.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("_pixel_std", torch.tensor(tower.std).view(3, 1, 1), persistent=False)
+        self.set_precision()
+
+    @property
+    def tower(self) -> Tower:
+        """CLIP's image tower."""
+        tower = self.towers[CLIP]
+        assert isinstance(tower, Tower)
+        return tower
+
+    @property
+    def shape(self) -> TowerShape:
+        """The numbers that methods need to say what they read."""
+        tower, config = self.tower, self.config
+        assert config.taps is not None and config.vv_start is not None
+        return TowerShape(
+            tower.layers, config.taps, config.vv_start, tower.width, tower.joint_width, (tower.grid[0], tower.grid[1])
         )
 
     @property
     def device(self) -> torch.device:
         """Where the parameters are."""
-        return self.clip.visual.class_embedding.device
+        return self.tower.device
+
+    @property
+    def blocks(self) -> Any:
+        """The blocks of CLIP's image tower."""
+        return self.tower.blocks
+
+    @property
+    def layers(self) -> int:
+        """Number of blocks of CLIP's image tower."""
+        return self.tower.layers
+
+    @property
+    def width(self) -> int:
+        """W of CLIP's image tower."""
+        return self.tower.width
+
+    @property
+    def joint_width(self) -> int:
+        """C of the joint space."""
+        return self.tower.joint_width
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(h, w) patches of an image, P = h w."""
+        return self.tower.grid
+
+    @property
+    def text_layers(self) -> int:
+        """Number of blocks of the text tower."""
+        return self._text_tower.layers
+
+    @property
+    def text_width(self) -> int:
+        """D, of a word embedding."""
+        return self._text_tower.width
 
     @property
     def quarters(self) -> tuple[int, ...]:
-        """The configured taps."""
-        assert self.config.taps is not None
-        return self.config.taps
+        """The configured four stages, blocks counted from 1."""
+        return self.shape.taps
 
-    def preprocess(self, image: Image.Image) -> Tensor:
-        """(3, S, S) normalised pixels of an RGB image, squashed to a square with bicubic interpolation."""
-        return self.transform(image)
-
-    @torch.no_grad()
-    def encode_images(self, pixels: Tensor, streams: Streams) -> ImageFeatures:
-        """Run the image tower once over whole images, and over windows if these are wanted.
+    def normalise(self, images: NDArray | Tensor) -> Tensor:
+        """Turn images into the input of CLIP's tower, on its device.
 
         Args:
-            pixels: (B, 3, S, S), from `preprocess`.
-            streams: what to keep.
+            images: (B, S, S, 3) uint8 RGB, squashed to the image size.
+
+        Returns:
+            (B, 3, S, S) float32, with the model's mean and standard deviation.
         """
+        images = torch.as_tensor(images)
+        if self.device.type == "cuda":
+            images = images.pin_memory()
+        values = images.to(self.device, non_blocking=True).permute(0, 3, 1, 2).contiguous().float()
+        values.div_(self._pixel_range)  # by a tensor: torch multiplies by the reciprocal of a number on a GPU
+        return values.sub_(self._pixel_mean).div_(self._pixel_std)
+
+    @torch.no_grad()
+    def encode_images(self, pixels: Tensor, taps: Collection[Tap]) -> Features:
+        """Compute the features of a batch, each tower at most once over whole images.
+
+        Args:
+            pixels: (B, 3, S, S), from `normalise`. A second tower sees the same images, resized and normalised as it
+                was trained with.
+            taps: what to keep.
+
+        Raises:
+            InputError: a tap that no tower has.
+        """
+        self.check(taps)
         pixels = pixels.to(self.device)
-        with self._autocast():
-            features = self.stream_tokens(pixels, streams)
-            for side in streams.windows:
-                features.windows[side] = window_embeddings(
-                    self.clip.visual._embeds(pixels), self.grid, side, self._class_embedding
-                )
-        for side in streams.pixels:
-            features.pixels[side] = self._plain(pixels, side)
+        features: Features = {}
+        for name in sorted({tap.tower for tap in taps}):
+            tower = self._tower(name)
+            seen = pixels if name == CLIP else tower.normalise(self.tower.plain(pixels))
+            features |= tower.encode(seen, [tap for tap in taps if tap.tower == name])
         return features
 
-    def feature_shapes(self, streams: Streams) -> dict[str, tuple[int, ...]]:
-        """The shape of every tensor of an image's features, by the name it has in a cache: `cls`, `original/6`, ..."""
-        tokens = (1 + self.grid[0] * self.grid[1], self.width)
-        shapes: dict[str, tuple[int, ...]] = {"cls": (self.width,)}
-        shapes |= {f"{name}/{tap}": tokens for name in ("original", "local") for tap in getattr(streams, name)}
-        shapes |= {
-            f"windows/{side}": (len(window_patches(self.grid, side)), self.joint_width) for side in streams.windows
-        }
-        return shapes | {f"pixels/{side}": (3, side, side) for side in streams.pixels}
+    def check(self, taps: Collection[Tap]) -> None:
+        """Refuse taps that no tower has.
 
-    def _class_embedding(self, x: Tensor) -> Tensor:
-        """(N, L, W) inputs of the first block to (N, C) unit vectors."""
-        for block in self.blocks:
-            x = block(x)
-        return self.project(x[:, 0])
+        Raises:
+            InputError: an unknown tower or kind, or a block outside the tower.
+        """
+        check_taps(taps, {name: self._tower(name).layers for name in self.towers})
 
-    def _plain(self, pixels: Tensor, side: int) -> Tensor:
-        """(B, 3, side, side) RGB in 0..1 from what `preprocess` gives."""
-        mean, std = (
-            torch.tensor(values, device=pixels.device).view(3, 1, 1)
-            for values in (self.clip.visual.image_mean, self.clip.visual.image_std)
-        )
-        return F.interpolate(pixels * std + mean, (side, side), mode="bilinear", antialias=True).clamp(0, 1)
-
-    def stream_tokens(self, pixels: Tensor, streams: Streams) -> ImageFeatures:
-        """The tokens of whole images, with gradients, in the precision of the caller; for training a backbone."""
-        start = self.config.vv_start
-        assert start is not None
-        last_local = max(streams.local, default=0)
-        original: dict[int, Tensor] = {}
-        local: dict[int, Tensor] = {}
-        x = self.clip.visual._embeds(pixels)  # (B, 1 + P, W)
-        s = x
-        for number, block in enumerate(self.blocks, start=1):
-            if number < start:
-                x = block(x)
-                s = x
-            else:
-                if number <= last_local:
-                    s = s + block.ls_1(value_value_attention(block.attn, block.ln_1(x)))
-                x = block(x)
-            if number in streams.original:
-                original[number] = x
-            if number in streams.local:
-                local[number] = s
-        return ImageFeatures(cls=x[:, 0], original=original, local=local, windows={}, pixels={})
+    def feature_shapes(self, taps: Collection[Tap]) -> dict[Tap, tuple[int, ...]]:
+        """Return the shape of each tap of one image, found by a forward of one black image."""
+        size = self.config.image_size
+        found = self.encode_images(torch.zeros(1, 3, size, size), taps)
+        return {tap: tuple(tensor.shape[1:]) for tap, tensor in sorted(found.items())}
 
     def project(self, tokens: Tensor, norm: bool = True) -> Tensor:
-        """Take tokens of the image tower to unit vectors of the joint space: (..., W) -> (..., C).
+        """Take tokens of CLIP's image tower to unit vectors of the joint space: (..., W) to (..., C).
 
         Args:
-            tokens: of the residual stream.
-            norm: ln_post comes first, as CLIP was trained.
+            tokens: of the residual stream or a local stream.
+            norm: apply ln_post first, as CLIP was trained.
         """
-        if norm:
-            tokens = self.clip.visual.ln_post(tokens)
-        if self.clip.visual.proj is not None:
-            tokens = tokens @ self.clip.visual.proj
-        return F.normalize(tokens, dim=-1)
+        return self.tower.project(tokens, norm)
 
-    @torch.no_grad()
+    def tokenize(self, texts: list[str]) -> Tensor:
+        """Return (T, 77) token ids."""
+        return self._text_tower.tokenize(texts)
+
     def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """(T, C) features of texts, not normalised, as `open_clip.CLIP.encode_text`; texts over 77 tokens are cut."""
-        tokens = self.tokenize(list(texts)).to(self.device)
-        return self.encode_embeddings(self.text.token_embedding(tokens), tokens)
+        """Return (T, C) features of texts, not normalised; see `TextTower.encode`."""
+        return self._text_tower.encode(texts)
 
     def encode_embeddings(
         self, embeddings: Tensor, tokens: Tensor, before_block: Callable[[int, Tensor], Tensor] | None = None
     ) -> Tensor:
-        """Run the text tower on word embeddings, some of which may be learned.
-
-        Args:
-            embeddings: (T, L, D) one vector a token, position table not yet added.
-            tokens: (T, L) token ids of the same texts; they tell where each text ends.
-            before_block: given a block's number, from 1, and its input (T, L', D), what the block shall read instead.
-
-        Returns:
-            (T, C), not normalised.
-        """
-        text = self.text
-        end = tokens.argmax(dim=-1)  # the end-of-text token has the largest id
-        length = int(end.max()) + 1  # causal attention: what follows the last end changes nothing
-        x = embeddings[:, :length] + text.positional_embedding[:length]
-        mask = text.attn_mask[:length, :length] if text.attn_mask is not None else None
-        for number, block in enumerate(text.transformer.resblocks, start=1):
-            x = block(before_block(number, x) if before_block else x, attn_mask=mask)
-        x = text.ln_final(x)
-        x = x[torch.arange(len(x), device=x.device), end]
-        if isinstance(text.text_projection, nn.Linear):
-            return text.text_projection(x)
-        return x if text.text_projection is None else x @ text.text_projection
+        """Run the text tower on word embeddings, some of which may be learned; see `TextTower.run`."""
+        return self._text_tower.run(embeddings, tokens, before_block)
 
     def provenance(self) -> dict[str, object]:
-        """What a cached feature depends on."""
-        return {
-            "backbone": _meaning(self.config),
-            "weights_sha256": self.weights_sha256,
-            "preprocessing": repr(self.transform),
-        }
+        """Return what a cached feature depends on; paths do not count, only what the files hold."""
+        return provenance(self.config, self.weights_sha256)
 
-    def _autocast(self) -> torch.autocast:
-        precision = self.config.precision
-        if precision == "auto":
-            on_gpu = self.device.type == "cuda"
-            precision = ("bf16" if torch.cuda.is_bf16_supported() else "fp16") if on_gpu else "fp32"
-        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-        return torch.autocast(self.device.type, dtype=dtype, enabled=precision != "fp32")
+    def set_precision(self) -> None:
+        """Choose the type that blocks are computed in, for the device that the towers are on."""
+        for name in self.towers:
+            self._tower(name).precision = precision_on(self.config.precision, self.device)
+
+    def _tower(self, name: str) -> Tower:
+        tower = self.towers[name]
+        assert isinstance(tower, Tower)
+        return tower
 
 
-def value_value_attention(attention: nn.MultiheadAttention, x: Tensor) -> Tensor:
-    """Attention in which the values are queries and keys as well (KAnoCLIP, equation 4), with the trained weights.
-
-    Args:
-        attention: of a block of the tower.
-        x: (B, L, W) normalised tokens.
-
-    Returns:
-        (B, L, W).
-    """
-    batch, length, width = x.shape
-    bias = attention.in_proj_bias
-    v = F.linear(x, attention.in_proj_weight[2 * width :], None if bias is None else bias[2 * width :])
-    v = v.view(batch, length, attention.num_heads, -1).transpose(1, 2)  # (B, heads, L, W / heads)
-    mixed = F.scaled_dot_product_attention(v, v, v)
-    return attention.out_proj(mixed.transpose(1, 2).reshape(batch, length, width))
+def precision_on(setting: str, device: torch.device) -> torch.dtype:
+    """Return the floating-point type of a setting: auto is bf16 on a GPU that has it, else fp16; fp32 on a CPU."""
+    if setting == "auto":
+        on_gpu = device.type == "cuda"
+        setting = ("bf16" if _has_bf16(device) else "fp16") if on_gpu else "fp32"
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[setting]
 
 
-def complete(config: BackboneConfig, layers: int) -> BackboneConfig:
-    """Fill in taps and vv_start for a tower of so many blocks.
-
-    Raises:
-        InputError: a tap or the start lies outside the tower.
-    """
-    taps = config.taps or tuple(max(1, round(layers * quarter / 4)) for quarter in (1, 2, 3, 4))
-    start = config.vv_start or taps[0]
-    if max(*taps, start) > layers:
-        raise InputError(
-            f"backbone {config.model}: taps {taps} and vv_start {start} must be at most {layers}, its number of blocks"
-        )
-    return config.model_copy(update={"taps": taps, "vv_start": start})
+def _has_bf16(device: torch.device) -> bool:
+    """Whether a GPU computes in bf16 itself; torch also emulates it on older ones, many times slower than fp16."""
+    with torch.cuda.device(device):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def load_backbone(config: BackboneConfig, device: str | torch.device = "cpu") -> Backbone:
@@ -239,17 +229,20 @@ def load_backbone(config: BackboneConfig, device: str | torch.device = "cpu") ->
     Raises:
         InputError: an unknown model or tag, a missing file, weights trained with another activation.
     """
-    return Backbone(create_open_clip(config), config).to(device)
+    backbone = Backbone(create_open_clip(config), config, weights_identity(config)).to(device)
+    backbone.set_precision()
+    return backbone
 
 
-def _meaning(config: BackboneConfig) -> dict[str, object]:
-    """The configuration without the precision, which changes rounding but not meaning, as plain values."""
-    return config.model_dump(mode="json", exclude={"precision"})
+def provenance(config: BackboneConfig, weights_sha256: str) -> dict[str, object]:
+    """Return what features of a backbone depend on.
 
-
-def _state_sha256(module: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    Args:
+        config: with taps and vv_start filled in. The precision is left out: it changes rounding, not meaning. The
+            path of a weights file is left out too, that of a second tower included: the checksum says what it holds.
+        weights_sha256: from `weights_identity`.
+    """
+    meaning = config.model_dump(
+        mode="json", exclude={"precision": True, "weights": True, "towers": {"__all__": {"weights"}}}
+    )
+    return {"backbone": meaning, "weights_sha256": weights_sha256, "preprocessing": PREPROCESSING}

@@ -4,17 +4,49 @@ from pathlib import Path
 from typing import Any
 
 import open_clip
+import timm
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import QuickGELU, VisionTransformer
+from open_clip.pretrained import download_pretrained
+from open_clip.timm_model import TimmModel
+from open_clip.transformer import QuickGELU
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from kanoclip.backbones.descriptions import EMBEDDED, describe, supported
+from kanoclip.backbones.openclip import OpenClipTower
+from kanoclip.backbones.second import tower_identity
+from kanoclip.backbones.taps import CLIP
+from kanoclip.backbones.timm import TimmTower, unsupported_trunk
+from kanoclip.backbones.tower import Tower
 from kanoclip.config import BackboneConfig
-from kanoclip.files import sha256
-from kanoclip.types import InputError, unknown_name
+from kanoclip.files import remembered_sha256, sha256
+from kanoclip.types import InputError
 
-EMBEDDED = Path(__file__).parent / "tiny"  # <model>.json, <model>.safetensors, <model>.sha256
+
+def weights_identity(config: BackboneConfig) -> str:
+    """Return a string that is equal exactly for equal weights of all towers, without building the model.
+
+    For a tower it is the SHA-256 of the file that holds them (remembered by path, size and time of modification, so
+    that a job does not read a large file for nothing), or for random weights the seed and the versions of what draws
+    them.
+
+    Raises:
+        InputError: the weights are neither a tag, a file, embedded nor random.
+    """
+    second = [f"{name}: {tower_identity(name, tower)}" for name, tower in sorted(config.towers.items())]
+    return "; ".join([_own_identity(config), *second])
+
+
+def _own_identity(config: BackboneConfig) -> str:
+    if config.weights.startswith("random:"):
+        return f"random:{_seed(config.weights)}, torch {torch.__version__}, open_clip {open_clip.__version__}"
+    if config.weights == "embedded":
+        return sha256(_embedded_file(config.model))
+    if Path(config.weights).is_file():
+        return remembered_sha256(Path(config.weights))
+    _check_tag(config)
+    return remembered_sha256(Path(download_pretrained(open_clip.get_pretrained_cfg(config.model, config.weights))))
 
 
 def register_embedded() -> None:
@@ -27,20 +59,29 @@ def create_open_clip(config: BackboneConfig) -> Any:
 
     Raises:
         InputError: an unknown model or tag, a missing or unfit file, weights trained with another activation, an image
-            tower that is no ViT with a class token.
+            tower or text tower that cannot be used (see docs/backbones.md).
     """
     register_embedded()
-    if config.model not in open_clip.list_models():
-        raise unknown_name("backbone", config.model, open_clip.list_models())
+    supported(config.model)
     clip = _with_weights(config)
     visual = clip.visual
-    if not isinstance(visual, VisionTransformer) or visual.attn_pool is not None or visual.pool_type != "tok":
-        raise InputError(f"backbone {config.model}: expected a ViT with a class token, found {type(visual).__name__}")
+    if isinstance(visual, TimmModel) and unsupported_trunk(visual.trunk):
+        raise InputError(
+            f"backbone {config.model}: its image tower cannot be used: {unsupported_trunk(visual.trunk)}; this timm "
+            f"({timm.__version__}) builds it in a way that kanoclip does not know"
+        )
     _check_activation(clip, config)
     _resize_positions(clip.visual, config)
     if config.normalisation == "none":
         visual.image_mean, visual.image_std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     return clip
+
+
+def image_tower(visual: Any) -> Tower:
+    """Return CLIP's image tower, of open_clip or of timm."""
+    if isinstance(visual, TimmModel):
+        return TimmTower(visual.trunk, CLIP, tuple(visual.image_mean), tuple(visual.image_std))
+    return OpenClipTower(visual)
 
 
 def _with_weights(config: BackboneConfig) -> Any:
@@ -54,15 +95,20 @@ def _with_weights(config: BackboneConfig) -> Any:
         clip = open_clip.create_model(model, pretrained=None, **insists)
         clip.load_state_dict(_embedded_state(model, clip))
         return clip
-    if weights not in open_clip.list_pretrained_tags_by_model(model) and not Path(weights).is_file():
-        tags = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or "none"
-        raise InputError(
-            f"backbone {model}: weights '{weights}' are neither a file nor a tag of the model; its tags: {tags}"
-        )
+    _check_tag(config)
     try:
         return open_clip.create_model(model, pretrained=weights, **insists)
     except (RuntimeError, KeyError) as error:
         raise InputError(f"backbone {model}: cannot load weights '{weights}': {str(error).splitlines()[0]}") from error
+
+
+def _check_tag(config: BackboneConfig) -> None:
+    known = open_clip.list_pretrained_tags_by_model(config.model)
+    if config.weights not in known and not Path(config.weights).is_file():
+        raise InputError(
+            f"backbone {config.model}: weights '{config.weights}' are neither a file nor a tag of the model; its tags: "
+            f"{', '.join(known) or 'none'}"
+        )
 
 
 def _seed(weights: str) -> int:
@@ -77,10 +123,7 @@ def _embedded_state(model: str, clip: Any) -> dict[str, Tensor]:
 
     Only rows of tokens that occurred in training are stored; the last stored row stands for all others.
     """
-    path = EMBEDDED / f"{model}.safetensors"
-    if not path.is_file():
-        shipped = ", ".join(sorted(file.stem for file in EMBEDDED.glob("*.safetensors")))
-        raise InputError(f"backbone {model}: no weights are shipped with kanoclip under this name; shipped: {shipped}")
+    path = _embedded_file(model)
     expected, found = path.with_suffix(".sha256").read_text().split()[0], sha256(path)
     if found != expected:
         raise InputError(f"{path}: expected sha256 {expected}, found {found}; reinstall kanoclip")
@@ -89,6 +132,14 @@ def _embedded_state(model: str, clip: Any) -> dict[str, Tensor]:
     table = stored[-1].repeat(clip.token_embedding.num_embeddings, 1)
     table[ids] = stored[:-1]
     return state | {"token_embedding.weight": table}
+
+
+def _embedded_file(model: str) -> Path:
+    path = EMBEDDED / f"{model}.safetensors"
+    if not path.is_file():
+        shipped = ", ".join(sorted(file.stem for file in EMBEDDED.glob("*.safetensors")))
+        raise InputError(f"backbone {model}: no weights are shipped with kanoclip under this name; shipped: {shipped}")
+    return path
 
 
 def _check_activation(clip: nn.Module, config: BackboneConfig) -> None:
@@ -109,12 +160,16 @@ def _check_activation(clip: nn.Module, config: BackboneConfig) -> None:
 
 def _resize_positions(visual: Any, config: BackboneConfig) -> None:
     """Resize the position table of the patches to the configured image size, in place."""
-    patch = visual.patch_size[0]
+    patch = describe(config.model).patch_size
+    assert patch is not None
     if config.image_size % patch and config.partial_patches == "refuse":
         raise InputError(
             f"backbone {config.model}: image_size {config.image_size} is not a multiple of its patch size {patch}; "
             "choose another, or set partial_patches: cut"
         )
+    if isinstance(visual, TimmModel):
+        _resize_timm(visual, config)
+        return
     new = (config.image_size // patch, config.image_size // patch)
     old = tuple(visual.grid_size)
     if new == old:
@@ -125,3 +180,15 @@ def _resize_positions(visual: Any, config: BackboneConfig) -> None:
     patches = F.interpolate(patches, size=new, mode=mode, antialias=antialias, align_corners=False)
     visual.positional_embedding = nn.Parameter(torch.cat([table[:1], patches.flatten(2)[0].T]))
     visual.grid_size, visual.image_size = new, (config.image_size, config.image_size)
+
+
+def _resize_timm(visual: TimmModel, config: BackboneConfig) -> None:
+    """Resize the position tables of a trunk of timm, which knows one way only, in place."""
+    if config.position_resize != "bicubic_antialias":
+        raise InputError(
+            f"backbone {config.model}: position_resize {config.position_resize} is not possible with an image tower of "
+            "timm; set bicubic_antialias"
+        )
+    size = (config.image_size, config.image_size)
+    if visual.trunk.patch_embed.img_size != size:
+        visual.set_input_size(size)

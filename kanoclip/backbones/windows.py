@@ -1,21 +1,21 @@
-"""Window embeddings: what CLIP says of a window when it sees nothing else (WinCLIP, Jeong et al. 2023, section 4.2).
+"""Window embeddings: CLIP's embedding of a window that sees nothing else (WinCLIP, Jeong et al. 2023, section 4.2).
 
 The class token and the tokens of a window's patches, with the positions they have in the whole image, go through the
 tower alone; the projected class token is the window's embedding.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
+from kanoclip.backbones.taps import Tap, image_tap
+from kanoclip.backbones.tower import Tower
 from kanoclip.types import InputError
 
-TOKENS_AT_ONCE = 65_536  # of all windows in a forward; bounds memory, changes nothing else
+TOKENS_AT_ONCE = {"cuda": 65_536, "cpu": 2_048}  # per forward: fills a GPU, stays in the cache of a CPU core
 
 
 def window_patches(grid: tuple[int, int], side: int) -> Tensor:
-    """The patches of every window of side x side patches, one patch apart.
+    """Return the patches of every window of side x side patches, one patch apart.
 
     Args:
         grid: (h, w) patches of the image.
@@ -26,6 +26,9 @@ def window_patches(grid: tuple[int, int], side: int) -> Tensor:
 
     Raises:
         InputError: the window does not fit.
+
+    >>> window_patches((2, 3), 2).tolist()
+    [[0, 1, 3, 4], [1, 2, 4, 5]]
     """
     if side > min(grid):
         raise InputError(
@@ -37,23 +40,32 @@ def window_patches(grid: tuple[int, int], side: int) -> Tensor:
     return windows.reshape(-1, side * side)
 
 
-def window_embeddings(
-    tokens: Tensor, grid: tuple[int, int], side: int, class_embedding: Callable[[Tensor], Tensor]
-) -> Tensor:
+@image_tap("windows")
+def window_embeddings(tower: Tower, pixels: Tensor, side: int) -> Tensor:
     """Embed all windows of some images.
 
     Args:
-        tokens: (B, 1 + P, W) input of the first block, the class token first, positions added.
-        grid: (h, w), P = h w.
+        tower: CLIP's image tower.
+        pixels: (B, 3, S, S), normalised.
         side: of the windows in patches.
-        class_embedding: (N, L, W) inputs of the first block to (N, C) embeddings.
 
     Returns:
-        (B, n, C).
+        (B, n, C) unit vectors, windows in row-major order.
+
+    Raises:
+        InputError: the windows do not fit, or the blocks need the whole grid.
     """
-    batch, _, width = tokens.shape
-    patches = window_patches(grid, side).to(tokens.device)  # (n, side²)
-    chosen = torch.cat([patches.new_zeros(len(patches), 1), patches + 1], dim=1)  # (n, 1 + side²)
-    sequences = tokens[:, chosen].reshape(-1, chosen.shape[1], width)  # (B n, 1 + side², W)
-    at_once = max(1, TOKENS_AT_ONCE // chosen.shape[1])
-    return torch.cat([class_embedding(part) for part in sequences.split(at_once)]).view(batch, len(patches), -1)
+    if tower.rotary:
+        raise InputError(
+            f"tap {Tap('windows', side, tower.name)}: the blocks of this tower rotate by position and cannot see a "
+            "window alone; choose a model without rotary positions, such as a CLIP of OpenAI or LAION"
+        )
+    x = tower.embed(pixels)  # (B, prefix + P, W)
+    patches = window_patches(tower.grid, side).to(x.device)  # (n, side²)
+    before = torch.arange(tower.prefix, device=x.device).expand(len(patches), -1)
+    chosen = torch.cat([before, patches + tower.prefix], dim=1)  # (n, prefix + side²)
+    sequences = x[:, chosen].reshape(-1, chosen.shape[1], x.shape[2])  # (B n, prefix + side², W)
+    last = Tap("cls", tower.layers, tower.name)
+    at_once = max(1, TOKENS_AT_ONCE.get(x.device.type, 65_536) // chosen.shape[1])
+    embedded = [tower.project(tower.run(part, watch=[last])[last]) for part in sequences.split(at_once)]
+    return torch.cat(embedded).view(len(x), len(patches), -1)

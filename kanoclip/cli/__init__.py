@@ -6,10 +6,12 @@ Heavy modules are imported inside the commands, so that --help and the light sta
 import errno
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from kanoclip.cli import data, figures, methods, names, render
+from kanoclip.cli import data, figures, methods, names, plan, render
 from kanoclip.types import InputError, setup_logging
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -22,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _STAGES: tuple[Callable[..., None], ...] = (
+    plan.plan,
     data.download,
     data.prepare,
     data.knowledge,
@@ -30,21 +33,14 @@ _STAGES: tuple[Callable[..., None], ...] = (
     methods.cross_validate,
     methods.import_prompts,
     methods.score,
+    methods.score_pass,
     methods.evaluate,
+    methods.evaluate_pass,
     methods.compare,
     render.protocol,
     render.tables,
     render.runtime,
-    figures.qualitative,
-    figures.teaser,
-    figures.histograms,
-    figures.detection_curves,
-    figures.bars,
-    figures.ranks,
-    figures.steps,
-    figures.curves,
-    figures.pretraining_curves,
-    figures.generator,
+    figures.figure,
     render.page,
     methods.pretrain,
 )
@@ -55,8 +51,23 @@ app.command()(names.schema)
 app.command()(names.version)
 
 
+@app.callback()
+def _options(
+    log: Annotated[
+        Path | None,
+        typer.Option(help="Write the log and all output to this file; the terminal shows progress and errors as well."),
+    ] = None,
+) -> None:
+    if log is None:
+        return
+    try:
+        setup_logging(log)
+    except OSError as error:
+        raise InputError(f"{log}: cannot write the log: {error.strerror}") from error
+
+
 def main() -> None:
-    """Run the command line; a mistake of the user ends with one line and exit code 1."""
+    """Run the command line; an error of the user ends with one line and exit code 1."""
     setup_logging()
     try:
         app()

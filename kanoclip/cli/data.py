@@ -13,7 +13,6 @@ from kanoclip.cli.options import (
     Settings,
     Threads,
     choose_device,
-    parse_numbers,
     parse_options,
     parse_pairs,
 )
@@ -73,22 +72,18 @@ def knowledge(
 def encode(
     index: Index,
     out: Out,
-    original: Annotated[str, typer.Option(help="Taps of the original stream, such as 24.")] = "",
-    local: Annotated[str, typer.Option(help="Taps of the V-V stream, such as 6,12,18,24.")] = "",
-    windows: Annotated[str, typer.Option(help="Sides of windows in patches, such as 2,3.")] = "",
-    pixels: Annotated[str, typer.Option(help="Sides at which to keep the image itself, such as 128.")] = "",
+    tap: Annotated[list[str], typer.Option(help="A tap to keep, such as tokens/24, vv/6 or windows/2; repeat.")],
     settings: Settings = None,
-    batch_size: Annotated[int, typer.Option(help="Images a forward.", min=1)] = 32,
+    batch_size: Annotated[int, typer.Option(help="Images per forward.", min=1)] = 32,
     workers: Annotated[int, typer.Option(help="Threads that load images.", min=1)] = 1,
     device: Device = "auto",
     threads: Threads = 1,
 ) -> None:
     """Run the frozen backbone once over a dataset and cache its features. --set takes the backbone's keys."""
     from kanoclip.backbones.clip import load_backbone
-    from kanoclip.backbones.streams import Streams
+    from kanoclip.backbones.taps import Tap
     from kanoclip.config import BackboneConfig, parse
     from kanoclip.features import encode as cache_features
 
-    streams = Streams(*map(parse_numbers, (original, local, windows, pixels)))
     backbone = load_backbone(parse(BackboneConfig, parse_options(settings), "--set"), choose_device(device, threads))
-    cache_features(index, backbone, streams, out, batch_size, workers)
+    cache_features(index, backbone, [Tap.parse(text) for text in tap], out, batch_size, workers)

@@ -1,7 +1,7 @@
 """Train, import what others trained, score, evaluate, compare; and train the embedded backbone."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,49 +12,70 @@ from kanoclip.cli.options import (
     Seed,
     Settings,
     Threads,
+    Workers,
+    all_existing,
     choose_device,
     existing,
     input_file,
+    parse_json,
     parse_options,
 )
+from kanoclip.types import InputError
+
+if TYPE_CHECKING:
+    from kanoclip.stages.dataset import Dataset
+
+Features = Annotated[Path | None, input_file("features.h5 of the dataset; without it features are computed live.")]
+BackboneSettings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--backbone-set", metavar="KEY=VALUE", help="A key of the backbone that computes features live; repeat."
+    ),
+]
+StoreFolder = Annotated[Path | None, typer.Option(help="Keeps finished results; default: a folder beside --out.")]
 
 
 def train(
     method: Annotated[str, typer.Option(help="A trainable method; see `kanoclip list methods`.")],
-    features: Annotated[Path, input_file("features.h5 of the auxiliary dataset.")],
     index: Index,
     knowledge: Annotated[Path, input_file("knowledge.jsonl of the auxiliary dataset.")],
-    out: Out,
-    log: Annotated[Path, typer.Option(help="train.csv: the loss curves.")],
+    out: Annotated[Path, typer.Option(help="The folder for seed<n>/checkpoint.safetensors and seed<n>/train.csv.")],
     auxiliary: Annotated[str, typer.Option(help="Name of the auxiliary dataset, for the record.")],
+    features: Features = None,
+    backbone_set: BackboneSettings = None,
     settings: Settings = None,
-    seed: Seed = 111,
+    seed: Annotated[list[int], typer.Option(help="Random seed of a training; repeat for several.")] = [111],  # noqa: B006
+    store: StoreFolder = None,
     device: Device = "auto",
     threads: Threads = 1,
+    workers: Workers = 1,
 ) -> None:
-    """Train a method on an auxiliary dataset. --set takes the method's keys."""
-    from kanoclip.stages import EncodedDataset, train_stage
+    """Train a method on an auxiliary dataset, once per seed. --set takes the method's keys."""
+    from kanoclip.stages.training import train_stage
 
-    data = EncodedDataset(auxiliary, index, features)
-    train_stage(method, parse_options(settings), data, knowledge, out, log, seed, choose_device(device, threads))
+    data = _dataset(auxiliary, index, features, backbone_set, workers)
+    where = choose_device(device, threads)
+    train_stage(method, parse_options(settings), data, knowledge, out, seed, where, store or out / "store")
 
 
 def cross_validate(
     method: Annotated[str, typer.Option(help="A method; see `kanoclip list methods`.")],
-    features: Annotated[Path, input_file("features.h5 of the auxiliary dataset.")],
     index: Index,
     knowledge: Annotated[Path, input_file("knowledge.jsonl of the auxiliary dataset.")],
     out: Annotated[Path, typer.Option(help="scores.h5 of the auxiliary dataset, for `kanoclip evaluate`.")],
+    features: Features = None,
+    backbone_set: BackboneSettings = None,
     folds: Annotated[int, typer.Option(help="Parts of the classes; each is left out of training once.", min=2)] = 4,
     settings: Settings = None,
     seed: Seed = 111,
     device: Device = "auto",
     threads: Threads = 1,
+    workers: Workers = 1,
 ) -> None:
     """Score each class of an auxiliary dataset by training on others: choose options here, not on a target."""
-    from kanoclip.stages import EncodedDataset, cross_validate_stage
+    from kanoclip.stages.cross_validation import cross_validate_stage
 
-    data, where = EncodedDataset("auxiliary", index, features), choose_device(device, threads)
+    data, where = _dataset("auxiliary", index, features, backbone_set, workers), choose_device(device, threads)
     cross_validate_stage(method, parse_options(settings), data, knowledge, out, folds, seed, where)
 
 
@@ -82,41 +103,100 @@ def import_prompts(
 
 def score(
     method: Annotated[str, typer.Option(help="A method; see `kanoclip list methods`.")],
-    features: Annotated[Path, input_file("features.h5 of the target dataset.")],
     index: Index,
-    out: Out,
+    out: Annotated[Path, typer.Option(help="The folder for scores.h5 and cost.json.")],
+    features: Features = None,
+    backbone_set: BackboneSettings = None,
     checkpoint: Annotated[Path | None, input_file("Of a trained method.")] = None,
     settings: Settings = None,
     seed: Seed = 111,
-    row: Annotated[str | None, typer.Option(help="Name in the tables; default: the method's.")] = None,
-    backbone: Annotated[
-        str | None, typer.Option(help="Name of the backbone in the tables; default: the model's.")
-    ] = None,
     dataset: Annotated[str, typer.Option(help="Name of the target dataset in the tables.")] = "target",
+    store: StoreFolder = None,
+    batch_size: Annotated[int, typer.Option(help="Images at once.", min=1)] = 32,
     device: Device = "auto",
     threads: Threads = 1,
+    workers: Workers = 1,
 ) -> None:
-    """Score the images of a target dataset. --set takes the keys of a method without checkpoint."""
-    from kanoclip.stages import EncodedDataset, score_stage
+    """Score the images of a target dataset with one method. --set takes the keys of a method without checkpoint."""
+    from kanoclip.stages.scoring import Scored, score_stage
 
-    data = EncodedDataset(dataset, index, features)
+    row = Scored(method, method, out, parse_options(settings), checkpoint, seed)
+    target = _dataset(dataset, index, features, backbone_set, workers)
+    score_stage([row], target, None, choose_device(device, threads), store or out / "store", batch_size)
+
+
+def score_pass(
+    results: Annotated[Path, typer.Option(help="The folder of a run.")],
+    target: Annotated[str, typer.Option(help="Name of a target dataset.")],
+    backbone: Annotated[str, typer.Option(help="Name of the backbone, in paths and tables.")],
+    backbone_set: BackboneSettings,
+    row: Annotated[
+        list[str],
+        typer.Option(help='JSON: {"row", "method", "options", "auxiliary", "seeds"} of a row of the tables; repeat.'),
+    ],
+    cached: Annotated[bool, typer.Option(help="Read features of the target from their cache.")] = False,
+    batch_size: Annotated[int, typer.Option(help="Images at once.", min=1)] = 32,
+    device: Device = "auto",
+    threads: Threads = 1,
+    workers: Workers = 1,
+) -> None:
+    """Score a target with many rows and seeds of a run in one pass; what is fresh already is not computed again."""
+    from kanoclip.config import BackboneConfig, parse
+    from kanoclip.layout import Layout
+    from kanoclip.run import PassRow
+    from kanoclip.stages.passes import score_target
+
+    rows = [parse(PassRow, parse_json(text, "--row"), "--row") for text in row]
+    config = parse(BackboneConfig, parse_options(backbone_set), "--backbone-set")
     where = choose_device(device, threads)
-    score_stage(method, parse_options(settings), data, out, checkpoint, seed, where, row, backbone)
+    score_target(Layout(results), target, backbone, config, rows, cached, where, batch_size, workers)
 
 
 def evaluate(
-    scores: Annotated[Path, input_file("scores.h5.")],
+    scores: Annotated[list[Path], typer.Option(help="scores.h5; may be repeated.", callback=all_existing)],
     index: Index,
-    out: Annotated[Path, typer.Option(help="metrics.csv; curves.csv is written beside it.")],
+    out: Annotated[list[Path], typer.Option(help="metrics.csv, one for each --scores; curves.csv is written beside.")],
     resolution: Annotated[int | None, typer.Option(help="Pixels a side; default: the image size.", min=1)] = None,
+    bootstrap: Annotated[int, typer.Option(help="Draws for the intervals of image metrics; 0: none.", min=0)] = 1000,
+    store: Annotated[
+        Path | None, typer.Option(help="Folder that keeps results; what is there is not computed.")
+    ] = None,
+    device: Device = "auto",
+    threads: Threads = 1,
+) -> None:
+    """Compute the metrics of every class and their mean, for many methods of one dataset at once."""
+    from kanoclip.code import command_digest
+    from kanoclip.metrics.evaluate import Evaluation, evaluate_pass
+    from kanoclip.store import Store
+
+    if len(scores) != len(out):
+        raise InputError(f"expected one --out for each --scores, found {len(out)} for {len(scores)}")
+    todo = [
+        Evaluation(path, metrics, metrics.with_name("curves.csv")) for path, metrics in zip(scores, out, strict=True)
+    ]
+    where = choose_device(device, threads)
+    kept = Store(store) if store else None
+    evaluate_pass(todo, index, resolution, bootstrap, where, kept, command_digest("evaluate") if store else "")
+
+
+def evaluate_pass(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of scores.h5; metrics.csv and curves.csv go there.")],
+    index: Index,
+    store: Annotated[Path, typer.Option(help="Keeps finished results; what is there is not computed again.")],
+    resolution: Annotated[int | None, typer.Option(help="Pixels per side; default: the image size.", min=1)] = None,
     bootstrap: Annotated[int, typer.Option(help="Draws for the intervals of image metrics; 0: none.", min=0)] = 1000,
     device: Device = "auto",
     threads: Threads = 1,
 ) -> None:
-    """Compute the metrics of every class and their mean."""
-    from kanoclip.metrics.evaluate import evaluate as write_metrics
+    """Evaluate many rows and seeds of a run on a target in one pass; what is fresh already is not computed again."""
+    from kanoclip.code import command_digest
+    from kanoclip.metrics.evaluate import Evaluation
+    from kanoclip.metrics.evaluate import evaluate_pass as evaluate_all
+    from kanoclip.store import Store
 
-    write_metrics(scores, index, out, resolution, bootstrap, choose_device(device, threads))
+    todo = [Evaluation(folder / "scores.h5", folder / "metrics.csv", folder / "curves.csv") for folder in folders]
+    where, code = choose_device(device, threads), command_digest("evaluate-pass")
+    evaluate_all(todo, index, resolution, bootstrap, where, Store(store), code)
 
 
 def compare(
@@ -146,3 +226,14 @@ def pretrain(
 
     choose_device("auto", threads)
     run(out, parse(PretrainingConfig, parse_options(settings), "--set"))
+
+
+def _dataset(name: str, index: Path, features: Path | None, backbone_set: list[str] | None, workers: int) -> "Dataset":
+    """The dataset of a stage: with a cache, or with a backbone that computes its features."""
+    from kanoclip.config import BackboneConfig, parse
+    from kanoclip.stages.dataset import Dataset
+
+    if (features is None) == (backbone_set is None):
+        raise InputError("give --features, or the backbone that computes them with --backbone-set, one of the two")
+    config = None if backbone_set is None else parse(BackboneConfig, parse_options(backbone_set), "--backbone-set")
+    return Dataset(name, index, features, config, workers)

@@ -10,7 +10,7 @@ from kanoclip.cli.options import Out
 from kanoclip.types import unknown_name
 
 
-def list_names(what: Annotated[str, typer.Argument(help="datasets, methods, metrics or backbones.")]) -> None:
+def list_names(what: Annotated[str, typer.Argument(help="datasets, methods, metrics, backbones or figures.")]) -> None:
     """List what can be named in a configuration."""
     for name in _registered(what):
         typer.echo(name)
@@ -35,7 +35,7 @@ def version() -> None:
 
 
 def _registered(what: str) -> list[str]:
-    """Every name of a kind: datasets, methods, metrics or backbones.
+    """Return every name of a kind: datasets, methods, metrics, backbones or figures.
 
     Raises:
         InputError: there is no such kind.
@@ -45,18 +45,19 @@ def _registered(what: str) -> list[str]:
 
         return dataset_names()
     if what == "methods":
-        from kanoclip.methods import method_names
+        from kanoclip.code import installed  # reads their names without importing the methods, and torch with them
 
-        return method_names()
+        return sorted(installed().methods)
     if what == "metrics":
         from kanoclip.metrics.registry import LEVELS, metrics_of
 
         return [f"{level} {metric.name}" for level in LEVELS for metric in metrics_of(level)]
     if what == "backbones":
-        import open_clip
+        from kanoclip.backbones.descriptions import model_names
 
-        from kanoclip.backbones.weights import register_embedded
+        return model_names()
+    if what == "figures":
+        from kanoclip.report.registry import figures
 
-        register_embedded()
-        return open_clip.list_models()
-    raise unknown_name("kind", what, ["datasets", "methods", "metrics", "backbones"])
+        return list(figures())
+    raise unknown_name("kind", what, ["datasets", "methods", "metrics", "backbones", "figures"])

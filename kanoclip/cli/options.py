@@ -1,5 +1,6 @@
 """What the commands share: options with their help, and how their values are read."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,10 +35,8 @@ Index = Annotated[Path, input_file("index.csv of the dataset.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An option; may be repeated.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes a GPU if there is one.")]
 Threads = Annotated[int, typer.Option(help="CPU threads.", min=1)]
+Workers = Annotated[int, typer.Option(help="Threads that load images.", min=1)]
 Seed = Annotated[int, typer.Option(help="Makes every random choice.")]
-Methods = Annotated[list[str], typer.Option(help="A row of the main table; repeat, in order.")]
-Datasets = Annotated[list[str], typer.Option(help="A column of the main table; repeat, in order.")]
-Figure = Annotated[Path, typer.Option(help="The PNG; a PDF and an SVG are written beside it.")]
 
 
 def parse_pairs(items: Sequence[str] | None) -> list[tuple[str, str]]:
@@ -49,24 +48,31 @@ def parse_pairs(items: Sequence[str] | None) -> list[tuple[str, str]]:
     return [(key, value) for key, _, value in pairs]
 
 
+def parse_json(text: str, where: str) -> dict[str, Any]:
+    """A JSON object given as an option."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{where}: expected a JSON object, found '{text}' ({error})") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{where}: expected a JSON object, found '{text}'")
+    return value
+
+
 def parse_options(items: Sequence[str] | None) -> dict[str, Any]:
     """KEY=VALUE items with the values read as YAML."""
     return {key: yaml.safe_load(value) for key, value in parse_pairs(items)}
 
 
-def parse_numbers(text: str) -> tuple[int, ...]:
-    """Whole numbers separated by commas; of an empty text none."""
-    try:
-        return tuple(int(number) for number in text.split(",")) if text else ()
-    except ValueError:
-        raise InputError(f"expected block numbers separated by commas, found '{text}'") from None
-
-
 def choose_device(name: str, threads: int) -> str:
-    """Set the number of threads and choose where to compute."""
+    """Set the number of threads and choose where to compute.
+
+    fp32 means fp32 on a GPU too: torch would compute convolutions in TF32 there, which keeps 10 bits of the mantissa.
+    """
     import torch
 
     torch.set_num_threads(threads)
+    torch.backends.cudnn.allow_tf32 = False
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():

@@ -14,10 +14,10 @@ Protocol = Annotated[Path, input_file("protocol.json of `kanoclip protocol`.")]
 def protocol(out: Out, settings: Settings = None) -> None:
     """Write what every table states of its run: rows, targets, backbones. --set takes the keys of a configuration."""
     from kanoclip.config import Configuration, parse
+    from kanoclip.expansion import expand
     from kanoclip.files import write_json
-    from kanoclip.protocol import describe
 
-    write_json(out, describe(parse(Configuration, parse_options(settings), "--set")).model_dump(mode="json"))
+    write_json(out, expand(parse(Configuration, parse_options(settings), "--set")).model_dump(mode="json"))
 
 
 def tables(
@@ -32,32 +32,35 @@ def tables(
     ablation: Annotated[str | None, typer.Option(help="Render this ablation table, and no other.")] = None,
 ) -> None:
     """Collect metrics into one long table and render the tables that people read."""
-    from kanoclip.report.run import read_run
     from kanoclip.report.tables import write_tables
+    from kanoclip.run import read_run
 
     write_tables(metrics, out, read_run(protocol), published or [], date.today(), ablation)
 
 
 def runtime(
-    scores: Annotated[
-        list[Path], typer.Argument(help="scores.h5 of every method, target and seed.", callback=all_existing)
+    costs: Annotated[
+        list[Path], typer.Argument(help="cost.json of every method, target and seed.", callback=all_existing)
     ],
+    models: Annotated[Path, typer.Option(help="The folder of the trained methods, with train.csv of each.")],
     benchmarks: Annotated[Path, typer.Option(help="The folder of Snakemake's benchmark files.")],
     out: Annotated[Path, typer.Option(help="The folder for runtime.csv, .md, .tex, .html.")],
     protocol: Protocol,
 ) -> None:
     """Render seconds, memory and parameters of every method."""
-    from kanoclip.report.run import read_run
     from kanoclip.report.runtime import write_runtime
+    from kanoclip.run import read_run
 
-    write_runtime(scores, benchmarks, out, read_run(protocol), date.today())
+    write_runtime(costs, models, benchmarks, out, read_run(protocol), date.today())
 
 
 def page(
-    figures: Annotated[list[Path], typer.Argument(help="The PNGs, in order.", callback=all_existing)],
     table: Annotated[Path, input_file("main.html of `kanoclip tables`.")],
     out: Out,
     title: Annotated[str, typer.Option(help="The heading.")],
+    figures: Annotated[
+        list[Path] | None, typer.Argument(help="The PNGs of `kanoclip figure`, in order.", callback=all_existing)
+    ] = None,
     scores: Annotated[
         list[str] | None,
         typer.Option(metavar="INDEX=SCORES", help="A dataset and a method of the gallery; repeat, in order."),
@@ -70,4 +73,4 @@ def page(
     from kanoclip.report.page import write_page
 
     pairs = [(Path(index), Path(path)) for index, path in parse_pairs(scores)]
-    write_page(table, figures, out, title, pairs, gallery)
+    write_page(table, figures or [], out, title, pairs, gallery)

@@ -1,1 +1,4 @@
-"""Datasets: what they are (specs), how they reach the disk (prepare), how they are read (index). Knows no torch."""
+"""Datasets: what they are (specs), how they reach the disk (prepare), how they are read (index, images, loading).
+
+This package imports no torch.
+"""

@@ -1,4 +1,4 @@
-"""Archives are unpacked safely, and folders appear whole or not at all."""
+"""Unpack archives safely; write folders whole or not at all."""
 
 import lzma
 import os
@@ -35,7 +35,7 @@ def unpack(archive: Path, folder: Path) -> None:
     """Unpack a tar or zip archive into a folder, whole or not at all.
 
     Raises:
-        InputError: the archive is damaged, of another kind, or wants to write outside the folder.
+        InputError: the archive is damaged, is neither zip nor tar, or would write outside the folder.
     """
     # zipfile raises RuntimeError for a password or a compression it does not know
     broken = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, RuntimeError)

@@ -1,4 +1,4 @@
-"""Fetching archives: resumed where they stopped, verified, unpacked whole or not at all."""
+"""Download archives: resumed where they stopped, verified, unpacked whole or not at all."""
 
 import time
 import urllib.error
@@ -7,12 +7,10 @@ from collections.abc import Iterator
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 
-from tqdm import tqdm
-
 from kanoclip.datasets.archives import unpack
 from kanoclip.datasets.specs import ArchiveSource, DatasetSpec, ManualSource
 from kanoclip.files import sha256, write_json
-from kanoclip.types import InputError, logger
+from kanoclip.types import InputError, Progress, logger
 
 TIMEOUT = 60.0  # seconds without a byte
 TRIES = 4  # in a row that bring nothing new
@@ -30,18 +28,18 @@ class Refused(Exception):
 
 
 def download(spec: DatasetSpec, resources: Path) -> Path:
-    """The folder with the images of a dataset, fetched and unpacked unless they are there.
+    """Return the folder with the images of a dataset; download and unpack them unless they are there.
 
-    Everything lies in resources/<dataset>/: archives/ (fetched, or placed there by hand), images/ (unpacked, or placed
-    there by hand) and source.json (where they come from; written last).
+    Everything lies in resources/<dataset>/: archives/ (downloaded, or placed there by hand), images/ (unpacked, or
+    placed there by hand) and source.json (where they come from; written last).
 
     Args:
         spec: a dataset whose source is an archive, or manual.
         resources: the folder of downloads.
 
     Raises:
-        InputError: no mirror answers, the archive is not the published one, it has to be fetched by hand, or there is
-            nothing to download.
+        InputError: no mirror answers, the archive is not the published one, it has to be downloaded by hand, or
+            there is nothing to download.
     """
     source = spec.source
     if not isinstance(source, ArchiveSource | ManualSource):
@@ -67,7 +65,7 @@ def download(spec: DatasetSpec, resources: Path) -> Path:
 
 
 def _placed(source: ArchiveSource | ManualSource, archives: Path) -> Path | None:
-    """An archive that lies there already."""
+    """Return the archive if it is there already."""
     if isinstance(source, ArchiveSource):
         return archives / source.file if (archives / source.file).is_file() else None
     found = sorted(path for path in archives.glob("*") if path.name.lower().endswith(ARCHIVES))
@@ -77,7 +75,7 @@ def _placed(source: ArchiveSource | ManualSource, archives: Path) -> Path | None
 
 
 def _archive_facts(archive: Path, source: ArchiveSource | ManualSource, delete_if_wrong: bool) -> dict[str, str | int]:
-    """What source.json keeps of an archive, once it is known to be the published one."""
+    """Return what source.json records of an archive, after checking that it is the published one."""
     digest = sha256(archive)
     if source.sha256 is not None and digest != source.sha256:
         if delete_if_wrong:
@@ -88,7 +86,7 @@ def _archive_facts(archive: Path, source: ArchiveSource | ManualSource, delete_i
 
 
 def _fetch(spec: DatasetSpec, source: ArchiveSource | ManualSource, place: Path) -> Path:
-    """The archive, from the first mirror that has it."""
+    """Download the archive from the first mirror that has it."""
     by_hand = f"in {place / 'archives'} (or its unpacked folders in {place / 'images'}), or name a folder with `path`"
     if isinstance(source, ManualSource):
         raise InputError(
@@ -112,7 +110,7 @@ def _fetch(spec: DatasetSpec, source: ArchiveSource | ManualSource, place: Path)
 
 
 def _fetch_from(url: str, file: Path) -> None:
-    """One file from one mirror, in as many transfers as it takes while each brings something new."""
+    """Download a file from one mirror, in as many transfers as it takes while each brings something new."""
     partial = file.with_name(f"{file.name}.partial")
     furthest, in_vain = _size(partial), 0
     while True:
@@ -130,7 +128,7 @@ def _fetch_from(url: str, file: Path) -> None:
 
 
 def _transfer(url: str, partial: Path) -> None:
-    """One request, which continues a partial file where the server can."""
+    """Make one request; it continues a partial file if the server can."""
     start = _size(partial)
     headers = {"User-Agent": "kanoclip"} | ({"Range": f"bytes={start}-"} if start else {})
     response = _open(urllib.request.Request(url, headers=headers), partial, start)
@@ -145,17 +143,17 @@ def _transfer(url: str, partial: Path) -> None:
         total = int(length) + start * resumed if length else None
         with (
             partial.open("ab" if resumed else "wb") as file,
-            tqdm(desc=partial.stem, initial=file.tell(), total=total, unit="B", unit_scale=True, disable=None) as bar,
+            Progress(f"download {partial.stem}", total, unit="B", initial=file.tell()) as shown,
         ):
             for block in _blocks(response):
                 file.write(block)
-                bar.update(len(block))
+                shown.update(len(block))
     if total is not None and _size(partial) != total:
         raise Interrupted(f"{_size(partial)} of {total} bytes arrived")
 
 
 def _open(request: urllib.request.Request, partial: Path, start: int) -> HTTPResponse | None:
-    """The server's answer; None when the partial file turns out to be complete."""
+    """Return the server's answer; None if the partial file turns out to be complete."""
     try:
         return urllib.request.urlopen(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
@@ -172,7 +170,7 @@ def _open(request: urllib.request.Request, partial: Path, start: int) -> HTTPRes
 
 
 def _blocks(response: HTTPResponse) -> Iterator[bytes]:
-    """The body as it arrives; only what the network does wrong is an interruption, not a full disk."""
+    """Yield the body as it arrives; only errors of the network are interruptions, a full disk is not."""
     while True:
         try:
             block = response.read1(BLOCK)

@@ -1,4 +1,4 @@
-"""Walking through folders of images: what counts as an image, a class folder, the mask of an image."""
+"""Walk through folders of images: what counts as an image, a class folder, the mask of an image."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,12 +23,16 @@ class Row:
 
 
 def row_of(image: Path, name: str, defect: str, mask: Path | None = None, split: str = "test") -> Row:
-    """The row of an image whose defect tells its label."""
+    """Return the row of an image; its defect tells its label."""
     return Row(image, mask, name, int(defect != GOOD), defect, split)
 
 
 def base_folder(root: Path, marks: Iterable[str]) -> Path:
-    """The folder that holds one of `marks`: the root, or one up to two levels below (archives nest differently)."""
+    """Return the folder that holds one of `marks`: the root, or one up to two levels below (archives nest differently).
+
+    Raises:
+        InputError: no such folder holds any of them.
+    """
     marks = list(marks)
     below = visible_folders(root)
     for place in [root, *below, *(inner for folder in below for inner in visible_folders(folder))]:
@@ -39,7 +43,7 @@ def base_folder(root: Path, marks: Iterable[str]) -> Path:
 
 
 def visible_folders(place: Path) -> list[Path]:
-    """The folders in a folder, by name, without hidden ones and those macOS adds to archives."""
+    """Return the folders in a folder, by name, without hidden ones and those that macOS adds to archives."""
     if not place.is_dir():
         return []
     return sorted(path for path in place.iterdir() if path.is_dir() and not path.name.startswith((".", "__MACOSX")))
@@ -54,7 +58,7 @@ def _images(place: Path) -> list[Path]:
 
 
 def images_in(place: Path) -> list[Path]:
-    """The images in a folder, by name.
+    """Return the images in a folder, by name.
 
     Raises:
         InputError: there is none.
@@ -66,5 +70,5 @@ def images_in(place: Path) -> list[Path]:
 
 
 def masks_by_stem(places: Iterable[Path]) -> dict[str, Path]:
-    """The masks in the folders of `places` that exist, by file name without suffix."""
+    """Return the masks in those folders of `places` that exist, by file name without suffix."""
     return {mask.stem: mask for place in places for mask in _images(place)}

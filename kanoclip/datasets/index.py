@@ -1,34 +1,42 @@
-"""The index of a dataset: one CSV row an image, and the reading of what it points to."""
+"""The index of a dataset: a CSV file with one row per image, its labels, and digests of the files it names."""
 
+import hashlib
+import json
 import os
-import struct
-import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from PIL import Image
 
+from kanoclip.datasets.images import DIGEST_DIGITS, digest, load_image, load_mask, read_file
 from kanoclip.files import whole
 from kanoclip.types import InputError
 
+__all__ = ["GOOD", "INDEX_COLUMNS", "content", "load_image", "load_mask", "read_index", "write_index"]
+
 INDEX_COLUMNS = ["image", "mask", "class_name", "label", "defect", "split"]
+DIGEST_COLUMNS = ["image_digest", "mask_digest"]  # of the bytes of the two files; mask_digest "" without a mask
 SPLITS = ("train", "test")
 GOOD = "good"  # the defect of a normal image
-
-# what Pillow raises for a file that is no image, or not all of one
-BROKEN_IMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
 
 def write_index(frame: pd.DataFrame, path: Path) -> None:
     """Write an index whole or not at all, its rows in an order that depends on their content alone.
 
     Args:
-        frame: the columns of `INDEX_COLUMNS`; image and mask relative to the folder of `path`, label 0 or 1.
+        frame: the columns of `INDEX_COLUMNS`; image and mask relative to the folder of `path`, label 0 or 1. Also the
+            columns of `DIGEST_COLUMNS`; if they are missing, every image and mask is read to compute them.
         path: the index.csv to appear.
+
+    Raises:
+        InputError: the digests are missing and a file cannot be read.
     """
-    rows = frame[INDEX_COLUMNS].sort_values(["class_name", "split", "label", "image"], kind="stable")
+    if not set(DIGEST_COLUMNS) <= set(frame.columns):
+        frame = frame.assign(
+            image_digest=[digest(read_file(file)) for file in _absolute(frame["image"], path)],
+            mask_digest=[digest(read_file(file)) if file else "" for file in _absolute(frame["mask"], path)],
+        )
+    rows = frame[INDEX_COLUMNS + DIGEST_COLUMNS].sort_values(["class_name", "split", "label", "image"], kind="stable")
     with whole(path) as temporary:
         rows.to_csv(temporary, index=False, lineterminator="\n")
 
@@ -41,11 +49,11 @@ def read_index(path: Path, split: str = "test") -> pd.DataFrame:
         split: "train" or "test".
 
     Returns:
-        The rows of that split, numbered from 0, with the columns of `INDEX_COLUMNS` (label int, mask "" when there is
-        none) and `image_path`, `mask_path`: absolute, mask_path "" when there is no mask.
+        The rows of that split, numbered from 0, with the columns of `INDEX_COLUMNS` (label int, mask "" where there is
+        none), those of `DIGEST_COLUMNS`, and `image_path`, `mask_path`: absolute, mask_path "" where there is no mask.
 
     Raises:
-        InputError: the file is missing, is no index, or holds no row of that split.
+        InputError: the file is missing, is not an index, or holds no row of that split.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such index; make it with `kanoclip prepare`")
@@ -53,74 +61,64 @@ def read_index(path: Path, split: str = "test") -> pd.DataFrame:
         frame = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a CSV file: {str(error).strip()}") from error
-    if list(frame.columns) != INDEX_COLUMNS:
-        raise InputError(f"{path}: expected the columns {','.join(INDEX_COLUMNS)}, found {','.join(frame.columns)}")
+    _check_columns(list(frame.columns), path)
     _check_values(frame, path)
     frame = frame[frame["split"] == split].reset_index(drop=True)
     if frame.empty:
         raise InputError(f"{path}: no row of the split '{split}'")
     frame["label"] = frame["label"].astype(int)
-    folder = path.resolve().parent
-    frame["image_path"] = [os.path.normpath(folder / image) for image in frame["image"]]
-    frame["mask_path"] = [os.path.normpath(folder / mask) if mask else "" for mask in frame["mask"]]
+    for column in ("image", "mask"):
+        frame[f"{column}_path"] = _absolute(frame[column], path)
     return frame
 
 
+def content(frame: pd.DataFrame) -> str:
+    """Return the SHA-256 of what results can depend on: it changes with any image, mask or label.
+
+    It covers the rows in order: the image names as the index writes them (relative; results list them), class names,
+    labels, defects, and the digests of both files. It does not cover absolute places or times of modification.
+
+    Args:
+        frame: rows from `read_index`.
+    """
+    columns = ["image", "class_name", "label", "defect", *DIGEST_COLUMNS]
+    return hashlib.sha256(json.dumps(frame[columns].astype(str).to_numpy().tolist()).encode()).hexdigest()
+
+
+def _absolute(names: Iterable[str], index: Path) -> list[str]:
+    """Return the absolute paths of files that an index names; "" stays ""."""
+    folder = index.resolve().parent
+    return [os.path.normpath(folder / name) if name else "" for name in names]
+
+
+def _check_columns(found: list[str], path: Path) -> None:
+    """Refuse a file with other columns than an index has."""
+    if found == INDEX_COLUMNS:
+        raise InputError(
+            f"{path}: expected the columns {','.join(DIGEST_COLUMNS)} too, found an index of an older version; "
+            "prepare the dataset again"
+        )
+    expected = INDEX_COLUMNS + DIGEST_COLUMNS
+    if found != expected:
+        raise InputError(
+            f"{path}: expected the columns {','.join(expected)}, found {','.join(found)}; prepare the dataset again"
+        )
+
+
 def _check_values(frame: pd.DataFrame, path: Path) -> None:
-    """Refuse the first row whose value no index can hold; lines are numbered as an editor does."""
+    """Refuse the first row with a value that no index can hold; lines are numbered as in an editor."""
+    is_digest = frame[DIGEST_COLUMNS].apply(lambda column: column.str.fullmatch(f"[0-9a-f]{{{DIGEST_DIGITS}}}"))
     wrong = {
         "image": frame["image"] == "",
         "class_name": frame["class_name"] == "",
         "label": ~frame["label"].isin(["0", "1"]),
         "split": ~frame["split"].isin(SPLITS),
+        "image_digest": ~is_digest["image_digest"],
+        "mask_digest": ~is_digest["mask_digest"].where(frame["mask"] != "", frame["mask_digest"] == ""),
     }
     for column, rows in wrong.items():
         if rows.any():
             row = int(rows.to_numpy().argmax())
-            raise InputError(f"{path}, line {row + 2}: '{frame[column][row]}' is no valid {column}")
-
-
-def load_image(path: Path | str) -> Image.Image:
-    """Read an image whole, as RGB.
-
-    Raises:
-        InputError: the file is missing, truncated, no image, or has more than 8 bits a channel (how its values map to
-            8 bits is the owner's choice; Pillow would saturate them).
-    """
-    image = _decoded(path)
-    if image.mode.startswith(("I", "F")):
-        raise InputError(f"{path}: expected 8 bits a channel, found mode {image.mode}; convert the image to 8 bits")
-    return image.convert("RGB")
-
-
-def load_mask(path: Path | str, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Read a mask: every value above 0 is anomalous.
-
-    Args:
-        path: the mask's file.
-        size: (W, H) of its image in pixels, as `PIL.Image.size`.
-
-    Returns:
-        (H, W) bool.
-
-    Raises:
-        InputError: the file is missing, truncated, no image, or of another size than its image.
-    """
-    mask = _decoded(path)
-    if mask.size != size:
-        raise InputError(
-            f"{path}: the mask is {mask.width}x{mask.height} pixels, its image {size[0]}x{size[1]}; they must agree"
-        )
-    return np.asarray(mask.convert("L")) > 0
-
-
-def _decoded(path: Path | str) -> Image.Image:
-    """An image with all its pixels read."""
-    if not Path(path).is_file():
-        raise InputError(f"{path}: no such image")
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return image
-    except BROKEN_IMAGE as error:
-        raise InputError(f"{path}: not a whole image ({error}); replace or remove it") from error
+            raise InputError(
+                f"{path}, line {row + 2}: '{frame[column][row]}' is not a valid {column}; prepare the dataset again"
+            )

@@ -1,4 +1,4 @@
-"""Folder layouts: one reader a convention, from the root of a dataset to its rows.
+"""Folder layouts: one reader per convention, from the root of a dataset to its rows.
 
 A reader pairs masks with images by stem, never by order, ignores hidden files, and refuses a folder that should hold
 images and holds none. A new layout is one function here, registered under the name that specs use.
@@ -10,7 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from kanoclip.datasets.folders import Row, base_folder, images_in, masks_by_stem, row_of, visible_folders
-from kanoclip.datasets.index import GOOD, load_image, load_mask
+from kanoclip.datasets.images import load_image, load_mask
+from kanoclip.datasets.index import GOOD
 from kanoclip.datasets.specs import DatasetSpec
 from kanoclip.types import InputError, unknown_name
 
@@ -21,7 +22,7 @@ LAYOUTS: dict[str, Reader] = {}
 
 
 def read_layout(root: Path, spec: DatasetSpec) -> list[Row]:
-    """The rows of a dataset whose files lie under `root`.
+    """Return the rows of a dataset whose files lie under `root`.
 
     Raises:
         InputError: the folders are not those of the spec's layout and classes.
@@ -130,7 +131,7 @@ def yes_no(root: Path, spec: DatasetSpec) -> list[Row]:
 def covid(root: Path, spec: DatasetSpec) -> list[Row]:
     """Normal/ against COVID/, images directly inside or in images/; other findings are ignored.
 
-    Both releases are read: the first has NORMAL and COVID-19. Lung masks are no anomaly masks.
+    Both releases are read: the first has NORMAL and COVID-19. Lung masks are not anomaly masks.
     """
     root = base_folder(root, ["Normal", "NORMAL"])
     folders = {folder.name.lower(): folder for folder in visible_folders(root)}
@@ -183,7 +184,7 @@ def textile(root: Path, spec: DatasetSpec) -> list[Row]:
 
 @layout("folder")
 def folder(root: Path, spec: DatasetSpec) -> list[Row]:
-    """Anybody's images: MVTec's layout, or good/ and a folder a defect, for many classes or one.
+    """Images of the user: the layout of MVTec AD, or good/ and a folder per defect, for one class or many.
 
     A class folder holds test/<good or defect>/ (and maybe train/good/), or <good or defect>/ directly. Masks, if any,
     lie in ground_truth/<defect>/ or masks/<defect>/ of the class, named <stem>_mask or <stem>. A root that is itself
@@ -194,7 +195,7 @@ def folder(root: Path, spec: DatasetSpec) -> list[Row]:
     else:
         classes = {folder.name: folder for folder in visible_folders(root)}
     if not classes:
-        raise InputError(f"{root}: expected class folders, or good/ and a folder a defect; found none")
+        raise InputError(f"{root}: expected class folders, or good/ and a folder per defect; found none")
     for name in spec.class_names:
         if name not in classes:
             raise unknown_name("class folder", name, classes)
@@ -208,16 +209,16 @@ def folder(root: Path, spec: DatasetSpec) -> list[Row]:
 
 
 def _refuse_stray_masks(places: Iterable[Path]) -> None:
-    """Masks that belong to no image are a mistake in their names, not a dataset without masks."""
+    """Refuse masks that belong to no image: their names are wrong, the dataset is not one without masks."""
     for mask_folder in (place / kind for place in places for kind in MASK_FOLDERS):
         for stray in sorted(mask_folder.glob("**/*.*")):
             raise InputError(
-                f"{stray}: a mask of no image; expected {mask_folder.name}/<defect>/<image's stem>_mask.png"
+                f"{stray}: a mask without an image; expected {mask_folder.name}/<defect>/<image's stem>_mask.png"
             )
 
 
 def class_rows(place: Path, name: str, normal: str) -> Iterator[Row]:
-    """The rows of one class: <normal or defect>/ in test/, or directly inside; train/<normal>/ if it is there.
+    """Yield the rows of one class: <normal or defect>/ in test/, or directly inside; train/<normal>/ if it is there.
 
     Args:
         place: the class folder.
@@ -227,7 +228,7 @@ def class_rows(place: Path, name: str, normal: str) -> Iterator[Row]:
     test = place / "test" if (place / "test").is_dir() else place
     defects = [folder for folder in visible_folders(test) if folder.name not in (*MASK_FOLDERS, "train")]
     if not defects:
-        raise InputError(f"{place}: an empty class folder; expected a folder {normal}/ and one a defect, found none")
+        raise InputError(f"{place}: an empty class folder; expected a folder {normal}/ and one per defect, found none")
     for defect in defects:
         masks = masks_by_stem([place / kind / defect.name for kind in MASK_FOLDERS])
         for image in images_in(defect):
@@ -241,7 +242,7 @@ def class_rows(place: Path, name: str, normal: str) -> Iterator[Row]:
 
 
 def class_folders(root: Path, spec: DatasetSpec) -> list[Path]:
-    """The class folders of a dataset, which must be exactly those of its spec."""
+    """Return the class folders of a dataset, which must be exactly those of its spec."""
     folders = visible_folders(base_folder(root, spec.classes))
     _same_classes({folder.name for folder in folders}, spec, root)
     return folders
@@ -262,7 +263,7 @@ def _same_classes(found: set[str], spec: DatasetSpec, place: Path) -> None:
 
 
 def _table(path: Path, columns: list[str]) -> pd.DataFrame:
-    """A CSV file's columns as text."""
+    """Return some columns of a CSV file as text."""
     if not path.is_file():
         raise InputError(f"{path}: no such table")
     table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)

@@ -7,11 +7,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from kanoclip.datasets.index import load_mask
+from kanoclip.datasets.images import load_mask
 
 
 def masks_at(frame: pd.DataFrame, size: int) -> Iterator[NDArray[np.bool_]]:
-    """Read the masks of an index's rows, in order.
+    """Read the masks of some rows of an index, in order.
 
     Args:
         frame: rows from `read_index`.

@@ -1,4 +1,4 @@
-"""What a dataset is: one YAML file in specs/ each, found by scanning; human class names come from one table."""
+"""What a dataset is: one YAML file per dataset in specs/, found by scanning; class names for prompts in one table."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,7 +14,7 @@ CLASS_NAMES = Path(__file__).parent / "class_names.yaml"
 
 
 class ArchiveSource(Strict):
-    """An archive that anybody can fetch: mirrors in the order to try them."""
+    """An archive that anybody can download: mirrors in the order to try them."""
 
     kind: Literal["archive"]
     urls: list[str] = Field(min_length=1)
@@ -45,8 +45,8 @@ class SyntheticSource(Strict):
     kind: Literal["synthetic"]
     seed: int
     size: int = Field(gt=0)  # pixels, width and height
-    normal: int = Field(gt=0)  # images a class
-    anomalous: int = Field(gt=0)  # images a class
+    normal: int = Field(gt=0)  # images per class
+    anomalous: int = Field(gt=0)  # images per class
 
 
 class FolderSource(Strict):
@@ -60,6 +60,13 @@ Source = Annotated[
 ]
 
 
+class ImageCounts(Strict):
+    """Images of a test split."""
+
+    normal: int
+    anomalous: int
+
+
 class DatasetSpec(Strict):
     """Everything known about a dataset before its images are on the disk."""
 
@@ -71,14 +78,26 @@ class DatasetSpec(Strict):
     classes: list[str]  # folder names; empty: every folder found is a class
     class_names: dict[str, str]  # folder name to the name used in prompts
     masks: bool | None  # None: as found
+    images: ImageCounts | None = None  # of the test split; None: unknown before it is prepared, or drawn
     licence: str
     citation: str
     homepage: str = ""
     notes: str = ""
 
     def class_name(self, folder: str) -> str:
-        """The name used in prompts for a class folder: that of the table, else the folder's with spaces."""
+        """Return the name of a class in prompts: that of the table, else the folder's with spaces for underscores."""
         return self.class_names.get(folder, folder.replace("_", " "))
+
+    def count(self, limit: int | None = None) -> int | None:
+        """Return the number of test images; with a limit per class and label at most that many; None if unknown."""
+        if isinstance(self.source, SyntheticSource):
+            normal, anomalous = (n * len(self.classes) for n in (self.source.normal, self.source.anomalous))
+        elif self.images is not None:
+            normal, anomalous = self.images.normal, self.images.anomalous
+        else:
+            return None
+        most = None if limit is None or not self.classes else limit * len(self.classes)
+        return normal + anomalous if most is None else min(normal, most) + min(anomalous, most)
 
     @model_validator(mode="after")
     def _names_are_distinct(self) -> "DatasetSpec":
@@ -90,15 +109,18 @@ class DatasetSpec(Strict):
 
 
 def dataset_names() -> list[str]:
-    """Every registered dataset, sorted."""
+    """Return the names of all registered datasets, sorted."""
     return sorted(path.stem for path in SPECS.glob("*.yaml"))
 
 
 def load_spec(name: str) -> DatasetSpec:
-    """The spec of a registered dataset.
+    """Return the spec of a registered dataset.
+
+    >>> load_spec("mvtec_ad").class_name("metal_nut")
+    'metal nut'
 
     Raises:
-        InputError: no such dataset, or its YAML file is wrong.
+        InputError: there is no such dataset, or its YAML file is wrong.
     """
     if name not in dataset_names():
         raise unknown_name("dataset", name, dataset_names())
@@ -112,11 +134,11 @@ def load_spec(name: str) -> DatasetSpec:
 
 
 def folder_spec(name: str, class_names: dict[str, str]) -> DatasetSpec:
-    """The spec of a user's own folder of images.
+    """Return the spec of a user's own folder of images.
 
     Args:
         name: the dataset's name in configuration, paths and tables.
-        class_names: folder name to the name used in prompts, for the folders whose own name does not do.
+        class_names: folder name to the name used in prompts, for folders whose own name is unsuitable.
     """
     return _spec(
         f"dataset {name}",
@@ -134,7 +156,7 @@ def folder_spec(name: str, class_names: dict[str, str]) -> DatasetSpec:
 
 
 def _spec(origin: str, **fields: Any) -> DatasetSpec:
-    """A validated spec, or one line about the first thing that is wrong in it."""
+    """Return a validated spec, or raise one line about the first thing that is wrong in it."""
     try:
         return DatasetSpec.model_validate(fields)
     except ValidationError as error:

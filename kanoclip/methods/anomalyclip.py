@@ -13,12 +13,13 @@ from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor
 
 from kanoclip.backbones.clip import Backbone
-from kanoclip.backbones.streams import Streams
-from kanoclip.config import Strict
+from kanoclip.backbones.shape import TowerShape
+from kanoclip.backbones.taps import Tap
 from kanoclip.losses import dice, focal
-from kanoclip.maps import scaled_sigma, upsample, upsample_and_smooth
-from kanoclip.methods.base import AnomalyOutput, Batch, Method, TrainingOptions, log_odds, register
+from kanoclip.maps import upsample
+from kanoclip.methods.base import AnomalyOutput, Batch, Method, log_odds, register
 from kanoclip.methods.layerwise import LABEL_SMOOTHING
+from kanoclip.methods.phases import Phase, TrainingOptions
 from kanoclip.prompts.deep import DeepPrompts
 from kanoclip.prompts.learned import LearnedPrompts
 from kanoclip.types import InputError
@@ -69,10 +70,9 @@ class AnomalyCLIPOptions(TrainingOptions):
 
 
 @register("anomalyclip")
-class AnomalyCLIP(Method):
+class AnomalyCLIP(Method[AnomalyCLIPOptions]):
     """Two learned prompts for all objects."""
 
-    Options = AnomalyCLIPOptions
     trainable = True
     stochastic = True
     published_backbone = {
@@ -85,32 +85,26 @@ class AnomalyCLIP(Method):
 
     def __init__(self, backbone: Backbone, options: AnomalyCLIPOptions, seed: int):
         super().__init__(backbone, options, seed)
-        self.options = options
         self.sigma = options.sigma
         self.prompts = object_prompts(backbone.text_width, backbone.text_layers, options)
         self._text: Tensor | None = None  # (2, C), once training is over
 
     @classmethod
-    def streams(cls, options: Strict, taps: tuple[int, ...], layers: int) -> Streams:
-        """The V-V stream, after the last block or at the four taps."""
-        assert isinstance(options, AnomalyCLIPOptions)
-        return Streams(local=map_taps(options, taps, layers))
+    def reads(cls, options: AnomalyCLIPOptions, tower: TowerShape) -> frozenset[Tap]:
+        """Return the class token, and the V-V stream after the last block or at the four taps."""
+        taps = map_taps(options, tower.taps, tower.layers)
+        return frozenset({Tap("cls", tower.layers), *(Tap("vv", tap) for tap in taps)})
 
     def forward(self, batch: Batch) -> AnomalyOutput:
         """Score with the trained prompts."""
         if self._text is None:
             self._text = self._prompt_vectors()
         image, maps = self._log_odds(batch, self._text)
-        abnormal = maps.sigmoid().mean(1)  # (B, h, w)
-        size = self.backbone.config.image_size
-        final = upsample_and_smooth(abnormal, (size, size), scaled_sigma(self.sigma, size))
-        probability = image.sigmoid()
-        return AnomalyOutput(abnormal, probability, final.amax((1, 2)), image_score=probability)
+        return AnomalyOutput(maps.sigmoid().mean(1), image_score=image.sigmoid())
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Cross-entropy of the image's feature; focal and two dice losses of each map, weighted."""
-        assert batch.labels is not None and batch.masks is not None
-        masks = batch.masks.float()  # (B, S, S)
+        """Return the cross-entropy of the image's feature, and focal and two dice losses of each map, weighted."""
+        labels, masks = batch.truth  # (B,), (B, S, S)
         image, maps = self._log_odds(batch, self._prompt_vectors())
         full = [upsample(of_tap, (masks.shape[1], masks.shape[2])) for of_tap in maps.sigmoid().unbind(1)]
         parts = {
@@ -119,11 +113,12 @@ class AnomalyCLIP(Method):
             "dice_normal": [dice(1 - abnormal, 1 - masks) for abnormal in full],
         }
         weighted = {name: self.options.map_weight * torch.stack(values).sum() for name, values in parts.items()}
-        return {"image": F.binary_cross_entropy_with_logits(image, batch.labels.float()), **weighted}
+        return {"image": F.binary_cross_entropy_with_logits(image, labels), **weighted}
 
-    def parameter_groups(self) -> list[dict[str, object]]:
-        """Context and deep prompts alike."""
-        return [{"name": "prompts", "params": list(self.prompts.parameters()), "lr": self.options.learning_rate}]
+    def phases(self) -> list[Phase]:
+        """Train context and deep prompts alike."""
+        prompts = {"name": "prompts", "params": list(self.prompts.parameters()), "lr": self.options.learning_rate}
+        return [self.options.phase(self.losses, [prompts])]
 
     def train(self, mode: bool = True) -> Self:
         """Forget the text vectors when the prompts may change."""
@@ -136,9 +131,11 @@ class AnomalyCLIP(Method):
     def _log_odds(self, batch: Batch, text: Tensor) -> tuple[Tensor, Tensor]:
         """(B,) of the image and (B, K, h, w) of its patches at K taps, against text vectors (2, C)."""
         text = text.expand(len(batch.images), -1, -1)
-        image = self.backbone.project(batch.features.cls, norm=self.options.class_token_norm)  # (B, C)
+        image = self.backbone.project(
+            batch.features[Tap("cls", self.backbone.layers)], norm=self.options.class_token_norm
+        )  # (B, C)
         taps = map_taps(self.options, self.backbone.quarters, self.backbone.layers)
-        patches = torch.stack([batch.features.local[tap][:, 1:] for tap in taps], dim=1)  # (B, K, P, W)
+        patches = torch.stack([batch.features[Tap("vv", tap)][:, 1:] for tap in taps], dim=1)  # (B, K, P, W)
         maps = log_odds(self.backbone.project(patches), text, self.options.temperature)  # (B, K, P)
         return log_odds(image, text, self.options.temperature), maps.unflatten(2, self.backbone.grid)
 

@@ -1,82 +1,50 @@
 """The contract of a method, and the registry. A new method is one file in this folder."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar, get_args
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from kanoclip.backbones.clip import Backbone
-from kanoclip.backbones.streams import ImageFeatures, Streams
+from kanoclip.backbones.shape import TowerShape
+from kanoclip.backbones.taps import Tap
 from kanoclip.config import Strict
+from kanoclip.methods.batch import AnomalyOutput, Batch
+from kanoclip.methods.phases import Phase
 from kanoclip.types import unknown_name
 
+__all__ = [
+    "AnomalyOutput",
+    "Batch",
+    "Method",
+    "log_odds",
+    "method_class",
+    "method_names",
+    "per_class",
+    "register",
+    "two_way",
+]
 
-class TrainingOptions(Strict):
-    """What every trainable method's options begin with."""
-
-    epochs: int = Field(
-        15, gt=0, description="passes over the auxiliary dataset: AnomalyCLIP's. The last is used, always"
-    )
-    batch_size: int = Field(8, gt=0, description="images a step: AnomalyCLIP's")
-    schedule: Literal["constant", "cosine"] = Field(
-        "constant", description="of the learning rates over the steps; no peer lets them decay"
-    )
-    warm_up_steps: int = Field(0, ge=0, description="of a linear rise of the learning rates; no peer has one")
-
-
-@dataclass(frozen=True)
-class Batch:
-    """B images on their way through a method.
-
-    Attributes:
-        images: (B,) names as in index.csv.
-        class_names: (B,) names for the prompts.
-        features: of the streams that the method asked for.
-        labels: (B,) 0 normal, 1 anomalous; only in training and for controls.
-        masks: (B, S, S) bool at the image size, False throughout for normal images; likewise.
-    """
-
-    images: Sequence[str]
-    class_names: Sequence[str]
-    features: ImageFeatures
-    labels: Tensor | None = None
-    masks: Tensor | None = None
+MethodOptions = TypeVar("MethodOptions", bound=Strict)
 
 
-@dataclass(frozen=True)
-class AnomalyOutput:
-    """What a method says about B images.
+class Method(nn.Module, Generic[MethodOptions]):
+    """A zero-shot anomaly detector on top of frozen towers.
+
+    A subclass names its options (`class Clip(Method[ClipOptions])`), sets the class attributes, says which taps it
+    reads (`reads`) and computes (`forward`). A trainable one adds `phases`. Whether features come from a cache or from
+    a tower a moment ago makes no difference to it.
 
     Attributes:
-        map_probability: (B, h, w) in 0..1, higher is more anomalous, before smoothing.
-        image_probability: (B,) in 0..1, from the global feature.
-        map_score: (B,) in 0..1, the maximum of the final anomaly map.
-        image_score: (B,) in 0..1, what the image is ranked by.
-    """
-
-    map_probability: Tensor
-    image_probability: Tensor
-    map_score: Tensor
-    image_score: Tensor
-
-
-class Method(nn.Module):
-    """A zero-shot anomaly detector on top of cached features.
-
-    Subclasses set the class attributes, say what they need (`streams`) and compute (`forward`). A trainable one adds
-    `losses`. Its parameters that require gradients are what a checkpoint holds.
-
-    Attributes:
-        Options: the method's own configuration keys with defaults; of a trainable one a kind of `TrainingOptions`.
+        Options: its configuration keys with defaults; of a trainable method a kind of `TrainingOptions`.
         trainable: whether it is trained on an auxiliary dataset.
         stochastic: whether seeds change it.
         control: whether it is a control (oracle, random), not a competitor.
         sees_truth: whether scoring hands it labels and masks; for controls only.
-        published: the options of its own publication; what is not named keeps its default.
-        published_backbone: the backbone's keys in its own publication, likewise.
+        published: the options of its own publication; keys that are not named keep their defaults.
+        published_on: by auxiliary dataset, the options that its publication changes for it.
+        published_backbone: the backbone's keys in its own publication; keys that are not named keep their defaults.
         sigma: Gaussian smoothing of its final maps, in pixels at 518; 0 for none.
     """
 
@@ -86,56 +54,67 @@ class Method(nn.Module):
     control: ClassVar[bool] = False
     sees_truth: ClassVar[bool] = False
     published: ClassVar[Mapping[str, Any]] = {}
+    published_on: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     published_backbone: ClassVar[Mapping[str, Any]] = {}
     sigma: float = 0.0
 
-    def __init__(self, backbone: Backbone, options: Strict, seed: int):
+    def __init_subclass__(cls, **keywords: Any):
+        """Take the options from the base that names them."""
+        super().__init_subclass__(**keywords)
+        for base in getattr(cls, "__orig_bases__", ()):
+            named = [part for part in get_args(base) if isinstance(part, type) and issubclass(part, Strict)]
+            if named:
+                cls.Options = named[0]
+
+    def __init__(self, backbone: Backbone, options: MethodOptions, seed: int):
         super().__init__()
         self.backbone = backbone
+        self.options = options
         self.seed = seed
 
     @classmethod
-    def streams(cls, options: Strict, taps: tuple[int, ...], layers: int) -> Streams:
-        """The tokens it reads, given the backbone's taps and its number of blocks."""
-        return Streams()
+    def reads(cls, options: MethodOptions, tower: TowerShape) -> frozenset[Tap]:
+        """Return the taps it reads, given the shape of CLIP's image tower."""
+        return frozenset()
+
+    @classmethod
+    def trains_on(cls, options: MethodOptions, tower: TowerShape) -> frozenset[Tap]:
+        """Return the taps that its training reads of unchanged images and a cache may hold; default: all it reads."""
+        return cls.reads(options, tower)
 
     def forward(self, batch: Batch) -> AnomalyOutput:
         """Score a batch; the scores of an image do not depend on the others in it."""
         raise TypeError(f"{type(self).__name__} has no forward")
 
+    def phases(self) -> Sequence[Phase]:
+        """Return the phases of its training, in order; none for a method that is not trained."""
+        return ()
+
     def learn_knowledge(self, knowledge: Mapping[str, Sequence[str]], images: Mapping[str, Sequence[str]] = {}) -> None:
-        """Take what is known about the auxiliary dataset's anomalies, before training. Most methods need none.
+        """Take descriptions of the auxiliary dataset's anomalies, before training. Most methods need none.
 
         Args:
-            knowledge: class name: descriptions, those of its images among them.
-            images: image: descriptions of it alone; of those that have any.
+            knowledge: descriptions by class name, those of single images among them.
+            images: descriptions by image, of those that have any.
         """
 
-    def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """The parts of the training loss, weighted, by name; their sum is minimised."""
-        raise TypeError(f"{type(self).__name__} is not trainable")
-
     def diagnostics(self) -> dict[str, float]:
-        """What else train.csv should say of the step whose losses were computed last, by the name of its column."""
+        """Return further columns of train.csv for the step whose losses were computed last, by name."""
         return {}
 
-    def parameter_groups(self) -> list[dict[str, object]]:
-        """Groups for the optimiser, each with its name and lr."""
-        raise TypeError(f"{type(self).__name__} is not trainable")
-
     def train(self, mode: bool = True) -> Self:
-        """Training mode for what is learned; the backbone stays frozen in evaluation mode."""
+        """Switch what is learned to training mode; the backbone stays frozen in evaluation mode."""
         super().train(mode)
         self.backbone.eval()
         return self
 
     def learned(self) -> dict[str, nn.Parameter]:
-        """The parameters that training changes."""
-        return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
+        """Return what a checkpoint holds: all parameters but the backbone's, whether or not they require gradients."""
+        return {name: value for name, value in self.named_parameters() if not name.startswith("backbone.")}
 
 
-_METHODS: dict[str, type[Method]] = {}
-M = TypeVar("M", bound=type[Method])
+_METHODS: dict[str, type[Method[Any]]] = {}
+M = TypeVar("M", bound=type[Method[Any]])
 
 
 def register(name: str) -> Callable[[M], M]:
@@ -151,12 +130,12 @@ def register(name: str) -> Callable[[M], M]:
 
 
 def method_names() -> list[str]:
-    """Every registered method."""
+    """Return the names of all registered methods."""
     return sorted(_METHODS)
 
 
-def method_class(name: str) -> type[Method]:
-    """The method of a name.
+def method_class(name: str) -> type[Method[Any]]:
+    """Return the method of a name.
 
     Raises:
         InputError: there is none.
@@ -167,7 +146,7 @@ def method_class(name: str) -> type[Method]:
 
 
 def per_class(class_names: Sequence[str], vectors: Callable[[Sequence[str]], Tensor]) -> Tensor:
-    """Compute something once a class and hand it out to images.
+    """Compute something once per class and hand it out to images.
 
     Args:
         class_names: (B,) with repetitions.
@@ -181,7 +160,7 @@ def per_class(class_names: Sequence[str], vectors: Callable[[Sequence[str]], Ten
 
 
 def log_odds(features: Tensor, text: Tensor, temperature: float) -> Tensor:
-    """Log-odds of abnormal: the difference of the two cosine similarities.
+    """Return the log-odds of abnormal: the difference of the two cosine similarities over the temperature.
 
     Args:
         features: (B, ..., C) unit vectors.
@@ -195,5 +174,5 @@ def log_odds(features: Tensor, text: Tensor, temperature: float) -> Tensor:
 
 
 def two_way(features: Tensor, text: Tensor, temperature: float) -> Tensor:
-    """Probability of abnormal in 0..1: softmax over the similarities with the two polarities. As `log_odds`."""
+    """Return the probability of abnormal in 0..1: a softmax over the two similarities. Arguments as of `log_odds`."""
     return log_odds(features, text, temperature).sigmoid()

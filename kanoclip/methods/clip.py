@@ -10,7 +10,8 @@ from typing import ClassVar
 from pydantic import Field
 
 from kanoclip.backbones.clip import Backbone
-from kanoclip.backbones.streams import Streams
+from kanoclip.backbones.shape import TowerShape
+from kanoclip.backbones.taps import Tap
 from kanoclip.config import Strict
 from kanoclip.methods.base import AnomalyOutput, Batch, Method, per_class, register, two_way
 from kanoclip.prompts.ensemble import PromptEnsemble
@@ -25,10 +26,9 @@ class ClipOptions(Strict):
 
 
 @register("clip")
-class Clip(Method):
+class Clip(Method[ClipOptions]):
     """Two hand-written prompts on the original stream."""
 
-    Options = ClipOptions
     ensemble: ClassVar[str] = "clip"
     # never published as a detector: the rows of the tables are AnomalyCLIP's, made with its own loader
     published_backbone = {
@@ -40,18 +40,16 @@ class Clip(Method):
 
     def __init__(self, backbone: Backbone, options: ClipOptions, seed: int):
         super().__init__(backbone, options, seed)
-        self.temperature = options.temperature
-        self.text = PromptEnsemble(backbone.encode_text, self.ensemble)
+        self.text = PromptEnsemble(backbone, self.ensemble)
 
     @classmethod
-    def streams(cls, options: Strict, taps: tuple[int, ...], layers: int) -> Streams:
-        """The last block of the original stream."""
-        return Streams(original=(layers,))
+    def reads(cls, options: ClipOptions, tower: TowerShape) -> frozenset[Tap]:
+        """Return the last block of the original stream."""
+        return frozenset({Tap("tokens", tower.layers)})
 
     def forward(self, batch: Batch) -> AnomalyOutput:
         """Compare class and patch tokens with the two text vectors."""
         text = per_class(batch.class_names, self.text)  # (B, 2, C)
-        image = two_way(self.backbone.project(batch.features.cls), text, self.temperature)  # (B,)
-        patches = self.backbone.project(batch.features.original[self.backbone.layers][:, 1:])  # (B, P, C)
-        maps = two_way(patches, text, self.temperature).unflatten(1, self.backbone.grid)  # (B, h, w)
-        return AnomalyOutput(maps, image_probability=image, map_score=maps.amax((1, 2)), image_score=image)
+        tokens = self.backbone.project(batch.features[Tap("tokens", self.backbone.layers)])  # (B, 1 + P, C)
+        abnormal = two_way(tokens, text, self.options.temperature)  # (B, 1 + P)
+        return AnomalyOutput(abnormal[:, 1:].unflatten(1, self.backbone.grid), image_score=abnormal[:, 0])

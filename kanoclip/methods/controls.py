@@ -1,14 +1,15 @@
-"""Controls: a perfect and a blind method. They prove the evaluation; they compete with nobody."""
+"""Controls that validate the evaluation: the oracle must score 100, random 50. They compete with no method."""
 
 import hashlib
 
 import torch
 
+from kanoclip.config import Strict
 from kanoclip.methods.base import AnomalyOutput, Batch, Method, register
 
 
 @register("oracle")
-class Oracle(Method):
+class Oracle(Method[Strict]):
     """Knows the truth: its maps are the masks, so every metric must be 1."""
 
     control = True
@@ -16,15 +17,12 @@ class Oracle(Method):
 
     def forward(self, batch: Batch) -> AnomalyOutput:
         """Hand back labels and masks."""
-        assert batch.labels is not None and batch.masks is not None
-        labels = batch.labels.float()
-        return AnomalyOutput(
-            batch.masks.float(), labels, map_score=batch.masks.float().amax((1, 2)), image_score=labels
-        )
+        labels, masks = batch.truth
+        return AnomalyOutput(masks, image_score=labels)
 
 
 @register("random")
-class Random(Method):
+class Random(Method[Strict]):
     """Knows nothing: uniform noise, so AUROC must be 0.5 up to chance."""
 
     control = True
@@ -33,9 +31,8 @@ class Random(Method):
     def forward(self, batch: Batch) -> AnomalyOutput:
         """Draw a map and a score from the seed and the image's name, whatever the batch."""
         h, w = self.backbone.grid
-        noise = torch.stack([self._noise(image, h * w + 1) for image in batch.images]).to(batch.features.cls.device)
-        maps = noise[:, 1:].view(-1, h, w)
-        return AnomalyOutput(maps, noise[:, 0], map_score=maps.amax((1, 2)), image_score=noise[:, 0])
+        noise = torch.stack([self._noise(image, h * w + 1) for image in batch.images])
+        return AnomalyOutput(noise[:, 1:].view(-1, h, w), image_score=noise[:, 0])
 
     def _noise(self, image: str, count: int) -> torch.Tensor:
         digest = hashlib.sha256(f"{self.seed} {image}".encode()).digest()

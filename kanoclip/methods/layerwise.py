@@ -1,4 +1,4 @@
-"""A map a tap, compared with text at the pixels: what APRIL-GAN's published code does, and MVFA-AD's after it.
+"""One map per tap, compared with text at the pixels, as in APRIL-GAN's published code and MVFA-AD's after it.
 
 Softmax over two classes is the sigmoid of their log-odds, and bilinear upsampling is linear: to upsample both logits
 and then take the softmax is to upsample the log-odds and then take the sigmoid.
@@ -12,13 +12,13 @@ from pydantic import Field
 from torch import Tensor
 
 from kanoclip.losses import dice, focal
-from kanoclip.methods.base import TrainingOptions
+from kanoclip.methods.phases import TrainingOptions
 
 LABEL_SMOOTHING = 1e-5  # of the focal loss, in the published code
 
 
 class LayerwiseOptions(TrainingOptions):
-    """What the options of such methods begin with."""
+    """The first options of methods with one map per tap."""
 
     temperature: float = Field(
         0.01, gt=0, description="divides the cosine similarities; the published code multiplies by 100"
@@ -32,7 +32,7 @@ class LayerwiseOptions(TrainingOptions):
 
 
 def mean_map(log_odds: Tensor, resolution: Literal["grid", "image"], image_size: int) -> Tensor:
-    """The mean over the taps of the probability of abnormal; the published code adds them, which ranks alike.
+    """Return the mean over the taps of the probability of abnormal; the published code adds them, which ranks alike.
 
     Args:
         log_odds: (B, K, h, w) of K taps.
@@ -48,17 +48,16 @@ def mean_map(log_odds: Tensor, resolution: Literal["grid", "image"], image_size:
 
 
 def map_losses(log_odds: Tensor, masks: Tensor) -> dict[str, Tensor]:
-    """Focal and dice loss of every tap's map at the image's pixels, each summed over the taps.
+    """Return focal and dice loss of every tap's map at the image's pixels, each summed over the taps.
 
     Args:
         log_odds: (B, K, h, w) of K taps.
-        masks: (B, S, S) bool.
+        masks: (B, S, S) 0 or 1.
     """
-    truth = masks.float()
     maps = at_pixels(log_odds, masks.shape[-1]).sigmoid().unbind(1)  # K x (B, S, S)
     return {
-        "focal": torch.stack([focal(abnormal, truth, smoothing=LABEL_SMOOTHING) for abnormal in maps]).sum(),
-        "dice": torch.stack([dice(abnormal, truth) for abnormal in maps]).sum(),
+        "focal": torch.stack([focal(abnormal, masks, smoothing=LABEL_SMOOTHING) for abnormal in maps]).sum(),
+        "dice": torch.stack([dice(abnormal, masks) for abnormal in maps]).sum(),
     }
 
 

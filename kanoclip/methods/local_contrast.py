@@ -1,14 +1,14 @@
 """Local contrast: how much each pixel differs from its blurred surroundings. No model, no text, no training.
 
-The trivial baseline: hard to beat on some industrial sets, and what does not beat it has learned nothing.
+The trivial baseline: hard to beat on some industrial datasets. A method that does not beat it has learned nothing.
 """
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from kanoclip.backbones.clip import Backbone
-from kanoclip.backbones.streams import Streams
+from kanoclip.backbones.shape import TowerShape
+from kanoclip.backbones.taps import Tap
 from kanoclip.config import Strict
 from kanoclip.maps import smooth
 from kanoclip.methods.base import AnomalyOutput, Batch, Method, register
@@ -28,29 +28,22 @@ class LocalContrastOptions(Strict):
 
 
 @register("local_contrast")
-class LocalContrast(Method):
-    """The mean absolute difference, over the colours, of a pixel and its blurred surroundings."""
+class LocalContrast(Method[LocalContrastOptions]):
+    """The absolute difference of a pixel and its blurred surroundings, averaged over the colours."""
 
-    Options = LocalContrastOptions
     control = True
 
-    def __init__(self, backbone: Backbone, options: LocalContrastOptions, seed: int):
-        super().__init__(backbone, options, seed)
-        self.options = options
-
     @classmethod
-    def streams(cls, options: Strict, taps: tuple[int, ...], layers: int) -> Streams:
-        """The image itself."""
-        assert isinstance(options, LocalContrastOptions)
-        return Streams(pixels=(options.size,))
+    def reads(cls, options: LocalContrastOptions, tower: TowerShape) -> frozenset[Tap]:
+        """Return the image itself."""
+        return frozenset({Tap("pixels", options.size)})
 
     def forward(self, batch: Batch) -> AnomalyOutput:
         """Blur and subtract; the image score is the maximum of the map."""
-        image = batch.features.pixels[self.options.size]  # (B, 3, s, s)
+        image = batch.features[Tap("pixels", self.options.size)]  # (B, 3, s, s)
         difference = (image - self._blurred(image)).abs().mean(1)  # (B, s, s)
         maps = smooth(difference, self.options.smoothing)
-        peak = maps.amax((1, 2))
-        return AnomalyOutput(maps, peak, map_score=peak, image_score=peak)
+        return AnomalyOutput(maps, image_score=maps.amax((1, 2)))
 
     def _blurred(self, image: Tensor) -> Tensor:
         """(B, 3, s, s) blurred, each colour by itself."""

@@ -2,11 +2,9 @@
 
 Learned: after each of four blocks, two adapters, one for segmentation and one for detection; 12,582,912 parameters on
 ViT-L/14. Each makes a token that is compared with the text, and one that is mixed into the residual stream, so that the
-blocks which follow see it. The blocks before the first adapters come from the cache, the rest of the tower runs here.
+blocks which follow see it. The method reads the tokens before the first adapters and runs the rest of the tower itself.
 The released code is followed; docs/methods/mvfa.md has the formulas.
 """
-
-from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -14,10 +12,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from kanoclip.backbones.clip import Backbone
-from kanoclip.backbones.streams import Streams
-from kanoclip.config import Strict
+from kanoclip.backbones.shape import TowerShape
+from kanoclip.backbones.taps import Tap
 from kanoclip.methods.base import AnomalyOutput, Batch, Method, log_odds, per_class, register
 from kanoclip.methods.layerwise import LayerwiseOptions, map_losses, mean_map
+from kanoclip.methods.phases import Phase
 from kanoclip.prompts.ensemble import PromptEnsemble
 
 
@@ -31,10 +30,9 @@ class MvfaOptions(LayerwiseOptions):
 
 
 @register("mvfa")
-class Mvfa(Method):
+class Mvfa(Method[MvfaOptions]):
     """Residual adapters in the image tower, against APRIL-GAN's prompt ensemble."""
 
-    Options = MvfaOptions
     trainable = True
     stochastic = True
     # the released code compares the first image of a batch only, so its batches are of one; its epoch was chosen on the
@@ -51,74 +49,79 @@ class Mvfa(Method):
 
     def __init__(self, backbone: Backbone, options: MvfaOptions, seed: int):
         super().__init__(backbone, options, seed)
-        self.options = options
-        self.text = PromptEnsemble(backbone.encode_text, "april_gan")
+        self.text = PromptEnsemble(backbone, "april_gan")
         self.segmentation, self.detection = (
             nn.ModuleDict({str(tap): Adapter(backbone.width, backbone.joint_width) for tap in backbone.quarters})
             for _ in range(2)
         )
 
     @classmethod
-    def streams(cls, options: Strict, taps: tuple[int, ...], layers: int) -> Streams:
-        """All tokens of the original stream where the first adapters are; what follows depends on them."""
-        return Streams(original=taps[:1])
+    def reads(cls, options: MvfaOptions, tower: TowerShape) -> frozenset[Tap]:
+        """Return the tokens where the first adapters are; the blocks that follow depend on the adapters."""
+        return frozenset({Tap("tokens", tower.taps[0])})
 
     def forward(self, batch: Batch) -> AnomalyOutput:
         """Score with the trained adapters."""
         segmentation, detection = self._log_odds(batch)
         maps = mean_map(segmentation, self.options.map_resolution, self.backbone.config.image_size)
         image = detection.sigmoid().mean((1, 2))
-        return AnomalyOutput(maps, image_probability=image, map_score=maps.amax((1, 2)), image_score=image)
+        return AnomalyOutput(maps, image_score=image)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Focal and dice loss of each level's map at the image's pixels, cross-entropy of its score; sums of levels.
+        """Return focal and dice loss of each level's map and the cross-entropy of its score, summed over the levels.
 
         The cross-entropy takes the sigmoid of what is a probability already: the released code does.
         """
-        assert batch.labels is not None and batch.masks is not None
+        labels, masks = batch.truth  # (B,), (B, S, S)
         segmentation, detection = self._log_odds(batch)
         scores = detection.sigmoid().mean(2).unbind(1)  # K x (B,)
-        labels = batch.labels.float()  # (B,)
         of_scores = torch.stack([F.binary_cross_entropy_with_logits(score, labels) for score in scores]).sum()
-        return {**map_losses(segmentation, batch.masks), "detection": of_scores}
+        return {**map_losses(segmentation, masks), "detection": of_scores}
 
-    def parameter_groups(self) -> list[dict[str, object]]:
-        """The two branches."""
+    def phases(self) -> list[Phase]:
+        """Train the two branches; Adam treats them apart, as the released code's two optimisers do."""
         branches = {"segmentation": self.segmentation, "detection": self.detection}
-        return [
+        groups = [
             {"name": name, "params": list(branch.parameters()), "lr": self.options.learning_rate}
             for name, branch in branches.items()
         ]
+        return [self.options.phase(self.losses, groups)]
 
     def _log_odds(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """(B, K, h, w) of the segmentation branch and (B, K, P) of the detection branch, at K levels."""
         text = per_class(batch.class_names, self.text)  # (B, 2, C)
-        branches = zip(*self._levels(batch.features.original[self.backbone.quarters[0]]), strict=True)
+        branches = self._levels(batch.features[Tap("tokens", self.backbone.quarters[0])])
         segmentation, detection = (
             torch.stack([log_odds(tokens, text, self.options.temperature) for tokens in levels], dim=1)
             for levels in branches
         )
         return segmentation.unflatten(2, self.backbone.grid), detection
 
-    def _levels(self, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """What the two adapters of each level have for comparison, while the tower runs with their residuals.
+    def _levels(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Run the tower with the residuals of the adapters and return what they have for comparison at K levels.
 
         Args:
             x: (B, 1 + P, W) tokens after the block of the first adapters.
 
-        Yields:
-            2 x (B, P, C) unit vectors: segmentation, detection.
+        Returns:
+            Segmentation and detection, each K x (B, P, C) unit vectors.
         """
-        first, *_, last = self.backbone.quarters
+        levels = self.backbone.quarters
         share = self.options.residual
-        for number in range(first, last + 1):
-            if number > first:
-                x = self.backbone.blocks[number - 1](x)
-            if number in self.backbone.quarters:
-                segmentation, to_segment = self.segmentation[str(number)](x)
-                detection, to_detect = self.detection[str(number)](x)
-                x = (1 - 2 * share) * x + share * (to_segment + to_detect)
-                yield F.normalize(segmentation[:, 1:], dim=-1), F.normalize(detection[:, 1:], dim=-1)
+        compared: tuple[list[Tensor], list[Tensor]] = [], []
+
+        def adapt(number: int, x: Tensor) -> Tensor:
+            if number - 1 not in levels:
+                return x
+            residuals = []
+            for found, branch in zip(compared, (self.segmentation, self.detection), strict=True):
+                tokens, residual = branch[str(number - 1)](x)
+                found.append(F.normalize(tokens[:, 1:].float(), dim=-1))
+                residuals.append(residual)
+            return (1 - 2 * share) * x + share * (residuals[0] + residuals[1])
+
+        self.backbone.tower.run(x, start=levels[0], stop=levels[-1], before_block=adapt)
+        return compared
 
 
 class Adapter(nn.Module):

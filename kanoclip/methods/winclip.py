@@ -14,7 +14,8 @@ from pydantic import Field
 from torch import Tensor
 
 from kanoclip.backbones.clip import Backbone
-from kanoclip.backbones.streams import Streams
+from kanoclip.backbones.shape import TowerShape
+from kanoclip.backbones.taps import Tap
 from kanoclip.config import Strict
 from kanoclip.methods.base import AnomalyOutput, Batch, Method, per_class, register, two_way
 from kanoclip.prompts.ensemble import PromptEnsemble
@@ -38,34 +39,33 @@ class WinClipOptions(Strict):
 
 
 @register("winclip")
-class WinClip(Method):
+class WinClip(Method[WinClipOptions]):
     """Compositional prompt ensemble, window embeddings, harmonic aggregation."""
 
-    Options = WinClipOptions
     published_backbone = {"model": "ViT-B-16-plus-240", "weights": "laion400m_e31", "image_size": 240}
 
     def __init__(self, backbone: Backbone, options: WinClipOptions, seed: int):
         super().__init__(backbone, options, seed)
-        self.options = options
-        self.text = PromptEnsemble(backbone.encode_text, "winclip")
+        self.text = PromptEnsemble(backbone, "winclip")
 
     @classmethod
-    def streams(cls, options: Strict, taps: tuple[int, ...], layers: int) -> Streams:
-        """The embeddings of all windows."""
-        assert isinstance(options, WinClipOptions)
-        return Streams(windows=options.windows)
+    def reads(cls, options: WinClipOptions, tower: TowerShape) -> frozenset[Tap]:
+        """Return the class token and the embeddings of all windows."""
+        return frozenset({Tap("cls", tower.layers), *(Tap("windows", side) for side in options.windows)})
 
     def forward(self, batch: Batch) -> AnomalyOutput:
         """Score the image by its class token, patches by the windows around them and the image."""
         temperature = self.options.temperature
         text = per_class(batch.class_names, self.text)  # (B, 2, C)
-        image = two_way(self.backbone.project(batch.features.cls), text, temperature)  # (B,)
+        image = two_way(
+            self.backbone.project(batch.features[Tap("cls", self.backbone.layers)]), text, temperature
+        )  # (B,)
         scales = [image[:, None, None].expand(-1, *self.backbone.grid)]  # (B, h, w), the image's scale
         for side in self.options.windows:
-            scores = two_way(batch.features.windows[side], text, temperature)  # (B, n)
+            scores = two_way(batch.features[Tap("windows", side)], text, temperature)  # (B, n)
             scales.append(over_patches(scores, self.backbone.grid, side))
         maps = harmonic_mean(torch.stack(scales))  # (B, h, w)
-        return AnomalyOutput(maps, image_probability=image, map_score=maps.amax((1, 2)), image_score=image)
+        return AnomalyOutput(maps, image_score=image)
 
 
 def over_patches(scores: Tensor, grid: tuple[int, int], side: int) -> Tensor:

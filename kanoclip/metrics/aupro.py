@@ -7,7 +7,6 @@ each anomalous pixel the weight 1 / (size of its region): the mean overlap is th
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from kanoclip.metrics.ranking import Ranking, UndefinedMetricError
 from kanoclip.metrics.registry import metric
@@ -18,54 +17,61 @@ EIGHT_CONNECTED = np.ones((3, 3), dtype=int)
 
 
 def region_weights(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The weight of each anomalous pixel: 1 / (size of its 8-connected region).
+    """Return the weight of each anomalous pixel: 1 / (size of its 8-connected region).
 
     Args:
         mask: (H, W) True where anomalous.
 
     Returns:
         (P,) in the order of `map[mask]`; the weights sum to the number of regions.
+
+    >>> region_weights(np.array([[True, True, False, True]])).tolist()
+    [0.5, 0.5, 1.0]
     """
+    from scipy import ndimage  # half a second, which commands that only read tables need not pay
+
     regions, _ = ndimage.label(mask, structure=EIGHT_CONNECTED)
     region_of_pixel = regions[mask]
     return 1.0 / np.bincount(region_of_pixel)[region_of_pixel]
 
 
 def pro_curve(ranking: Ranking) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """False positive rate and mean overlap of the regions at each threshold, from above all scores to the lowest.
+    """Return the false positive rate and the mean overlap of the regions at each threshold.
 
     Args:
         ranking: pixels ranked with the weights of `region_weights`.
 
     Returns:
-        Two (K + 1,) arrays that rise from 0 to 1.
+        Two (K + 1,) arrays that rise from 0, above all scores, to 1.
     """
-    fpr = np.r_[0.0, ranking.false_positives / ranking.false_positives[-1]]
-    overlap = np.r_[0.0, np.cumsum(ranking.weights)]
-    return fpr, overlap / overlap[-1]
+    return ranking.false_positive_rates, ranking.weighted_positive_rates
 
 
 def up_to(
     limit: float, x: NDArray[np.float64], y: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """A rising curve cut at x = limit, where it is interpolated: ties are straight lines.
+    """Cut a rising curve at x = limit, where it is interpolated linearly, since ties are straight lines.
 
     Args:
         limit: above x[0], at most x[-1].
         x: (K,) not falling.
         y: (K,) not falling.
+
+    >>> up_to(0.5, np.array([0.0, 0.25, 1.0]), np.array([0.0, 0.5, 1.0]))[1].round(3).tolist()
+    [0.0, 0.5, 0.667]
     """
-    inside = x <= limit
-    end = int(np.count_nonzero(inside))
+    end = int(np.searchsorted(x, limit, side="right"))
     if x[end - 1] == limit:
-        return x[inside], y[inside]
+        return x[:end], y[:end]
     slope = (y[end] - y[end - 1]) / (x[end] - x[end - 1])
-    return np.r_[x[inside], limit], np.r_[y[inside], y[end - 1] + slope * (limit - x[end - 1])]
+    return np.append(x[:end], limit), np.append(y[:end], y[end - 1] + slope * (limit - x[end - 1]))
 
 
 @metric("aupro", "AUPRO", levels=("pixel",))
 def aupro(ranking: Ranking) -> float:
-    """Area under the per-region overlap curve up to a false positive rate of 0.3, divided by 0.3. Exact with ties.
+    """Return the area under the per-region overlap curve up to a false positive rate of 0.3, divided by 0.3.
+
+    Exact, with ties too.
 
     Args:
         ranking: pixels ranked with the weights of `region_weights`.
@@ -75,11 +81,12 @@ def aupro(ranking: Ranking) -> float:
 
 @metric("aupro_200", "AUPRO (200 thresholds)", levels=("pixel",))
 def aupro_200(ranking: Ranking) -> float:
-    """AUPRO as in published code, for comparison with printed tables (`cal_pro_score` of cflow-ad and AnomalyCLIP).
+    """Return AUPRO as in published code, for comparison with printed tables.
 
-    200 thresholds divide the range of the scores evenly; a pixel above one is found. Of the points with a false
-    positive rate below 0.3, the rates are stretched to 0..1 and the area is that of the trapezoids. So the value
-    depends on how confident a method is, not only on its order: of a saturated map few thresholds fall below 0.3.
+    That code is `cal_pro_score` of cflow-ad and AnomalyCLIP. 200 thresholds divide the range of the scores evenly; a
+    pixel above a threshold is found. Of the points with a false positive rate below 0.3, the rates are stretched to
+    0..1 and the area is that of the trapezoids. So the value depends on how confident a method is, not only on the
+    order of its scores: of a saturated map few thresholds fall below 0.3.
 
     Args:
         ranking: pixels ranked with the weights of `region_weights`.
@@ -100,5 +107,5 @@ def aupro_200(ranking: Ranking) -> float:
 
 
 def _area(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    """Area below a curve by trapezoids."""
+    """Return the area below a curve by trapezoids."""
     return float(np.sum(np.diff(x) * (y[1:] + y[:-1])) / 2)

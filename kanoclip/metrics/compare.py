@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import norm, rankdata
+from scipy.special import ndtr, ndtri
 
 from kanoclip.metrics.scores import scored_index
 from kanoclip.types import InputError
@@ -20,7 +21,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Comparison:
-    """AUROC of a first method minus that of a second.
+    """The AUROC of a first method minus that of a second.
 
     Attributes:
         difference: in -1..1.
@@ -37,26 +38,35 @@ class Comparison:
 
 
 def delong(labels: NDArray[np.integer], scores: NDArray[np.floating]) -> tuple[float, float]:
-    """The difference of two AUROCs on the same images, and its variance.
+    """Return the difference of two AUROCs on the same images, and its variance.
 
     Args:
         labels: (N,) 1 anomalous, 0 normal, each at least twice.
         scores: (2, N) of the two methods.
+
+    >>> difference, variance = delong(np.array([1, 1, 0, 0]), np.array([[0.9, 0.8, 0.2, 0.1], [0.9, 0.1, 0.2, 0.1]]))
+    >>> round(difference, 3)  # 1 - (2 + 0.5) / 4
+    0.375
     """
     anomalous = labels == 1
     positives, negatives = scores[:, anomalous], scores[:, ~anomalous]
     m, n = positives.shape[1], negatives.shape[1]
-    ranks = rankdata(np.hstack([positives, negatives]), axis=1)
+    ranks = _mid_ranks(np.hstack([positives, negatives]))
     # of each positive the share of negatives below it, of each negative the share of positives above it; ties one half
-    of_positives = (ranks[:, :m] - rankdata(positives, axis=1)) / n
-    of_negatives = 1 - (ranks[:, m:] - rankdata(negatives, axis=1)) / m
+    of_positives = (ranks[:, :m] - _mid_ranks(positives)) / n
+    of_negatives = 1 - (ranks[:, m:] - _mid_ranks(negatives)) / m
     difference = float(np.subtract(*of_positives.mean(axis=1)))
     variance = np.var(np.subtract(*of_positives), ddof=1) / m + np.var(np.subtract(*of_negatives), ddof=1) / n
     return difference, float(variance)
 
 
+def _mid_ranks(scores: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Rank each row of (2, N) scores from 1; equal ones share the mean of their ranks."""
+    return pd.DataFrame(scores).rank(axis=1, method="average").to_numpy()
+
+
 def compare(first: Path, second: Path, index: Path) -> Comparison:
-    """Compare the class mean of image AUROC of two methods; classes are independent, so their variances add.
+    """Compare the class mean of the image AUROC of two methods; classes are independent, so their variances add.
 
     Args:
         first: scores.h5 of a method.
@@ -92,6 +102,6 @@ def _test(difference: float, error: float) -> Comparison:
     """The normal test of a difference with a standard error."""
     if error == 0:
         return Comparison(difference, difference, difference, 1.0 if difference == 0 else math.nan)
-    margin = float(norm.ppf((1 + LEVEL) / 2)) * error
-    p = float(2 * norm.sf(abs(difference) / error))
+    margin = float(ndtri((1 + LEVEL) / 2)) * error
+    p = float(2 * ndtr(-abs(difference) / error))
     return Comparison(difference, max(-1.0, difference - margin), min(1.0, difference + margin), p)

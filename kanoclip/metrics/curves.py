@@ -14,19 +14,16 @@ Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 def roc_curve_points(ranking: Ranking) -> Curve:
-    """Points of the ROC curve, from (0, 0) to (1, 1).
+    """Return points of the ROC curve, from (0, 0) to (1, 1).
 
     Returns:
         False and true positive rate, each (M,) and not falling, M at most 500.
     """
-    return _thinned(
-        np.r_[0.0, ranking.false_positives / ranking.false_positives[-1]],
-        np.r_[0.0, ranking.true_positives / ranking.true_positives[-1]],
-    )
+    return _thinned(ranking.false_positive_rates, ranking.true_positive_rates)
 
 
 def pro_curve_points(ranking: Ranking) -> Curve:
-    """Points of the per-region overlap curve, from (0, 0) to the false positive rate 0.3.
+    """Return points of the per-region overlap curve, from (0, 0) to the false positive rate 0.3.
 
     Args:
         ranking: pixels ranked with the weights of `region_weights`.
@@ -38,7 +35,7 @@ def pro_curve_points(ranking: Ranking) -> Curve:
 
 
 def _thinned(x: NDArray[np.float64], y: NDArray[np.float64]) -> Curve:
-    """At most 500 points of a rising curve, evenly along it, the first and the last among them."""
+    """Keep at most 500 points of a rising curve, evenly along it, the first and the last among them."""
     if x.size <= MAX_POINTS:
         return x, y
     along = x + y

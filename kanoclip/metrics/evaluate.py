@@ -1,77 +1,187 @@
-"""From scores.h5 and index.csv to metrics.csv: batch by batch, so that memory does not grow with the dataset."""
+"""From scores.h5 and index.csv to metrics.csv and curves.csv, for all methods and seeds of a target in one pass.
 
-from collections.abc import Iterator
+What depends on the target alone, its index and its masks, is read once. Results are kept by fingerprint, so that a pass
+that runs again evaluates only what changed.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import reduce
+from itertools import groupby, islice
+from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
-from kanoclip.datasets.index import load_image, load_mask
-from kanoclip.datasets.masks import masks_at
-from kanoclip.files import whole
-from kanoclip.maps import scaled_sigma, upsample_and_smooth
-from kanoclip.metrics.counts import Counts, Levels, count
+from kanoclip.datasets.index import content, read_index
+from kanoclip.files import sha256, whole
+from kanoclip.maps import scaled_sigma
+from kanoclip.metrics.pixels import Maps, check, rank_pixels
 from kanoclip.metrics.ranking import Ranking, UndefinedMetricError, rank
-from kanoclip.metrics.results import curves_frame, metrics_frame
-from kanoclip.metrics.scores import scored_index
+from kanoclip.metrics.results import Results
+from kanoclip.metrics.scores import open_scores
+from kanoclip.store import Store, fingerprint
 from kanoclip.types import InputError, logger, progress
 
-BATCH = 16  # maps upsampled, smoothed and counted at once
+AT_ONCE = 32  # scores files for which a mask is read once; their counts take 24 MB each at most
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One scores.h5 and what is made of it.
+
+    Attributes:
+        scores: scores.h5 of one method, target dataset and seed.
+        metrics: metrics.csv, to be written: every metric of every class and its unweighted class mean.
+        curves: curves.csv, to be written.
+    """
+
+    scores: Path
+    metrics: Path
+    curves: Path
+
+    @property
+    def outputs(self) -> dict[str, Path]:
+        """The files to write, by the names under which a store keeps them."""
+        return {"metrics.csv": self.metrics, "curves.csv": self.curves}
+
+
+@dataclass(frozen=True)
+class _Row:
+    """An open scores.h5 and the results so far."""
+
+    todo: Evaluation
+    attributes: dict[str, Any]
+    image_scores: NDArray[np.float32]
+    maps: Maps
+    results: Results
 
 
 def evaluate(
     scores: Path, index: Path, out: Path, resolution: int | None = None, bootstrap: int = 1000, device: str = "cpu"
 ) -> None:
-    """Write metrics.csv: every metric of every class and its unweighted class mean; and curves.csv beside it.
-
-    Maps are upsampled bilinearly, then smoothed with the Gaussian their method asks for; masks are resized by nearest
-    neighbour. The pixels of normal images count as normal.
+    """Write metrics.csv of one scores.h5, and curves.csv beside it; see `evaluate_pass`.
 
     Args:
         scores: scores.h5 of one method, target dataset and seed.
         index: index.csv of the target dataset.
         out: metrics.csv.
         resolution: side length in pixels at which maps and masks are compared; default: the image size of the method.
-        bootstrap: draws for the intervals of the image metrics; 0 for none.
+        bootstrap: the number of draws for the intervals of the image metrics; 0 for none.
         device: where maps are upsampled, smoothed and counted.
+    """
+    evaluate_pass([Evaluation(scores, out, out.with_name("curves.csv"))], index, resolution, bootstrap, device)
+
+
+def evaluate_pass(
+    todo: Sequence[Evaluation],
+    index: Path,
+    resolution: int | None = None,
+    bootstrap: int = 1000,
+    device: str = "cpu",
+    store: Store | None = None,
+    code: str = "",
+) -> None:
+    """Evaluate many scores.h5 of one target dataset.
+
+    Maps are upsampled bilinearly, then smoothed with the Gaussian their method asks for; masks are resized by nearest
+    neighbour. The pixels of normal images count as normal.
+
+    Args:
+        todo: the scores files and what to write for each.
+        index: index.csv of the target dataset.
+        resolution: side length in pixels at which maps and masks are compared; default: the image size of each method.
+        bootstrap: the number of draws for the intervals of the image metrics; 0 for none.
+        device: where maps are upsampled, smoothed and counted.
+        store: keeps the results; those that are there already are not computed. None keeps nothing.
+        code: a digest of the code of the evaluation; with another one everything is computed again.
 
     Raises:
-        InputError: the two files do not list the same images, a score is not finite, a map has values outside 0..1, an
-            anomalous image has no mask although others of its class have one.
+        InputError: the index or a mask is wrong; or, after all other files are done, each scores file that is wrong:
+            it does not list the images of the index, a score is not finite, or a map has values outside 0..1.
     """
-    with scored_index(scores, index) as (rows, file):
-        attributes = dict(file.attrs)
-        image_scores = file["image_score"][:]
-        _check(scores, rows["image"], np.isfinite(image_scores), "image score", "finite")
-        size = int(attributes["image_size"]) if resolution is None else resolution
-        maps = _Maps(scores, file["map"], size, scaled_sigma(float(attributes["sigma"]), size), device)
-        rankings: dict[tuple[str, str], Ranking | UndefinedMetricError] = {}
-        groups = rows.groupby("class_name", sort=True)
-        for name, members in progress(groups, f"evaluate {attributes['dataset']}", total=groups.ngroups):
-            rankings[str(name), "image"] = _image_ranking(members, image_scores)
-            rankings[str(name), "pixel"] = _pixel_ranking(members, maps)
-    frame = metrics_frame(rankings, bootstrap)
-    for column in ("method", "backbone", "auxiliary", "dataset", "seed"):
-        frame[column] = attributes[column]
-    with whole(out) as temporary, whole(out.with_name("curves.csv")) as temporary_curves:
-        frame.to_csv(temporary, index=False)
-        curves_frame(rankings).to_csv(temporary_curves, index=False, float_format="%.9g")
+    frame = read_index(index)
+    keys = _fingerprints(todo, frame, resolution=resolution, bootstrap=bootstrap, code=code) if store else {}
+    left = [one for one in todo if not (store and one in keys and store.fetch(keys[one], one.outputs))]
+    if len(left) < len(todo):
+        logger.info("%d of %d scores files were evaluated before", len(todo) - len(left), len(todo))
+    wrong: list[InputError] = []
+    with ExitStack() as stack:
+        rows = []
+        for one in left:
+            try:
+                file = stack.enter_context(open_scores(one.scores, frame, index))
+                rows.append(_read(one, file, frame["image"], resolution, bootstrap, device))
+            except InputError as error:
+                wrong.append(error)
+        for together in _groups(rows):
+            for row in _evaluate(together, frame, wrong):
+                _write(row, store, keys)
+    if wrong:
+        raise InputError("; ".join(map(str, wrong)))
 
 
-def _check(scores: Path, images: pd.Series, good: NDArray[np.bool_], what: str, expected: str) -> None:
-    """Refuse the first image that is not as expected. `good` is (N, ...), one entry an image."""
-    per_image = good.reshape(len(good), -1).all(axis=1)
-    if not per_image.all():
-        image = images.iloc[int(np.argmin(per_image))]
-        raise InputError(f"{scores}: the {what} of '{image}' is not {expected}; score again")
+def _fingerprints(
+    todo: Sequence[Evaluation], frame: pd.DataFrame, **settings: str | int | None
+) -> dict[Evaluation, str]:
+    """Return the key of each evaluation whose scores are there: all that its numbers depend on."""
+    target = content(frame)
+    return {
+        one: fingerprint(result="evaluation", scores=sha256(one.scores), content=target, **settings)
+        for one in todo
+        if one.scores.is_file()
+    }
 
 
-def _image_ranking(members: pd.DataFrame, image_scores: NDArray[np.float32]) -> Ranking | UndefinedMetricError:
+def _read(
+    todo: Evaluation, file: h5py.File, images: pd.Series, resolution: int | None, bootstrap: int, device: str
+) -> _Row:
+    """Read all of a scores.h5 but its maps, and check the image scores."""
+    attributes = dict(file.attrs)
+    image_scores = file["image_score"][:]
+    check(todo.scores, images, np.isfinite(image_scores), "image score", "finite")
+    size = int(attributes["image_size"]) if resolution is None else resolution
+    maps = Maps(todo.scores, file["map"], size, scaled_sigma(float(attributes["sigma"]), size), device)
+    return _Row(todo, attributes, image_scores, maps, Results(bootstrap))
+
+
+def _groups(rows: list[_Row]) -> Iterator[list[_Row]]:
+    """Part rows into groups of one size of masks, at most AT_ONCE in each."""
+    by_size = attrgetter("maps.size")
+    for _, same in groupby(sorted(rows, key=by_size), by_size):
+        while together := list(islice(same, AT_ONCE)):
+            yield together
+
+
+def _evaluate(rows: list[_Row], frame: pd.DataFrame, wrong: list[InputError]) -> list[_Row]:
+    """Compute the results of some rows, class by class, and return the rows that are finished.
+
+    Args:
+        rows: all of one size.
+        frame: the index.
+        wrong: what is wrong with the others is added here.
+    """
+    groups = frame.groupby("class_name", sort=True)
+    for name, members in progress(groups, f"evaluate {rows[0].attributes['dataset']}", total=groups.ngroups):
+        good = []
+        for row, pixels in zip(rows, rank_pixels(members, [row.maps for row in rows]), strict=True):
+            if isinstance(pixels, InputError):
+                wrong.append(pixels)
+                continue
+            row.results.add(str(name), "image", _rank_images(members, row.image_scores))
+            row.results.add(str(name), "pixel", pixels)
+            good.append(row)
+        rows = good
+        if not rows:
+            break
+    return rows
+
+
+def _rank_images(members: pd.DataFrame, image_scores: NDArray[np.float32]) -> Ranking | UndefinedMetricError:
     anomalous = members["label"].to_numpy() == 1
     class_scores = image_scores[members.index]
     try:
@@ -80,64 +190,24 @@ def _image_ranking(members: pd.DataFrame, image_scores: NDArray[np.float32]) -> 
         return error
 
 
-@dataclass(frozen=True)
-class _Maps:
-    """The maps of a scores.h5, and how they are made final: size and sigma in pixels."""
-
-    path: Path
-    stored: h5py.Dataset
-    size: int
-    sigma: float
-    device: str
-
-    def extremes(self, members: pd.DataFrame) -> tuple[float, float]:
-        """The lowest and the highest value; final maps stay within. Refuses what is no probability."""
-        stored = self.stored[members.index.to_numpy()]
-        _check(self.path, members["image"], (stored >= 0) & (stored <= 1), "map", "finite and in 0..1")
-        return float(stored.min()), float(stored.max())
-
-    def final(self, members: pd.DataFrame) -> torch.Tensor:
-        """(B, size, size) upsampled and smoothed."""
-        stored = torch.from_numpy(self.stored[members.index.to_numpy()]).to(self.device)
-        return upsample_and_smooth(stored, (self.size, self.size), self.sigma)
+def _write(row: _Row, store: Store | None, keys: dict[Evaluation, str]) -> None:
+    """Write the files of a finished row; with a store, keep them there."""
+    outputs, key = row.todo.outputs, keys.get(row.todo)
+    if store is None or key is None:
+        _write_tables(row, row.todo.metrics, row.todo.curves)
+    else:
+        files = {name: store.partial(key) / name for name in outputs}
+        _write_tables(row, *files.values())
+        store.finish(key, files, outputs)
 
 
-def _pixel_ranking(members: pd.DataFrame, maps: _Maps) -> Ranking | UndefinedMetricError:
-    anomalous = members[members["label"] == 1]
-    unmasked = anomalous[anomalous["mask_path"] == ""]
-    if 0 < len(anomalous) == len(unmasked):
-        return UndefinedMetricError("no masks")
-    if len(unmasked):
-        name = members["class_name"].iloc[0]
-        raise InputError(
-            f"'{unmasked['image'].iloc[0]}' is anomalous and has no mask, but other images of '{name}' have one; "
-            "prepare the dataset again"
-        )
-    try:
-        return reduce(Counts.merge, _counted(members, maps)).ranking()
-    except UndefinedMetricError as error:
-        return error
-
-
-def _counted(members: pd.DataFrame, maps: _Maps) -> Iterator[Counts]:
-    """The pixels of a class, batch by batch."""
-    batches = [members.iloc[start : start + BATCH] for start in range(0, len(members), BATCH)]
-    lowest, highest = zip(*(maps.extremes(batch) for batch in batches), strict=True)
-    levels = Levels.between(min(lowest), max(highest))
-    masks = masks_at(members, maps.size)
-    for batch in batches:
-        truth = np.stack([next(masks) for _ in range(len(batch))])
-        _check_masks(batch[(batch["label"].to_numpy() == 1) & ~truth.any(axis=(1, 2))], maps.size)
-        yield count(maps.final(batch), truth, levels)
-
-
-def _check_masks(blank: pd.DataFrame, size: int) -> None:
-    """Anomalous images without an anomalous pixel: their masks are empty, or too fine for this resolution.
-
-    Raises:
-        UndefinedMetricError: a mask is empty as it was drawn.
-    """
-    for image, image_path, mask_path in zip(blank["image"], blank["image_path"], blank["mask_path"], strict=True):
-        if not load_mask(mask_path, load_image(image_path).size).any():
-            raise UndefinedMetricError(f"the mask of '{image}' is empty")
-        logger.warning("%s: nothing is left of its mask at %d x %d; its pixels count as normal", image, size, size)
+def _write_tables(row: _Row, metrics: Path, curves: Path) -> None:
+    frame = row.results.metrics()
+    for column in ("method", "backbone", "auxiliary", "dataset", "seed"):
+        frame[column] = row.attributes[column]
+    points = row.results.curves()
+    for axis in ("x", "y"):
+        points[axis] = [f"{value:.9g}" for value in points[axis].tolist()]  # pandas takes ten times as long
+    with whole(metrics) as temporary, whole(curves) as temporary_curves:
+        frame.to_csv(temporary, index=False)
+        points.to_csv(temporary_curves, index=False)

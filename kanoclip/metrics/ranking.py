@@ -1,4 +1,4 @@
-"""What every metric needs: how many anomalous and normal images, or pixels, have each score. Pure NumPy."""
+"""What every metric is computed from: how many anomalous and normal images, or pixels, have each score. Pure NumPy."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,14 +16,22 @@ class UndefinedMetricError(ValueError):
 class Ranking:
     """The positives and negatives at each of the K distinct scores, highest first. Ties are one entry.
 
+    R rankings of K scores each can be stacked: every array then has the shape (R, K). Bootstrap draws come in stacks.
+
     Attributes:
         thresholds: (K,) the distinct scores, descending.
-        positives: (K,) int64, anomalous images or pixels with exactly this score.
-        negatives: (K,) int64, normal ones with exactly this score.
-        weights: (K,) float64, sum of the weights of the positives with this score.
+        positives: (K,) int64, the number of anomalous images or pixels with exactly this score.
+        negatives: (K,) int64, the number of normal ones with exactly this score.
+        weights: (K,) float64, the sum of the weights of the positives with this score.
 
     Raises:
         UndefinedMetricError: there are no positives, or no negatives.
+
+    >>> ranking = rank(np.array([0.9, 0.5]), np.array([0.8, 0.5, 0.1]))
+    >>> ranking.thresholds.tolist(), ranking.positives.tolist(), ranking.negatives.tolist()
+    ([0.9, 0.8, 0.5, 0.1], [1, 0, 1, 0], [0, 1, 1, 1])
+    >>> ranking.true_positives.tolist(), ranking.false_positives.tolist()
+    ([1, 1, 2, 2], [0, 1, 2, 3])
     """
 
     thresholds: NDArray[np.floating]
@@ -40,32 +48,57 @@ class Ranking:
     @cached_property
     def true_positives(self) -> NDArray[np.int64]:
         """(K,) positives at or above each threshold; the last entry is all of them."""
-        return np.cumsum(self.positives)
+        return np.cumsum(self.positives, axis=-1)
 
     @cached_property
     def false_positives(self) -> NDArray[np.int64]:
         """(K,) negatives at or above each threshold; the last entry is all of them."""
-        return np.cumsum(self.negatives)
+        return np.cumsum(self.negatives, axis=-1)
 
-    def resamples(self, count: int, generator: np.random.Generator) -> Iterator["Ranking"]:
-        """Bootstrap: draw as many positives and as many negatives as there are, with replacement.
+    @cached_property
+    def false_positive_rates(self) -> NDArray[np.float64]:
+        """(K + 1,) the share of the negatives at or above each threshold; it rises from 0, above every score, to 1."""
+        return _shares(self.false_positives)
 
-        Positives and negatives are drawn apart, so that no draw lacks a class.
+    @cached_property
+    def true_positive_rates(self) -> NDArray[np.float64]:
+        """(K + 1,) the share of the positives at or above each threshold; it rises from 0, above every score, to 1."""
+        return _shares(self.true_positives)
+
+    @cached_property
+    def weighted_positive_rates(self) -> NDArray[np.float64]:
+        """(K + 1,) the share of the weight of the positives at or above each threshold; it rises from 0 to 1."""
+        return _shares(np.cumsum(self.weights))
+
+    def resamples(self, count: int, generator: np.random.Generator) -> Iterator[tuple[NDArray[np.intp], "Ranking"]]:
+        """Draw as many positives and as many negatives as there are, with replacement, many times: a bootstrap.
+
+        Positives and negatives are drawn apart, so that no draw lacks a class. Scores that were not drawn are left out.
 
         Args:
-            count: how many draws.
+            count: the number of draws.
             generator: makes them.
 
         Yields:
-            Rankings in which each positive has the weight 1.
+            The numbers (R,) of the draws in which equally many scores occur, and their rankings, stacked; each positive
+            has the weight 1.
         """
         draws = [
             generator.multinomial(found.sum(), found / found.sum(), size=count)
             for found in (self.positives, self.negatives)
         ]
-        for positives, negatives in zip(*draws, strict=True):
-            drawn = (positives > 0) | (negatives > 0)
-            yield Ranking(self.thresholds[drawn], positives[drawn], negatives[drawn], positives[drawn].astype(float))
+        drawn = (draws[0] > 0) | (draws[1] > 0)  # (count, K)
+        sizes = np.count_nonzero(drawn, axis=1)
+        for size in np.unique(sizes):
+            which = np.flatnonzero(sizes == size)
+            at = np.nonzero(drawn[which])[1].reshape(-1, size)  # of each draw the scores that occur
+            positives, negatives = (np.take_along_axis(found[which], at, axis=1) for found in draws)
+            yield which, Ranking(self.thresholds[at], positives, negatives, positives.astype(float))
+
+    def unstacked(self) -> Iterator["Ranking"]:
+        """Yield the rankings of a stack one by one."""
+        for arrays in zip(self.thresholds, self.positives, self.negatives, self.weights, strict=True):
+            yield Ranking(*arrays)
 
 
 def rank(
@@ -73,7 +106,7 @@ def rank(
     negatives: NDArray[np.floating],
     weights: NDArray[np.float64] | None = None,
 ) -> Ranking:
-    """Rank scores by sorting them: exact for every floating type. Pixels are counted instead (kanoclip.metrics.counts).
+    """Rank scores by sorting them, exact for every floating type. Pixels are counted instead (kanoclip.metrics.counts).
 
     Args:
         positives: (P,) finite scores of anomalous images or pixels.
@@ -92,3 +125,11 @@ def rank(
         negatives=np.bincount(rest, minlength=n)[::-1],
         weights=np.bincount(at, weights, minlength=n)[::-1].astype(np.float64),
     )
+
+
+def _shares(cumulated: NDArray[np.number]) -> NDArray[np.float64]:
+    """Cumulated numbers (K,) as shares (K + 1,) of the last one, from 0 to 1."""
+    shares = np.empty(cumulated.size + 1)
+    shares[0] = 0.0
+    np.divide(cumulated, cumulated[-1], out=shares[1:])
+    return shares

@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from kanoclip.metrics.ranking import Ranking
 from kanoclip.types import unknown_name
 
@@ -21,13 +24,14 @@ class Metric:
 
     Attributes:
         name: as in metrics.csv, e.g. "f1_max".
-        level: "image" (one score an image) or "pixel" (one score a pixel).
+        level: "image" (one score per image) or "pixel" (one score per pixel).
         label: as in a table, e.g. "image F1-max".
         lowest: the smallest possible value.
         highest: the largest possible value.
         higher_is_better: the direction.
         compute: from the ranking of a class to the value.
         threshold: from the ranking to the score at which the value is reached; None if it has no such score.
+        stacks: whether `compute` also takes stacked rankings (R, K) and returns (R,) values; a bootstrap is then fast.
     """
 
     name: str
@@ -38,6 +42,11 @@ class Metric:
     higher_is_better: bool
     compute: Callable[[Ranking], float]
     threshold: Callable[[Ranking], float] | None = None
+    stacks: bool = False
+
+    def of_each(self, stack: Ranking) -> NDArray[np.float64]:
+        """Return the value (R,) of each of R stacked rankings."""
+        return np.asarray(self.compute(stack) if self.stacks else [self.compute(one) for one in stack.unstacked()])
 
 
 METRICS: dict[tuple[str, str], Metric] = {}
@@ -52,8 +61,9 @@ def metric(
     highest: float = 1.0,
     higher_is_better: bool = True,
     threshold: Callable[[Ranking], float] | None = None,
+    stacks: bool = False,
 ) -> Callable[[Callable[[Ranking], float]], Callable[[Ranking], float]]:
-    """Register the decorated function as a metric, once a level.
+    """Register the decorated function as a metric, once per level.
 
     Args:
         name: as in metrics.csv.
@@ -63,12 +73,13 @@ def metric(
         highest: the largest possible value.
         higher_is_better: the direction.
         threshold: see `Metric`.
+        stacks: see `Metric`.
     """
 
     def register(compute: Callable[[Ranking], float]) -> Callable[[Ranking], float]:
         for level in levels:
             METRICS[level, name] = Metric(
-                name, level, f"{level} {label}", lowest, highest, higher_is_better, compute, threshold
+                name, level, f"{level} {label}", lowest, highest, higher_is_better, compute, threshold, stacks
             )
         return compute
 
@@ -76,12 +87,20 @@ def metric(
 
 
 def get_metric(level: str, name: str) -> Metric:
-    """The metric of a level by its name; an unknown one is an InputError that names the nearest."""
+    """Return the metric of a level by its name; an unknown one is an InputError that names the nearest.
+
+    >>> get_metric("pixel", "auroc").label
+    'pixel AUROC'
+    """
     if (level, name) not in METRICS:
         raise unknown_name(f"{level} metric", name, (known for at, known in METRICS if at == level))
     return METRICS[level, name]
 
 
 def metrics_of(level: str) -> list[Metric]:
-    """Every metric of a level, in the order of registration."""
+    """Return every metric of a level, in the order of registration.
+
+    >>> [metric.name for metric in metrics_of("image")]
+    ['auroc', 'ap', 'f1_max']
+    """
     return [found for found in METRICS.values() if found.level == level]

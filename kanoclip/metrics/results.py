@@ -1,6 +1,5 @@
 """From the rankings of each class to the rows of metrics.csv and curves.csv."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,9 +13,6 @@ from kanoclip.metrics.registry import MEAN, METRICS_COLUMNS, Metric, metrics_of
 
 BOOTSTRAP_SEED = 0
 INTERVAL = (0.025, 0.975)  # 95 %
-
-Rankings = Mapping[tuple[str, str], Ranking | UndefinedMetricError]
-"""By class name and level; where there is no ranking, the reason."""
 
 
 @dataclass(frozen=True)
@@ -42,49 +38,79 @@ class Result:
     draws: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
     def row(self) -> dict[str, Any]:
-        """The columns of metrics.csv that this result decides."""
+        """Return the columns of metrics.csv that this result decides."""
         low, high = np.quantile(self.draws, INTERVAL) if self.draws.size else (np.nan, np.nan)
         names = ("class_name", "level", "metric", "value", "threshold", "reason")
         return {name: getattr(self, name) for name in names} | {"low": low, "high": high}
 
 
-def metrics_frame(rankings: Rankings, bootstrap: int) -> pd.DataFrame:
-    """Every metric of every class, then its unweighted class mean.
+class Results:
+    """The metrics and curves of one scores.h5, added class by class; rankings, which are large, need not be kept.
 
     Image metrics get a 95 % bootstrap interval over images, drawn within each class and label (percentiles). The draws
     of the classes are independent, so the mean's interval is that of the mean over the classes of each draw.
 
     Args:
-        rankings: of each class and level.
-        bootstrap: how many draws; 0 computes no intervals.
-
-    Returns:
-        The METRICS_COLUMNS; those that say what was evaluated are left empty.
+        bootstrap: the number of draws; 0 computes no intervals.
     """
-    generator = np.random.default_rng(BOOTSTRAP_SEED)
-    results = []
-    for (class_name, level), ranking in rankings.items():
+
+    def __init__(self, bootstrap: int):
+        self._bootstrap = bootstrap
+        self._generator = np.random.default_rng(BOOTSTRAP_SEED)
+        self._results: list[Result] = []
+        self._curves: list[pd.DataFrame] = []
+
+    def add(self, class_name: str, level: str, ranking: Ranking | UndefinedMetricError) -> None:
+        """Compute every metric and curve of a level of a class.
+
+        Args:
+            class_name: a class of the dataset. The order of the classes decides what is drawn for each.
+            level: "image" or "pixel".
+            ranking: of its images or pixels; where there is none, the reason.
+        """
         known = metrics_of(level)
         draws = np.empty((0, len(known)))
-        if level == "image" and bootstrap and isinstance(ranking, Ranking):
-            resamples = ranking.resamples(bootstrap, generator)
-            draws = np.array([[metric.compute(drawn) for metric in known] for drawn in resamples])
-        results += [_result(class_name, metric, ranking, draws[:, i]) for i, metric in enumerate(known)]
-    rows = [result.row() for result in results + _means(results)]
-    return pd.DataFrame(rows).reindex(columns=METRICS_COLUMNS)
-
-
-def curves_frame(rankings: Rankings) -> pd.DataFrame:
-    """Curves of every class: ROC of images and pixels, per-region overlap of pixels. None where there is no ranking."""
-    parts = []
-    for (class_name, level), ranking in rankings.items():
         if isinstance(ranking, Ranking):
-            curves = {"roc": roc_curve_points(ranking)} | (
-                {"pro": pro_curve_points(ranking)} if level == "pixel" else {}
-            )
-            for name, (x, y) in curves.items():
-                parts.append(pd.DataFrame({"class_name": class_name, "level": level, "curve": name, "x": x, "y": y}))
-    return pd.concat(parts) if parts else pd.DataFrame(columns=CURVES_COLUMNS)
+            if level == "image" and self._bootstrap:
+                draws = _draws(ranking, known, self._bootstrap, self._generator)
+            self._curves += _curves(class_name, level, ranking)
+        self._results += [_result(class_name, metric, ranking, draws[:, i]) for i, metric in enumerate(known)]
+
+    def metrics(self) -> pd.DataFrame:
+        """Return every metric of every class, then its unweighted class mean.
+
+        Returns:
+            The METRICS_COLUMNS; those that say what was evaluated are left empty.
+        """
+        rows = [result.row() for result in self._results + _means(self._results)]
+        return pd.DataFrame(rows).reindex(columns=METRICS_COLUMNS)
+
+    def curves(self) -> pd.DataFrame:
+        """Return the curves of every class: ROC of images and pixels, per-region overlap of pixels.
+
+        Returns:
+            The CURVES_COLUMNS; no rows where there is no ranking.
+        """
+        return pd.concat(self._curves) if self._curves else pd.DataFrame(columns=CURVES_COLUMNS)
+
+
+def _draws(ranking: Ranking, metrics: list[Metric], count: int, generator: np.random.Generator) -> NDArray[np.float64]:
+    """Return the bootstrap values (count, M) of M metrics."""
+    values = np.empty((count, len(metrics)))
+    for which, stack in ranking.resamples(count, generator):
+        for i, metric in enumerate(metrics):
+            values[which, i] = metric.of_each(stack)
+    return values
+
+
+def _curves(class_name: str, level: str, ranking: Ranking) -> list[pd.DataFrame]:
+    points = {"roc": roc_curve_points(ranking)}
+    if level == "pixel":
+        points["pro"] = pro_curve_points(ranking)
+    return [
+        pd.DataFrame({"class_name": class_name, "level": level, "curve": name, "x": x, "y": y})
+        for name, (x, y) in points.items()
+    ]
 
 
 def _result(
@@ -101,7 +127,7 @@ def _result(
 
 
 def _means(results: list[Result]) -> list[Result]:
-    """The unweighted class mean of each metric; missing, with the reason, when it is missing for any class."""
+    """Return the unweighted class mean of each metric; missing, with the reason, when it is missing for any class."""
     means = []
     for level, name in dict.fromkeys((result.level, result.metric) for result in results):
         of_metric = [result for result in results if (result.level, result.metric) == (level, name)]

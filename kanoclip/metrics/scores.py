@@ -25,10 +25,33 @@ def scored_index(scores: Path, index: Path) -> Iterator[tuple[pd.DataFrame, h5py
     Raises:
         InputError: the two do not list the same images in the same order.
     """
-    if not scores.is_file():
-        raise InputError(f"{scores}: no such scores; make them with `kanoclip score`")
+    existing(scores)
     rows = read_index(index)
-    with h5py.File(scores, "r") as file:
+    with open_scores(scores, rows, index) as file:
+        yield rows, file
+
+
+@contextmanager
+def open_scores(scores: Path, rows: pd.DataFrame, index: Path) -> Iterator[h5py.File]:
+    """Open scores.h5 after its index was read.
+
+    Args:
+        scores: scores.h5 of one method, target dataset and seed.
+        rows: the test rows of the index.
+        index: where they were read, for messages.
+
+    Yields:
+        The open file; its row i is row i of `rows`.
+
+    Raises:
+        InputError: there is no such file, it is not HDF5, or it does not list the same images in the same order.
+    """
+    existing(scores)
+    try:
+        opened = h5py.File(scores, "r")
+    except OSError as error:
+        raise InputError(f"{scores}: not a whole HDF5 file ({error}); score again") from error
+    with opened as file:
         scored = list(file["image"].asstr()[:])
         if len(scored) != len(rows):
             raise InputError(f"{scores}: {len(scored)} images, {index} lists {len(rows)}; score again with this index")
@@ -37,4 +60,10 @@ def scored_index(scores: Path, index: Path) -> Iterator[tuple[pd.DataFrame, h5py
                 raise InputError(
                     f"{scores}: row {row} is '{found}', in {index} it is '{expected}'; score again with this index"
                 )
-        yield rows, file
+        yield file
+
+
+def existing(scores: Path) -> None:
+    """Refuse a path where no scores are."""
+    if not scores.is_file():
+        raise InputError(f"{scores}: no such scores; make them with `kanoclip score`")

@@ -12,7 +12,7 @@ from open_clip.model import resize_pos_embed
 from torch import Tensor, nn
 
 from kanoclip.backbones.clip import Backbone, load_backbone
-from kanoclip.backbones.streams import Streams
+from kanoclip.backbones.taps import Tap
 from kanoclip.config import BackboneConfig
 from kanoclip.datasets.synthetic import KINDS, Facts, defects_of, describe, display_name
 from kanoclip.datasets.synthetic.render import EXTENTS, PLACES
@@ -196,10 +196,11 @@ class ImageTraining:
     def _losses(self, batch: DeviceViews, rng: np.random.Generator, world: str) -> dict[str, Tensor]:
         last, local = self.backbone.layers, self.step % LOCAL_EVERY == 1
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
-            features = self.backbone.stream_tokens(normalised(batch.images), Streams((last,), (last,) if local else ()))
-            token = self.backbone.project(features.cls).float()
-            streams = [features.original, features.local] if local else [features.original]
-            patches = [self.backbone.project(stream[last][:, 1:]).float() for stream in streams]
+            taps = [Tap("tokens", last), *([Tap("vv", last)] if local else [])]
+            tower = self.backbone.tower
+            features = tower.run(tower.embed(normalised(batch.images)), watch=taps)
+            projected = [self.backbone.project(features[tap]).float() for tap in taps]  # (B, 1 + P, C) per stream
+            token, patches = projected[0][:, 0], [tokens[:, 1:] for tokens in projected]
         states = self._prompts(batch, rng)
         abnormal = torch.from_numpy(batch.numbers[:, STATE] == 1).to(self.device).float()
         known = torch.from_numpy(batch.numbers[:, STATE] != UNKNOWN).to(self.device)

@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from kanoclip.backbones.clip import Backbone
-from kanoclip.backbones.streams import Streams
+from kanoclip.backbones.taps import Tap
 from kanoclip.datasets.synthetic import KINDS, TRAINING_KINDS
 from kanoclip.maps import upsample
 from kanoclip.pretraining.codes import KIND, STATE
@@ -48,12 +48,13 @@ def validate(backbone: Backbone, corpus: Corpus, prompts: Tensor, generic: Tenso
         rows = slice(start, start + BATCH)
         numbers = torch.from_numpy(corpus.numbers[rows, KIND].astype(np.int64)).to(backbone.device)
         states = torch.where((numbers < 0)[:, None, None], generic, prompts[numbers])
-        features = backbone.stream_tokens(pixels(corpus.images[rows]).to(backbone.device), Streams((last,), (last,)))
-        token = backbone.project(features.cls)
+        taps = {"original": Tap("tokens", last), "local": Tap("vv", last)}
+        features = backbone.encode_images(pixels(corpus.images[rows]).to(backbone.device), list(taps.values()))
+        token = backbone.project(features[taps["original"]][:, 0])
         collected["class_token"].append(state_logits(token[:, None], states)[:, 0].cpu().numpy())
         collected["kind"].append((token @ classes.T).argmax(dim=1).cpu().numpy())
-        for stream, tokens in (("original", features.original[last][:, 1:]), ("local", features.local[last][:, 1:])):
-            logits = state_logits(backbone.project(tokens), states).unflatten(1, backbone.grid)
+        for stream, tap in taps.items():
+            logits = state_logits(backbone.project(features[tap][:, 1:]), states).unflatten(1, backbone.grid)
             size = corpus.images.shape[1:3]
             collected[stream].append(upsample(logits, size)[:, ::stride, ::stride].cpu().numpy())
     scores = {name: np.concatenate(parts) for name, parts in collected.items()}

@@ -1,4 +1,4 @@
-"""Hand-written prompts: templates times states, averaged to one text vector a polarity."""
+"""Hand-written prompts: templates times states, averaged to one text vector per polarity."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -9,6 +9,8 @@ import torch.nn.functional as F
 import yaml
 from torch import Tensor
 
+from kanoclip.backbones.clip import Backbone
+
 TEMPLATES = Path(__file__).with_name("templates.yaml")
 
 
@@ -18,13 +20,13 @@ def _ensembles() -> dict[str, dict[str, list[str]]]:
 
 
 def prompts(ensemble: str, polarity: str, class_name: str) -> list[str]:
-    """Every prompt of an ensemble in templates.yaml for a class; polarity is "normal" or "abnormal"."""
+    """Return every prompt of an ensemble in templates.yaml for a class; polarity is "normal" or "abnormal"."""
     entry = _ensembles()[ensemble]
     return [template.format(state.format(class_name)) for state in entry[polarity] for template in entry["templates"]]
 
 
 def text_vectors(encode_text: Callable[[Sequence[str]], Tensor], ensemble: str, class_name: str) -> Tensor:
-    """(2, C) unit vectors, normal then abnormal: unit embeddings, averaged, normalised again, as CLIP's own ensembles.
+    """Return (2, C) unit vectors, normal then abnormal: unit embeddings, averaged and normalised, as CLIP's ensembles.
 
     Args:
         encode_text: texts to (T, C).
@@ -36,21 +38,20 @@ def text_vectors(encode_text: Callable[[Sequence[str]], Tensor], ensemble: str, 
 
 
 class PromptEnsemble:
-    """The text vectors of an ensemble; a class is encoded once, when it is first asked for.
+    """The text vectors of an ensemble. A class is encoded once per backbone, whatever methods and seeds ask for it.
 
     Args:
-        encode_text: texts to (T, C), of a frozen text tower.
+        backbone: its frozen text tower reads the prompts, and it keeps the vectors.
         ensemble: a name in templates.yaml.
     """
 
-    def __init__(self, encode_text: Callable[[Sequence[str]], Tensor], ensemble: str):
-        self.encode_text = encode_text
-        self.ensemble = ensemble
-        self._vectors: dict[str, Tensor] = {}
+    def __init__(self, backbone: Backbone, ensemble: str):
+        self.backbone, self.ensemble = backbone, ensemble
 
     def __call__(self, class_names: Sequence[str]) -> Tensor:
-        """(n, 2, C) unit vectors of n classes, normal then abnormal."""
+        """Return (n, 2, C) unit vectors of n classes, normal then abnormal."""
+        known = self.backbone.text_vectors
         for name in class_names:
-            if name not in self._vectors:
-                self._vectors[name] = text_vectors(self.encode_text, self.ensemble, name)
-        return torch.stack([self._vectors[name] for name in class_names])
+            if (self.ensemble, name) not in known:
+                known[self.ensemble, name] = text_vectors(self.backbone.encode_text, self.ensemble, name)
+        return torch.stack([known[self.ensemble, name] for name in class_names])

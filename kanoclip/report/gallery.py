@@ -17,7 +17,8 @@ from kanoclip.datasets.masks import resize_mask
 from kanoclip.metrics.classification import f1_max_threshold
 from kanoclip.metrics.ranking import UndefinedMetricError, rank
 from kanoclip.metrics.scores import scored_index
-from kanoclip.report.grid import COLOURS, colour_range, displayed_map
+from kanoclip.report.heat import COLOURS, colour_range
+from kanoclip.resampling import final_map_of
 from kanoclip.types import InputError, progress
 
 SIDE = 128  # pictures are squares of this many pixels: as the methods see them
@@ -216,19 +217,13 @@ def _heats(file: h5py.File, shown: list[int]) -> tuple[dict[int, str], tuple[flo
     if "map" not in file or not shown:
         return {}, None
     sigma = float(file.attrs["sigma"])
-    maps = {row: _smaller(displayed_map(file["map"][row], sigma)) for row in shown}
+    maps = {row: final_map_of(file["map"][row], SIDE, sigma) for row in shown}
     low, high = colour_range(np.stack(list(maps.values())))
     heats = {}
     for row, values in maps.items():
         colours = COLOURS((values - low) / (high - low), bytes=True)[..., :3]
         heats[row] = _data_url(Image.fromarray(colours), "webp", quality=QUALITY)
     return heats, (float(low), float(high))
-
-
-def _smaller(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A map at the size of the pictures."""
-    resized = Image.fromarray(values.astype(np.float32)).resize((SIDE, SIDE), Image.Resampling.BOX)
-    return np.asarray(resized, dtype=np.float64)
 
 
 def _picture(row: pd.Series) -> Picture:

@@ -1,4 +1,4 @@
-"""A grid of images, masks and anomaly maps: rows image, ground truth and one a method, columns samples, in bands."""
+"""A grid of images, masks and anomaly maps: rows image, ground truth and one per method, columns samples, in bands."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,21 +14,20 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import gaussian_filter
 
 from kanoclip.datasets.index import load_image, load_mask
 from kanoclip.datasets.masks import resize_mask
 from kanoclip.metrics.scores import scored_index
+from kanoclip.report.heat import COLOURS, SIDE, colour_range
 from kanoclip.report.style import STYLE
-from kanoclip.types import SIGMA_REFERENCE_SIZE
+from kanoclip.resampling import final_map_of
 
-SIDE = 256  # images are shown as squares of this many pixels: as the methods see them
-PANEL = 1.0  # side of a panel of a grid, in inches
-COLUMNS = 12  # more samples go on in a further band beneath
-LABEL_WIDTH = 14  # characters of a row's name in a line
-GAP = 0.03  # between panels, in panels
-COLOURS = matplotlib.colormaps["inferno"]
-COLOUR_QUANTILES = (0.01, 0.99)
+DPI = 150  # of the picture that a band is; that of the style, so that the PNG has its very pixels
+TILE, STEP = 146, 150  # pixels of that picture: the side of an image, and from one image to the next
+COLUMNS = 12  # more samples go on in a further band below
+LABEL_WIDTH = 14  # characters per line in a row's name
+LEFT, RIGHT, TOP, BOTTOM = 0.4, 0.6, 0.5, 0.06  # margins in inches; every band has its own top
+NO_MASK = np.full((SIDE, SIDE), 235, dtype=np.uint8)  # light grey
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Sample:
         title: above the column.
         image: (SIDE, SIDE, 3) uint8.
         mask: (SIDE, SIDE) bool, or None when the image is anomalous and has no mask.
-        overlays: one a method.
+        overlays: one per method.
     """
 
     title: str
@@ -66,7 +65,7 @@ def read_samples(index: Path, scores: Sequence[Path], titles: Mapping[int, str])
     overlays: dict[int, list[Overlay]] = {row: [] for row in titles}
     for path in scores:
         with scored_index(path, index) as (rows, file):
-            maps = {row: displayed_map(file["map"][row], float(file.attrs["sigma"])) for row in titles}
+            maps = {row: final_map_of(file["map"][row], SIDE, float(file.attrs["sigma"])) for row in titles}
             low, high = colour_range(np.stack(list(maps.values())))
             for row, values in maps.items():
                 overlays[row].append(Overlay((values - low) / (high - low), float(file["image_score"][row])))
@@ -76,30 +75,8 @@ def read_samples(index: Path, scores: Sequence[Path], titles: Mapping[int, str])
     ]
 
 
-def colour_range(maps: NDArray[np.float64]) -> tuple[float, float]:
-    """What is drawn darkest and brightest: a few outliers must not darken all else, a small defect must still show."""
-    low, high = np.quantile(maps, COLOUR_QUANTILES)
-    if high == low:
-        high = maps.max()
-    return low, (high if high > low else low + 1)
-
-
 def _square(path: str) -> NDArray[np.uint8]:
     return np.asarray(load_image(path).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
-
-
-def displayed_map(grid: NDArray[np.float32], sigma: float) -> NDArray[np.float64]:
-    """A map as it is evaluated, but at the size that is shown: upsampled bilinearly, then smoothed.
-
-    Args:
-        grid: (h, w) as in scores.h5.
-        sigma: the Gaussian's standard deviation in pixels, given at 518 pixels; 0 = none.
-
-    Returns:
-        (SIDE, SIDE).
-    """
-    upsampled = Image.fromarray(grid).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-    return gaussian_filter(np.asarray(upsampled, dtype=np.float64), sigma * SIDE / SIGMA_REFERENCE_SIZE)
 
 
 def _mask(row: pd.Series) -> NDArray[np.bool_] | None:
@@ -110,68 +87,85 @@ def _mask(row: pd.Series) -> NDArray[np.bool_] | None:
 
 
 def draw_grid(samples: Sequence[Sample], methods: Sequence[str]) -> Figure:
-    """Rows image, ground truth (if any sample has a mask), one a method; columns samples."""
+    """Draw rows image, ground truth (if any sample has a mask) and one per method; columns samples.
+
+    A band is one picture, which is drawn and written much faster than a panel per image.
+    """
     masked = any(sample.mask is not None and sample.mask.any() for sample in samples)
     labels = ["image", *(["ground truth"] if masked else []), *methods]
     bands = [samples[start : start + COLUMNS] for start in range(0, len(samples), COLUMNS)]
+    width = LEFT + len(bands[0]) * STEP / DPI + RIGHT
+    band_height = TOP + len(labels) * STEP / DPI
+    height = band_height * len(bands) + BOTTOM
     with matplotlib.rc_context(fname=STYLE, rc={"axes.grid": False}):
-        figure, grids = _panels(len(labels), [len(band) for band in bands])
-        for band, panels in zip(bands, grids, strict=True):
-            for label, panel in zip(labels, panels[:, 0], strict=True):
-                panel.set_ylabel(fill(label, LABEL_WIDTH))
-            for sample, column in zip(band, panels.T, strict=True):
-                column[0].set_title(sample.title)
-                column[0].imshow(sample.image)
-                if masked:
-                    _draw_mask(column[1], sample.mask)
-                for panel, overlay in zip(column[-len(methods) :], sample.overlays, strict=True):
-                    _draw_overlay(panel, sample, overlay)
+        figure = Figure(figsize=(width, height))
+        for k, band in enumerate(bands):
+            rows, columns = len(labels) * STEP / DPI, len(band) * STEP / DPI
+            bottom = height - (k + 1) * band_height
+            panel = figure.add_axes((LEFT / width, bottom / height, columns / width, rows / height))
+            _draw_band(panel, band, labels, masked)
+        bar = figure.add_axes((1 - (RIGHT - 0.1) / width, BOTTOM / height, 0.1 / width, 0.9 / height))
+        figure.colorbar(ScalarMappable(cmap=COLOURS), cax=bar, ticks=[0, 1]).ax.set_yticklabels(["low", "high"])
     return figure
 
 
-def _panels(n_rows: int, widths: Sequence[int]) -> tuple[Figure, list[NDArray[Any]]]:
-    """Empty grids of square panels, one beneath the other, with a colour bar at the lower right.
+def _draw_band(panel: Axes, band: Sequence[Sample], labels: Sequence[str], masked: bool) -> None:
+    """Draw the images side by side as one picture, with what is written beside, above and on them."""
+    picture = _side_by_side([_tiles(sample, masked) for sample in band])
+    height, width, _ = picture.shape
+    panel.set_axis_off()
+    panel.imshow(picture, extent=(0, width, height, 0), aspect="auto", interpolation="none")
+    beside: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "annotation_clip": False}
+    for row, label in enumerate(labels):
+        look: dict[str, Any] = {"va": "bottom", "rotation": 90, "rotation_mode": "anchor", "fontsize": "axes.labelsize"}
+        panel.annotate(fill(label, LABEL_WIDTH), (0, row * STEP + TILE / 2), (-4, 0), **_sized(look), **beside)
+    for column, sample in enumerate(band):
+        look = {"va": "baseline", "fontsize": "axes.titlesize"}
+        panel.annotate(sample.title, (column * STEP + TILE / 2, 0), (0, 6), **_sized(look), **beside)
+        _annotate(panel, column * STEP, sample, 1 + masked)
+
+
+def _sized(look: dict[str, Any]) -> dict[str, Any]:
+    """Return the look with the font size that the style has under its name."""
+    return look | {"fontsize": matplotlib.rcParams[look["fontsize"]]}
+
+
+def _tiles(sample: Sample, masked: bool) -> list[NDArray[np.uint8]]:
+    """Return a column from the top: image, mask if wanted, maps over the grey image; each (TILE, TILE, 3)."""
+    tiles = [sample.image]
+    if masked:
+        tiles.append(NO_MASK if sample.mask is None else 255 * sample.mask.astype(np.uint8))
+    grey = np.asarray(Image.fromarray(sample.image).convert("L"))[..., None] / 255
+    for overlay in sample.overlays:
+        mixed = 0.4 * grey + 0.6 * COLOURS(overlay.values)[..., :3]
+        tiles.append((255 * mixed).astype(np.uint8))
+    return [np.asarray(Image.fromarray(tile).convert("RGB").resize((TILE, TILE))) for tile in tiles]
+
+
+def _side_by_side(columns: Sequence[Sequence[NDArray[np.uint8]]]) -> NDArray[np.uint8]:
+    """Return columns of tiles as one picture, white between and on the right of and below them."""
+    picture = np.full((STEP * len(columns[0]), STEP * len(columns), 3), 255, dtype=np.uint8)
+    for x, column in enumerate(columns):
+        for y, tile in enumerate(column):
+            picture[y * STEP : y * STEP + TILE, x * STEP : x * STEP + TILE] = tile
+    return picture
+
+
+def _annotate(panel: Axes, x: int, sample: Sample, first_map: int) -> None:
+    """Draw the outline of the mask and the image score on the maps of a column, or say that there is no mask.
 
     Args:
-        n_rows: of every grid.
-        widths: the number of columns of each grid.
+        panel: of the band, in pixels, y downwards.
+        x: the left of the column.
+        sample: the column.
+        first_map: the number of rows above the maps.
     """
-    left, right, top, bottom = 0.4, 0.6, 0.5, 0.05  # margins in inches; every band has its own top
-    width = left + PANEL * max(widths) + right
-    band = top + PANEL * n_rows
-    height = band * len(widths) + bottom
-    figure = Figure(figsize=(width, height))
-    grids = []
-    for k, columns in enumerate(widths):
-        place = {
-            "left": left / width,
-            "right": (left + PANEL * columns) / width,
-            "top": 1 - (k * band + top) / height,
-            "bottom": 1 - (k + 1) * band / height,
-        }
-        grids.append(figure.add_gridspec(n_rows, columns, wspace=GAP, hspace=GAP, **place).subplots(squeeze=False))
-        for panel in grids[-1].flat:
-            panel.set(xticks=[], yticks=[])
-            panel.spines[:].set_visible(False)
-    bar = figure.add_axes((1 - (right - 0.1) / width, bottom / height, 0.1 / width, (PANEL - 0.1) / height))
-    figure.colorbar(ScalarMappable(cmap=COLOURS), cax=bar, ticks=[0, 1]).ax.set_yticklabels(["low", "high"])
-    return figure, grids
-
-
-def _draw_mask(panel: Axes, mask: NDArray[np.bool_] | None) -> None:
-    if mask is None:
-        panel.imshow(np.full((1, 1), 0.92), cmap="gray", vmin=0, vmax=1)
-        panel.text(0.5, 0.5, "no mask", transform=panel.transAxes, ha="center", va="center", color="0.4")
-    else:
-        panel.imshow(mask, cmap="gray", vmin=0, vmax=1)
-
-
-def _draw_overlay(panel: Axes, sample: Sample, overlay: Overlay) -> None:
-    """The map over the grey image, the outline of the mask, the image score."""
-    grey = np.asarray(Image.fromarray(sample.image).convert("L"))[..., None] / 255
-    colours = COLOURS(overlay.values)[..., :3]
-    panel.imshow(0.4 * grey + 0.6 * colours)
-    if sample.mask is not None and sample.mask.any():
-        panel.contour(sample.mask, levels=[0.5], colors="white", linewidths=0.6)
-    box = {"facecolor": "black", "alpha": 0.6, "linewidth": 0, "pad": 1.5}
-    panel.text(0.04, 0.95, f"{overlay.score:#.3g}", transform=panel.transAxes, va="top", color="white", bbox=box)
+    if sample.mask is None and first_map == 2:
+        panel.text(x + TILE / 2, STEP + TILE / 2, "no mask", ha="center", va="center", color="0.4")
+    centres = (np.arange(SIDE) + 0.5) * TILE / SIDE
+    for row, overlay in enumerate(sample.overlays, start=first_map):
+        y = row * STEP
+        if sample.mask is not None and sample.mask.any():
+            panel.contour(x + centres, y + centres, sample.mask, levels=[0.5], colors="white", linewidths=0.6)
+        box = {"facecolor": "black", "alpha": 0.6, "linewidth": 0, "pad": 1.5}
+        panel.text(x + 0.04 * TILE, y + 0.05 * TILE, f"{overlay.score:#.3g}", va="top", color="white", bbox=box)

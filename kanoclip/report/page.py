@@ -12,10 +12,10 @@ from markupsafe import Markup
 from matplotlib.colors import to_hex
 
 from kanoclip.files import write_text
-from kanoclip.report.figures.captions import CAPTIONS
 from kanoclip.report.gallery import read_gallery
-from kanoclip.report.grid import COLOURS
+from kanoclip.report.heat import COLOURS
 from kanoclip.report.notes import TINY_NOTE
+from kanoclip.report.registry import of_file
 from kanoclip.types import InputError, logger
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
@@ -44,15 +44,15 @@ def write_page(
 
     Args:
         table: main.html of `tables.write_tables`.
-        figures: the PNGs of `figures`, in the order of the page.
+        figures: the PNGs of declared figures, in the order of the page; see `registry`.
         out: index.html.
         title: the heading.
         scores: (index.csv, scores.h5) of each dataset and method of the gallery; without any there is no gallery.
         gallery: images of each dataset, class and method in it, at most; 0 for no gallery.
 
     Raises:
-        InputError: a figure is missing, its name says not what it is, the table is none, or scores and index do not
-            belong together.
+        InputError: a figure is missing or has the name of none, the table is none, or scores and index do not belong
+            together.
     """
     fragment = _table(table)
     views = read_gallery(scores, gallery) if gallery else {}
@@ -82,10 +82,13 @@ def _table(path: Path) -> str:
 
 
 def _embedded(path: Path) -> Embedded:
+    """Return a figure with the title and the caption that it is declared with.
+
+    Raises:
+        InputError: it is missing, or its name is not that of a figure.
+    """
     if not path.is_file():
-        raise InputError(f"{path}: no such figure; draw it with the command of that name")
-    for beginning, (title, caption) in CAPTIONS.items():
-        if path.stem == beginning or path.stem.startswith(f"{beginning}_"):
-            rest = path.stem.removeprefix(beginning).removeprefix("_")
-            return Embedded(path.stem, title + rest, caption, base64.b64encode(path.read_bytes()).decode("ascii"))
-    raise InputError(f"{path}: no caption for this figure; expected a name that begins with {', '.join(CAPTIONS)}")
+        raise InputError(f"{path}: no such figure; draw it with `kanoclip figure`")
+    figure, of = of_file(path)
+    data = base64.b64encode(path.read_bytes()).decode("ascii")
+    return Embedded(path.stem, figure.title_of(of), figure.caption, data)

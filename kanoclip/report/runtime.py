@@ -1,121 +1,134 @@
-"""What a run cost: seconds, memory and parameters, from Snakemake's benchmark files and the attributes of scores.h5."""
+"""What a run cost: seconds, memory and parameters, from cost.json, train.csv and Snakemake's benchmark files."""
 
+import json
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-import h5py
 import pandas as pd
 
 from kanoclip.files import whole
 from kanoclip.report import formats
 from kanoclip.report.notes import MISSING, TINY_BACKBONE, TINY_NOTE
-from kanoclip.report.run import Run
+from kanoclip.run import Run
 from kanoclip.types import InputError
 
 KEYS = ["stage", "method", "backbone", "auxiliary", "dataset", "seed"]
-COSTS = ["seconds", "learnable_parameters", "total_parameters"]  # the attributes of scores.h5 besides the keys
+COUNTS = ["images", "learnable_parameters", "total_parameters"]
+COST = [*KEYS[1:], *COUNTS, "seconds"]  # the keys of a cost.json
 READING = (
-    "Seconds: of a whole command as Snakemake measured it, start-up included; mean over its jobs. Images per second: "
-    "of an encoder from image files, start-up included; of a method from cached features, without start-up. Peak "
-    "memory: the largest job's resident main memory. Total parameters: with the frozen backbone."
+    "A pass encodes the images of a target once and scores them with every method and seed of its backbone: images per "
+    "second and peak memory are those of the whole command, start-up included. Of a method: seconds of training, mean "
+    "over seeds, without start-up; images per second of its own forward passes, without the image tower and start-up; "
+    "peak memory of the command that trains all its seeds. Memory is resident main memory, the largest job's. Total "
+    "parameters: with the frozen backbone."
 )
 
 
-def read_jobs(scores: Sequence[Path], benchmarks: Path) -> pd.DataFrame:
-    """What every job cost: scoring, the training before it, and the encoding of its dataset, each once.
+def read_jobs(costs: Sequence[Path], models: Path, benchmarks: Path) -> pd.DataFrame:
+    """Return what everything cost: scoring by each method and seed, each training, and each pass over a target.
 
     Args:
-        scores: scores.h5 of every method, target and seed.
-        benchmarks: the folder with encode/, train/ and score/. A file that it lacks leaves its job unmeasured.
+        costs: cost.json of every method, target and seed.
+        models: the folder of the trained methods: <method>/<backbone>/<auxiliary>/seed<seed>/train.csv.
+        benchmarks: the folder of Snakemake's benchmark files: score/<backbone>/<target>.tsv of a pass and
+            train/<method>/<backbone>/<auxiliary>.tsv. What is not there was not measured.
 
     Returns:
-        stage, method, backbone, auxiliary, dataset, seed ("" where it does not matter); images; seconds and
-        peak_memory_mb of the command (NaN if not measured); of a scoring job also scoring_seconds, without start-up,
-        learnable_parameters and total_parameters.
+        One line per scoring ("score"), training ("train") and pass ("pass"): `KEYS`, "" where one does not apply;
+        `COUNTS`; seconds and peak_memory_mb, NaN where not measured.
 
     Raises:
-        InputError: a scores.h5 does not say what it cost.
+        InputError: a file is no cost.json.
     """
     jobs: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for path in scores:
-        known = _attributes(path)
-        method, backbone, auxiliary, dataset, seed = (known.pop(key) for key in KEYS[1:])
-        encode = ("encode", "", backbone, "", dataset, "")
-        train = ("train", method, backbone, auxiliary, "", seed)
-        score = ("score", method, backbone, auxiliary, dataset, seed)
-        jobs[encode] = {"images": known["images"], **_measured(benchmarks / f"encode/{backbone}/{dataset}.tsv")}
+    for path in costs:
+        cost = _cost(path)
+        method, backbone, auxiliary, dataset, seed = (cost.pop(key) for key in KEYS[1:])
+        jobs["score", method, backbone, auxiliary, dataset, seed] = cost
+        measured = _measured(benchmarks / f"score/{backbone}/{dataset}.tsv")
+        jobs["pass", "", backbone, "", dataset, ""] = {"images": cost["images"], **measured}
         if auxiliary != "none":
-            jobs[train] = _measured(benchmarks / f"train/{method}/{backbone}/{auxiliary}/seed{seed}.tsv")
-        file = benchmarks / f"score/{method}/{backbone}/{auxiliary}/{dataset}/seed{seed}.tsv"
-        jobs[score] = {**known, **_measured(file)}
+            place = f"{method}/{backbone}/{auxiliary}"
+            measured = _measured(benchmarks / f"train/{place}.tsv")
+            seconds = _training_seconds(models / f"{place}/seed{seed}/train.csv")
+            jobs["train", method, backbone, auxiliary, "", seed] = {**measured, "seconds": seconds}
     lines = [dict(zip(KEYS, key, strict=True)) | job for key, job in jobs.items()]
-    columns = [*KEYS, "images", "seconds", "peak_memory_mb", "scoring_seconds", *COSTS[1:]]
-    return pd.DataFrame(lines, columns=columns).astype(dict.fromkeys(["images", *COSTS[1:]], "Int64"))
+    frame = pd.DataFrame(lines, columns=[*KEYS, *COUNTS, "seconds", "peak_memory_mb"])
+    return frame.astype(dict.fromkeys(COUNTS, "Int64") | {"seconds": float, "peak_memory_mb": float})
 
 
-def _attributes(path: Path) -> dict[str, Any]:
-    with h5py.File(path) as file:
-        missing = [name for name in (*KEYS[1:], *COSTS) if name not in file.attrs]
-        if missing:
-            raise InputError(f"{path}: expected the attribute {missing[0]}, found none; score again")
-        known = {name: file.attrs[name] for name in (*KEYS[1:], *COSTS)}
-        return known | {"images": len(file["image"]), "scoring_seconds": known.pop("seconds")}
+def _cost(path: Path) -> dict[str, Any]:
+    try:
+        cost = json.loads(path.read_text(encoding="utf-8"))
+        return {key: cost[key] for key in COST}
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path}: expected the keys {', '.join(COST)}, found others; score again") from error
 
 
 def _measured(path: Path) -> dict[str, float]:
-    """Seconds and peak memory of a job; nothing if it was not measured."""
+    """Return seconds and peak memory of a job; nothing if it was not measured."""
     if not path.is_file():
         return {}
     line = pd.read_csv(path, sep="\t", na_values=["-"]).iloc[-1]
     return {"seconds": float(line["s"]), "peak_memory_mb": float(line["max_rss"])}
 
 
+def _training_seconds(path: Path) -> float:
+    """Return the seconds that a training took; NaN where there is no log, as of prompts that were imported."""
+    return float(pd.read_csv(path)["seconds"].iloc[-1]) if path.is_file() else float("nan")
+
+
 def summary(jobs: pd.DataFrame, run: Run) -> pd.DataFrame:
-    """One row an encoder and one a row of the main tables; see `READING` for what the columns say.
+    """Return one row per backbone, its passes, and one per row of the main tables; see `READING` for the columns.
 
     Args:
         jobs: from `read_jobs`.
         run: its rows, in order.
     """
     rows: dict[str, dict[str, str]] = {}
-    scored, encoded, trained = (jobs[jobs["stage"] == stage] for stage in ("score", "encode", "train"))
-    for backbone, of_backbone in encoded.groupby("backbone", sort=False):
-        rows[f"encoder {backbone}"] = {
-            "encode or score (s)": _number(of_backbone["seconds"].mean(), ".1f"),
-            "images per second": _number(of_backbone["images"].sum() / of_backbone["seconds"].sum(skipna=False), ".1f"),
+    passes, scored, trained = (jobs[jobs["stage"] == stage] for stage in ("pass", "score", "train"))
+    for backbone, of_backbone in passes.groupby("backbone", sort=False):
+        rows[f"pass with {backbone}"] = {
+            "images per second": _number(_rate(of_backbone), ".1f"),
             "peak memory (MB)": _number(of_backbone["peak_memory_mb"].max(), ".0f"),
         }
     for name in run.main:
         scoring, training = scored[scored["method"] == name], trained[trained["method"] == name]
         rows[name] = {
             "train (s)": _number(training["seconds"].mean(), ".1f"),
-            "encode or score (s)": _number(scoring["seconds"].mean(), ".1f"),
-            "images per second": _number(scoring["images"].sum() / scoring["scoring_seconds"].sum(), ".1f"),
-            "peak memory (MB)": _number(pd.concat([scoring, training])["peak_memory_mb"].max(), ".0f"),
+            "images per second": _number(_rate(scoring), ".1f"),
+            "peak memory (MB)": _number(training["peak_memory_mb"].max(), ".0f"),
             "learnable parameters": _number(scoring["learnable_parameters"].max(), ",.0f"),
             "total parameters": _number(scoring["total_parameters"].max(), ",.0f"),
         }
-    columns = list(dict.fromkeys(["train (s)", *(column for row in rows.values() for column in row)]))
+    columns = ["train (s)", "images per second", "peak memory (MB)", "learnable parameters", "total parameters"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).fillna(MISSING).rename_axis("method")
+
+
+def _rate(jobs: pd.DataFrame) -> float:
+    """Return images per second over jobs; NaN when one was not measured or nothing took any time."""
+    seconds = float(jobs["seconds"].sum(skipna=False))
+    return float(jobs["images"].sum()) / seconds if seconds else float("nan")
 
 
 def _number(value: float, form: str) -> str:
     return MISSING if pd.isna(value) else format(value, form)
 
 
-def write_runtime(scores: Sequence[Path], benchmarks: Path, out_dir: Path, run: Run, today: date) -> None:
-    """Write runtime.csv (one line a job) and runtime.md, .tex, .html (one line a method) into a folder.
+def write_runtime(costs: Sequence[Path], models: Path, benchmarks: Path, out_dir: Path, run: Run, today: date) -> None:
+    """Write runtime.csv (one line per job) and runtime.md, .tex, .html (one line per method) into a folder.
 
     Args:
-        scores: scores.h5 of every method, target and seed.
-        benchmarks: Snakemake's benchmark files; see `read_jobs`.
+        costs: cost.json of every method, target and seed.
+        models: the folder of the trained methods; see `read_jobs`.
+        benchmarks: the folder of Snakemake's benchmark files; see `read_jobs`.
         out_dir: the folder, e.g. results/<run>/tables.
         run: its rows and protocol.
-        today: for the note beneath.
+        today: for the note below.
     """
-    jobs = read_jobs(scores, benchmarks)
+    jobs = read_jobs(costs, models, benchmarks)
     table = summary(jobs, run)
     lines = [f"Protocol: {'; '.join(run.facts(run.main, today))}.", READING]
     lines += [TINY_NOTE] if any(name.startswith(TINY_BACKBONE) for name in jobs["backbone"]) else []

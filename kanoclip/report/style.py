@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-import seaborn
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -22,8 +22,15 @@ FORMATS: dict[str, dict[str, Any]] = {
     ".pdf": {"Creator": None, "Producer": None, "CreationDate": None},
     ".svg": {"Creator": None, "Date": None},
 }
+OPTIONS: dict[str, dict[str, Any]] = {
+    ".png": {"pil_kwargs": {"compress_level": 4}}
+}  # 4 % larger than at 6, in less than half the time
 
-COLOURS = [seaborn.color_palette("colorblind")[k] for k in (0, 1, 2, 3, 4, 5, 9, 7, 6, 8)]  # the palest last
+# seaborn's palette "colorblind", the palest last
+COLOURS = [
+    to_rgb(f"#{code}")
+    for code in ["0173b2", "de8f05", "029e73", "d55e00", "cc78bc", "ca9161", "56b4e9", "949494", "fbafe4", "ece133"]
+]
 # nine of each, so that colour and shape come together again only after ninety
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "----", "||||", "oooo", "++++")
@@ -70,11 +77,15 @@ def drawing(out: Path, rows: int, columns: int, panel: tuple[float, float]) -> I
 
 
 def save(figure: Figure, out: Path) -> None:
-    """Write the figure as PNG, PDF and SVG, each whole or not at all."""
+    """Write the figure as PNG, PDF and SVG, each whole or not at all.
+
+    The panels are laid out once, for the PNG; the other formats take their places from it.
+    """
     with matplotlib.rc_context(fname=STYLE):
         for suffix, metadata in FORMATS.items():
             with whole(out.with_suffix(suffix)) as temporary:
-                figure.savefig(temporary, metadata=metadata)
+                figure.savefig(temporary, metadata=metadata, **OPTIONS.get(suffix, {}))
+            figure.set_layout_engine("none")
 
 
 def say(panel: Axes, text: str) -> None:

@@ -1,87 +1,131 @@
-"""Batches of an auxiliary dataset: features from the cache, kept on a GPU when they fit, and masks in memory."""
+"""Batches of an auxiliary dataset: features from any source, masks in memory, augmented images where a phase asks."""
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from PIL import Image
 
-from kanoclip.backbones.streams import ImageFeatures, Streams
-from kanoclip.datasets.masks import masks_at
-from kanoclip.features import FeatureCache
+from kanoclip.augmentation import Augmentation, Sample
+from kanoclip.backbones.taps import Features, Tap
+from kanoclip.datasets.index import load_image, load_mask
+from kanoclip.datasets.masks import masks_at, resize_mask
+from kanoclip.features import FeatureSource, LiveFeatures
 from kanoclip.methods.base import Batch
-from kanoclip.types import InputError, logger
+from kanoclip.types import InputError
 
-SHARE_OF_MEMORY = 0.5  # of a GPU's free memory that features may take; the rest is for training
+Rows = Sequence[int]
+AHEAD = 2  # batches of changed images prepared before they are needed
+
+
+class IndexedImages:
+    """The images of an index, as augmentations see them. Attributes: see `kanoclip.augmentation.ImageSet`."""
+
+    def __init__(self, frame: pd.DataFrame):
+        self.class_names, self.defects = frame["class_name"].tolist(), frame["defect"].tolist()
+        self._files = list(zip(frame["image_path"], frame["mask_path"], strict=True))
+
+    def load(self, row: int) -> Sample:
+        """Return an image (H, W, 3) uint8 and its mask (H, W) bool, False throughout for a normal image."""
+        image_path, mask_path = self._files[row]
+        image = load_image(image_path)
+        size = image.height, image.width
+        return np.asarray(image), load_mask(mask_path, image.size) if mask_path else np.zeros(size, bool)
 
 
 class TrainingData:
     """An auxiliary dataset, batch by batch.
 
     Args:
-        cache: its features.
-        frame: its index, or some rows of it; its labels are rows of the cache.
-        streams: what the method reads.
-        size: pixels a side of the masks.
-        device: where batches shall be.
-        keep: hold all features on the device; default: on a GPU when they fit into half of its free memory.
+        source: its features.
+        frame: its index, or some rows of it; its labels are rows of the source.
+        size: pixels per side of the masks.
+        live: where phases that augment get their features; None refuses such phases.
     """
 
-    def __init__(
-        self,
-        cache: FeatureCache,
-        frame: pd.DataFrame,
-        streams: Streams,
-        size: int,
-        device: torch.device,
-        keep: bool | None = None,
-    ):
-        self.cache, self.streams, self.device = cache, streams, device
+    def __init__(self, source: FeatureSource, frame: pd.DataFrame, size: int, live: LiveFeatures | None = None):
+        self.source, self.live, self.size = source, live, size
         self.images, self.class_names = frame["image"].tolist(), frame["class_name"].tolist()
-        self.cached: list[int] = frame.index.tolist()  # where the cache has them
         self.labels = torch.tensor(frame["label"].to_numpy())  # (N,)
-        self.masks = torch.from_numpy(np.stack(list(masks_at(frame, size))))  # (N, S, S) bool, one byte a pixel
-        self._kept: ImageFeatures | None = None
-        if self._fits() if keep is None else keep:
-            self._kept = cache.read(self.cached, streams).to(device, torch.float16)
+        self.masks = torch.from_numpy(np.stack(list(masks_at(frame, size))))  # (N, S, S) bool, one byte per pixel
+        self._rows: list[int] = frame.index.tolist()  # where the source has them
+        self._files = IndexedImages(frame)
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def batch(self, rows: Sequence[int]) -> Batch:
-        """The images of some rows, on the device."""
+    def batches(
+        self, order: Sequence[Rows], taps: Collection[Tap], augment: Augmentation | None = None, seed: int = 0
+    ) -> Iterator[Batch]:
+        """Yield the images of each batch, on the device of the features.
+
+        Args:
+            order: rows of the data, batch by batch.
+            taps: what is read of them.
+            augment: changes images; their features are then computed live.
+            seed: of the augmentation.
+
+        Raises:
+            InputError: an augmentation without live features.
+        """
+        if augment is not None:
+            yield from self._augmented(order, taps, augment, seed)
+            return
+        stream = self.source.stream([[self._rows[row] for row in rows] for rows in order], taps)
+        for rows, features in zip(order, stream, strict=True):
+            yield self._batch(rows, features, self.labels[list(rows)], self.masks[list(rows)])
+
+    def _batch(self, rows: Rows, features: Features, labels: torch.Tensor, masks: torch.Tensor) -> Batch:
+        device = self.source.backbone.device
         return Batch(
             images=[self.images[row] for row in rows],
             class_names=[self.class_names[row] for row in rows],
-            features=self._features(rows),
-            labels=self.labels[list(rows)].to(self.device),
-            masks=self.masks[list(rows)].to(self.device),
+            features=features,
+            labels=labels.to(device),
+            masks=masks.to(device),
         )
 
-    def _features(self, rows: Sequence[int]) -> ImageFeatures:
-        if self._kept is None:
-            return self.cache.read([self.cached[row] for row in rows], self.streams).to(self.device)
-        chosen = torch.tensor(rows, device=self.device)
+    def _augmented(
+        self, order: Sequence[Rows], taps: Collection[Tap], augment: Augmentation, seed: int
+    ) -> Iterator[Batch]:
+        """Load and change images by threads while the towers and the training compute."""
+        if self.live is None:
+            raise InputError("this training changes its images, so it needs live features; give it the backbone")
+        live = self.live
+        positions = np.cumsum([0, *(len(rows) for rows in order)])
+        work = [
+            [partial(self._changed, row, augment, [seed, int(start) + k]) for k, row in enumerate(rows)]
+            for start, rows in zip(positions, order, strict=False)
+        ]
+        for rows, samples in zip(order, prefetched(work, live.workers), strict=True):
+            images, masks = (np.stack(parts) for parts in zip(*samples, strict=True))
+            truth = torch.from_numpy(masks)
+            yield self._batch(rows, live.of_images(images, taps), truth.flatten(1).any(1).long(), truth)
 
-        def take(tensor: Tensor) -> Tensor:
-            return tensor[chosen].float()
+    def _changed(self, row: int, augment: Augmentation, seed: list[int]) -> Sample:
+        image, mask = augment(row, self._files, np.random.default_rng(seed))
+        square = Image.fromarray(image).resize((self.size, self.size), Image.Resampling.BICUBIC)
+        return np.asarray(square), resize_mask(mask, (self.size, self.size))
 
-        return self._kept.map(take)
 
-    def _fits(self) -> bool:
-        if self.device.type != "cuda":
-            return False
-        needed, free = self.cache.size_of(self.streams), torch.cuda.mem_get_info(self.device)[0]
-        fits = needed < SHARE_OF_MEMORY * free
-        logger.info(
-            "features: %.1f GB, %s (%.1f GB of the GPU are free)",
-            needed / 1e9,
-            "kept on the GPU" if fits else "read from the cache in every epoch",
-            free / 1e9,
-        )
-        return fits
+def prefetched(batches: Sequence[Sequence[Callable[[], Sample]]], workers: int) -> Iterator[list[Sample]]:
+    """Yield the results of each batch of calls, in order, computed by threads some batches ahead."""
+    with ThreadPoolExecutor(workers) as pool:
+        ready: deque[list[Future[Sample]]] = deque()
+        try:
+            for calls in batches:
+                ready.append([pool.submit(call) for call in calls])
+                if len(ready) > AHEAD:
+                    yield [sample.result() for sample in ready.popleft()]
+            while ready:
+                yield [sample.result() for sample in ready.popleft()]
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def check_trainable(frame: pd.DataFrame, index: Path) -> None:

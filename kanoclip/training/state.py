@@ -1,6 +1,7 @@
 """The state of a training between two epochs, in a file, so that a killed training goes on where it stopped."""
 
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import torch
 
 from kanoclip.files import whole
 from kanoclip.methods.base import Method
+from kanoclip.methods.phases import Phase
 from kanoclip.types import logger
 
 
@@ -19,44 +21,66 @@ class TrainingState:
     Attributes:
         path: of the file.
         fingerprint: of everything that the training depends on; a state with another one is not used.
-        epoch: epochs done.
-        rows: of train.csv so far.
+        phase: phases done.
+        epoch: epochs of the next phase that are done.
+        step: optimiser steps of that phase that are done.
+        rows: lines of train.csv so far.
     """
 
     path: Path
     fingerprint: str
+    phase: int = 0
     epoch: int = 0
-    rows: list[dict[str, float]] = field(default_factory=list)
+    step: int = 0
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    _optimizer: dict[str, Any] | None = None
 
-    def save(self, method: Method, optimizer: torch.optim.Optimizer) -> None:
-        """Write the state, whole or not at all."""
+    def add(self, row: dict[str, Any]) -> None:
+        """Note an optimiser step."""
+        self.rows.append(row)
+        self.step += 1
+
+    def leave_phase(self, method: Method[Any]) -> None:
+        """Note that a phase is over, and write the state."""
+        self.phase, self.epoch, self.step = self.phase + 1, 0, 0
+        self.save(method, None)
+
+    def save(self, method: Method[Any], optimizer: torch.optim.Optimizer | None) -> None:
+        """Write the state, whole or not at all; an optimiser belongs to a phase that is not over."""
         state: dict[str, Any] = {
-            "fingerprint": self.fingerprint,
-            "epoch": self.epoch,
-            "rows": self.rows,
-            "learned": {name: parameter.detach() for name, parameter in method.learned().items()},
-            "optimizer": optimizer.state_dict(),
+            name: getattr(self, name) for name in ("fingerprint", "phase", "epoch", "step", "rows")
         }
+        state["learned"] = {name: parameter.detach() for name, parameter in method.learned().items()}
+        state["optimizer"] = optimizer.state_dict() if optimizer else None
         with whole(self.path) as temporary:
             torch.save(state, temporary)
 
-    def restore(self, method: Method, optimizer: torch.optim.Optimizer) -> None:
+    def restore(self, method: Method[Any], phases: Sequence[Phase]) -> None:
         """Take up the state of the file, if there is one and it belongs to this training."""
         if not self.path.is_file():
             return
         if not zipfile.is_zipfile(self.path):  # as torch writes it
             logger.info("%s: not readable; starting over", self.path)
             return
-        state = torch.load(self.path, weights_only=True, map_location=method.backbone.device)
+        # on the CPU, where Adam counts its steps: a count on a GPU is waited for, by every parameter in every step
+        state = torch.load(self.path, weights_only=True, map_location="cpu")
         if state["fingerprint"] != self.fingerprint:
             logger.info("%s: of another training; starting over", self.path)
             return
         with torch.no_grad():
             for name, parameter in method.learned().items():
                 parameter.copy_(state["learned"][name])
-        optimizer.load_state_dict(state["optimizer"])
-        self.epoch, self.rows = state["epoch"], state["rows"]
-        logger.info("%s: going on after epoch %d", self.path, self.epoch)
+        self._optimizer = state["optimizer"]
+        for name in ("phase", "epoch", "step", "rows"):
+            setattr(self, name, state[name])
+        where = phases[self.phase].name if self.phase < len(phases) else "the last phase"
+        logger.info("%s: going on in %s after epoch %d", self.path, where, self.epoch)
+
+    def restore_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        """Take up the optimiser's state of an unfinished phase."""
+        if self._optimizer is not None:
+            optimizer.load_state_dict(self._optimizer)
+            self._optimizer = None
 
     def forget(self) -> None:
         """Remove the file; the training is over and its checkpoint written."""

@@ -1,4 +1,4 @@
-"""The examples of CONTRIBUTING.md: a dataset, a method and a metric, added to a copy of the package, no other edit."""
+"""The examples of CONTRIBUTING.md: dataset, method, metric, figure; added to a copy of the package, no other edit."""
 
 import json
 import re
@@ -34,9 +34,11 @@ STAGES = [
     "list methods",
     "schema --out schema.json",
     "prepare --dataset crockery --path images --out index.csv",
-    f"encode --index index.csv --out f.h5 --local 6 {BACKBONE}",
-    "score --method local_stream --set temperature=0.5 --features f.h5 --index index.csv --dataset crockery --out s.h5",
-    "evaluate --scores s.h5 --index index.csv --out metrics.csv",
+    f"encode --index index.csv --out f.h5 --tap cls/6 --tap vv/6 {BACKBONE}",
+    "score --method local_stream --set temperature=0.5 --features f.h5 --index index.csv --dataset crockery --out s",
+    "evaluate --scores s/scores.h5 --index index.csv --out metrics.csv",
+    "list figures",
+    "figure means=means.png --metrics metrics.csv --methods local_stream",
 ]
 
 
@@ -78,11 +80,11 @@ def extended(tmp_path_factory):
 
 def test_the_page_has_one_file_for_each():
     parents = sorted(str(Path(place).parent) for place in EXAMPLES)
-    assert parents == ["kanoclip/datasets/specs", "kanoclip/methods", "kanoclip/metrics"]
+    assert parents == ["kanoclip/datasets/specs", "kanoclip/methods", "kanoclip/metrics", "kanoclip/report/figures"]
 
 
 def test_the_registries_list_them(extended):
-    assert {"crockery", "local_stream"} <= set((extended / "listed").read_text().split())
+    assert {"crockery", "local_stream", "means"} <= set((extended / "listed").read_text().split())
     definitions = json.loads((extended / "schema.json").read_text())["$defs"]
     assert "temperature" in definitions["method_local_stream"]["properties"]
 
@@ -97,7 +99,7 @@ def test_the_metric_of_the_methods_scores_is_right(extended):
     metrics = pd.read_csv(extended / "metrics.csv")
     assert set(metrics["method"]) == {"local_stream"}
     index = pd.read_csv(extended / "index.csv")
-    with h5py.File(extended / "s.h5") as scores:
+    with h5py.File(extended / "s" / "scores.h5") as scores:
         image_scores = scores["image_score"][:]
     for name, rows in index.groupby("class_name"):
         labels, values = rows["label"], image_scores[rows.index]
@@ -106,3 +108,10 @@ def test_the_metric_of_the_methods_scores_is_right(extended):
         assert of_class["fpr95"] == pytest.approx(rates[recalls >= 0.95][0])
         assert of_class["auroc"] == pytest.approx(roc_auc_score(labels, values))
     assert metrics[(metrics["level"] == "pixel") & (metrics["metric"] == "fpr95")]["value"].between(0, 1).all()
+
+
+def test_the_figure_is_drawn_in_every_format(extended):
+    assert all((extended / f"means{suffix}").stat().st_size > 1000 for suffix in (".png", ".pdf"))
+    assert {"local_stream", "image AUROC (%)"} <= set(
+        re.findall("<!-- (.*?) -->", (extended / "means.svg").read_text())
+    )

@@ -1,36 +1,115 @@
 """Every registered method through one suite, on a tiny tower with random weights."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from kanoclip.backbones.clip import Backbone
-from kanoclip.backbones.streams import Streams
-from kanoclip.config import Strict
-from kanoclip.datasets.index import load_image, read_index
+from kanoclip.backbones.taps import Features, Tap
+from kanoclip.config import BackboneConfig
+from kanoclip.datasets.images import load_square
+from kanoclip.datasets.index import read_index
 from kanoclip.datasets.masks import masks_at
-from kanoclip.features import FeatureCache
-from kanoclip.methods import AnomalyOutput, Batch, Method, method_class, method_names
-from kanoclip.methods.base import TrainingOptions
+from kanoclip.features import CachedFeatures, FeatureCache, LiveFeatures
+from kanoclip.methods import Batch, Method, method_class, method_names
+from kanoclip.methods.phases import Phase, TrainingOptions
 from kanoclip.scoring import score
 
-ARRAYS = ("map", "image_score", "image_probability", "map_score")
+SIZE = 32  # of the images
 
 
-def build(name: str, backbone: Backbone, seed: int = 0) -> tuple[Method, Strict, Streams]:
+class Recorder(dict[Tap, Tensor]):
+    """Features that know which taps were read."""
+
+    def __init__(self, features: Features):
+        super().__init__(features)
+        self.read: set[Tap] = set()
+
+    def __getitem__(self, tap: Tap) -> Tensor:
+        self.read.add(tap)
+        return super().__getitem__(tap)
+
+
+def build(name: str, backbone: Backbone, seed: int = 0, **options: Any) -> Method[Any]:
     kind = method_class(name)
     torch.manual_seed(seed)
-    options = kind.Options()
-    method = kind(backbone, options, seed).eval()
-    return method, options, kind.streams(options, backbone.quarters, backbone.layers)
+    method = kind(backbone, kind.Options(**options), seed).eval()
+    method.learn_knowledge({"nut": ["a cracked nut"], "bolt": ["a bent bolt", "a bolt with rust"]})
+    return method
+
+
+def reads(method: Method[Any]) -> frozenset[Tap]:
+    return method.reads(method.options, method.backbone.shape)
+
+
+def trains_on(method: Method[Any]) -> frozenset[Tap]:
+    return method.trains_on(method.options, method.backbone.shape)
+
+
+def read_by(phase: Phase, method: Method[Any]) -> frozenset[Tap]:
+    return trains_on(method) if phase.reads is None else phase.reads
+
+
+def recipes(names: Iterable[str]) -> list[Any]:
+    """Names with the options of every recipe: the defaults, as published, as published for an auxiliary dataset."""
+    found = []
+    for name in names:
+        kind = method_class(name)
+        found.append(pytest.param(name, {}, id=name))
+        if kind.published:
+            found.append(pytest.param(name, {**kind.published}, id=f"{name}-published"))
+        for auxiliary, changed in kind.published_on.items():
+            found.append(pytest.param(name, {**kind.published, **changed}, id=f"{name}-published-{auxiliary}"))
+    return found
+
+
+ALL = recipes(method_names())
+TRAINABLE = recipes(name for name in method_names() if method_class(name).trainable)
 
 
 @pytest.fixture(params=method_names())
 def name(request: pytest.FixtureRequest) -> str:
     return request.param
+
+
+@pytest.fixture(scope="module")
+def frame(index: Path) -> pd.DataFrame:
+    return read_index(index)
+
+
+@pytest.fixture(scope="module")
+def cache(features: Path, frame: pd.DataFrame, backbone: Backbone) -> CachedFeatures:
+    return CachedFeatures(FeatureCache(features, frame), backbone)
+
+
+@pytest.fixture(scope="module")
+def pixels(frame: pd.DataFrame, backbone: Backbone) -> Tensor:
+    """(N, 3, 32, 32) normalised."""
+    return backbone.normalise(np.stack([load_square(path, SIZE) for path in frame["image_path"]]))
+
+
+@pytest.fixture(scope="module")
+def truth(frame: pd.DataFrame) -> dict[str, Tensor]:
+    masks = np.stack(list(masks_at(frame, SIZE)))
+    return {"labels": torch.tensor(frame["label"].to_numpy()), "masks": torch.from_numpy(masks)}
+
+
+def batch_of(frame: pd.DataFrame, features: Features, **truth: Tensor) -> Batch:
+    return Batch(frame["image"].tolist(), frame["class_name"].tolist(), features, **truth)
+
+
+def assert_close(found: tuple[NDArray, NDArray], expected: tuple[NDArray, NDArray], atol: float) -> None:
+    """Compare maps with maps and image scores with image scores."""
+    for values, others in zip(found, expected, strict=True):
+        np.testing.assert_allclose(values, others, atol=atol, rtol=0)
 
 
 def test_name_and_documentation(name: str) -> None:
@@ -41,49 +120,77 @@ def test_name_and_documentation(name: str) -> None:
         assert field.description, f"{name}.{key} says nothing about itself"
 
 
-def test_shapes_ranges_and_determinism(name: str, index: Path, features: Path, backbone: Backbone) -> None:
-    frame = read_index(index)
-    cache = FeatureCache(features, frame["image"].tolist())
-    method, _, streams = build(name, backbone)
-    first = score(method, cache, frame, streams)
-    again = score(build(name, backbone)[0], cache, frame, streams)
-    assert first["map"].shape[0] == len(frame) and first["map"].ndim == 3
-    for key in ARRAYS:
-        assert first[key].dtype == np.float32
-        assert np.isfinite(first[key]).all()
-        assert first[key].min() >= 0 and first[key].max() <= 1
-        assert np.array_equal(first[key], again[key])
+def test_what_was_published_can_be_configured(name: str) -> None:
+    BackboneConfig(**method_class(name).published_backbone)
 
 
-def test_batch_size_does_not_change_scores(name: str, index: Path, features: Path, backbone: Backbone) -> None:
-    frame = read_index(index)
-    cache = FeatureCache(features, frame["image"].tolist())
-    method, _, streams = build(name, backbone)
-    whole, single = (score(method, cache, frame, streams, batch_size=size) for size in (16, 1))
-    for key in ARRAYS:
-        np.testing.assert_allclose(whole[key], single[key], atol=1e-5)
+@pytest.mark.parametrize(("name", "options"), ALL)
+def test_reads_names_taps_that_the_tower_has(name: str, options: dict[str, Any], backbone: Backbone) -> None:
+    taps = reads(build(name, backbone, **options))
+    assert isinstance(taps, frozenset)
+    backbone.check(taps)
+    assert {Tap.parse(str(tap)) for tap in taps} == taps
 
 
-def test_cached_equals_uncached(name: str, index: Path, features: Path, backbone: Backbone) -> None:
-    """From pixels to scores without the file in between; what differs is fp16."""
-    frame = read_index(index)
-    method, _, streams = build(name, backbone)
-    cached = score(method, FeatureCache(features, frame["image"].tolist()), frame, streams)
-    pixels = torch.stack([backbone.preprocess(load_image(path)) for path in frame["image_path"]])
-    truth = {
-        "labels": torch.tensor(frame["label"].to_numpy()),
-        "masks": torch.from_numpy(np.stack(list(masks_at(frame, backbone.config.image_size)))),
-    }
-    batch = Batch(
-        frame["image"].tolist(),
-        frame["class_name"].tolist(),
-        backbone.encode_images(pixels, streams),
-        **(truth if method.sees_truth else {}),
-    )
+@pytest.mark.parametrize(("name", "options"), ALL)
+def test_scoring_reads_what_reads_names_and_nothing_else(
+    name: str,
+    options: dict[str, Any],
+    frame: pd.DataFrame,
+    backbone: Backbone,
+    pixels: Tensor,
+    truth: dict[str, Tensor],
+) -> None:
+    method = build(name, backbone, **options)
+    features = Recorder(backbone.encode_images(pixels, reads(method)))
     with torch.no_grad():
-        direct: AnomalyOutput = method(batch)
-    np.testing.assert_allclose(cached["map"], direct.map_probability.numpy(), atol=2e-2)
-    np.testing.assert_allclose(cached["image_score"], direct.image_score.numpy(), atol=2e-2)
+        method(batch_of(frame, features, **(truth if method.sees_truth else {})))
+    assert features.read == reads(method)
+
+
+def test_shapes_ranges_and_determinism(
+    name: str, frame: pd.DataFrame, cache: CachedFeatures, backbone: Backbone
+) -> None:
+    maps, scores = score(build(name, backbone), cache, frame)
+    assert maps.ndim == 3 and len(maps) == len(frame) and scores.shape == (len(frame),)
+    for values in (maps, scores):
+        assert values.dtype == np.float32
+        assert values.min() >= 0 and values.max() <= 1  # and no NaN
+    assert_close(score(build(name, backbone), cache, frame), (maps, scores), atol=0)
+
+
+def test_scores_of_an_image_do_not_depend_on_the_others(
+    name: str, frame: pd.DataFrame, cache: CachedFeatures, backbone: Backbone
+) -> None:
+    """One by one, and together in another order."""
+    method = build(name, backbone)
+    together = score(method, cache, frame, batch_size=len(frame))
+    assert_close(score(method, cache, frame, batch_size=1), together, atol=1e-5)
+    order = np.random.default_rng(0).permutation(len(frame))
+    maps, scores = score(method, cache, frame.iloc[order], batch_size=5)
+    assert_close((maps[order.argsort()], scores[order.argsort()]), together, atol=1e-5)
+
+
+def test_scores_of_an_image_do_not_depend_on_other_class_names(
+    name: str, frame: pd.DataFrame, cache: CachedFeatures, backbone: Backbone
+) -> None:
+    method = build(name, backbone)
+    renamed = frame.assign(class_name=["zipper"] * 8 + frame["class_name"].tolist()[8:])
+    before, after = (score(method, cache, rows) for rows in (frame, renamed))
+    assert_close((after[0][8:], after[1][8:]), (before[0][8:], before[1][8:]), atol=1e-6)
+
+
+def test_live_features_give_the_scores_of_cached_ones(
+    name: str, frame: pd.DataFrame, cache: CachedFeatures, backbone: Backbone, pixels: Tensor, truth: dict[str, Tensor]
+) -> None:
+    """To the bit; straight from the tower, what differs is fp16."""
+    method = build(name, backbone)
+    cached = score(method, cache, frame, batch_size=5)  # as they were encoded
+    assert_close(score(method, LiveFeatures(frame, backbone), frame, batch_size=5), cached, atol=0)
+    features = backbone.encode_images(pixels, reads(method))
+    with torch.no_grad():
+        direct = method(batch_of(frame, features, **(truth if method.sees_truth else {})))
+    assert_close(cached, (direct.map.numpy(), direct.image_score.numpy()), atol=2e-2)
 
 
 def test_only_controls_see_the_truth(name: str) -> None:
@@ -91,33 +198,63 @@ def test_only_controls_see_the_truth(name: str) -> None:
     assert kind.control or not kind.sees_truth
 
 
-def test_class_names_are_used_by_name(name: str, index: Path, features: Path, backbone: Backbone) -> None:
-    """Scores of an image depend on its own class name only, not on the other classes in the batch."""
-    frame = read_index(index)
-    cache = FeatureCache(features, frame["image"].tolist())
-    method, _, streams = build(name, backbone)
-    renamed = frame.assign(class_name=["zipper"] * 8 + frame["class_name"].tolist()[8:])
-    before, after = (score(method, cache, rows, streams) for rows in (frame, renamed))
-    np.testing.assert_allclose(before["image_score"][8:], after["image_score"][8:], atol=1e-6)
-
-
-def test_trainable_methods_say_what_they_learn(name: str, backbone: Backbone) -> None:
-    method, options, _ = build(name, backbone)
-    learned = {id(parameter) for parameter in method.learned().values()}
-    assert bool(learned) == method.trainable
-    if method.trainable:
-        grouped = [id(parameter) for group in method.parameter_groups() for parameter in group["params"]]
-        assert len(grouped) == len(set(grouped))
-        assert set(grouped) == learned
-        assert isinstance(options, TrainingOptions)
-
-
 def test_seeds_matter_exactly_for_stochastic_methods(
-    name: str, index: Path, features: Path, backbone: Backbone
+    name: str, frame: pd.DataFrame, cache: CachedFeatures, backbone: Backbone
 ) -> None:
-    frame = read_index(index)
-    cache = FeatureCache(features, frame["image"].tolist())
-    _, _, streams = build(name, backbone)
-    one, two = (score(build(name, backbone, seed)[0], cache, frame, streams) for seed in (1, 2))
-    same = all(np.array_equal(one[key], two[key]) for key in ARRAYS)  # some learn maps only
+    one, two = (score(build(name, backbone, seed), cache, frame) for seed in (1, 2))
+    same = all(np.array_equal(of_one, of_two) for of_one, of_two in zip(one, two, strict=True))  # some learn maps only
     assert same != method_class(name).stochastic
+
+
+def test_exactly_trainable_methods_learn(name: str, backbone: Backbone) -> None:
+    method = build(name, backbone)
+    assert bool(method.learned()) == bool(method.phases()) == method.trainable
+    assert isinstance(method.options, TrainingOptions) == method.trainable
+
+
+def test_what_is_learned_does_not_depend_on_what_is_frozen(name: str, backbone: Backbone) -> None:
+    method = build(name, backbone)
+    before = method.learned()
+    method.requires_grad_(False)
+    assert method.learned() == before
+    assert not any(parameter is value for value in before.values() for parameter in backbone.parameters())
+
+
+@pytest.mark.parametrize(("name", "options"), TRAINABLE)
+def test_phases_cover_what_is_learned(name: str, options: dict[str, Any], backbone: Backbone) -> None:
+    method = build(name, backbone, **options)
+    phases = method.phases()
+    assert len({phase.name for phase in phases}) == len(phases)
+    for phase in phases:
+        assert phase.epochs > 0 and phase.batch_size > 0
+        assert len({group["name"] for group in phase.groups}) == len(phase.groups)
+        assert all(group["params"] and group["lr"] > 0 for group in phase.groups)
+        optimised = [id(parameter) for group in phase.groups for parameter in group["params"]]
+        assert len(optimised) == len(set(optimised)), "an optimiser has a parameter twice"
+    groups = [group for phase in phases for group in phase.groups]
+    covered = {id(parameter) for group in groups for parameter in group["params"]}
+    assert covered == {id(parameter) for parameter in method.learned().values()}
+
+
+@pytest.mark.parametrize(("name", "options"), TRAINABLE)
+def test_training_reads_what_it_says_and_reaches_every_group(
+    name: str,
+    options: dict[str, Any],
+    frame: pd.DataFrame,
+    backbone: Backbone,
+    pixels: Tensor,
+    truth: dict[str, Tensor],
+) -> None:
+    method = build(name, backbone, **options)
+    of_unchanged_images: set[Tap] = set()
+    for phase in method.phases():
+        features = Recorder(backbone.encode_images(pixels, read_by(phase, method)))
+        losses = phase.losses(batch_of(frame, features, **truth))
+        assert features.read == read_by(phase, method)
+        of_unchanged_images |= set() if phase.augment else features.read
+        assert all(loss.shape == () and torch.isfinite(loss) for loss in losses.values())
+        sum(losses.values()).backward()
+        for group in phase.groups:
+            assert any(parameter.grad is not None and parameter.grad.any() for parameter in group["params"])
+    assert trains_on(method) == of_unchanged_images
+    assert all(parameter.grad is None for parameter in backbone.parameters())

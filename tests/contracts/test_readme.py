@@ -4,6 +4,7 @@ import re
 import shlex
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,6 +18,9 @@ LINES = [line.split("  #")[0].strip() for block in BLOCKS for line in block.spli
 
 def test_every_stage_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "config").symlink_to(ROOT / "config")
+    # the plan of the paper is refused where the disk cannot hold its features
+    monkeypatch.setattr("kanoclip.plan.shutil.disk_usage", lambda path: SimpleNamespace(free=10**12))
     commands = [line for line in LINES if line.startswith("kanoclip ")]
     assert len(commands) >= 6
     for command in commands:
@@ -24,7 +28,8 @@ def test_every_stage_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         with pytest.raises(SystemExit) as caught:
             cli.main()
         assert caught.value.code in (0, None), command
-    assert {"index.csv", "features.h5", "scores.h5", "metrics.csv"} <= {path.name for path in tmp_path.iterdir()}
+    for made in ("index.csv", "features.h5", "scores/clip/scores.h5", "scores/clip/metrics.csv"):
+        assert (tmp_path / made).is_file(), made
 
 
 def test_make_targets_and_files_exist() -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import erf, softmax
 
 from kanoclip.backbones.clip import Backbone
-from kanoclip.backbones.streams import Streams
+from kanoclip.backbones.taps import Tap
 from kanoclip.methods.base import Batch
 
 Array = NDArray[np.float64]
@@ -115,11 +115,12 @@ def images() -> torch.Tensor:
 
 @pytest.fixture(scope="session")
 def batch(backbone: Backbone, images: torch.Tensor) -> Batch:
-    """These images as the package sees them, with every tap, windows and masks."""
-    streams = Streams(original=tuple(range(1, backbone.layers + 1)), windows=(2, 3))
+    """These images as the package sees them: both streams at the four stages, the class token, windows, and masks."""
+    taps = {Tap(kind, block) for kind in ("tokens", "vv") for block in backbone.quarters}
+    taps |= {Tap("cls", backbone.layers), Tap("windows", 2), Tap("windows", 3)}
     masks = torch.zeros(2, 32, 32, dtype=torch.bool)
     masks[1, 5:20, 9:14] = True
-    features = backbone.encode_images(images, streams)
+    features = backbone.encode_images(images, taps)
     return Batch(["a.png", "b.png"], CLASS_NAMES, features, torch.tensor([0, 1]), masks)
 
 

@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.special import softmax as over_tokens
 
 from kanoclip.backbones.clip import Backbone
-from kanoclip.backbones.streams import Streams
+from kanoclip.maps import final_map
 from kanoclip.methods.anomalyclip import AnomalyCLIP, AnomalyCLIPOptions
 from kanoclip.methods.base import Batch
 
@@ -24,14 +24,6 @@ def build(backbone: Backbone, **options: object) -> AnomalyCLIP:
         if parameter.requires_grad:
             torch.nn.init.normal_(parameter, std=0.5)  # large, so that every part shows in the result
     return method
-
-
-@pytest.fixture(scope="module")
-def batch(backbone: Backbone, images: torch.Tensor) -> Batch:
-    masks = torch.zeros(2, 32, 32, dtype=torch.bool)
-    masks[1, 5:20, 9:14] = True
-    features = backbone.encode_images(images, Streams(local=backbone.quarters))
-    return Batch(["a.png", "b.png"], ["metal nut", "leather"], features, torch.tensor([0, 1]), masks)
 
 
 def learned_text(slow, method: AnomalyCLIP, text: str, polarity: int) -> Array:
@@ -99,16 +91,16 @@ def logits(backbone: Backbone, slow, images: torch.Tensor, where: str) -> tuple[
 
 def test_forward(backbone: Backbone, batch: Batch, where: str, logits: tuple[Array, Array]) -> None:
     with torch.no_grad():
-        found = build(backbone, map_blocks=where)(batch)
+        method = build(backbone, map_blocks=where)
+        found = method(batch)
     patches, globally = logits
     maps = softmax(patches).mean(1)
     assert maps.std() > 1e-3  # so that the comparison says something
-    np.testing.assert_allclose(found.map_probability, maps, atol=1e-5)
+    np.testing.assert_allclose(found.map, maps, atol=1e-5)
     expected = np.exp(globally[:, 1]) / np.exp(globally).sum(1)
     np.testing.assert_allclose(found.image_score, expected, atol=1e-5)
-    np.testing.assert_allclose(found.image_probability, expected, atol=1e-5)
     smooth = [gaussian_filter(of_image, 4 * SIZE / 518) for of_image in bilinear(maps, SIZE, aligned=False)]
-    np.testing.assert_allclose(found.map_score, [of_image.max() for of_image in smooth], atol=1e-5)
+    np.testing.assert_allclose(final_map(found.map, SIZE, method.sigma), smooth, atol=1e-5)
 
 
 def test_the_class_token_may_be_normalised_first(backbone: Backbone, slow, images: torch.Tensor, batch: Batch) -> None:

@@ -41,10 +41,8 @@ def test_forward(backbone: Backbone, slow, images: torch.Tensor, batch: Batch, a
     with torch.no_grad():
         at_grid, at_image = (build(backbone, map_resolution=where)(batch) for where in ("grid", "image"))
     assert softmax(logits).std() > 1e-3  # so that the comparison says something
-    np.testing.assert_allclose(at_grid.map_probability, softmax(logits).mean(1), atol=1e-5)
-    np.testing.assert_allclose(
-        at_image.map_probability, softmax(bilinear(logits, SIZE, aligned=True)).mean(1), atol=1e-5
-    )
+    np.testing.assert_allclose(at_grid.map, softmax(logits).mean(1), atol=1e-5)
+    np.testing.assert_allclose(at_image.map, softmax(bilinear(logits, SIZE, aligned=True)).mean(1), atol=1e-5)
     for number in range(2):
         after = slow.blocks(slow.embed(images[number].double().numpy()))[slow.vision_layers]
         expected = slow.probability(slow.project(after[0]), *april_gan_texts[number], 0.01)

@@ -18,5 +18,5 @@ def test_forward(backbone: Backbone, slow, images: torch.Tensor, batch: Batch, a
         ]
         tokens = slow.blocks(slow.embed(images[number].double().numpy()))[slow.vision_layers]
         image, *patches = [slow.probability(slow.project(token), *text, 0.07) for token in tokens]
-        np.testing.assert_allclose(found.map_probability[number].flatten(), patches, atol=1e-5)
+        np.testing.assert_allclose(found.map[number].flatten(), patches, atol=1e-5)
         np.testing.assert_allclose(found.image_score[number], image, atol=1e-5)

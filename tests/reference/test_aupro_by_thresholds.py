@@ -7,7 +7,7 @@ from scipy import ndimage
 from scipy.special import expit
 
 from kanoclip.metrics.aupro import aupro, region_weights
-from kanoclip.metrics.counts import Levels, count
+from kanoclip.metrics.counts import Counts, Levels, Truth
 from kanoclip.metrics.ranking import rank
 
 
@@ -83,5 +83,6 @@ def test_saturated_maps_equal_the_loop_over_all_thresholds():
 def test_counted_fp16_maps_equal_the_loop_over_all_thresholds(seed, shift):
     logits, masks = blobs(seed)
     maps = expit(4 * logits + shift).astype(np.float16).astype(np.float32)  # saturated and tied at 1
-    counts = count(torch.from_numpy(maps), masks, Levels.between(0.0, 1.0))
+    counts = Counts(Levels.between(0.0, 1.0))
+    counts.add(torch.from_numpy(maps), Truth.of(masks))
     assert aupro(counts.ranking()) == pytest.approx(aupro_by_thresholds(maps, masks), abs=1e-9)

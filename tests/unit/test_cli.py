@@ -15,6 +15,7 @@ from PIL import Image
 
 from kanoclip import cli
 
+TAP = ["--tap", "vv/6"]
 TINY = ["--set", "model=kanoclip-tiny", "--set", "weights=random:0", "--set", "image_size=32"]
 
 
@@ -45,17 +46,24 @@ def test_help_lists_one_command_a_stage(run: Callable[..., str], capsys: pytest.
 
 def test_every_stage_by_hand(run: Callable[..., str], parts: Path, tmp_path: Path) -> None:
     index, features, knowledge = tmp_path / "index.csv", tmp_path / "features.h5", tmp_path / "knowledge.jsonl"
-    checkpoint, log, scores, metrics = (tmp_path / name for name in ("c.safetensors", "train.csv", "s.h5", "m.csv"))
+    models, scored, metrics = tmp_path / "models", tmp_path / "scored", tmp_path / "m.csv"
     small = ["epochs=1", "width=16", "heads=2", "deform_groups=2", "bottleneck=8", "prompt_length=2"]
     options = [part for pair in small for part in ("--set", pair)]
     data = ["--features", features, "--index", index]
+    taps = [part for tap in ("cls/6", "vv/2", "vv/3", "vv/4", "vv/6") for part in ("--tap", tap)]
     assert run("prepare", "--dataset", "parts", "--path", parts, "--class-name", "nut=wing nut", "--out", index) == ""
     assert run("knowledge", "--dataset", "parts", "--index", index, "--out", knowledge) == ""
-    assert run("encode", "--index", index, "--out", features, "--original", 6, "--local", "2,3,4,6", *TINY) == ""
-    named = ["--auxiliary", "parts", "--knowledge", knowledge, "--log", log]
-    assert run("train", "--method", "kanoclip", *options, *data, *named, "--out", checkpoint) == ""
-    assert run("score", "--method", "kanoclip", "--checkpoint", checkpoint, *data, "--out", scores) == ""
-    assert run("evaluate", "--scores", scores, "--index", index, "--out", metrics) == ""
+    assert run("encode", "--index", index, "--out", features, *taps, *TINY) == ""
+    named = ["--auxiliary", "parts", "--knowledge", knowledge, "--seed", 1, "--seed", 2]
+    assert run("train", "--method", "kanoclip", *options, *data, *named, "--out", models) == ""
+    checkpoints = [models / f"seed{seed}" / "checkpoint.safetensors" for seed in (1, 2)]
+    assert all(path.is_file() and path.with_name("train.csv").is_file() for path in checkpoints)
+    trained = ["--method", "kanoclip", "--checkpoint", checkpoints[0]]
+    assert run("score", *trained, *data, "--out", scored) == ""
+    live = ["--index", index, *(part.replace("--set", "--backbone-set") for part in TINY)]
+    assert run("score", *trained, *live, "--out", tmp_path / "live") == ""
+    assert (tmp_path / "live" / "scores.h5").read_bytes() == (scored / "scores.h5").read_bytes()
+    assert run("evaluate", "--scores", scored / "scores.h5", "--index", index, "--out", metrics) == ""
     frame = pd.read_csv(metrics)
     assert set(frame["class_name"]) == {"wing nut", "bolt", "mean"}
     assert set(frame["backbone"]) == {"kanoclip-tiny"}
@@ -79,17 +87,44 @@ def test_lists_come_from_the_registries(run: Callable[..., str], capsys: pytest.
     ("arguments", "message"),
     [
         (["prepare", "--dataset", "mvtek_ad", "--out", "OUT"], "unknown dataset 'mvtek_ad'; did you mean 'mvtec_ad'?"),
-        (["encode", "--index", "nowhere.csv", "--out", "OUT"], "nowhere.csv: expected a file, found none"),
-        (["encode", "--index", "INDEX", "--out", "OUT", "--set", "x"], "expected KEY=VALUE, found 'x'"),
-        (["encode", "--index", "INDEX", "--out", "OUT", "--set", "modl=a"], "did you mean 'model'?"),
+        (["encode", "--index", "nowhere.csv", "--out", "OUT", *TAP], "nowhere.csv: expected a file, found none"),
+        (["encode", "--index", "INDEX", "--out", "OUT", *TAP, "--set", "x"], "expected KEY=VALUE, found 'x'"),
+        (["encode", "--index", "INDEX", "--out", "OUT", *TAP, "--set", "modl=a"], "did you mean 'model'?"),
         (
-            ["encode", "--index", "INDEX", "--out", "OUT", "--local", "six"],
-            "expected block numbers separated by commas",
+            ["encode", "--index", "INDEX", "--out", "OUT", *TINY, "--tap", "vv/six"],
+            "tap 'vv/six': expected KIND/BLOCK such as vv/24",
         ),
-        (["encode", "--index", "INDEX", "--out", "OUT", "--set", "model=ViT-L-41"], "unknown backbone 'ViT-L-41'"),
+        (
+            ["encode", "--index", "INDEX", "--out", "OUT", *TINY, "--tap", "tokens/99"],
+            "tap tokens/99: the tower has 6 blocks",
+        ),
+        (
+            ["encode", "--index", "INDEX", "--out", "OUT", *TAP, "--set", "model=ViT-L-41"],
+            "unknown backbone 'ViT-L-41'",
+        ),
         (
             ["score", "--method", "klip", "--features", "INDEX", "--index", "INDEX", "--out", "OUT"],
             "unknown method 'klip'; did you mean 'clip'?",
+        ),
+        (
+            ["score", "--method", "clip", "--index", "INDEX", "--out", "OUT"],
+            "give --features, or the backbone that computes them with --backbone-set",
+        ),
+        (
+            [
+                "score-pass",
+                "--results",
+                "OUT",
+                "--backbone",
+                "b",
+                "--target",
+                "t",
+                "--backbone-set",
+                "model=x",
+                "--row",
+                "[]",
+            ],
+            "--row: expected a JSON object, found '[]'",
         ),
     ],
 )
@@ -141,7 +176,7 @@ def test_scores_of_other_images_are_refused(
     run: Callable[..., str], index: Path, features: Path, tmp_path: Path
 ) -> None:
     scores = tmp_path / "scores.h5"
-    assert run("score", "--method", "clip", "--features", features, "--index", index, "--out", scores) == ""
+    assert run("score", "--method", "clip", "--features", features, "--index", index, "--out", tmp_path) == ""
     with h5py.File(scores, "r+") as file:
         file["image"][0] = "elsewhere.png"
     line = run("evaluate", "--scores", scores, "--index", index, "--out", tmp_path / "m.csv")

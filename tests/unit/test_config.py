@@ -27,6 +27,7 @@ def test_defaults_fill_in() -> None:
     assert config.backbones["clip-l14-518"].image_size == 518
     assert config.methods["clip"].options == {}
     assert config.auxiliary_for == {"mvtec_ad": "visa"}
+    assert config.cache == ("auxiliary",) and config.only == ()
 
 
 @pytest.mark.parametrize(
@@ -40,6 +41,7 @@ def test_defaults_fill_in() -> None:
         (MINIMAL | {"seeds": ["x"]}, ["'seeds.0'", "valid integer", "found 'x'"]),
         (MINIMAL | {"backbones": {"a": {"taps": [6, 3]}}}, ["'backbones.a.taps'", "ascending", "found [6, 3]"]),
         (MINIMAL | {"run": "a/b"}, ["'run'", "match pattern"]),
+        (MINIMAL | {"cache": ["target"]}, ["'cache.0'", "'auxiliary' or 'targets'", "found 'target'"]),
     ],
 )
 def test_mistakes_are_one_helpful_line(values: dict[str, object], words: list[str]) -> None:

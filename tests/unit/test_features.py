@@ -9,23 +9,25 @@ from types import SimpleNamespace
 
 import h5py
 import numpy as np
+import open_clip
 import pytest
 import torch
 
 from kanoclip.backbones.clip import Backbone, load_backbone
-from kanoclip.backbones.streams import Streams
+from kanoclip.backbones.taps import Features, Tap
 from kanoclip.config import BackboneConfig
-from kanoclip.datasets.index import load_image, read_index
-from kanoclip.features import FeatureCache, encode
+from kanoclip.datasets.images import load_image, load_square
+from kanoclip.datasets.index import read_index
+from kanoclip.features import CachedFeatures, FeatureCache, LiveFeatures, encode
 from kanoclip.types import InputError
 
 SLOW_ENCODE = """
 import sys, time
 from pathlib import Path
 from types import SimpleNamespace
-import kanoclip.features as features
+import kanoclip.features.cache as features
 from kanoclip.backbones.clip import load_backbone
-from kanoclip.backbones.streams import Streams
+from kanoclip.backbones.taps import Tap
 from kanoclip.config import BackboneConfig
 write = features._write
 def slow(*args):
@@ -33,12 +35,11 @@ def slow(*args):
     time.sleep(0.2)
 features._write = slow
 backbone = load_backbone(BackboneConfig(model="kanoclip-tiny", weights="random:0", image_size=32))
-features.encode(Path(sys.argv[1]), backbone, Streams((6,), (2, 6)), Path(sys.argv[2]), batch_size=2)
+taps = [Tap.parse(text) for text in sys.argv[3:]]
+features.encode(Path(sys.argv[1]), backbone, taps, Path(sys.argv[2]), batch_size=2)
 """
-
-
-def images(index: Path) -> list[str]:
-    return read_index(index)["image"].tolist()
+LOCAL = [Tap("vv", 6)]
+SEVERAL = [Tap("tokens", 6), Tap("vv", 2), Tap("vv", 6)]
 
 
 def contents(path: Path) -> dict[str, np.ndarray]:
@@ -48,40 +49,53 @@ def contents(path: Path) -> dict[str, np.ndarray]:
         return {name: file[name][:] for name in names}
 
 
-def test_cache_holds_what_the_tower_says(index: Path, features: Path, backbone: Backbone, all_streams: Streams) -> None:
+def test_cache_holds_what_the_tower_says(
+    index: Path, features: Path, backbone: Backbone, all_taps: frozenset[Tap]
+) -> None:
     frame = read_index(index)
-    cache = FeatureCache(features, images(index))
+    cache = FeatureCache(features, frame)
     rows = [7, 0, 12]
-    pixels = torch.stack([backbone.preprocess(load_image(frame["image_path"][row])) for row in rows])
-    expected = backbone.encode_images(pixels, all_streams)
-    found = cache.read(rows, all_streams)
-    torch.testing.assert_close(found.cls.float(), expected.cls, atol=2e-3, rtol=2e-3)
-    for stream, keys in vars(all_streams).items():
-        for key in keys:
-            cached, fresh = getattr(found, stream)[key], getattr(expected, stream)[key]
-            torch.testing.assert_close(cached.float(), fresh, atol=5e-3, rtol=2e-3)
+    pixels = backbone.normalise(np.stack([load_square(frame["image_path"][row], 32) for row in rows]))
+    expected = backbone.encode_images(pixels, all_taps)
+    found = cache.read(rows, all_taps)
+    assert found.keys() == expected.keys() == all_taps
+    for tap in all_taps:
+        torch.testing.assert_close(found[tap].float(), expected[tap], atol=5e-3, rtol=2e-3)
+
+
+def test_pixels_are_open_clips_own_preprocessing(index: Path, tiny_config: BackboneConfig) -> None:
+    """Against its transforms for evaluation, on images that are not square."""
+    backbone = load_backbone(tiny_config)
+    mean, deviation = backbone.clip.visual.image_mean, backbone.clip.visual.image_std
+    transform = open_clip.image_transform(32, False, mean, deviation, resize_mode="squash", interpolation="bicubic")
+    opened = [load_image(path) for path in read_index(index)["image_path"][:3]]
+    expected = torch.stack([transform(image) for image in opened])
+    found = backbone.normalise(np.stack([load_square(path, 32) for path in read_index(index)["image_path"][:3]]))
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
 
 
 def test_workers_change_nothing(index: Path, backbone: Backbone, tmp_path: Path) -> None:
     one, three = tmp_path / "one.h5", tmp_path / "three.h5"
-    encode(index, backbone, Streams(local=(6,)), one, batch_size=3)
-    encode(index, backbone, Streams(local=(6,)), three, batch_size=3, workers=3)
-    assert np.array_equal(contents(one)["local/6"], contents(three)["local/6"])
+    encode(index, backbone, LOCAL, one, batch_size=3)
+    encode(index, backbone, LOCAL, three, batch_size=3, workers=3)
+    assert np.array_equal(contents(one)["vv/6"], contents(three)["vv/6"])
 
 
 def test_an_image_that_broke_after_prepare_is_named(index: Path, backbone: Backbone, tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(Path(read_index(index)["image_path"][9]).read_bytes()[:200])
-    (tmp_path / "index.csv").write_text(index.read_text().splitlines()[0] + "\nbroken.png,,nut,0,good,test\n")
+    (tmp_path / "index.csv").write_text(
+        index.read_text().splitlines()[0] + f"\nbroken.png,,nut,0,good,test,{'0' * 32},\n"
+    )
     with pytest.raises(InputError) as caught:
-        encode(tmp_path / "index.csv", backbone, Streams(local=(6,)), tmp_path / "features.h5", workers=2)
+        encode(tmp_path / "index.csv", backbone, LOCAL, tmp_path / "features.h5", workers=2)
     assert str(broken) in str(caught.value) and "\n" not in str(caught.value)
     assert not (tmp_path / "features.h5").exists()
 
 
 def test_one_chunk_an_image_in_fp16(features: Path) -> None:
     with h5py.File(features) as file:
-        for dataset in (file["cls"], file["local/6"]):
+        for dataset in (file["cls/6"], file["vv/6"]):
             assert dataset.dtype == np.float16
             assert dataset.chunks == (1, *dataset.shape[1:])
         assert file["done"][:].all()
@@ -90,11 +104,11 @@ def test_one_chunk_an_image_in_fp16(features: Path) -> None:
 def test_kill_and_resume_gives_the_same_cache(index: Path, backbone: Backbone, tmp_path: Path) -> None:
     """SIGKILL in the middle, twice; the third run finishes. Nothing is lost, doubled or changed."""
     whole, killed = tmp_path / "whole.h5", tmp_path / "killed.h5"
-    encode(index, backbone, Streams((6,), (2, 6)), whole, batch_size=2)
+    encode(index, backbone, SEVERAL, whole, batch_size=2)
     partial = tmp_path / "killed.h5.partial"
     finished = []
     for _ in range(2):
-        process = subprocess.Popen([sys.executable, "-c", SLOW_ENCODE, str(index), str(killed)])
+        process = subprocess.Popen([sys.executable, "-c", SLOW_ENCODE, str(index), str(killed), *map(str, SEVERAL)])
         wanted = (finished[-1] if finished else 0) + 4
         while process.poll() is None and (not partial.exists() or done(partial) < wanted):
             time.sleep(0.05)
@@ -103,7 +117,7 @@ def test_kill_and_resume_gives_the_same_cache(index: Path, backbone: Backbone, t
         finished.append(done(partial))
         assert not killed.exists()
     assert 0 < finished[0] < finished[1] < 16
-    encode(index, backbone, Streams((6,), (2, 6)), killed, batch_size=2)
+    encode(index, backbone, SEVERAL, killed, batch_size=2)
     assert not partial.exists()
     expected, found = contents(whole), contents(killed)
     assert expected.keys() == found.keys()
@@ -123,11 +137,11 @@ def done(partial: Path) -> int:
 def test_a_partial_cache_of_another_configuration_is_started_over(
     index: Path, backbone: Backbone, tiny_config: BackboneConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, streams = tmp_path / "features.h5", Streams(local=(6,))
+    out, taps = tmp_path / "features.h5", LOCAL
     other = load_backbone(tiny_config.model_copy(update={"weights": "random:1"}))
     calls = 0
 
-    def interrupted(pixels: torch.Tensor, wanted: Streams) -> object:
+    def interrupted(pixels: torch.Tensor, wanted: list[Tap]) -> Features:
         nonlocal calls
         calls += 1
         if calls == 2:
@@ -136,10 +150,10 @@ def test_a_partial_cache_of_another_configuration_is_started_over(
 
     monkeypatch.setattr(other, "encode_images", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        encode(index, other, streams, out, batch_size=4)
-    encode(index, backbone, streams, out, batch_size=4)
-    encode(index, backbone, streams, tmp_path / "fresh.h5", batch_size=4)
-    assert np.array_equal(contents(out)["local/6"], contents(tmp_path / "fresh.h5")["local/6"])
+        encode(index, other, taps, out, batch_size=4)
+    encode(index, backbone, taps, out, batch_size=4)
+    encode(index, backbone, taps, tmp_path / "fresh.h5", batch_size=4)
+    assert np.array_equal(contents(out)["vv/6"], contents(tmp_path / "fresh.h5")["vv/6"])
 
 
 def test_full_disk_is_one_clear_line_and_leaves_nothing(index: Path, tmp_path: Path) -> None:
@@ -150,7 +164,8 @@ def test_full_disk_is_one_clear_line_and_leaves_nothing(index: Path, tmp_path: P
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
 
-    command = ["encode", "--index", str(index), "--out", str(out), "--local", "2,3,4,6", "--batch-size", "2"]
+    blocks = [part for block in (2, 3, 4, 6) for part in ("--tap", f"vv/{block}")]
+    command = ["encode", "--index", str(index), "--out", str(out), *blocks, "--batch-size", "2"]
     settings = ["--set", "model=kanoclip-tiny", "--set", "weights=random:0", "--set", "image_size=32"]
     kanoclip = [sys.executable, "-m", "kanoclip", *command, *settings]
     result = subprocess.run(kanoclip, preexec_fn=limit, capture_output=True, text=True)
@@ -171,50 +186,122 @@ def test_the_space_is_taken_before_the_first_image(
     def stop(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(backbone, "encode_images", stop)
+    monkeypatch.setattr(LiveFeatures, "of_images", stop)
     with pytest.raises(KeyboardInterrupt):
-        encode(index, backbone, Streams(local=(6,)), tmp_path / "features.h5")
+        encode(index, backbone, LOCAL, tmp_path / "features.h5")
     status = (tmp_path / "features.h5.partial").stat()
     assert status.st_blocks * 512 >= status.st_size >= 16 * 16 * 128 * 2
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10))
     with pytest.raises(InputError, match="free space and run again"):
-        encode(index, backbone, Streams(local=(2,)), tmp_path / "features.h5")
+        encode(index, backbone, [Tap("vv", 2)], tmp_path / "features.h5")
 
 
 def test_another_configuration_is_refused(
-    index: Path, features: Path, tiny_config: BackboneConfig, backbone: Backbone, all_streams: Streams
+    index: Path, features: Path, tiny_config: BackboneConfig, backbone: Backbone, all_taps: frozenset[Tap]
 ) -> None:
-    cache = FeatureCache(features, images(index))
-    cache.require(backbone.provenance(), all_streams, "the test")
+    cache = FeatureCache(features, read_index(index))
+    cache.require(backbone.provenance(), all_taps, "the test")
     other = load_backbone(tiny_config.model_copy(update={"vv_start": 1}))
     with pytest.raises(
         InputError, match=r"than the test uses: backbone: expected \{'vv_start': 1\}, found \{'vv_start': 2\}"
     ):
-        cache.require(other.provenance(), all_streams, "the test")
-    with pytest.raises(InputError, match=r"needs Streams\(original=\(5,\)"):
-        cache.require(backbone.provenance(), Streams(original=(5,)), "the test")
+        cache.require(other.provenance(), all_taps, "the test")
+    with pytest.raises(InputError, match=r"the test needs the tap tokens/5, the cache holds cls/6, pixels/"):
+        cache.require(backbone.provenance(), [Tap("tokens", 5), Tap("tokens", 6)], "the test")
 
 
 def test_missing_unfinished_and_foreign_caches_are_refused(index: Path, features: Path, tmp_path: Path) -> None:
+    frame = read_index(index)
     with pytest.raises(InputError, match="run kanoclip encode"):
-        FeatureCache(tmp_path / "features.h5", images(index))
+        FeatureCache(tmp_path / "features.h5", frame)
+    with h5py.File(tmp_path / "scores.h5", "w"), pytest.raises(InputError, match="found another kind of file"):
+        FeatureCache(tmp_path / "scores.h5", frame)
+    with pytest.raises(InputError, match="index.csv: expected a feature cache, found another kind of file"):
+        FeatureCache(index, frame)
     (tmp_path / "features.h5.partial").touch()
     with pytest.raises(InputError, match="was cut off; run it again"):
-        FeatureCache(tmp_path / "features.h5", images(index))
-    with pytest.raises(InputError, match="expected the 15 images of the index, found 16 others"):
-        FeatureCache(features, images(index)[1:])
+        FeatureCache(tmp_path / "features.h5", frame)
+    with pytest.raises(InputError, match="expected the 15 images of the index, found others or in another order"):
+        FeatureCache(features, frame[1:])
+    relabelled = frame.assign(label=1 - frame["label"])
+    with pytest.raises(InputError, match="expected the 16 images of the index, found others"):
+        FeatureCache(features, relabelled)
 
 
 def test_a_vanished_image_is_named(index: Path, backbone: Backbone, tmp_path: Path) -> None:
     text = index.read_text().replace("000.png", "999.png")
     (index.parent / "broken.csv").write_text(text)
-    with pytest.raises(InputError, match="999.png: the index names this image"):
-        encode(index.parent / "broken.csv", backbone, Streams(local=(6,)), tmp_path / "features.h5")
+    with pytest.raises(InputError, match="999.png: no such image; if an index names it, prepare the dataset again"):
+        encode(index.parent / "broken.csv", backbone, LOCAL, tmp_path / "features.h5")
 
 
 def test_features_beyond_fp16_are_refused(index: Path, tiny_config: BackboneConfig, tmp_path: Path) -> None:
     backbone = load_backbone(tiny_config)
     with torch.no_grad():
         backbone.clip.visual.transformer.resblocks[-1].mlp.c_proj.bias.fill_(1e6)
-    with pytest.raises(InputError, match="not finite or exceed fp16"):
-        encode(index, backbone, Streams(original=(6,)), tmp_path / "features.h5")
+    with pytest.raises(InputError, match="tokens/6: not finite, or too large for fp16"):
+        encode(index, backbone, [Tap("tokens", 6)], tmp_path / "features.h5")
+
+
+def test_live_and_cached_features_are_equal_to_the_bit(
+    index: Path, features: Path, backbone: Backbone, all_taps: frozenset[Tap]
+) -> None:
+    """In any order, in the batches of the cache and in others, kept in memory or not."""
+    frame = read_index(index)
+    live, cache = LiveFeatures(frame, backbone, workers=2), FeatureCache(features, frame)
+    batches = [range(5), range(5, 10), range(10, 15), range(15, 16)]
+    kept, read = (CachedFeatures(cache, backbone, keep=keep) for keep in (True, False))
+    for found, *others in zip(*(source.stream(batches, all_taps) for source in (live, kept, read)), strict=True):
+        assert found.keys() == all_taps
+        for other in others:
+            assert other.keys() == all_taps
+            assert all(torch.equal(found[tap], other[tap]) and other[tap].dtype == torch.float32 for tap in all_taps)
+    order = [[7, 0, 12], [3]]
+    for found, other in zip(kept.stream(order, all_taps), read.stream(order, all_taps), strict=True):
+        assert all(torch.equal(found[tap], other[tap]) for tap in all_taps)
+
+
+def test_rows_come_in_the_order_asked_for(index: Path, backbone: Backbone) -> None:
+    live, tap = LiveFeatures(read_index(index), backbone), Tap("pixels", 32)
+    forward, backward = (next(iter(live.stream([rows], [tap])))[tap] for rows in ([1, 9, 4], [4, 9, 1]))
+    assert torch.equal(forward, backward.flip(0)) and not torch.equal(forward[0], forward[1])
+
+
+def test_kept_taps_are_read_once_and_new_ones_added(
+    index: Path, features: Path, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = FeatureCache(features, read_index(index))
+    source, asked = CachedFeatures(cache, backbone, keep=True), []
+    read = cache.read
+    monkeypatch.setattr(cache, "read", lambda rows, taps: asked.append(sorted(taps)) or read(rows, taps))
+    for taps in ([Tap("vv", 6)], [Tap("vv", 6)], [Tap("vv", 6), Tap("cls", 6)]):
+        assert all(found.keys() == set(taps) for found in source.stream([[0, 1], [2]], taps))
+    assert asked == [[Tap("vv", 6)], [Tap("cls", 6)]]
+
+
+def test_size_of_taps_is_what_they_take(index: Path, features: Path, all_taps: frozenset[Tap]) -> None:
+    found = contents(features)
+    expected = sum(value.nbytes for name, value in found.items() if name not in ("image", "done"))
+    cache = FeatureCache(features, read_index(index))
+    assert cache.size_of(all_taps) == expected
+    assert cache.size_of([Tap("vv", 6)]) == found["vv/6"].nbytes
+
+
+def test_no_image_is_read_for_methods_that_read_nothing(
+    index: Path, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kanoclip.datasets.loading.load_square", None)
+    assert list(LiveFeatures(read_index(index), backbone).stream([[0, 1], [2]], [])) == [{}, {}]
+
+
+def test_images_are_loaded_a_few_batches_ahead_and_no_more(
+    index: Path, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame, loaded = read_index(index), []
+    monkeypatch.setattr(
+        "kanoclip.datasets.loading.load_square", lambda path, size: loaded.append(path) or load_square(path, size)
+    )
+    stream = LiveFeatures(frame, backbone).stream([[row] for row in range(16)], [Tap("pixels", 8)])
+    next(stream)
+    stream.close()
+    assert 1 <= len(loaded) <= 3 and loaded == frame["image_path"].tolist()[: len(loaded)]

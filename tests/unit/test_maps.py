@@ -3,7 +3,8 @@ import pytest
 import scipy.ndimage
 import torch
 
-from kanoclip.maps import scaled_sigma, smooth, upsample, upsample_and_smooth
+from kanoclip.maps import final_map, scaled_sigma, smooth, upsample, upsample_and_smooth
+from kanoclip.resampling import final_map_of
 
 
 @pytest.mark.parametrize("sigma", [0.0, 0.05, 0.3, 1.0, 4.0, 9.0])
@@ -19,6 +20,16 @@ def test_upsampling_and_smoothing_in_one_equals_one_after_the_other(sigma: float
     upsampled = upsample(maps, (31, 40)).numpy()
     expected = np.stack([scipy.ndimage.gaussian_filter(m, sigma) for m in upsampled])
     np.testing.assert_allclose(upsample_and_smooth(maps, (31, 40), sigma).numpy(), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("sigma", [0.0, 40.0])
+def test_the_final_map_is_upsampled_then_smoothed_by_sigma_at_518_pixels(sigma: float) -> None:
+    """In torch and in NumPy."""
+    maps = torch.rand(2, 5, 7, dtype=torch.float64)
+    upsampled = torch.nn.functional.interpolate(maps[:, None], (37, 37), mode="bilinear")[:, 0]
+    expected = np.stack([scipy.ndimage.gaussian_filter(m.numpy(), sigma * 37 / 518) for m in upsampled])
+    np.testing.assert_allclose(final_map(maps, 37, sigma).numpy(), expected, atol=1e-12)
+    np.testing.assert_allclose([final_map_of(m.numpy(), 37, sigma) for m in maps], expected, atol=1e-12)
 
 
 def test_sigma_scales_with_the_image() -> None:

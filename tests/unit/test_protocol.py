@@ -1,17 +1,20 @@
 from typing import Any
 
-import open_clip
 import pytest
 
 from kanoclip import protocol
-from kanoclip.backbones.streams import Streams
-from kanoclip.config import Configuration, parse
+from kanoclip.backbones.clip import Backbone
+from kanoclip.backbones.shape import tower_shape
+from kanoclip.backbones.taps import Tap
+from kanoclip.config import BackboneConfig, Configuration, parse
 from kanoclip.types import InputError
+
+TARGETS = ["mvtec_ad", "visa", "elpv"]
 
 
 def configuration(**changes: Any) -> Configuration:
     values = {
-        "targets": ["mvtec_ad", "visa", "elpv"],
+        "targets": TARGETS,
         "methods": {"clip": None, "kanoclip": None, "random": None},
         "seeds": [1, 2],
     }
@@ -19,13 +22,15 @@ def configuration(**changes: Any) -> Configuration:
 
 
 def datasets(config: Configuration) -> list[str]:
-    """Every dataset that is encoded."""
-    return list(dict.fromkeys(dataset for _, dataset in protocol.encodings(config)))
+    """Every dataset that is read, as a target or to train on."""
+    jobs = protocol.all_jobs(config)
+    names = [name for job in jobs for name in (job.target, job.auxiliary) if name != protocol.NO_AUXILIARY]
+    return list(dict.fromkeys(names))
 
 
 def test_jobs_are_rows_times_targets_times_seeds() -> None:
     jobs = protocol.jobs(configuration())
-    found = [(job.row.name, job.auxiliary, job.target, job.seed) for job in jobs]
+    found = [(job.row, job.auxiliary, job.target, job.seed) for job in jobs]
     assert found == [
         *[("clip", "none", target, 1) for target in ("mvtec_ad", "visa", "elpv")],
         *[
@@ -38,11 +43,14 @@ def test_jobs_are_rows_times_targets_times_seeds() -> None:
 
 
 def test_each_training_once() -> None:
-    found = [(job.auxiliary, job.seed) for job in protocol.trainings(protocol.jobs(configuration()))]
-    assert sorted(found) == [("mvtec_ad", 1), ("mvtec_ad", 2), ("visa", 1), ("visa", 2)]
+    found = protocol.describe(configuration()).trainings
+    assert [(training.row, training.auxiliary, training.seeds) for training in found] == [
+        ("kanoclip", "visa", (1, 2)),
+        ("kanoclip", "mvtec_ad", (1, 2)),
+    ]
 
 
-def test_datasets_that_are_only_auxiliary_are_encoded_too() -> None:
+def test_datasets_that_are_only_auxiliary_are_read_too() -> None:
     config = configuration(targets=["elpv"])
     assert datasets(config) == ["elpv", "mvtec_ad"]
     assert datasets(configuration(targets=["elpv"], methods={"clip": None})) == ["elpv"]
@@ -92,26 +100,78 @@ def test_variants_of_a_method_are_rows() -> None:
     ]
 
 
+STAGES = frozenset(Tap("vv", block) for block in (6, 12, 18, 24))
+LAST = Tap("cls", 24)
+
+
+def test_only_what_the_configuration_says_is_cached() -> None:
+    assert protocol.encodings(configuration(cache=[])) == {}
+    on_auxiliary = protocol.encodings(configuration())
+    assert on_auxiliary == {("clip-l14-518", name): STAGES | {LAST} for name in ("visa", "mvtec_ad")}
+    on_targets = protocol.encodings(configuration(methods={"clip": None}, cache=["targets"]))
+    assert on_targets == {("clip-l14-518", name): frozenset({Tap("tokens", 24)}) for name in TARGETS}
+
+
 def test_a_dataset_is_encoded_once_for_all_rows_that_read_it() -> None:
-    everything = Streams(original=(24,), local=(6, 12, 18, 24))
-    found = protocol.encodings(configuration())
-    assert found == {("clip-l14-518", name): everything for name in ("mvtec_ad", "visa", "elpv")}
-    only = protocol.encodings(configuration(methods={"clip": None}))
-    assert set(only.values()) == {Streams(original=(24,))}
+    methods = {"clip": None, "kanoclip": None, "april_gan": None}
+    found = protocol.encodings(configuration(methods=methods, cache=["auxiliary", "targets"]))
+    original = frozenset(Tap("tokens", block) for block in (6, 12, 18, 24))
+    assert found == {("clip-l14-518", name): STAGES | {LAST} | original for name in TARGETS}
 
 
 def test_of_an_auxiliary_dataset_only_what_trains_is_read() -> None:
-    found = protocol.encodings(configuration(targets=["elpv"]))
-    assert found["clip-l14-518", "mvtec_ad"] == Streams(local=(6, 12, 18, 24))
+    """APRIL-GAN learns nothing from the class token, and with a mosaic nothing from unchanged images."""
+    found = protocol.encodings(configuration(targets=["elpv"], methods={"april_gan": None}))
+    assert found == {("clip-l14-518", "mvtec_ad"): frozenset(Tap("tokens", block) for block in (6, 12, 18, 24))}
+    assert protocol.encodings(configuration(targets=["elpv"], methods={"april_gan": {"mosaic": 0.2}})) == {}
 
 
-def test_blocks_are_known_without_building() -> None:
-    models = {"kanoclip-tiny": {"model": "kanoclip-tiny"}, "resnet": {"model": "RN50"}}
-    config = configuration(backbones=models, backbone="kanoclip-tiny")
-    assert protocol.number_of_blocks(config.backbones["kanoclip-tiny"]) == 6
+def test_the_shape_of_a_tower_is_known_without_building(tiny_config: BackboneConfig, backbone: Backbone) -> None:
+    assert tower_shape(tiny_config) == backbone.shape
+    large = tower_shape(BackboneConfig())
+    assert (large.layers, large.taps, large.width, large.joint_width, large.grid) == (
+        24, (6, 12, 18, 24), 1024, 768, (37, 37),
+    )  # fmt: skip
     with pytest.raises(InputError, match="choose a ViT"):
-        protocol.number_of_blocks(config.backbones["resnet"])
-    assert open_clip.get_model_config("ViT-L-14")["vision_cfg"]["layers"] == 24
+        tower_shape(BackboneConfig(model="RN50"))
+    with pytest.raises(InputError, match="did you mean 'ViT-L-1"):
+        tower_shape(BackboneConfig(model="ViT-L-41"))
+    with pytest.raises(InputError, match="must be at most 6, its number of blocks"):
+        tower_shape(BackboneConfig(model="kanoclip-tiny", taps=(2, 9)))
+
+
+def test_a_pass_joins_all_rows_and_seeds_of_a_backbone_and_target() -> None:
+    methods = {"clip": None, "kanoclip": None, "on_b16": {"method": "clip", "backbone": "b16"}}
+    both = {"clip-l14-518": {}, "b16": {"model": "ViT-B-16", "image_size": 224}}
+    run = protocol.describe(configuration(methods=methods, backbones=both))
+    passes = run.passes
+    assert sorted((found.backbone, found.target) for found in passes) == sorted(
+        (backbone, target) for backbone in both for target in TARGETS
+    )
+    for found in passes:
+        names = [(job.row, job.seed) for job in found.jobs]
+        assert names == (
+            [("on_b16", 1)] if found.backbone == "b16" else [("clip", 1), ("kanoclip", 1), ("kanoclip", 2)]
+        )
+    assert sorted(run.jobs, key=str) == sorted((job for found in passes for job in found.jobs), key=str)
+
+
+def test_only_the_named_rows_run() -> None:
+    config = configuration(only=["kanoclip"])
+    assert {job.row for job in protocol.jobs(config)} == {"kanoclip"}
+    with pytest.raises(InputError, match="unknown row in only 'kanoklip'; did you mean 'kanoclip'?"):
+        protocol.jobs(configuration(only=["kanoklip"]))
+
+
+def test_a_publication_may_train_differently_on_a_dataset() -> None:
+    methods = {"april_gan": {"recipe": "published", "mosaic": 0.5, "backbone": "clip-l14-518"}}
+    config = configuration(methods=methods)
+    (row,) = protocol.rows(config)
+    on = {name: row.options_on(name) for name in ("mvtec_ad", "visa")}
+    assert (on["mvtec_ad"]["epochs"], on["visa"]["epochs"]) == (3, 15)
+    assert on["mvtec_ad"]["mosaic"] == on["visa"]["mosaic"] == 0.5  # what the row says comes before the publication
+    ours = configuration(methods={"april_gan": None})
+    assert protocol.rows(ours)[0].options_on("visa") == {}
 
 
 def test_a_published_recipe_brings_options_and_a_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +191,8 @@ def test_a_published_recipe_brings_options_and_a_backbone(monkeypatch: pytest.Mo
         ("published", {"temperature": 0.5}, "clip-l14-518"),
     ]
     assert protocol.backbones(config)["clip-published"].model == "ViT-B-16"
-    assert protocol.encodings(config)["clip-published", "elpv"] == Streams(original=(12,))
+    cached = config.model_copy(update={"cache": ("targets",)})
+    assert protocol.encodings(cached)["clip-published", "elpv"] == {Tap("tokens", 12)}
 
 
 def test_ablations_add_rows_but_not_to_the_main_table() -> None:

@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,24 +9,31 @@ import torch
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
+from kanoclip import __version__
 from kanoclip.backbones.clip import Backbone
-from kanoclip.backbones.streams import Streams
+from kanoclip.backbones.taps import Tap
 from kanoclip.datasets.index import read_index
-from kanoclip.features import FeatureCache
+from kanoclip.datasets.masks import masks_at
+from kanoclip.features import CachedFeatures, FeatureCache
 from kanoclip.methods.kanoclip.model import KAnoCLIP, KAnoCLIPOptions
-from kanoclip.stages import EncodedDataset, score_stage, train_stage
-from kanoclip.training import TrainingData, check_trainable, fit
-from kanoclip.training.loop import gradient_norm, rate_factor
-from kanoclip.training.state import TrainingState
+from kanoclip.methods.phases import Schedule
+from kanoclip.scoring import score
+from kanoclip.stages.dataset import Dataset
+from kanoclip.stages.scoring import Scored, score_stage
+from kanoclip.stages.training import train_stage
+from kanoclip.store import Store
+from kanoclip.training import TrainingData, TrainingState, check_trainable, fit
+from kanoclip.training.loop import gradient_norm
 from kanoclip.types import InputError
 
 SMALL = {"width": 16, "heads": 2, "deform_groups": 2, "bottleneck": 8, "prompt_length": 3, "epochs": 2}
 
 
 def train(index: Path, features: Path, knowledge: Path, out: Path, seed: int = 3, **changes: object) -> Path:
-    data = EncodedDataset("parts", index, features)
-    train_stage("kanoclip", SMALL | changes, data, knowledge, out / "c.safetensors", out / "train.csv", seed, "cpu")
-    return out / "c.safetensors"
+    """Train KAnoCLIP with one seed and return the checkpoint, beside which is train.csv."""
+    data = Dataset("parts", index, features)
+    train_stage("kanoclip", SMALL | changes, data, knowledge, out, [seed], "cpu", out / "store")
+    return out / f"seed{seed}" / "checkpoint.safetensors"
 
 
 def test_training_is_repeatable_to_the_bit(index: Path, features: Path, knowledge: Path, tmp_path: Path) -> None:
@@ -35,8 +43,9 @@ def test_training_is_repeatable_to_the_bit(index: Path, features: Path, knowledg
 
 
 def test_train_csv(index: Path, features: Path, knowledge: Path, tmp_path: Path) -> None:
-    train(index, features, knowledge, tmp_path, batch_size=5)
-    log = pd.read_csv(tmp_path / "train.csv")
+    checkpoint = train(index, features, knowledge, tmp_path, batch_size=5)
+    log = pd.read_csv(checkpoint.with_name("train.csv"))
+    assert log.columns[0] == "phase" and set(log["phase"]) == {"train"}
     assert log["epoch"].tolist() == [1] * 4 + [2] * 4  # 16 images in batches of 5
     assert log["step"].tolist() == list(range(1, 9))
     parts = [column for column in log if column.startswith("loss_") and column != "loss_total"]
@@ -44,7 +53,8 @@ def test_train_csv(index: Path, features: Path, knowledge: Path, tmp_path: Path)
     np.testing.assert_allclose(log[parts].sum(axis=1), log["loss_total"], rtol=1e-4)
     assert (log[["grad_norm_prompts", "grad_norm_heads"]] > 0).all(axis=None)
     assert set(log["lr_prompts"]) == {1e-3} and set(log["lr_heads"]) == {1e-4}
-    assert log["seconds"].is_monotonic_increasing and not (tmp_path / "train.csv.partial").exists()
+    assert log["seconds"].is_monotonic_increasing
+    assert not any((tmp_path / "store" / "partial").iterdir())
 
 
 def test_a_killed_training_goes_on_to_the_same_end(
@@ -65,7 +75,7 @@ def test_a_killed_training_goes_on_to_the_same_end(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(KAnoCLIP, "losses", cut_off)
         train(index, features, knowledge, tmp_path / "cut", **changes)
-    assert not (tmp_path / "cut" / "c.safetensors").exists() and not (tmp_path / "cut" / "train.csv").exists()
+    assert not (tmp_path / "cut" / "seed3").exists()
     calls = 0
     with monkeypatch.context() as patch:
         patch.setattr(KAnoCLIP, "losses", lambda self, batch: count() or losses(self, batch))
@@ -77,7 +87,9 @@ def test_a_killed_training_goes_on_to_the_same_end(
         again = train(index, features, knowledge, tmp_path / "cut", **changes)
     assert calls == 4  # two epochs were left
     assert again.read_bytes() == whole.read_bytes()
-    first, second = (pd.read_csv(tmp_path / name / "train.csv").drop(columns="seconds") for name in ("whole", "cut"))
+    first, second = (
+        pd.read_csv(tmp_path / name / "seed3" / "train.csv").drop(columns="seconds") for name in ("whole", "cut")
+    )
     pd.testing.assert_frame_equal(first, second)
 
 
@@ -85,20 +97,27 @@ def test_the_state_of_another_training_is_not_taken_up(
     index: Path, features: Path, knowledge: Path, tmp_path: Path
 ) -> None:
     fresh = train(index, features, knowledge, tmp_path / "fresh").read_bytes()
-    (tmp_path / "spoiled").mkdir()
-    (tmp_path / "spoiled" / "train.csv.partial").write_bytes(b"half a file")
+    (key,) = [entry.name for entry in (tmp_path / "fresh" / "store" / "kept").iterdir()]
+
+    def with_state_of(name: str) -> Path:
+        return Store(tmp_path / name / "store").partial(key) / "state.pt"
+
+    with_state_of("spoiled").write_bytes(b"half a file")
     assert train(index, features, knowledge, tmp_path / "spoiled").read_bytes() == fresh
-    (tmp_path / "foreign").mkdir()
-    state = {"fingerprint": "another", "epoch": 1, "rows": [], "learned": {}, "optimizer": {}}
-    torch.save(state, tmp_path / "foreign" / "train.csv.partial")
+    state = {"fingerprint": "another", "phase": 0, "epoch": 1, "step": 2, "rows": [], "learned": {}, "optimizer": {}}
+    torch.save(state, with_state_of("foreign"))
     assert train(index, features, knowledge, tmp_path / "foreign").read_bytes() == fresh
 
 
 def test_learning_rates_by_hand() -> None:
-    constant = KAnoCLIPOptions(warm_up_steps=3)
-    assert [rate_factor(step, 10, constant) for step in (0, 1, 3, 9)] == [0.25, 0.5, 1.0, 1.0]
-    cosine = KAnoCLIPOptions(schedule="cosine")
-    np.testing.assert_allclose([rate_factor(step, 10, cosine) for step in (0, 5, 10)], [1.0, 0.5, 0.0], atol=1e-12)
+    warm = Schedule(warm_up_steps=3)
+    assert [warm.factor(step, 10) for step in (0, 1, 3, 9)] == [0.25, 0.5, 1.0, 1.0]
+    cosine = Schedule("cosine")
+    np.testing.assert_allclose([cosine.factor(step, 10) for step in (0, 5, 10)], [1.0, 0.5, 0.0], atol=1e-12)
+    steps = Schedule("steps", milestones=(3, 6), gamma=0.1)
+    np.testing.assert_allclose([steps.factor(step, 10) for step in (0, 2, 3, 5, 6, 9)], [1, 1, 0.1, 0.1, 0.01, 0.01])
+    both = Schedule("steps", warm_up_steps=4, milestones=(2,))
+    np.testing.assert_allclose([both.factor(step, 10) for step in (0, 1, 2, 4)], [0.2, 0.4, 0.3, 0.5])
 
 
 def test_gradient_norm_by_hand() -> None:
@@ -108,35 +127,27 @@ def test_gradient_norm_by_hand() -> None:
     assert gradient_norm([unused]) == 0.0
 
 
-def test_kept_features_are_those_of_the_cache(
-    index: Path, features: Path, all_streams: Streams, backbone: Backbone
+def test_batches_are_the_rows_asked_for(
+    index: Path, features: Path, all_taps: frozenset[Tap], backbone: Backbone
 ) -> None:
+    """Also where the data are some rows of a larger source."""
     frame = read_index(index)
-    cache = FeatureCache(features, frame["image"].tolist())
-    kept, read = (TrainingData(cache, frame, all_streams, 32, backbone.device, keep=keep) for keep in (True, False))
-    one, other = kept.batch([5, 0, 9]), read.batch([5, 0, 9])
-    assert one.images == other.images and torch.equal(one.masks, other.masks)
-    assert torch.equal(one.features.cls, other.features.cls)
-    for stream, keys in vars(all_streams).items():
-        for key in keys:
-            assert torch.equal(getattr(one.features, stream)[key], getattr(other.features, stream)[key])
-    expected = sum(value.nbytes for value in read_all(features).values())
-    assert cache.size_of(all_streams) == expected
-
-
-def read_all(features: Path) -> dict[str, np.ndarray]:
-    """Every array of a cache that holds numbers of images."""
-    import h5py
-
-    found = {}
-    with h5py.File(features) as file:
-        file.visititems(lambda name, item: found.__setitem__(name, item[:]) if hasattr(item, "shape") else None)
-    return {name: value for name, value in found.items() if name not in ("image", "done")}
+    source = CachedFeatures(FeatureCache(features, frame), backbone)
+    some = frame[frame["class_name"] == "nut"]
+    order = [[5, 0, 3], [1]]
+    batches = list(TrainingData(source, some, 32).batches(order, all_taps))
+    for rows, batch in zip(order, batches, strict=True):
+        chosen = some.iloc[rows]
+        assert batch.images == chosen["image"].tolist() and batch.class_names == ["nut"] * len(rows)
+        assert batch.labels.tolist() == chosen["label"].tolist()
+        assert np.array_equal(batch.masks, np.stack(list(masks_at(chosen, 32))))
+        expected = next(iter(source.stream([chosen.index.tolist()], all_taps)))
+        assert all(torch.equal(batch.features[tap], expected[tap]) for tap in all_taps)
 
 
 def test_training_lowers_the_loss(index: Path, features: Path, knowledge: Path, tmp_path: Path) -> None:
-    train(index, features, knowledge, tmp_path, epochs=15, learning_rate=3e-3)
-    losses = pd.read_csv(tmp_path / "train.csv").groupby("epoch")["loss_total"].mean()
+    checkpoint = train(index, features, knowledge, tmp_path, epochs=15, learning_rate=3e-3)
+    losses = pd.read_csv(checkpoint.with_name("train.csv")).groupby("epoch")["loss_total"].mean()
     assert losses.iloc[-3:].mean() < 0.8 * losses.iloc[0]
 
 
@@ -158,52 +169,47 @@ def test_scores_come_back_from_the_checkpoint(
     index: Path, features: Path, knowledge: Path, tmp_path: Path, backbone: Backbone
 ) -> None:
     """Saved and loaded parameters are the trained ones: the same scores as without the file in between."""
-    import h5py
-
-    from kanoclip.scoring import score
-
     path = train(index, features, knowledge, tmp_path)
-    data = EncodedDataset("parts", index, features)
-    score_stage("kanoclip", {}, data, tmp_path / "scores.h5", path, 0, "cpu", backbone_name="tiny")
+    row = Scored("row", "kanoclip", tmp_path, checkpoint=path)
+    score_stage([row], Dataset("parts", index, features), "tiny", "cpu", tmp_path / "store")
     frame = read_index(index)
-    cache = FeatureCache(features, frame["image"].tolist())
+    source = CachedFeatures(FeatureCache(features, frame), backbone)
     options = KAnoCLIPOptions(**SMALL)
     torch.manual_seed(3)
     method = KAnoCLIP(backbone, options, 3)
     method.learn_knowledge({"nut": ["a cracked nut"], "bolt": ["a cracked bolt"]})
-    streams = KAnoCLIP.streams(options, backbone.quarters, backbone.layers)
-    data = TrainingData(cache, frame, streams, 32, backbone.device)
-    fit(method, data, options, TrainingState(tmp_path / "partial", "same"))
-    expected = score(method, cache, frame, streams)
+    fit(method, TrainingData(source, frame, 32), TrainingState(tmp_path / "partial", "same"))
+    maps, scores = score(method, source, frame)
     with h5py.File(tmp_path / "scores.h5") as file:
-        assert np.array_equal(file["map"][:], expected["map"])
-        assert np.array_equal(file["image_score"][:], expected["image_score"])
-        attributes = dict(file.attrs)
-        assert 0 < attributes.pop("seconds") < 60
-        # what the checkpoint holds, and beside it the frozen towers
-        learnable = sum(tensor.size for tensor in load_file(path).values())
-        assert attributes.pop("learnable_parameters") == learnable
-        frozen = sum(parameter.numel() for parameter in backbone.parameters())
-        assert attributes.pop("total_parameters") == learnable + frozen
-        assert attributes | {"version": ""} == {
-            "method": "kanoclip",
+        assert np.array_equal(file["map"][:], maps)
+        assert np.array_equal(file["image_score"][:], scores)
+        assert dict(file.attrs) == {
+            "method": "row",
             "backbone": "tiny",
             "auxiliary": "parts",
             "dataset": "parts",
             "seed": 3,
             "sigma": 4.0,
             "image_size": 32,
-            "version": "",
+            "version": __version__,
         }
+    cost = json.loads((tmp_path / "cost.json").read_text())
+    assert 0 < cost.pop("seconds") < 60
+    # what the checkpoint holds, and beside it the frozen towers
+    learnable = sum(tensor.size for tensor in load_file(path).values())
+    assert cost.pop("learnable_parameters") == learnable
+    assert cost.pop("total_parameters") == learnable + sum(parameter.numel() for parameter in backbone.parameters())
+    names = {"method": "row", "backbone": "tiny", "auxiliary": "parts", "dataset": "parts", "seed": 3}
+    assert cost == {**names, "images": 16}
 
 
 def test_foreign_checkpoints_are_refused(index: Path, features: Path, knowledge: Path, tmp_path: Path) -> None:
     path = train(index, features, knowledge, tmp_path)
 
     def refusal(method: str, checkpoint: Path | None) -> str:
-        data = EncodedDataset("parts", index, features)
+        row = Scored(method, method, tmp_path, checkpoint=checkpoint)
         with pytest.raises(InputError) as caught:
-            score_stage(method, {}, data, tmp_path / "scores.h5", checkpoint, 0, "cpu")
+            score_stage([row], Dataset("parts", index, features), None, "cpu", tmp_path / "store")
         assert not (tmp_path / "scores.h5").exists()
         return str(caught.value)
 
@@ -227,7 +233,7 @@ def test_non_finite_loss_names_the_images(
     monkeypatch.setattr(KAnoCLIP, "losses", lambda self, batch: {"global": self.prompts.context.sum() * float("nan")})
     with pytest.raises(InputError, match=r"not finite in epoch 1: .*; images: images/"):
         train(index, features, knowledge, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out" / "seed3").exists()
 
 
 def test_untrainable_data_is_refused(index: Path) -> None:

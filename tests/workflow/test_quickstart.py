@@ -9,6 +9,15 @@ import pandas as pd
 import pytest
 
 ROOT = Path(__file__).parents[2]
+BACKBONES = ("kanoclip-tiny-128", "kanoclip-tiny-random")
+TARGETS = ("synthetic", "elpv", "textile")
+AUXILIARY = "synthetic_auxiliary"
+TRAINED = ("april_gan", "anomalyclip", "mvfa", "kanoclip")
+
+
+def places(folder: Path) -> set[tuple[str, ...]]:
+    """Where the files of a folder lie inside it, without suffixes."""
+    return {path.relative_to(folder).with_suffix("").parts for path in folder.rglob("*.tsv")}
 
 
 @pytest.mark.slow
@@ -22,10 +31,17 @@ def test_quickstart(tmp_path: Path) -> None:
     assert first.returncode == 0, first.stderr[-3000:]
     second = subprocess.run(command, cwd=tmp_path, env=path, capture_output=True, text=True)
     assert "Nothing to be done" in second.stderr
-    frame = pd.read_csv(
-        tmp_path / "results/quickstart/tables/metrics.csv", keep_default_na=False, na_values={"value": [""]}
-    )
-    assert set(frame["dataset"]) == {"synthetic", "elpv", "textile"}
+    run = tmp_path / "results/quickstart"
+    passes = {(backbone, target) for backbone in BACKBONES for target in TARGETS}
+    for stage in ("score", "evaluate"):  # one job for all rows and seeds of a backbone on a target
+        assert places(run / "benchmarks" / stage) == passes
+    assert places(run / "benchmarks/train") == {(row, BACKBONES[0], AUXILIARY) for row in TRAINED}  # for all seeds
+    assert places(run / "benchmarks/encode") == {(BACKBONES[0], AUXILIARY)}  # targets are scored from their images
+    scored = {path.parent for path in run.glob("scores/*/*/*/*/seed*/scores.h5")}
+    assert len(scored) == 19 * len(TARGETS)  # rows and seeds
+    assert all((folder / file).is_file() for folder in scored for file in ("cost.json", "metrics.csv", "curves.csv"))
+    frame = pd.read_csv(run / "tables/metrics.csv", keep_default_na=False, na_values={"value": [""]})
+    assert set(frame["dataset"]) == set(TARGETS)
     missing = frame[frame["value"].isna() & (frame["metric"] != "aupro_200")]  # which has no value for the oracle
     assert (missing["reason"] == "no masks").all()
     means = frame[(frame["class_name"] == "mean") & (frame["metric"] == "auroc")].groupby(["method", "level"])["value"]

@@ -1,6 +1,7 @@
 # Names, paths and targets, all derived from the configuration and the registries. No rules.
-import inspect
 import json
+import os
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -12,84 +13,64 @@ sys.path.insert(0, str(ROOT))
 # so that the rules find the package in an environment that holds only its dependencies
 shell.prefix(f"export PYTHONPATH={shlex.quote(str(ROOT))}:${{{{PYTHONPATH:-}}}}; ")
 
-from kanoclip import protocol
+from kanoclip.code import command_digest, method_module
 from kanoclip.config import Configuration, parse as parse_configuration
 from kanoclip.datasets.specs import dataset_names, load_spec
-from kanoclip.methods import method_class, method_names
+from kanoclip.expansion import expand as expand_configuration
+from kanoclip.files import listing_digest, remembered_sha256
+from kanoclip.layout import Layout
+from kanoclip.plan import summary_line
+from kanoclip.run import NO_AUXILIARY
 from kanoclip.types import InputError
-
-PACKAGE = Path(inspect.getfile(protocol)).parent
-CODE = ".py .yaml .json .safetensors .j2 .css .js .mplstyle".split()
 
 try:
     CONFIG = parse_configuration(Configuration, config, "configuration")
-    BACKBONES = protocol.backbones(CONFIG)
-    ROWS = {row.name: row for row in protocol.all_rows(CONFIG)}
-    MAIN_ROWS = protocol.rows(CONFIG)
-    JOBS = protocol.jobs(CONFIG)
-    ALL_JOBS = protocol.all_jobs(CONFIG)
-    TRAININGS = protocol.trainings(JOBS)
-    STREAMS = protocol.encodings(CONFIG)
+    RUN = expand_configuration(CONFIG)
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
+# Where the profile says how many GPUs there are, jobs that load images share its cores among them: images are loaded by
+# threads while the GPU computes. Without a GPU one thread per job is the fastest use of all cores.
+LIMITS = workflow.global_resources
+GPUS = int(LIMITS["gpu"].value) if "gpu" in LIMITS else 0
+LOADING_THREADS = max(1, (workflow.cores or 1) // GPUS) if GPUS else 1
 RESULTS = f"results/{CONFIG.run}"
+LAYOUT = Layout(Path(RESULTS))
 RESOURCES = CONFIG.resources
-TRAINED = "{row}/{backbone}/{auxiliary}/seed{seed}"
-SCORED = "{row}/{backbone}/{auxiliary}/{target}/seed{seed}"
+MAIN_JOBS = RUN.jobs_of(RUN.main)
 
 
 def any_of(names):
-    return "|".join(sorted(names))
+    return "|".join(sorted(names)) or "none"
 
 
 wildcard_constraints:
-    row=any_of(ROWS),
-    backbone=any_of(BACKBONES),
+    row=any_of(row.name for row in RUN.rows),
+    backbone=any_of(RUN.backbones),
     dataset=any_of(set(dataset_names()) | set(CONFIG.datasets)),
     target=any_of(CONFIG.targets),
-    auxiliary=any_of({job.auxiliary for job in ALL_JOBS}),
+    auxiliary=any_of({job.auxiliary for job in RUN.jobs}),
+    ablation=any_of(CONFIG.ablations),
     seed=r"\d+",
-
-
-def code(*places):
-    """The package's files that a rule depends on, so that editing them reruns it."""
-    files = []
-    for place in ("types", "files", *places):
-        path = PACKAGE / place
-        found = path.rglob("*") if path.is_dir() else path.parent.glob(f"{path.name}.*")
-        files += [str(file) for file in found if file.suffix in CODE]
-    return sorted(files)
-
-
-def dataset_code(name):
-    """The files that decide a dataset's index: shared code, its own spec, and the generator if it is drawn."""
-    shared = [f"datasets/{file.stem}" for file in (PACKAGE / "datasets").glob("*.*")]
-    shipped = name in dataset_names()
-    drawn = shipped and load_spec(name).source.kind == "synthetic"
-    own = [f"datasets/specs/{name}"] * shipped + ["datasets/synthetic"] * drawn
-    return code(*shared, *own)
-
-
-def method_code(row):
-    """The files of a row's method: its own module or folder, what it inherits from, and what methods share."""
-    folder = PACKAGE / "methods"
-    homes = {Path(inspect.getfile(method_class(name))) for name in method_names()}
-    shared = set(folder.glob("*.py")) - homes
-    files = set()
-    for kind in ROWS[row].kind.__mro__:
-        if kind.__module__.startswith("kanoclip.methods"):
-            file = Path(inspect.getfile(kind))
-            files |= {file} if file.parent == folder else set(file.parent.glob("*.py"))
-    return sorted(map(str, files | shared))
 
 
 def settings(values):
     """Options for the command line, each value as JSON, which YAML reads."""
+    return set_options("--set", values)
+
+
+def set_options(option, values):
+    """Keys and values for the command line, each value as JSON, which YAML reads."""
     return " ".join(
-        f"--set {shlex.quote(f'{key}={json.dumps(value)}')}"
+        f"{option} {shlex.quote(f'{key}={json.dumps(value)}')}"
         for key, value in values.items()
     )
+
+
+def local_folder(name):
+    """The folder that the configuration gives for a dataset, or None."""
+    entry = CONFIG.datasets.get(name)
+    return None if entry is None else entry.path
 
 
 def dataset_options(name):
@@ -104,6 +85,35 @@ def dataset_options(name):
     return shlex.join(options)
 
 
+def dataset_listing(name):
+    """The files of a local folder, so that adding, replacing or removing one is a change."""
+    folder = local_folder(name)
+    return "" if folder is None else listing_digest(Path(folder))
+
+
+def dataset_code(name):
+    """The code of a dataset's index: the command, its own spec, and the generator if it is drawn."""
+    shipped = name in dataset_names()
+    drawn = shipped and load_spec(name).source.kind == "synthetic"
+    own = [f"datasets/specs/{name}.yaml"] * shipped
+    return command_digest(
+        "prepare", *own, without=() if drawn else ("kanoclip.datasets.synthetic",)
+    )
+
+
+def knowledge_code(name):
+    """The code of a dataset's knowledge: the command, and the shipped sentences about it."""
+    curated = [f"knowledge/curated/{file}.yaml" for file in (name, "generic")]
+    shipped = [file for file in curated if (ROOT / "kanoclip" / file).is_file()]
+    return command_digest("knowledge", *shipped)
+
+
+def methods_code(command, rows):
+    """The code of a command and of the methods of some rows."""
+    methods = sorted({RUN.row(name).method for name in rows})
+    return command_digest(command, *map(method_module, methods))
+
+
 def knowledge_options():
     """Where knowledge comes from, for the command line; of the models only those that are asked, so that the settings
     of others rerun nothing."""
@@ -114,100 +124,91 @@ def knowledge_options():
 
 def downloaded(wildcards):
     """The record of a dataset's download, if it has one."""
-    entry = CONFIG.datasets.get(wildcards.dataset)
-    local = entry is not None and entry.path is not None
-    if local or load_spec(wildcards.dataset).source.kind not in ("archive", "manual"):
+    if local_folder(wildcards.dataset) is not None:
+        return []
+    if load_spec(wildcards.dataset).source.kind not in ("archive", "manual"):
         return []
     return f"{RESOURCES}/{wildcards.dataset}/source.json"
 
 
-def backbone_settings(name):
-    """A backbone's configuration, defaults included, so that a changed default reruns the encoding."""
-    return settings(BACKBONES[name].model_dump(mode="json"))
+def backbone_values(name):
+    """A backbone's configuration, defaults included, so that a changed default is a change."""
+    return RUN.backbones[name].model_dump(mode="json")
 
 
-def stream_options(backbone, dataset):
+def weights_digest(name):
+    """The content of a local file of weights, so that another file of the same name is a change."""
+    path = Path(RUN.backbones[name].weights)
+    return remembered_sha256(path) if path.is_file() else ""
+
+
+def tap_options(backbone, dataset):
     """What is cached of a dataset with a backbone, for the command line."""
-    wanted = vars(STREAMS[backbone, dataset]).items()
-    return " ".join(
-        f"--{name} {','.join(map(str, keys))}" for name, keys in wanted if keys
-    )
+    return " ".join(f"--tap {tap}" for tap in RUN.taps[backbone][dataset])
 
 
-def of_jobs(pattern, where=lambda job: True, jobs=JOBS):
-    """A path pattern filled in for every scoring job, in the order of the tables."""
+def is_cached(backbone, dataset):
+    return dataset in RUN.taps.get(backbone, {})
+
+
+def cached_features(wildcards):
+    """The cached features of a training, if there are any."""
+    if not is_cached(wildcards.backbone, wildcards.auxiliary):
+        return []
+    return LAYOUT.features(wildcards.backbone, wildcards.auxiliary)
+
+
+def source_options(backbone, dataset):
+    """Where a training gets its features, for the command line: from the cache, or live from a backbone."""
+    if is_cached(backbone, dataset):
+        return f"--features {LAYOUT.features(backbone, dataset)}"
+    return set_options("--backbone-set", backbone_values(backbone))
+
+
+def pass_name(one):
+    """The name of a pass in the names of rules."""
+    extra = "_ablations" if one.ablations else ""
+    return re.sub(r"\W", "_", f"{one.backbone}_{one.target}{extra}")
+
+
+def pass_path(one):
+    """The name of a pass in paths."""
+    return f"{one.backbone}/{one.target}" + ("_ablations" if one.ablations else "")
+
+
+def of_jobs(jobs, *files):
+    """Files of some scoring jobs, in the order of the jobs."""
     return [
-        pattern.format(
-            row=job.row.name,
-            backbone=job.row.backbone,
-            auxiliary=job.auxiliary,
-            target=job.target,
-            seed=job.seed,
+        str(
+            LAYOUT.scores(job.row, job.backbone, job.auxiliary, job.target, job.seed)
+            / file
         )
         for job in jobs
-        if where(job)
+        for file in files
     ]
 
 
-def checkpoint(wildcards):
-    """The checkpoint of a trained row."""
-    if wildcards.auxiliary == protocol.NO_AUXILIARY:
-        return []
-    return f"{RESULTS}/models/{TRAINED}/checkpoint.safetensors".format(**wildcards)
+def training_logs(one):
+    """train.csv of every seed of a training."""
+    folder = LAYOUT.models(one.row, one.backbone, one.auxiliary)
+    return [f"{folder}/seed{seed}/train.csv" for seed in one.seeds]
 
 
-def scoring_options(wildcards):
-    """A trained row scores with its checkpoint, which has its options; any other with those of the configuration."""
-    path = checkpoint(wildcards)
-    return f"--checkpoint {path}" if path else settings(ROWS[wildcards.row].options)
+def metrics_of(names):
+    """metrics.csv of every scoring job of some rows."""
+    return of_jobs(RUN.jobs_of(names), "metrics.csv")
 
 
-# the sample images of a figure come with one seed; the row that the run is about is its last one that is no control
-FIRST_SEED = CONFIG.seeds[0]
-# where all rows are on random weights, as in a trial run, they are shown all the same
-SHOWN = [row.name for row in MAIN_ROWS if not row.control] or [
-    row.name for row in MAIN_ROWS if not row.kind.control
-]
-
-
-COMPARED = shlex.join(
-    [f"--method={name}" for name in SHOWN]
-    + [f"--dataset={name}" for name in CONFIG.targets]
-)
-CURVES = f"{RESULTS}/scores/{SCORED}/curves.csv"
-
-
-def first_seed(target, rows):
-    """The scoring jobs of some rows on a target, each with its first seed."""
-    return (
-        lambda job: job.target == target
-        and job.row.name in rows
-        and job.seed == FIRST_SEED
-    )
-
-
-def gallery():
-    """index.csv and scores.h5 of every target and row of the page's gallery, with its first seed."""
+def checkpoints_of(one):
+    """The checkpoints that a pass scores with."""
     return [
-        (f"{RESULTS}/data/{target}/index.csv", scores)
-        for target in CONFIG.targets
-        for scores in of_jobs(
-            f"{RESULTS}/scores/{SCORED}/scores.h5", first_seed(target, SHOWN)
-        )
+        str(LAYOUT.checkpoint(job.row, job.backbone, job.auxiliary, job.seed))
+        for job in one.jobs
+        if job.auxiliary != NO_AUXILIARY
     ]
 
 
-def compared(target):
-    """The scoring jobs on a target of every row that is no control, with all seeds."""
-    return lambda job: job.target == target and job.row.name in SHOWN
-
-
-def figures():
-    """Every figure of the run, in the order of the page. Ranks need two rows and two targets."""
-    names = ["teaser", "bars"]
-    names += ["ranks"] if min(len(SHOWN), len(CONFIG.targets)) > 1 else []
-    for target in CONFIG.targets:
-        kinds = ("qualitative", "detection_curves", "histograms")
-        names += [f"{kind}_{target}" for kind in kinds]
-    names += ["training_curves"] if TRAININGS else []
-    return [f"{RESULTS}/figures/{name}.png" for name in names]
+def pass_rows(one):
+    """The rows of a pass with their seeds, for the command line."""
+    rows = [row.model_dump_json() for row in RUN.rows_of(one)]
+    return " ".join(f"--row {shlex.quote(text)}" for text in rows)

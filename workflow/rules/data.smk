@@ -15,13 +15,12 @@ rule download:
     message:
         "Downloading {wildcards.dataset}"
     shell:
-        "python -m kanoclip download --dataset {wildcards.dataset} --resources {params.resources:q} > {log} 2>&1"
+        "python -m kanoclip --log {log} download --dataset {wildcards.dataset} --resources {params.resources:q}"
 
 
 rule prepare:
     input:
         downloaded,
-        code=lambda wildcards: dataset_code(wildcards.dataset),
     output:
         f"{RESULTS}/data/{{dataset}}/index.csv",
     log:
@@ -33,8 +32,10 @@ rule prepare:
     params:
         resources=RESOURCES,
         options=lambda wildcards: dataset_options(wildcards.dataset),
+        listing=lambda wildcards: dataset_listing(wildcards.dataset),
+        code=lambda wildcards: dataset_code(wildcards.dataset),
     message:
         "Preparing {wildcards.dataset}"
     shell:
-        "python -m kanoclip prepare --dataset {wildcards.dataset} --resources {params.resources:q} {params.options}"
-        " --out {output} > {log} 2>&1"
+        "python -m kanoclip --log {log} prepare --dataset {wildcards.dataset} --resources {params.resources:q} {params.options}"
+        " --out {output}"

@@ -1,62 +1,78 @@
-rule score:
-    input:
-        features=f"{RESULTS}/features/{{backbone}}/{{target}}.h5",
-        index=f"{RESULTS}/data/{{target}}/index.csv",
-        checkpoint=checkpoint,
-        code=code("scoring", "maps", "prompts", "checkpoints", "stages"),
-        method=lambda wildcards: method_code(wildcards.row),
-    output:
-        f"{RESULTS}/scores/{SCORED}/scores.h5",
-    log:
-        f"{RESULTS}/logs/score/{SCORED}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/score/{SCORED}.tsv"
-    conda:
-        "../../environment.yml"
-    threads: 1
-    resources:
-        gpu=1,
-        mem_mb=8000,
-        runtime=120,
-    params:
-        method=lambda wildcards: ROWS[wildcards.row].method,
-        # a function of the wildcards alone: what is derived from the input does not count as a change
-        options=lambda wildcards: scoring_options(wildcards),
-    message:
-        "Scoring {wildcards.target} with {wildcards.row}, seed {wildcards.seed}"
-    shell:
-        "python -m kanoclip score --method {params.method} {params.options} --seed {wildcards.seed}"
-        " --row {wildcards.row} --backbone {wildcards.backbone} --dataset {wildcards.target}"
-        " --features {input.features} --index {input.index} --out {output} --threads {threads} > {log} 2>&1"
+# One score and one evaluate job per (backbone, target). The files of a pass have no wildcards in common, so every pass
+# is a rule of its own.
+for one in RUN.passes:
 
+    rule:
+        name:
+            f"score_{pass_name(one)}"
+        input:
+            index=LAYOUT.index(one.target),
+            features=(
+                LAYOUT.features(one.backbone, one.target) if RUN.cached_targets else []
+            ),
+            checkpoints=checkpoints_of(one),
+        output:
+            of_jobs(one.jobs, "scores.h5", "cost.json"),
+        log:
+            f"{RESULTS}/logs/score/{pass_path(one)}.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/score/{pass_path(one)}.tsv"
+        conda:
+            "../../environment.yml"
+        threads: LOADING_THREADS
+        resources:
+            gpu=1,
+            mem_mb=16000,
+            runtime=480,
+        params:
+            results=lambda wildcards: RESULTS,
+            backbone=one.backbone,
+            target=one.target,
+            settings=set_options("--backbone-set", backbone_values(one.backbone)),
+            rows=pass_rows(one),
+            cached="--cached" if RUN.cached_targets else "",
+            weights=weights_digest(one.backbone),
+            code=methods_code("score-pass", [job.row for job in one.jobs]),
+        message:
+            f"Scoring {one.target} with {len(one.jobs)} rows and seeds on {one.backbone}"
+        shell:
+            "python -m kanoclip --log {log} score-pass --results {params.results} --backbone {params.backbone}"
+            " {params.settings} --target {params.target} {params.rows} {params.cached}"
+            " --threads {threads} --workers {threads}"
 
-rule evaluate:
-    input:
-        scores=rules.score.output,
-        index=f"{RESULTS}/data/{{target}}/index.csv",
-        code=code("metrics", "maps"),
-    output:
-        metrics=f"{RESULTS}/scores/{SCORED}/metrics.csv",
-        curves=f"{RESULTS}/scores/{SCORED}/curves.csv",
-    log:
-        f"{RESULTS}/logs/evaluate/{SCORED}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/evaluate/{SCORED}.tsv"
-    conda:
-        "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=4000,
-        runtime=120,
-    params:
-        resolution=(
-            f"--resolution {CONFIG.evaluation.resolution}"
-            if CONFIG.evaluation.resolution is not None
-            else ""
-        ),
-        bootstrap=CONFIG.evaluation.bootstrap,
-    message:
-        "Evaluating {wildcards.row} on {wildcards.target}, seed {wildcards.seed}"
-    shell:
-        "python -m kanoclip evaluate --scores {input.scores} --index {input.index} {params.resolution}"
-        " --bootstrap {params.bootstrap} --out {output.metrics} --threads {threads} > {log} 2>&1"
+    rule:
+        name:
+            f"evaluate_{pass_name(one)}"
+        input:
+            scores=of_jobs(one.jobs, "scores.h5"),
+            index=LAYOUT.index(one.target),
+        output:
+            of_jobs(one.jobs, "metrics.csv", "curves.csv"),
+        log:
+            f"{RESULTS}/logs/evaluate/{pass_path(one)}.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/evaluate/{pass_path(one)}.tsv"
+        conda:
+            "../../environment.yml"
+        threads: 1
+        resources:
+            gpu=1,
+            mem_mb=8000,
+            runtime=120,
+        params:
+            folders=lambda wildcards, input: [
+                str(Path(path).parent) for path in input.scores
+            ],
+            store=lambda wildcards: LAYOUT.store,
+            resolution=(
+                f"--resolution {CONFIG.evaluation.resolution}"
+                if CONFIG.evaluation.resolution is not None
+                else ""
+            ),
+            bootstrap=CONFIG.evaluation.bootstrap,
+            code=command_digest("evaluate-pass"),
+        message:
+            f"Evaluating {len(one.jobs)} rows and seeds on {one.target}"
+        shell:
+            "python -m kanoclip --log {log} evaluate-pass {params.folders} --index {input.index} --store {params.store}"
+            " {params.resolution} --bootstrap {params.bootstrap} --threads {threads}"

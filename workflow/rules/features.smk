@@ -1,25 +1,26 @@
 rule encode:
     input:
-        index=f"{RESULTS}/data/{{dataset}}/index.csv",
-        code=code("backbones", "features"),
+        index=LAYOUT.index("{dataset}"),
     output:
-        f"{RESULTS}/features/{{backbone}}/{{dataset}}.h5",
+        LAYOUT.features("{backbone}", "{dataset}"),
     log:
         f"{RESULTS}/logs/encode/{{backbone}}/{{dataset}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/encode/{{backbone}}/{{dataset}}.tsv"
     conda:
         "../../environment.yml"
-    threads: 1
+    threads: LOADING_THREADS
     resources:
         gpu=1,
         mem_mb=8000,
         runtime=240,
     params:
-        backbone=lambda wildcards: backbone_settings(wildcards.backbone),
-        streams=lambda wildcards: stream_options(wildcards.backbone, wildcards.dataset),
+        backbone=lambda wildcards: settings(backbone_values(wildcards.backbone)),
+        taps=lambda wildcards: tap_options(wildcards.backbone, wildcards.dataset),
+        weights=lambda wildcards: weights_digest(wildcards.backbone),
+        code=command_digest("encode"),
     message:
         "Encoding {wildcards.dataset} with {wildcards.backbone}"
     shell:
-        "python -m kanoclip encode --index {input.index} --out {output} {params.backbone}"
-        " {params.streams} --threads {threads} --workers {threads} > {log} 2>&1"
+        "python -m kanoclip --log {log} encode --index {input.index} --out {output} {params.backbone}"
+        " {params.taps} --threads {threads} --workers {threads}"

@@ -1,267 +1,178 @@
-localrules:
-    qualitative,
-    teaser,
-    histograms,
-    detection_curves,
-    bars,
-    ranks,
-    steps,
-    curves,
+# Every figure of a run, from the declarations in kanoclip/report/figures: what it is drawn from, its rule and its caption.
+from functools import partial
+from itertools import chain, groupby
+
+from kanoclip.files import write_text
+from kanoclip.report.registry import figures, of_file
+
+FIGURE_PATHS = {
+    "run": f"{RESULTS}/figures/",
+    "target": f"{RESULTS}/figures/",
+    "ablation": f"{RESULTS}/ablations/{{ablation}}/",
+}
+# the rows that are shown; where all rows are on random weights, as in a trial run, they are shown all the same
+SHOWN = [name for name in RUN.main if not RUN.row(name).control] or list(RUN.main)
+# the run is about the last of them: it comes first where the first row picks the images
+LEADING = [*SHOWN[-1:], *SHOWN[:-1]]
 
 
-rule qualitative:
-    input:
-        index=f"{RESULTS}/data/{{target}}/index.csv",
-        scores=lambda wildcards: of_jobs(
-            f"{RESULTS}/scores/{SCORED}/scores.h5",
-            first_seed(wildcards.target, SHOWN[::-1]),
-        ),
-        code=code("report/figures/samples", "report/grid", "report/style"),
-    output:
-        png=report(
-            f"{RESULTS}/figures/qualitative_{{target}}.png",
-            caption="../report/qualitative.rst",
-            category="Results",
-            subcategory="{target}",
-            labels={"figure": "anomaly maps"},
-        ),
-        vector=multiext(f"{RESULTS}/figures/qualitative_{{target}}", ".pdf", ".svg"),
-    log:
-        f"{RESULTS}/logs/qualitative/{{target}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/qualitative/{{target}}.tsv"
-    conda:
-        "../../environment.yml"
-    message:
-        "Drawing anomaly maps on {wildcards.target}"
-    shell:
-        "python -m kanoclip qualitative {input.scores} --index {input.index} --out {output.png} > {log} 2>&1"
+def first_scores(target, rows):
+    """scores.h5 of some rows on a target, with the first seed: sample images come with one seed."""
+    jobs = [
+        job
+        for job in RUN.jobs_of(rows)
+        if (job.target, job.seed) == (target, CONFIG.seeds[0])
+    ]
+    return of_jobs(jobs, "scores.h5")
 
 
-rule teaser:
-    input:
-        indices=expand(f"{RESULTS}/data/{{target}}/index.csv", target=CONFIG.targets),
-        scores=[
-            path
+def drawn_from(per, of=None):
+    """What the run, a target or an ablation gives to its figures: by the name of the input, values of the command line."""
+    if per == "target":
+        jobs = [job for job in RUN.jobs_of(SHOWN) if job.target == of]
+        return {
+            "index": [str(LAYOUT.index(of))],
+            "scores": first_scores(of, LEADING),
+            "curves": [f"{job.row}={of_jobs([job], 'curves.csv')[0]}" for job in jobs],
+        }
+    if per == "ablation":
+        return {
+            "metrics": [f"{RESULTS}/ablations/{of}/metrics.csv"],
+            "methods": list(RUN.ablations[of]),
+            "datasets": CONFIG.targets,
+        }
+    return {
+        "pairs": [
+            f"{LAYOUT.index(target)}={path}"
             for target in CONFIG.targets
-            for path in of_jobs(
-                f"{RESULTS}/scores/{SCORED}/scores.h5", first_seed(target, SHOWN[-1:])
-            )
+            for path in first_scores(target, SHOWN[-1:])
         ],
-        code=code("report/figures/samples", "report/grid", "report/style"),
-    output:
-        png=report(
-            f"{RESULTS}/figures/teaser.png",
-            caption="../report/teaser.rst",
-            category="Results",
-            labels={"figure": "overview"},
-        ),
-        vector=multiext(f"{RESULTS}/figures/teaser", ".pdf", ".svg"),
-    log:
-        f"{RESULTS}/logs/teaser.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/teaser.tsv"
-    conda:
-        "../../environment.yml"
-    params:
-        pairs=lambda wildcards, input: [
-            f"{index}={scores}" for index, scores in zip(input.indices, input.scores)
+        "metrics": [f"{RESULTS}/tables/metrics.csv"],
+        "methods": SHOWN,
+        "datasets": CONFIG.targets,
+        "logs": [
+            f"{one.row} on {one.auxiliary}={path}"
+            for one in RUN.trainings
+            if one.row in RUN.main
+            for path in training_logs(one)
         ],
-    message:
-        "Drawing the overview"
-    shell:
-        "python -m kanoclip teaser {params.pairs:q} --out {output.png} > {log} 2>&1"
+    }
 
 
-rule histograms:
-    input:
-        index=f"{RESULTS}/data/{{target}}/index.csv",
-        scores=lambda wildcards: of_jobs(
-            f"{RESULTS}/scores/{SCORED}/scores.h5",
-            first_seed(wildcards.target, SHOWN[::-1]),
-        ),
-        code=code(
-            "report/figures/histograms",
-            "report/style",
-            "metrics/classification",
-            "metrics/ranking",
-        ),
-    output:
-        png=report(
-            f"{RESULTS}/figures/histograms_{{target}}.png",
-            caption="../report/histograms.rst",
-            category="Diagnostics",
-            subcategory="{target}",
-            labels={"figure": "image scores"},
-        ),
-        vector=multiext(f"{RESULTS}/figures/histograms_{{target}}", ".pdf", ".svg"),
-    log:
-        f"{RESULTS}/logs/histograms/{{target}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/histograms/{{target}}.tsv"
-    conda:
-        "../../environment.yml"
-    message:
-        "Drawing image scores on {wildcards.target}"
-    shell:
-        "python -m kanoclip histograms {input.scores} --index {input.index} --out {output.png} > {log} 2>&1"
+def drawn(per, of=None):
+    """The figures of the run, a target or an ablation, in the order of the page."""
+    given = drawn_from(per, of)
+    return [
+        figure
+        for figure in figures().values()
+        if figure.per == per and figure.can_be_drawn(given)
+    ]
 
 
-rule detection_curves:
-    input:
-        curves=lambda wildcards: of_jobs(CURVES, compared(wildcards.target)),
-        code=code("report/figures/curves", "report/style"),
-    output:
-        png=report(
-            f"{RESULTS}/figures/detection_curves_{{target}}.png",
-            caption="../report/detection_curves.rst",
-            category="Results",
-            subcategory="{target}",
-            labels={"figure": "ROC and PRO curves"},
-        ),
-        vector=multiext(
-            f"{RESULTS}/figures/detection_curves_{{target}}", ".pdf", ".svg"
-        ),
-    log:
-        f"{RESULTS}/logs/detection_curves/{{target}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/detection_curves/{{target}}.tsv"
-    conda:
-        "../../environment.yml"
-    params:
-        curves=lambda wildcards: of_jobs(
-            f"{{row}}={CURVES}", compared(wildcards.target)
-        ),
-    message:
-        "Drawing ROC and PRO curves on {wildcards.target}"
-    shell:
-        "python -m kanoclip detection-curves {params.curves:q} --out {output.png} > {log} 2>&1"
+def given(per, of=None):
+    """The inputs that these figures read, by name."""
+    needed = {name for figure in drawn(per, of) for name in figure.inputs}
+    return {
+        name: values for name, values in drawn_from(per, of).items() if name in needed
+    }
 
 
-rule bars:
-    input:
-        metrics=f"{RESULTS}/tables/metrics.csv",
-        code=code("report/figures/bars", "report/figures/summary", "report/style"),
-    output:
-        png=report(
-            f"{RESULTS}/figures/bars.png",
-            caption="../report/bars.rst",
-            category="Results",
-            labels={"figure": "AUROC by dataset"},
-        ),
-        vector=multiext(f"{RESULTS}/figures/bars", ".pdf", ".svg"),
-    log:
-        f"{RESULTS}/logs/bars.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/bars.tsv"
-    conda:
-        "../../environment.yml"
-    params:
-        options=COMPARED,
-    message:
-        "Drawing the AUROC of every method on every dataset"
-    shell:
-        "python -m kanoclip bars --metrics {input.metrics} {params.options} --out {output.png} > {log} 2>&1"
+def files_given(per, wildcards):
+    """The files among these inputs."""
+    values = chain.from_iterable(given(per, wildcards.get(per)).values())
+    parts = [part for value in values for part in value.split("=")]
+    return [part for part in parts if part.startswith(f"{RESULTS}/")]
 
 
-rule ranks:
-    input:
-        metrics=f"{RESULTS}/tables/metrics.csv",
-        code=code(
-            "report/figures/ranks",
-            "report/figures/summary",
-            "report/style",
-            "metrics/ranks",
-        ),
-    output:
-        png=report(
-            f"{RESULTS}/figures/ranks.png",
-            caption="../report/ranks.rst",
-            category="Results",
-            labels={"figure": "average ranks"},
-        ),
-        vector=multiext(f"{RESULTS}/figures/ranks", ".pdf", ".svg"),
-    log:
-        f"{RESULTS}/logs/ranks.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/ranks.tsv"
-    conda:
-        "../../environment.yml"
-    params:
-        options=COMPARED,
-    message:
-        "Drawing average ranks"
-    shell:
-        "python -m kanoclip ranks --metrics {input.metrics} {params.options} --out {output.png} > {log} 2>&1"
+def options_given(per, wildcards):
+    """These inputs, for the command line."""
+    return [
+        f"--{name}={value}"
+        for name, values in given(per, wildcards.get(per)).items()
+        for value in values
+    ]
 
 
-rule steps:
-    input:
-        metrics=f"{RESULTS}/ablations/{{ablation}}/metrics.csv",
-        code=code("report/figures/ablation", "report/figures/summary", "report/style"),
-    output:
-        png=report(
-            f"{RESULTS}/ablations/{{ablation}}/steps_{{ablation}}.png",
-            caption="../report/steps.rst",
-            category="Results",
-            labels={"figure": "ablation {ablation}"},
-        ),
-        vector=multiext(
-            f"{RESULTS}/ablations/{{ablation}}/steps_{{ablation}}", ".pdf", ".svg"
-        ),
-    log:
-        f"{RESULTS}/logs/steps/{{ablation}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/steps/{{ablation}}.tsv"
-    wildcard_constraints:
-        ablation=any_of(CONFIG.ablations) or "none",
-    conda:
-        "../../environment.yml"
-    params:
-        variants=lambda wildcards: shlex.join(
-            f"--method={row.name}"
-            for row in protocol.ablation_rows(CONFIG, wildcards.ablation)
-        ),
-        targets=shlex.join(f"--dataset={name}" for name in CONFIG.targets),
-    message:
-        "Drawing the steps of the ablation {wildcards.ablation}"
-    shell:
-        "python -m kanoclip steps --metrics {input.metrics} {params.variants} {params.targets}"
-        " --out {output.png} > {log} 2>&1"
+def caption(figure):
+    """A figure's caption as a file, which Snakemake's report wants. It is written when it has changed."""
+    path = Path(".snakemake/captions").absolute() / f"{figure.name}.rst"
+    if not path.is_file() or path.read_text(encoding="utf-8") != figure.caption:
+        write_text(path, figure.caption)
+    return str(path)
 
 
-rule curves:
-    input:
-        logs=[
-            f"{RESULTS}/models/{TRAINED}/train.csv".format(
-                row=job.row.name,
-                backbone=job.row.backbone,
-                auxiliary=job.auxiliary,
-                seed=job.seed,
-            )
-            for job in TRAININGS
-        ],
-        code=code("report/figures/training", "report/style"),
-    output:
-        png=report(
-            f"{RESULTS}/figures/training_curves.png",
-            caption="../report/training_curves.rst",
-            category="Diagnostics",
-            labels={"figure": "training curves"},
-        ),
-        vector=multiext(f"{RESULTS}/figures/training_curves", ".pdf", ".svg"),
-    log:
-        f"{RESULTS}/logs/curves.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/curves.tsv"
-    conda:
-        "../../environment.yml"
-    params:
-        logs=lambda wildcards, input: [
-            f"{job.row.name} on {job.auxiliary}={path}"
-            for job, path in zip(TRAININGS, input.logs)
-        ],
-    message:
-        "Drawing the training curves"
-    shell:
-        "python -m kanoclip curves {params.logs:q} --out {output.png} > {log} 2>&1"
+def figure_code(drawings):
+    """The code that draws some figures."""
+    modules = sorted(
+        {f"kanoclip.report.figures.{figure.module}" for figure in drawings}
+    )
+    return command_digest("figure", *modules)
+
+
+def page_figures():
+    """Every figure of the run in the order of the page, where those of a target stand together."""
+    names = []
+    for per, group in groupby(figures().values(), lambda figure: figure.per):
+        group = list(group)
+        for of in {"run": [None], "target": CONFIG.targets}.get(per, []):
+            names += [
+                figure.file_name(of) for figure in drawn(per, of) if figure in group
+            ]
+    return [f"{RESULTS}/figures/{name}.png" for name in names]
+
+
+def gallery():
+    """INDEX=SCORES of every target and row of the page's gallery, with the first seed."""
+    return [
+        f"{LAYOUT.index(target)}={scores}"
+        for target in CONFIG.targets
+        for scores in first_scores(target, SHOWN)
+    ]
+
+
+for per, names in {
+    "run": [None],
+    "target": CONFIG.targets,
+    "ablation": list(CONFIG.ablations),
+}.items():
+    drawings = drawn(per, names[0]) if names else []
+    wildcard = None if per == "run" else f"{{{per}}}"
+    stems = [FIGURE_PATHS[per] + figure.file_name(wildcard) for figure in drawings]
+    if not drawings:
+        continue
+
+    rule:
+        name:
+            f"figures_of_{per}"
+        input:
+            partial(files_given, per),
+        output:
+            png=[
+                report(
+                    f"{stem}.png",
+                    caption=caption(figure),
+                    category=figure.category,
+                    subcategory=wildcard,
+                    labels={"figure": figure.title},
+                )
+                for figure, stem in zip(drawings, stems)
+            ],
+            vector=[f"{stem}{suffix}" for stem in stems for suffix in (".pdf", ".svg")],
+        log:
+            f"{RESULTS}/logs/figures/{wildcard or per}.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/figures/{wildcard or per}.tsv"
+        localrule: True
+        conda:
+            "../../environment.yml"
+        params:
+            figures=lambda wildcards, output: [
+                f"{of_file(Path(png))[0].name}={png}" for png in output.png
+            ],
+            options=partial(options_given, per),
+            code=figure_code(drawings),
+        message:
+            f"Drawing the figures of the {per}"
+            + (f" {{wildcards.{per}}}" if wildcard else "")
+        shell:
+            "python -m kanoclip --log {log} figure {params.figures} {params.options:q}"

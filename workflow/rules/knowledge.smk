@@ -1,7 +1,6 @@
 rule knowledge:
     input:
         index=f"{RESULTS}/data/{{dataset}}/index.csv",
-        code=code("knowledge"),
     output:
         f"{RESULTS}/knowledge/{{dataset}}.jsonl",
     log:
@@ -14,10 +13,11 @@ rule knowledge:
         "../../environment.yml"
     params:
         options=knowledge_options(),
+        code=lambda wildcards: knowledge_code(wildcards.dataset),
         # no output: Snakemake deletes the outputs of a failed job, and these answers are paid for
         answers=f"{RESOURCES}/knowledge/{{dataset}}.jsonl",
     message:
         "Collecting knowledge about {wildcards.dataset}"
     shell:
-        "python -m kanoclip knowledge --dataset {wildcards.dataset} --index {input.index} {params.options}"
-        " --answers {params.answers:q} --out {output} > {log} 2>&1"
+        "python -m kanoclip --log {log} knowledge --dataset {wildcards.dataset} --index {input.index} {params.options}"
+        " --answers {params.answers:q} --out {output}"

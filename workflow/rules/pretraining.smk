@@ -10,7 +10,6 @@ rule pretrain:
 
 rule pretrain_towers:
     input:
-        code=code("pretraining", "datasets/synthetic", "backbones/clip", "losses"),
         photographs=CONFIG.pretraining.photographs or [],
     output:
         weights=f"{PRETRAINING}/kanoclip-tiny.safetensors",
@@ -31,16 +30,16 @@ rule pretrain_towers:
         # what a cut-off run resumes from lies beside the outputs and is none, so that Snakemake leaves it alone
         folder=lambda wildcards, output: Path(output.weights).parent,
         settings=settings(CONFIG.pretraining.model_dump()),
+        code=command_digest("pretrain"),
     message:
         "Training kanoclip-tiny on drawn images, and on composites where there are photographs"
     shell:
-        "python -m kanoclip pretrain --out {params.folder} {params.settings} --threads {threads} > {log} 2>&1"
+        "python -m kanoclip --log {log} pretrain --out {params.folder} {params.settings} --threads {threads}"
 
 
 rule pretraining_curves:
     input:
         results=rules.pretrain_towers.output.results,
-        code=code("report/figures", "report/style"),
     output:
         png=f"{PRETRAINING}/learning_curves.png",
         vector=multiext(f"{PRETRAINING}/learning_curves", ".pdf", ".svg"),
@@ -52,6 +51,7 @@ rule pretraining_curves:
         "../../environment.yml"
     params:
         # logs that grow while the towers train; results.json, the input, is written when they are complete
+        code=command_digest("figure", "kanoclip.report.figures.pretraining"),
         logs=lambda wildcards, input: " ".join(
             f"--{name} {Path(input.results).with_name(name)}.csv"
             for name in ("train", "validation")
@@ -59,5 +59,4 @@ rule pretraining_curves:
     message:
         "Drawing the learning curves of kanoclip-tiny"
     shell:
-        "python -m kanoclip pretraining-curves {params.logs}"
-        " --out {output.png} > {log} 2>&1"
+        "python -m kanoclip --log {log} figure pretraining_curves={output.png} {params.logs}"

@@ -5,10 +5,9 @@ localrules:
 rule page:
     input:
         table=f"{RESULTS}/tables/main.html",
-        figures=figures(),
+        figures=page_figures(),
         indices=expand(f"{RESULTS}/data/{{target}}/index.csv", target=CONFIG.targets),
-        scores=[scores for _, scores in gallery()],
-        code=code("report", "metrics/classification", "metrics/ranking"),
+        scores=[pair.split("=")[1] for pair in gallery()],
     output:
         report(
             f"{RESULTS}/index.html",
@@ -23,10 +22,13 @@ rule page:
     conda:
         "../../environment.yml"
     params:
+        code=command_digest("page"),
         title=f"kanoclip: {CONFIG.run}",
-        scores=shlex.join(f"--scores={index}={path}" for index, path in gallery()),
+        scores=[f"--scores={pair}" for pair in gallery()],
+        # an edited caption writes the page again, and nothing else
+        captions=[figure.caption for figure in figures().values()],
     message:
         "Writing the page"
     shell:
-        "python -m kanoclip page {input.figures} --table {input.table} --out {output} --title {params.title:q}"
-        " {params.scores} > {log} 2>&1"
+        "python -m kanoclip --log {log} page {input.figures} --table {input.table} --out {output} --title {params.title:q}"
+        " {params.scores:q}"

@@ -5,24 +5,11 @@ localrules:
     ablation_table,
 
 
-RUN = protocol.describe(CONFIG)
-PUBLISHED = sorted(map(str, (ROOT / "config" / "published").glob("*.csv")))
-FORMATS = ("csv", "md", "tex")  # beside HTML, which the report shows
-TABLE_CODE = code(
-    *(
-        f"report/{name}"
-        for name in (
-            "tables",
-            "cells",
-            "layout",
-            "formats",
-            "notes",
-            "published",
-            "run",
-        )
-    ),
-    "metrics/registry",
+# relative, so that a copy of the project has nothing to do
+PUBLISHED = sorted(
+    os.path.relpath(path) for path in (ROOT / "config" / "published").glob("*.csv")
 )
+FORMATS = ("csv", "md", "tex")  # beside HTML, which the report shows
 
 
 rule protocol:
@@ -36,19 +23,20 @@ rule protocol:
         "../../environment.yml"
     params:
         settings=settings(CONFIG.model_dump(mode="json")),
-        described=RUN.model_dump_json(),  # a change of what a method says of itself reruns it too
+        # with what methods say of themselves, so that a change of it is a change
+        run=RUN.model_dump_json(),
+        code=command_digest("protocol"),
     message:
         "Describing the run"
     shell:
-        "python -m kanoclip protocol {params.settings} --out {output} > {log} 2>&1"
+        "python -m kanoclip --log {log} protocol {params.settings} --out {output}"
 
 
 rule tables:
     input:
-        metrics=of_jobs(f"{RESULTS}/scores/{SCORED}/metrics.csv"),
+        metrics=metrics_of(RUN.main),
         protocol=rules.protocol.output,
         published=PUBLISHED,
-        code=TABLE_CODE,
     output:
         metrics=report(
             f"{RESULTS}/tables/metrics.csv",
@@ -78,25 +66,25 @@ rule tables:
         "../../environment.yml"
     params:
         folder=lambda wildcards, output: Path(output.metrics).parent,
-        published=lambda wildcards, input: [
-            f"--published={path}" for path in input.published
-        ],
+        published=[f"--published={path}" for path in PUBLISHED],
+        code=command_digest("tables"),
     message:
         "Rendering the tables"
     shell:
-        "python -m kanoclip tables {input.metrics} --protocol {input.protocol} {params.published:q}"
-        " --out {params.folder} > {log} 2>&1"
+        "python -m kanoclip --log {log} tables {input.metrics} --protocol {input.protocol} {params.published:q}"
+        " --out {params.folder}"
 
 
 rule runtime:
     input:
-        scores=of_jobs(f"{RESULTS}/scores/{SCORED}/scores.h5"),
-        # Snakemake writes them beside the outputs of these jobs
-        benchmarks=of_jobs(f"{RESULTS}/benchmarks/score/{SCORED}.tsv"),
+        costs=of_jobs(MAIN_JOBS, "cost.json"),
+        # Snakemake writes these beside the outputs of the jobs
+        benchmarks=[
+            f"{RESULTS}/benchmarks/score/{pass_path(one)}.tsv"
+            for one in RUN.passes
+            if not one.ablations
+        ],
         protocol=rules.protocol.output,
-        code=code(
-            *(f"report/{name}" for name in ("runtime", "formats", "notes", "run"))
-        ),
     output:
         html=report(
             f"{RESULTS}/tables/runtime.html",
@@ -113,23 +101,21 @@ rule runtime:
         "../../environment.yml"
     params:
         benchmarks=lambda wildcards: f"{RESULTS}/benchmarks",
+        models=lambda wildcards: f"{RESULTS}/models",
         folder=lambda wildcards, output: Path(output.html).parent,
+        code=command_digest("runtime"),
     message:
         "Rendering the runtime table"
     shell:
-        "python -m kanoclip runtime {input.scores} --benchmarks {params.benchmarks} --protocol {input.protocol}"
-        " --out {params.folder} > {log} 2>&1"
+        "python -m kanoclip --log {log} runtime {input.costs} --benchmarks {params.benchmarks} --models {params.models}"
+        " --protocol {input.protocol} --out {params.folder}"
 
 
 rule ablation_table:
     input:
-        metrics=lambda wildcards: of_jobs(
-            f"{RESULTS}/scores/{SCORED}/metrics.csv",
-            jobs=protocol.ablation_jobs(CONFIG, wildcards.ablation),
-        ),
+        metrics=lambda wildcards: metrics_of(RUN.ablations[wildcards.ablation]),
         protocol=rules.protocol.output,
         published=PUBLISHED,
-        code=TABLE_CODE,
     output:
         metrics=f"{RESULTS}/ablations/{{ablation}}/metrics.csv",
         html=report(
@@ -146,20 +132,17 @@ rule ablation_table:
         f"{RESULTS}/logs/ablations/{{ablation}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/ablations/{{ablation}}.tsv"
-    wildcard_constraints:
-        ablation=any_of(CONFIG.ablations) or "none",
     conda:
         "../../environment.yml"
     params:
         folder=lambda wildcards, output: Path(output.metrics).parent,
-        published=lambda wildcards, input: [
-            f"--published={path}" for path in input.published
-        ],
+        published=[f"--published={path}" for path in PUBLISHED],
+        code=command_digest("tables"),
     message:
         "Rendering the ablation {wildcards.ablation}"
     shell:
-        "python -m kanoclip tables {input.metrics} --protocol {input.protocol} {params.published:q}"
-        " --ablation {wildcards.ablation:q} --out {params.folder} > {log} 2>&1"
+        "python -m kanoclip --log {log} tables {input.metrics} --protocol {input.protocol} {params.published:q}"
+        " --ablation {wildcards.ablation:q} --out {params.folder}"
 
 
 rule ablation:

@@ -1,31 +1,40 @@
 rule train:
     input:
-        features=f"{RESULTS}/features/{{backbone}}/{{auxiliary}}.h5",
-        index=f"{RESULTS}/data/{{auxiliary}}/index.csv",
-        knowledge=f"{RESULTS}/knowledge/{{auxiliary}}.jsonl",
-        code=code("training", "losses", "maps", "prompts", "checkpoints", "stages"),
-        method=lambda wildcards: method_code(wildcards.row),
+        features=cached_features,
+        index=LAYOUT.index("{auxiliary}"),
+        knowledge=LAYOUT.knowledge("{auxiliary}"),
     output:
-        checkpoint=f"{RESULTS}/models/{TRAINED}/checkpoint.safetensors",
-        curves=f"{RESULTS}/models/{TRAINED}/train.csv",
+        expand(
+            f"{LAYOUT.models('{row}', '{backbone}', '{auxiliary}')}/seed{{seed}}/{{file}}",
+            seed=CONFIG.seeds,
+            file=("checkpoint.safetensors", "train.csv"),
+            allow_missing=True,
+        ),
     log:
-        f"{RESULTS}/logs/train/{TRAINED}.log",
+        f"{RESULTS}/logs/train/{{row}}/{{backbone}}/{{auxiliary}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/train/{TRAINED}.tsv"
+        f"{RESULTS}/benchmarks/train/{{row}}/{{backbone}}/{{auxiliary}}.tsv"
     conda:
         "../../environment.yml"
-    threads: 1
+    threads: LOADING_THREADS
     resources:
         gpu=1,
         mem_mb=16000,
         runtime=480,
     params:
-        method=lambda wildcards: ROWS[wildcards.row].method,
-        options=lambda wildcards: settings(ROWS[wildcards.row].options),
+        method=lambda wildcards: RUN.row(wildcards.row).method,
+        options=lambda wildcards: settings(
+            RUN.row(wildcards.row).options_on(wildcards.auxiliary)
+        ),
+        source=lambda wildcards: source_options(wildcards.backbone, wildcards.auxiliary),
+        seeds=" ".join(f"--seed {seed}" for seed in CONFIG.seeds),
+        out=lambda wildcards: LAYOUT.models(**wildcards),
+        store=lambda wildcards: LAYOUT.store,
+        weights=lambda wildcards: weights_digest(wildcards.backbone),
+        code=lambda wildcards: methods_code("train", [wildcards.row]),
     message:
-        "Training {wildcards.row} on {wildcards.auxiliary}, seed {wildcards.seed}"
+        "Training {wildcards.row} on {wildcards.auxiliary}"
     shell:
-        "python -m kanoclip train --method {params.method} {params.options} --seed {wildcards.seed}"
-        " --auxiliary {wildcards.auxiliary} --features {input.features} --index {input.index}"
-        " --knowledge {input.knowledge} --out {output.checkpoint} --log {output.curves}"
-        " --threads {threads} > {log} 2>&1"
+        "python -m kanoclip --log {log} train --method {params.method} {params.options} {params.seeds}"
+        " --auxiliary {wildcards.auxiliary} {params.source} --index {input.index} --knowledge {input.knowledge}"
+        " --out {params.out} --store {params.store} --threads {threads} --workers {threads}"

@@ -1,7 +1,7 @@
 """KAnoCLIP (Li et al. 2025, arXiv 2501.03786): knowledge-driven prompts, V-V attention, cross-modal fusion, an adapter.
 
-Learned: prompt contexts (KnPL), one Bi-CMCI module a tap, the Conv-Adapter. CLIP stays frozen. The paper leaves much
-unsaid; every reading is an option with its reason. Equation numbers are the paper's; docs/kanoclip.md has a picture.
+Learned: prompt contexts (KnPL), one Bi-CMCI module per tap, the Conv-Adapter. CLIP stays frozen. The paper leaves much
+unsaid; each choice is an option with its reason. Equation numbers are the paper's; docs/kanoclip.md has a picture.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,16 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from kanoclip.backbones.clip import Backbone
-from kanoclip.backbones.streams import ImageFeatures, Streams
-from kanoclip.config import Strict
+from kanoclip.backbones.shape import TowerShape
+from kanoclip.backbones.taps import Features, Tap
 from kanoclip.losses import cross_entropy, dice, distance, focal, knowledge_hinge
-from kanoclip.maps import scaled_sigma, upsample, upsample_and_smooth
+from kanoclip.maps import final_map, upsample
 from kanoclip.methods.base import AnomalyOutput, Batch, Method, per_class, register
 from kanoclip.methods.kanoclip.adapter import ConvAdapter
 from kanoclip.methods.kanoclip.bi_cmci import BiCMCI, cosines
 from kanoclip.methods.kanoclip.knowledge import KnowledgeFeatures
 from kanoclip.methods.kanoclip.options import KAnoCLIPOptions
 from kanoclip.methods.kanoclip.readings import NORMS, SCORES
+from kanoclip.methods.phases import Phase
 from kanoclip.prompts.deep import DeepPrompts
 from kanoclip.prompts.ensemble import PromptEnsemble
 from kanoclip.prompts.learned import LearnedPrompts
@@ -30,33 +31,29 @@ NOUN = "object"  # of prompts without a class name
 HAND_WRITTEN = "clip"  # the ensemble without KnPL: the baseline of the ablation is the method clip
 
 
-class Reading(NamedTuple):
-    """What the model says about B images; pairs are normal, then abnormal.
+class Evidence(NamedTuple):
+    """The intermediate results for B images; pairs are normal, then abnormal.
 
     Attributes:
         maps: (B, 2, h, w) M_n and M_a of equation 9, in 0..1.
-        peak: (B,) max M of equation 10, in 0..1.
         probability: (B, 2) of the global feature.
         score: (B, 2) of the image, equation 12.
     """
 
     maps: Tensor
-    peak: Tensor
     probability: Tensor
     score: Tensor
 
 
 @register("kanoclip")
-class KAnoCLIP(Method):
+class KAnoCLIP(Method[KAnoCLIPOptions]):
     """All four parts of the paper, each of which an option leaves out."""
 
-    Options = KAnoCLIPOptions
     trainable = True
     stochastic = True
 
     def __init__(self, backbone: Backbone, options: KAnoCLIPOptions, seed: int):
         super().__init__(backbone, options, seed)
-        self.options = options
         self.sigma = options.sigma
         self.prompts: LearnedPrompts | None = None
         if options.knowledge_prompts:
@@ -72,44 +69,34 @@ class KAnoCLIP(Method):
             self.adapter = ConvAdapter(
                 backbone.joint_width, options.bottleneck, options.adapter_residual, options.adapter_depthwise
             )
-        self._written = PromptEnsemble(backbone.encode_text, HAND_WRITTEN)
+        self._written = PromptEnsemble(backbone, HAND_WRITTEN)
         self._text: dict[str, Tensor] = {}  # text vectors of the classes, once training is over
         self._knowledge = KnowledgeFeatures(backbone.encode_text, {}, {})
         self._diagnostics: dict[str, float] = {}
 
     @classmethod
-    def streams(cls, options: Strict, taps: tuple[int, ...], layers: int) -> Streams:
-        """The V-V stream at the four stages; and the last block, where the global feature needs its patches."""
-        assert isinstance(options, KAnoCLIPOptions)
-        read = _read_taps(options, taps)
-        stages = Streams(local=read) if options.local_stream else Streams(original=read)
-        if options.global_from != "original":
-            return stages.union(Streams(local=(layers,)))
-        sees_patches = options.conv_adapter and options.adapter_depthwise
-        return stages.union(Streams(original=(layers,))) if sees_patches else stages
+    def reads(cls, options: KAnoCLIPOptions, tower: TowerShape) -> frozenset[Tap]:
+        """Return the four stages, and what the global feature is made from."""
+        return frozenset(
+            {*(_stage(options, tap) for tap in _stages(options, tower.taps)), _global(options, tower.layers)}
+        )
 
     def forward(self, batch: Batch) -> AnomalyOutput:
         """Score a batch with the trained parts."""
-        reading = self._read(batch.features, per_class(batch.class_names, self._cached_text))
-        return AnomalyOutput(
-            map_probability=_combined(reading.maps),
-            image_probability=reading.probability[:, 1],
-            map_score=reading.peak,
-            image_score=reading.score[:, 1],
-        )
+        evidence = self._evidence(batch.features, per_class(batch.class_names, self._cached_text))
+        return AnomalyOutput(_combined(evidence.maps), image_score=evidence.score[:, 1])
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Equations 13 to 15."""
-        assert batch.labels is not None and batch.masks is not None
+        """Return the losses of equations 13 to 15."""
+        labels, masks = batch.truth  # (B,), (B, S, S)
         options = self.options
         text = per_class(batch.class_names, self.text)  # (B, 2, C)
-        reading = self._read(batch.features, text)
-        masks = batch.masks.float()  # (B, S, S)
+        evidence = self._evidence(batch.features, text)
         size = masks.shape[1], masks.shape[2]
-        normal, abnormal = (upsample(maps, size) for maps in reading.maps.unbind(1))  # (B, S, S)
-        seen = reading.score if options.global_loss_on == "score" else reading.probability
+        normal, abnormal = (upsample(maps, size) for maps in evidence.maps.unbind(1))  # (B, S, S)
+        seen = evidence.score if options.global_loss_on == "score" else evidence.probability
         parts = {
-            "global": options.global_weight * cross_entropy(seen, batch.labels),
+            "global": options.global_weight * cross_entropy(seen, labels),
             "focal": options.local_weight * focal(abnormal, masks),
             "dice_normal": options.local_weight * dice(normal, 1 - masks),
             "dice_abnormal": options.local_weight * dice(abnormal, masks),
@@ -119,7 +106,7 @@ class KAnoCLIP(Method):
         return {"knowledge": options.knowledge_weight * self._knowledge_loss(batch, text), **parts}
 
     def text(self, class_names: Sequence[str]) -> Tensor:
-        """F_text of n classes: (n, 2, C) unit vectors, normal then abnormal."""
+        """Return F_text of n classes: (n, 2, C) unit vectors, normal then abnormal."""
         return self._written(class_names) if self.prompts is None else self.prompts(self.backbone, class_names)
 
     def learn_knowledge(self, knowledge: Mapping[str, Sequence[str]], images: Mapping[str, Sequence[str]] = {}) -> None:
@@ -142,63 +129,64 @@ class KAnoCLIP(Method):
         """The share of knowledge hinges that were not at rest."""
         return self._diagnostics
 
-    def parameter_groups(self) -> list[dict[str, object]]:
-        """Prompts, and the rest."""
+    def phases(self) -> list[Phase]:
+        """Train prompts and the rest, each with a learning rate of its own."""
         heads = [
             parameter for part in (self.stages, self.adapter) if part is not None for parameter in part.parameters()
         ]
         prompts = [] if self.prompts is None else list(self.prompts.parameters())
-        groups: list[dict[str, object]] = [
+        groups = [
             {"name": "prompts", "params": prompts, "lr": self.options.prompt_learning_rate},
             {"name": "heads", "params": heads, "lr": self.options.learning_rate},
         ]
-        return [group for group in groups if group["params"]]
+        return [self.options.phase(self.losses, [group for group in groups if group["params"]])]
 
     def train(self, mode: bool = True) -> Self:
         """Forget the text vectors when the prompts may change."""
         self._text = {}
         return super().train(mode)
 
-    def _read(self, features: ImageFeatures, text: Tensor) -> Reading:
+    def _evidence(self, features: Features, text: Tensor) -> Evidence:
         options, size = self.options, self.backbone.config.image_size
-        taps = _read_taps(options, self.backbone.quarters)
-        similarity = torch.stack([self._stage(tap, features, text) for tap in taps])  # (K, B, P, 2)
+        taps = _stages(options, self.backbone.quarters)
+        similarity = torch.stack([self._similarity(tap, features, text) for tap in taps])  # (K, B, P, 2)
         maps = NORMS[options.norm](similarity, options.temperature)  # equation 9: (B, P, 2)
         maps = maps.transpose(1, 2).unflatten(2, self.backbone.grid)  # (B, 2, h, w)
-        final = upsample_and_smooth(_combined(maps), (size, size), scaled_sigma(self.sigma, size))  # equation 10
+        final = final_map(_combined(maps), size, self.sigma)  # equation 10: (B, S, S)
         image = self._global_feature(features)  # (B, C)
         probability = (cosines(image[:, None], text)[:, 0] / options.temperature).softmax(-1)  # (B, 2)
         peak = final.amax((1, 2)).clamp(0, 1)  # (B,); rounding goes beyond
         score = SCORES[options.image_score](probability, torch.stack([1 - peak, peak], dim=1))  # equation 12, halved
-        return Reading(maps, peak, probability, score)
+        return Evidence(maps, probability, score)
 
-    def _stage(self, tap: int, features: ImageFeatures, text: Tensor) -> Tensor:
-        """(B, P, 2) similarities of one tap's patches with the text, normal then abnormal."""
-        stream = features.local if self.options.local_stream else features.original
-        patches = stream[tap][:, 1:]  # (B, P, W)
+    def _similarity(self, tap: int, features: Features, text: Tensor) -> Tensor:
+        """Return (B, P, 2) similarities of one tap's patches with the text, normal then abnormal."""
+        patches = features[_stage(self.options, tap)][:, 1:]  # (B, P, W)
         if self.stages is None:
             return cosines(self.backbone.project(patches), text)
         if self.options.tap_space == "joint":
             patches = self.backbone.project(patches)  # (B, P, C)
         joint = None
         if self.options.output_space == "clip":
-            joint = self.backbone.project(stream[self.backbone.quarters[-1]][:, 1:])  # (B, P, C)
+            joint = self.backbone.project(
+                features[_stage(self.options, self.backbone.quarters[-1])][:, 1:]
+            )  # (B, P, C)
         return self.stages[str(tap)](patches, text, joint)
 
-    def _global_feature(self, features: ImageFeatures) -> Tensor:
-        """(B, C) the global feature I_G, adapted (equation 11)."""
-        last, source = self.backbone.layers, self.options.global_from
-        if source == "original":
-            token = features.cls  # (B, W)
+    def _global_feature(self, features: Features) -> Tensor:
+        """Return (B, C) the global feature I_G, adapted (equation 11)."""
+        tap = _global(self.options, self.backbone.layers)
+        tokens = features[tap]  # (B, W), or (B, 1 + P, W)
+        if tap.kind == "cls":
+            token = tokens
         else:
-            token = features.local[last][:, 0] if source == "local" else features.local[last][:, 1:].mean(1)
+            token = tokens[:, 1:].mean(1) if self.options.global_from == "local_mean" else tokens[:, 0]
         image = self.backbone.project(token)
         if self.adapter is None:
             return image
         if not self.options.adapter_depthwise:
             return self.adapter(image)
-        stream = features.original if source == "original" else features.local
-        patches = self.backbone.project(stream[last][:, 1:]).unflatten(1, self.backbone.grid)  # (B, h, w, C)
+        patches = self.backbone.project(tokens[:, 1:]).unflatten(1, self.backbone.grid)  # (B, h, w, C)
         return self.adapter(image, patches)
 
     def _knowledge_loss(self, batch: Batch, text: Tensor) -> Tensor:
@@ -242,8 +230,19 @@ def learned_prompts(text_width: int, text_layers: int, options: KAnoCLIPOptions)
     )
 
 
-def _read_taps(options: KAnoCLIPOptions, taps: tuple[int, ...]) -> tuple[int, ...]:
+def _stages(options: KAnoCLIPOptions, taps: tuple[int, ...]) -> tuple[int, ...]:
     return taps if options.bi_cmci or options.unfused_taps == "all" else taps[-1:]
+
+
+def _stage(options: KAnoCLIPOptions, tap: int) -> Tap:
+    return Tap("vv" if options.local_stream else "tokens", tap)
+
+
+def _global(options: KAnoCLIPOptions, last: int) -> Tap:
+    """What the global feature is made from: of the original stream its class token, unless the adapter sees patches."""
+    if options.global_from != "original":
+        return Tap("vv", last)
+    return Tap("tokens" if options.conv_adapter and options.adapter_depthwise else "cls", last)
 
 
 def _combined(maps: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from kanoclip.methods.base import TrainingOptions
+from kanoclip.methods.phases import TrainingOptions
 
 
 class KAnoCLIPOptions(TrainingOptions):

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 
 from kanoclip.metrics.registry import LEVELS
 from kanoclip.report.figures.summary import draw_whiskers, read_aurocs, with_intervals
+from kanoclip.report.registry import figure
 from kanoclip.report.style import drawing, marks
 
 CHANCE = 50.0
@@ -16,14 +17,19 @@ LEGEND_ENTRY = 1.2  # inches that a name and its mark take
 GROUP = 0.8  # width of the bars of a dataset; the distance between datasets is 1
 
 
-def dataset_bars(metrics: Path, methods: Sequence[str], datasets: Sequence[str], out: Path) -> None:
-    """Image and pixel AUROC, a group of bars a dataset. Bars start at chance, so what hangs below is worse than it.
+@figure(per="run", place=20)
+def bars(metrics: Path, methods: Sequence[str], datasets: Sequence[str], out: Path) -> None:
+    """AUROC by dataset.
 
-    Whiskers are those of `draw_whiskers`.
+    Image and pixel AUROC of each method in percent, the unweighted mean over the classes of each dataset. Bars start at
+    chance, 50 %, so a bar that hangs below the line is worse than chance. Black whiskers with caps: standard deviation
+    over seeds, for methods trained with several; grey whiskers: 95 % bootstrap interval over images, for methods that
+    run once. The two measure different things and cannot be compared. Controls are left out. Where there is no bar,
+    the reason stands in its place.
 
     Args:
         metrics: the long metrics.csv.
-        methods: one bar each in a group, in this order.
+        methods: one bar each in every group, in this order.
         datasets: the groups, in this order.
         out: the PNG; a PDF and an SVG are written beside it.
 
@@ -32,14 +38,14 @@ def dataset_bars(metrics: Path, methods: Sequence[str], datasets: Sequence[str],
     """
     cells = with_intervals(read_aurocs(metrics, methods))
     width = max(3.5, 1.0 + len(datasets) * (0.2 + 0.09 * len(methods)))
-    with drawing(out, len(LEVELS), 1, (width, 1.9)) as (figure, panels):
+    with drawing(out, len(LEVELS), 1, (width, 1.9)) as (picture, panels):
         lowest = min(cells["low"].min(), cells["value"].min(), CHANCE - 5)
         for level, panel in zip(LEVELS, panels[:, 0], strict=True):
             _draw(panel, cells[cells["level"] == level], methods, datasets)
             panel.set_ylim(lowest - 2, 100)
             panel.set_ylabel(f"{level} AUROC (%)")
         columns = max(2, int(width / LEGEND_ENTRY))
-        figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=columns)
+        picture.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=columns)
 
 
 def _draw(panel: Axes, cells: pd.DataFrame, methods: Sequence[str], datasets: Sequence[str]) -> None:

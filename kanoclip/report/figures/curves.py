@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from kanoclip.metrics.curves import CURVES_COLUMNS
+from kanoclip.report.registry import figure
 from kanoclip.report.style import drawing, marks, say
 from kanoclip.types import InputError
 
@@ -19,21 +20,23 @@ PANELS = {
 POINTS = 601  # at which curves are averaged
 
 
-def detection_curves(files: Mapping[str, Sequence[Path]], out: Path) -> None:
-    """Image ROC, pixel ROC and PRO curves; a line a method.
+@figure(per="target", place=50)
+def detection_curves(curves: Mapping[str, Sequence[Path]], out: Path) -> None:
+    """ROC and PRO curves.
 
-    A line is the mean over classes and seeds at equal false positive rates, so that the area under it is the class
-    mean of the areas. PRO is drawn up to the false positive rate of 0.3 that AUPRO takes.
+    ROC curves of images and of pixels, and the per-region overlap (PRO) against the false positive rate up to 0.3, the
+    limit of AUPRO. A line is the mean over classes and seeds at equal false positive rates, so the area under it is
+    the mean of their areas; grey: chance. The curves are exact; at most 500 points of each are kept for drawing.
 
     Args:
-        files: for each method the curves.csv of each seed.
+        curves: for each method the curves.csv of each seed.
         out: the PNG; a PDF and an SVG are written beside it.
 
     Raises:
         InputError: a file is no curves.csv.
     """
-    frames = {method: [_read(path) for path in paths] for method, paths in files.items()}
-    with drawing(out, 1, len(PANELS), (2.3, 2.6)) as (figure, (panels,)):
+    frames = {method: [_read(path) for path in paths] for method, paths in curves.items()}
+    with drawing(out, 1, len(PANELS), (2.3, 2.6)) as (picture, (panels,)):
         for panel, ((level, curve), (title, label, limit)) in zip(panels, PANELS.items(), strict=True):
             panel.set_title(title)
             rates = np.linspace(0, limit, POINTS)
@@ -50,7 +53,7 @@ def detection_curves(files: Mapping[str, Sequence[Path]], out: Path) -> None:
             if curve == "roc":
                 panel.plot([0, 1], [0, 1], color="0.6", linewidth=0.7, zorder=0)
         lines = {line.get_label(): line for panel in panels for line in panel.get_legend_handles_labels()[0]}
-        figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=5)
+        picture.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=5)
 
 
 def mean_curve(frame: pd.DataFrame, level: str, curve: str, rates: NDArray[np.float64]) -> NDArray[np.float64] | None:

@@ -25,6 +25,7 @@ from kanoclip.datasets.synthetic import (
     render,
 )
 from kanoclip.files import whole
+from kanoclip.report.registry import figure
 from kanoclip.report.style import STYLE
 
 EVERY_KIND = (*KINDS, *AUXILIARY_KINDS)
@@ -37,8 +38,12 @@ DPI = 125
 COLOURS = 256  # of the PNG's palette: a third of the bytes of full colour
 
 
-def generator_picture(out: Path, seed: int = 0) -> None:
-    """Every kind in a row: a normal image, then the same image with up to three defects, their masks outlined.
+@figure()
+def generator(out: Path, seed: int = 0) -> None:
+    """Drawn images.
+
+    What the generator of synthetic images draws, a row per kind: a normal image, then the same image with up to three
+    defects, their masks outlined. A star marks kinds and defects that the embedded backbone has not seen.
 
     Args:
         out: the PNG.
@@ -48,12 +53,12 @@ def generator_picture(out: Path, seed: int = 0) -> None:
     block_width = LABEL + (1 + SHOWN) * PANEL
     width, height = BLOCKS * block_width, rows * ROW
     with matplotlib.rc_context(fname=STYLE, rc={"axes.grid": False}):
-        figure = Figure(figsize=(width, height))
+        picture = Figure(figsize=(width, height))
         blocks: list[NDArray[Any]] = []
         for block in range(BLOCKS):
             place = {"left": (block * block_width + LABEL) / width, "right": (block + 1) / BLOCKS}
             place |= {"top": 1, "bottom": (ROW - PANEL) / height, "hspace": ROW / PANEL - 1, "wspace": 0.04}
-            blocks.append(figure.add_gridspec(rows, 1 + SHOWN, **place).subplots(squeeze=False))
+            blocks.append(picture.add_gridspec(rows, 1 + SHOWN, **place).subplots(squeeze=False))
         panels: NDArray[Any] = np.concatenate(blocks)
         for panel in panels.flat:
             panel.set_axis_off()
@@ -62,7 +67,7 @@ def generator_picture(out: Path, seed: int = 0) -> None:
             row[0].text(-0.1, 0.5, name, transform=row[0].transAxes, ha="right", va="center", fontsize=7)
             for panel, defect in zip(row, [None, *defects], strict=False):
                 _draw(panel, kind, defect, seed)
-    _save(figure, out)
+    _save(picture, out)
 
 
 def spread_defects() -> dict[str, list[str]]:
@@ -89,9 +94,9 @@ def _label(name: str, held_out: bool) -> str:
     return f"{name} *" if held_out else name
 
 
-def _save(figure: Figure, out: Path) -> None:
-    """Write the figure as a PNG with a palette."""
+def _save(picture: Figure, out: Path) -> None:
+    """Write the picture as a PNG with a palette."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=DPI)
+    picture.savefig(buffer, dpi=DPI)
     with whole(out) as temporary, Image.open(buffer) as image:
         image.convert("RGB").quantize(COLOURS, kmeans=2, dither=Image.Dither.NONE).save(temporary, optimize=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,16 +11,20 @@ from numpy.typing import NDArray
 from kanoclip.metrics.classification import f1_max, f1_max_threshold
 from kanoclip.metrics.ranking import UndefinedMetricError, rank
 from kanoclip.metrics.scores import scored_index
+from kanoclip.report.registry import figure
 from kanoclip.report.style import COLOURS, drawing
 
 BINS = 20
 TITLE_SIZE = 6.5
 
 
+@figure(per="target", place=60, category="Diagnostics")
 def histograms(index: Path, scores: Sequence[Path], out: Path) -> None:
-    """Image scores of normal and of anomalous images: a row a class, a column a method.
+    """Image scores.
 
-    Each group of images sums to 100 %. The dashed line is the threshold with the highest F1, which stands above it.
+    Image scores of normal (filled) and anomalous (hatched) images, a row per class and a column per method, with the
+    first seed. Each of the two groups sums to 100 %. Dashed: the threshold with the highest F1 on these very images,
+    given above the panel with its F1; it is an upper bound, as no method knows it beforehand.
 
     Args:
         index: index.csv of the dataset.
@@ -34,21 +39,21 @@ def histograms(index: Path, scores: Sequence[Path], out: Path) -> None:
         with scored_index(path, index) as (rows, file):
             columns[str(file.attrs["method"])] = file["image_score"][:]
     classes = rows.groupby("class_name", sort=False)
-    with drawing(out, classes.ngroups, len(columns), (1.8, 1.4)) as (figure, panels):
+    with drawing(out, classes.ngroups, len(columns), (1.8, 1.4)) as (picture, panels):
         for row, (name, members) in zip(panels, classes, strict=True):
             for panel, (method, values) in zip(row, columns.items(), strict=True):
                 title = _draw(panel, members["label"].to_numpy(), values[members.index])
                 panel.set_title(f"{method}, {name}\n{title}", fontsize=TITLE_SIZE)
-        figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        picture.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
         for panel in panels[-1]:
             panel.set_xlabel("image score")
-        figure.supylabel("share of the images (%)", fontsize=8)
+        picture.supylabel("share of the images (%)", fontsize=8)
 
 
 def _draw(panel: Axes, labels: NDArray[np.integer], scores: NDArray[np.floating]) -> str:
-    """Draw one panel; gives what stands above it."""
+    """Draw one panel and return what stands above it."""
     edges = list(np.histogram_bin_edges(scores, BINS))
-    looks = {
+    looks: dict[str, dict[str, Any]] = {
         "normal": {"facecolor": COLOURS[6], "edgecolor": "none"},
         "anomalous": {"facecolor": "none", "edgecolor": COLOURS[3], "hatch": "////", "linewidth": 0.9},
     }

@@ -7,6 +7,7 @@ import seaborn
 from matplotlib.axes import Axes
 
 from kanoclip.report.figures.training import draw_lines, read_log
+from kanoclip.report.registry import figure
 from kanoclip.report.style import drawing
 from kanoclip.types import InputError
 
@@ -25,10 +26,12 @@ MEASURES = {
 }
 
 
+@figure()
 def pretraining_curves(train: Path, validation: Path, out: Path) -> None:
-    """The losses against the step, and a panel for each validation set.
+    """Pretraining of the embedded backbone.
 
-    Losses are running means over one thirtieth of the training; a vertical line marks where the image size changes.
+    The losses against the step, and what validation says on each set of drawn images. Losses are running means over one
+    thirtieth of the training; a vertical line marks where the image size changes.
 
     Args:
         train: train.csv of `kanoclip pretrain`.
@@ -40,7 +43,7 @@ def pretraining_curves(train: Path, validation: Path, out: Path) -> None:
     """
     losses, results = read_log(train), _read_validation(validation)
     sets = [name for name in SETS if (results["set"] == name).any()]
-    with drawing(out, 1, 1 + len(sets), (2.6, 2.6)) as (figure, (panels,)):
+    with drawing(out, 1, 1 + len(sets), (2.6, 2.6)) as (picture, (panels,)):
         draw_lines(panels[0], losses[losses["family"] == "loss_"], "loss", "linear")
         panels[0].legend(title=None, loc="upper right")
         panels[0].set_title("training")
@@ -51,7 +54,7 @@ def pretraining_curves(train: Path, validation: Path, out: Path) -> None:
             seaborn.lineplot(chosen, x="step", y="percent", hue="measure", style="measure", ax=panel, **looks)
             panel.set(title=SETS[name], ylim=(min(40, results["percent"].min()), 100))
         handles, labels = panels[1].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+        picture.legend(handles, labels, loc="outside lower center", ncols=len(labels))
         for panel in panels[1:]:
             panel.get_legend().remove()
 

@@ -9,16 +9,20 @@ from matplotlib.axes import Axes
 from kanoclip.metrics.ranks import average_ranks, critical_difference
 from kanoclip.metrics.registry import LEVELS
 from kanoclip.report.figures.summary import read_aurocs, with_intervals
+from kanoclip.report.registry import figure
 from kanoclip.report.style import Mark, drawing, marks, say
 
 ALPHA = 0.05
 
 
-def rank_diagram(metrics: Path, methods: Sequence[str], datasets: Sequence[str], out: Path) -> None:
-    """Average ranks by image and by pixel AUROC, 1 is best.
+@figure(per="run", place=30, least={"methods": 2, "datasets": 2})
+def ranks(metrics: Path, methods: Sequence[str], datasets: Sequence[str], out: Path) -> None:
+    """Average ranks.
 
-    A thick bar joins methods whose average ranks differ by less than Nemenyi's critical difference at level 0.05. A
-    dataset without a value for every method is left out; a panel with fewer than two datasets says so.
+    Average rank of each method over the datasets on which every method has a value, by image and by pixel AUROC (means
+    over classes and seeds); 1 is best. Thick bars join methods whose average ranks are no further apart than the
+    critical difference of Nemenyi's test at level 0.05 (Demšar, JMLR 2006): on these datasets their difference may be
+    chance. Controls are not ranked.
 
     Args:
         metrics: the long metrics.csv.

@@ -10,23 +10,27 @@ from numpy.typing import NDArray
 
 from kanoclip.metrics.scores import scored_index
 from kanoclip.report.grid import draw_grid, read_samples
+from kanoclip.report.registry import figure
 from kanoclip.report.style import save
 
 TITLE_WIDTH = 16  # characters
 BEST, MEDIAN, WORST, NORMAL = "best", "median", "worst", "normal"
 
 
+@figure(per="target", place=40)
 def qualitative(index: Path, scores: Sequence[Path], out: Path) -> None:
-    """Images, masks and the maps of several methods on one dataset.
+    """Anomaly maps.
 
-    The columns are, class by class, the anomalous images with the highest (best), the median and the lowest (worst)
-    image score and the normal image with the median one, all by the method of the first file. Each method has one
-    colour scale for all columns, from the first to the last percentile of the values shown; the number on a map is its
-    image score.
+    From each class the anomalous images with the highest (best), the median and the lowest (worst) image score and the
+    normal image with the median one, all by the method in the first row of maps; nothing is picked by hand. Rows are
+    the image, the ground truth where there is one, and the anomaly map of each method over the grey image; after twelve
+    columns the figure continues below. Images are shown as squares, as the methods see them. One colour scale per
+    method, the same in all columns, from the first to the last percentile of the values shown; white outline: ground
+    truth; number: image score.
 
     Args:
         index: index.csv of the dataset.
-        scores: scores.h5 of each method on this dataset.
+        scores: scores.h5 of each method on this dataset; the first method picks the images.
         out: the PNG; a PDF and an SVG are written beside it.
 
     Raises:
@@ -41,11 +45,13 @@ def qualitative(index: Path, scores: Sequence[Path], out: Path) -> None:
     save(draw_grid(read_samples(index, scores, titles), [_attribute(path, "method") for path in scores]), out)
 
 
+@figure(per="run", place=10)
 def teaser(pairs: Sequence[tuple[Path, Path]], out: Path) -> None:
-    """Images, masks and the maps of one method on several datasets.
+    """Overview.
 
-    The columns are the anomalous images with the highest and the median image score of each dataset. Each dataset has
-    one colour scale.
+    The anomalous images with the highest and the median image score of each dataset, their masks, and the anomaly maps
+    of one method. Images are shown as squares, as the method sees them. One colour scale per dataset, from the first to
+    the last percentile of the values shown; white outline: ground truth; number: image score.
 
     Args:
         pairs: (index.csv, scores.h5) of each dataset, the scores all by the same method.

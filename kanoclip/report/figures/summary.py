@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from kanoclip.metrics.registry import MEAN
-from kanoclip.report.tables import read_metrics
+from kanoclip.report.metrics import read_metrics
 from kanoclip.types import InputError, unknown_name
 
 SEEDS, IMAGES = "seeds", "images"  # what a value varies over: seeds (standard deviation) or images (95 % bootstrap)

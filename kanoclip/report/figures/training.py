@@ -7,6 +7,7 @@ import pandas as pd
 import seaborn
 from matplotlib.axes import Axes
 
+from kanoclip.report.registry import figure
 from kanoclip.report.style import drawing
 from kanoclip.types import InputError
 
@@ -19,11 +20,14 @@ FAMILIES = {
 }
 
 
+@figure(per="run", place=70, category="Diagnostics")
 def training_curves(logs: Mapping[str, Sequence[Path]], out: Path) -> None:
-    """How each training went: a row a method, a panel each for losses, gradient norms, learning rates and hinges.
+    """Training curves.
 
-    Lines are running means over one thirtieth of the training; the band is the standard deviation over seeds. A panel
-    is there when train.csv has its columns.
+    How each training went, a row per method and auxiliary dataset: the parts of the loss and, where train.csv has them,
+    the gradient norm and the learning rate of each group of parameters and the share of images whose knowledge hinge is
+    active, against the training step. Lines are running means over one thirtieth of the training; the band is the
+    standard deviation over seeds. The last epoch is the one that is scored: nothing is selected on a target.
 
     Args:
         logs: for each method the train.csv of each seed.

@@ -4,8 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kanoclip.backbones.clip import Backbone, complete, load_backbone, value_value_attention
-from kanoclip.backbones.streams import Streams
+from kanoclip.backbones.attention import value_value
+from kanoclip.backbones.clip import Backbone, complete, load_backbone
+from kanoclip.backbones.taps import Tap
 from kanoclip.config import BackboneConfig
 from kanoclip.types import InputError
 
@@ -18,17 +19,18 @@ def pixels() -> Tensor:
 
 
 def test_original_stream_is_open_clips_own(backbone: Backbone, pixels: Tensor) -> None:
-    every = tuple(range(1, LAYERS + 1))
-    ours = backbone.encode_images(pixels, Streams(original=every, local=every))
+    every = range(1, LAYERS + 1)
+    last = Tap("cls", LAYERS)
+    ours = backbone.encode_images(pixels, [last, *(Tap(kind, at) for kind in ("tokens", "vv") for at in every)])
     theirs = backbone.clip.visual.forward_intermediates(pixels, output_fmt="NLC")["image_intermediates"]
     for tap in every:
-        torch.testing.assert_close(ours.original[tap][:, 1:], theirs[tap - 1], atol=1e-6, rtol=1e-5)
-    assert torch.equal(ours.original[LAYERS][:, 0], ours.cls)
-    torch.testing.assert_close(backbone.project(ours.cls), backbone.clip.encode_image(pixels, normalize=True))
+        torch.testing.assert_close(ours[Tap("tokens", tap)][:, 1:], theirs[tap - 1], atol=1e-6, rtol=1e-5)
+    assert torch.equal(ours[Tap("tokens", LAYERS)][:, 0], ours[last])
+    torch.testing.assert_close(backbone.project(ours[last]), backbone.clip.encode_image(pixels, normalize=True))
 
 
 def test_local_stream_by_hand(backbone: Backbone, pixels: Tensor) -> None:
-    """The formula of the module docstring with explicit loops over heads, from open_clip's block outputs."""
+    """The formula of tower.py with explicit loops over heads, from open_clip's block outputs."""
     visual = backbone.clip.visual
     inputs = [visual._embeds(pixels)]
     for block in visual.transformer.resblocks:
@@ -46,14 +48,14 @@ def test_local_stream_by_hand(backbone: Backbone, pixels: Tensor) -> None:
             mixed.append((part @ part.transpose(1, 2) / 32**0.5).softmax(-1) @ part)
         s = s + torch.cat(mixed, -1) @ block.attn.out_proj.weight.T + block.attn.out_proj.bias
         expected[number] = s
-    found = backbone.encode_images(pixels, Streams(local=tuple(expected))).local
+    found = backbone.encode_images(pixels, [Tap("vv", number) for number in expected])
     for number, tokens in expected.items():
-        torch.testing.assert_close(found[number], tokens, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(found[Tap("vv", number)], tokens, atol=1e-5, rtol=1e-4)
 
 
 def test_taps_are_four_different_tensors(backbone: Backbone, pixels: Tensor) -> None:
-    features = backbone.encode_images(pixels, Streams(original=backbone.quarters, local=backbone.quarters))
-    tokens = [*features.original.values(), *features.local.values()]
+    wanted = [Tap(kind, at) for kind in ("tokens", "vv") for at in backbone.quarters]
+    tokens = list(backbone.encode_images(pixels, wanted).values())
     assert len(tokens) == 8
     for i, a in enumerate(tokens):
         for b in tokens[:i]:
@@ -61,22 +63,25 @@ def test_taps_are_four_different_tensors(backbone: Backbone, pixels: Tensor) -> 
 
 
 def test_local_stream_leaves_the_original_alone(backbone: Backbone, pixels: Tensor) -> None:
-    alone = backbone.encode_images(pixels, Streams(original=(6,)))
-    both = backbone.encode_images(pixels, Streams(original=(6,), local=(2, 6)))
-    assert torch.equal(alone.cls, both.cls)
-    assert torch.equal(alone.original[6], both.original[6])
+    original = [Tap("tokens", 6), Tap("cls", 6)]
+    alone = backbone.encode_images(pixels, original)
+    both = backbone.encode_images(pixels, [*original, Tap("vv", 2), Tap("vv", 6), Tap("qkv", 6)])
+    for tap in original:
+        assert torch.equal(alone[tap], both[tap])
 
 
 def test_value_value_attention_equals_pytorchs(backbone: Backbone) -> None:
     """Plain attention becomes V-V attention when query and key weights are the value weights."""
-    attention = backbone.blocks[0].attn
+    block = backbone.blocks[0]
     copy = torch.nn.MultiheadAttention(128, 4, batch_first=True)
     with torch.no_grad():
-        copy.load_state_dict(attention.state_dict())
+        copy.load_state_dict(block.attn.state_dict())
         for part in (copy.in_proj_weight, copy.in_proj_bias):
             part[:256] = part[256:].repeat(2, *[1] * (part.ndim - 1))
         x = torch.randn(2, 9, 128)
-        torch.testing.assert_close(value_value_attention(attention, x), copy(x, x, x)[0], atol=1e-6, rtol=1e-5)
+        normed = block.ln_1(x)
+        expected = copy(normed, normed, normed)[0]
+        torch.testing.assert_close(backbone.tower.attend(1, x, value_value), expected, atol=1e-6, rtol=1e-5)
 
 
 def test_text_equals_open_clip(backbone: Backbone) -> None:
@@ -110,7 +115,7 @@ def test_positions_are_resized_as_open_clip_does() -> None:
     table = native.clip.visual.positional_embedding[1:].T.reshape(1, 128, 16, 16)
     expected = F.interpolate(table, (8, 8), mode="bilinear", align_corners=False).flatten(2)[0].T
     torch.testing.assert_close(bilinear.clip.visual.positional_embedding[1:], expected)
-    assert bilinear.weights_sha256 != ours.weights_sha256
+    assert bilinear.provenance() != ours.provenance()
 
 
 def test_random_weights_are_seeded(tiny_config: BackboneConfig, backbone: Backbone) -> None:

@@ -1,15 +1,15 @@
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import open_clip
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import save_file
 
 from kanoclip.backbones import weights
 from kanoclip.backbones.clip import Backbone, load_backbone
-from kanoclip.backbones.streams import Streams
+from kanoclip.backbones.taps import Tap
 from kanoclip.config import BackboneConfig
 from kanoclip.types import InputError
 
@@ -26,8 +26,16 @@ def test_a_local_file_is_loaded(tmp_path: Path, backbone: Backbone) -> None:
     path = tmp_path / "weights.safetensors"
     original = load_backbone(BackboneConfig(model="kanoclip-tiny", weights="random:5", image_size=128))
     save_file({name: tensor.contiguous() for name, tensor in original.clip.state_dict().items()}, path)
-    loaded = load_backbone(BackboneConfig(model="kanoclip-tiny", weights=str(path), image_size=128))
-    assert loaded.weights_sha256 == original.weights_sha256
+    config = BackboneConfig(model="kanoclip-tiny", weights=str(path), image_size=128)
+    loaded = load_backbone(config)
+    for name, tensor in original.clip.state_dict().items():
+        assert torch.equal(loaded.clip.state_dict()[name], tensor), name
+    moved = tmp_path / "elsewhere" / "another_name.safetensors"
+    moved.parent.mkdir()
+    moved.write_bytes(path.read_bytes())
+    elsewhere = config.model_copy(update={"weights": str(moved)})
+    assert load_backbone(elsewhere).provenance() == loaded.provenance()
+    assert loaded.weights_sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_a_file_of_another_model_is_refused(tmp_path: Path) -> None:
@@ -79,17 +87,15 @@ def test_partial_patches_are_cut_when_told_so() -> None:
     whole = load_backbone(BackboneConfig(**settings, image_size=96))
     assert cut.grid == whole.grid == (12, 12)
     pixels = torch.randn(1, 3, 100, 100)
-    streams = Streams(original=(6,))
-    found, expected = (
-        b.encode_images(p, streams).original[6] for b, p in ((cut, pixels), (whole, pixels[..., :96, :96]))
-    )
+    tap = Tap("tokens", 6)
+    found, expected = (b.encode_images(p, [tap])[tap] for b, p in ((cut, pixels), (whole, pixels[..., :96, :96])))
     torch.testing.assert_close(found, expected)
 
 
 def test_pixels_can_stay_as_they_are() -> None:
     config = BackboneConfig(model="kanoclip-tiny", weights="random:0", image_size=32, normalisation="none")
     plain = load_backbone(config)
-    image = Image.fromarray(np.arange(32 * 32 * 3, dtype=np.uint8).reshape(32, 32, 3))
-    expected = torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255
-    torch.testing.assert_close(plain.preprocess(image), expected)
+    images = (np.arange(2 * 32 * 32 * 3) % 251).astype(np.uint8).reshape(2, 32, 32, 3)
+    expected = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
+    torch.testing.assert_close(plain.normalise(images), expected)
     assert plain.provenance() != load_backbone(config.model_copy(update={"normalisation": "model"})).provenance()

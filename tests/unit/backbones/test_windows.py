@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from kanoclip.backbones.clip import Backbone
-from kanoclip.backbones.streams import Streams
+from kanoclip.backbones.taps import Tap
 from kanoclip.backbones.windows import window_patches
 from kanoclip.types import InputError
 
@@ -20,11 +20,11 @@ def test_a_window_larger_than_the_image_is_refused() -> None:
 def test_embeddings_by_plain_loops(backbone: Backbone) -> None:
     """One image, one window at a time through open_clip's own blocks."""
     pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))  # 4 x 4 patches
-    found = backbone.encode_images(pixels, Streams(windows=(2, 3))).windows
+    found = backbone.encode_images(pixels, [Tap("windows", 2), Tap("windows", 3)])
     visual = backbone.clip.visual
     for side in (2, 3):
         places = [(top, left) for top in range(5 - side) for left in range(5 - side)]
-        assert found[side].shape == (2, len(places), backbone.joint_width)
+        assert found[Tap("windows", side)].shape == (2, len(places), backbone.joint_width)
         for image in range(2):
             tokens = visual._embeds(pixels[image : image + 1])[0]
             for number, (top, left) in enumerate(places):
@@ -33,11 +33,11 @@ def test_embeddings_by_plain_loops(backbone: Backbone) -> None:
                 for block in visual.transformer.resblocks:
                     x = block(x)
                 expected = F.normalize(visual.ln_post(x[0, 0]) @ visual.proj, dim=0)
-                torch.testing.assert_close(found[side][image, number], expected, atol=1e-5, rtol=1e-4)
+                torch.testing.assert_close(found[Tap("windows", side)][image, number], expected, atol=1e-5, rtol=1e-4)
 
 
 def test_a_window_over_the_whole_image_is_the_image(backbone: Backbone) -> None:
     pixels = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-    found = backbone.encode_images(pixels, Streams(windows=(4,))).windows[4]
+    found = backbone.encode_images(pixels, [Tap("windows", 4)])[Tap("windows", 4)]
     whole = backbone.clip.encode_image(pixels, normalize=True)
     torch.testing.assert_close(found[:, 0], whole, atol=1e-5, rtol=1e-4)

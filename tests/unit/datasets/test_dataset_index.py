@@ -1,14 +1,20 @@
 """The index file and the images and masks it points to."""
 
+import hashlib
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from layout_writers import save_image, save_mask
 from PIL import Image
 
-from kanoclip.datasets.index import INDEX_COLUMNS, load_image, load_mask, read_index, write_index
+from kanoclip.datasets.images import load_image, load_mask
+from kanoclip.datasets.index import DIGEST_COLUMNS, INDEX_COLUMNS, content, read_index, write_index
 from kanoclip.types import InputError
 
+COLUMNS = INDEX_COLUMNS + DIGEST_COLUMNS
 ROWS = [
     ("../images/b.png", "../masks/b.png", "NA", 1, "hole", "test"),
     ("../images/a.png", "", "NA", 0, "good", "test"),
@@ -17,7 +23,19 @@ ROWS = [
 
 
 def frame(rows=ROWS):
-    return pd.DataFrame(rows, columns=INDEX_COLUMNS)
+    """Rows of files that need not exist: their digests are invented."""
+    digests = [(row[0].encode().hex()[:32].ljust(32, "0"), "ab" * 16 if row[1] else "") for row in rows]
+    return pd.DataFrame([(*row, *pair) for row, pair in zip(rows, digests, strict=True)], columns=COLUMNS)
+
+
+@pytest.fixture
+def written(tmp_path):
+    """An index of three images whose digests `write_index` has computed."""
+    for name in ("images/a.png", "images/b.png", "images/c.png"):
+        save_image(tmp_path / name)
+    save_mask(tmp_path / "masks/b.png")
+    write_index(pd.DataFrame(ROWS, columns=INDEX_COLUMNS), tmp_path / "data/index.csv")
+    return tmp_path / "data/index.csv"
 
 
 def test_round_trip_keeps_values_and_finds_files(tmp_path):
@@ -40,10 +58,14 @@ def test_order_of_rows_does_not_matter(tmp_path):
     ("change", "message"),
     [
         (lambda text: text.replace("defect", "kind", 1), "expected the columns image,mask,.*found image,mask,"),
-        (lambda text: text.replace(",1,hole", ",2,hole"), "line 3: '2' is no valid label"),
-        (lambda text: text.replace(",train", ",validation"), "'validation' is no valid split"),
+        (lambda text: text.replace(",1,hole", ",2,hole"), "line 3: '2' is not a valid label"),
+        (lambda text: text.replace(",train", ",validation"), "'validation' is not a valid split"),
         (lambda text: text.replace(",test", ",train"), "no row of the split 'test'"),
         (lambda text: "", "not a CSV file"),
+        (lambda text: text.replace("abab", "ABAB"), "line 3: 'ABAB.*' is not a valid mask_digest; prepare the dataset"),
+        (lambda text: text.replace(",test,2e", ",test,"), "line 2: .* is not a valid image_digest"),
+        (lambda text: text.replace(",test,2e", ",test,zz"), "line 2: 'zz.*' is not a valid image_digest"),
+        (lambda text: text.replace("../masks/b.png", ""), "line 3: 'abab.*' is not a valid mask_digest"),
     ],
 )
 def test_wrong_index_is_refused_in_one_line(tmp_path, change, message):
@@ -53,6 +75,46 @@ def test_wrong_index_is_refused_in_one_line(tmp_path, change, message):
     with pytest.raises(InputError, match=message) as caught:
         read_index(path)
     assert "\n" not in str(caught.value) and str(path) in str(caught.value)
+
+
+def test_digests_are_of_the_bytes_of_the_files(written, tmp_path):
+    read = read_index(written)
+    for column in ("image", "mask"):
+        for path, found in zip(read[f"{column}_path"], read[f"{column}_digest"], strict=True):
+            assert found == (hashlib.sha256(Path(path).read_bytes()).hexdigest()[:32] if path else "")
+    assert read["mask_digest"].map(len).tolist() == [0, 32]
+
+
+def test_digests_of_missing_files_cannot_be_computed(tmp_path):
+    with pytest.raises(InputError, match="b.png: no such image"):
+        write_index(pd.DataFrame(ROWS, columns=INDEX_COLUMNS), tmp_path / "index.csv")
+    assert not (tmp_path / "index.csv").exists()
+
+
+def test_index_of_an_older_version_is_refused(tmp_path):
+    pd.DataFrame(ROWS, columns=INDEX_COLUMNS).to_csv(tmp_path / "index.csv", index=False)
+    with pytest.raises(InputError, match="an index of an older version; prepare the dataset again$"):
+        read_index(tmp_path / "index.csv")
+
+
+def test_content_does_not_depend_on_the_place_or_on_times(written, tmp_path):
+    before = content(read_index(written))
+    shutil.copytree(tmp_path, tmp_path / "copy", copy_function=shutil.copyfile)
+    (tmp_path / "copy/images/a.png").touch()
+    assert content(read_index(tmp_path / "copy/data/index.csv")) == before
+
+
+@pytest.mark.parametrize("column", ["image", "class_name", "label", "defect", "image_digest", "mask_digest"])
+def test_content_changes_with_every_value_that_counts(written, column):
+    read = read_index(written)
+    changed = read.copy()
+    changed.loc[0, column] = 1 if column == "label" else "0" * 32
+    assert content(changed) != content(read)
+
+
+def test_content_changes_with_the_order_and_the_number_of_rows(written):
+    read = read_index(written)
+    assert len({content(read), content(read[::-1]), content(read[:1])}) == 3
 
 
 def test_missing_index_names_the_command(tmp_path):

@@ -66,7 +66,7 @@ def test_masks_of_no_image_are_refused(tmp_path):
     save_image(tmp_path / "bolt/good/1.png")
     save_image(tmp_path / "bolt/crack/1.png")
     save_mask(tmp_path / "bolt/masks/crack/one.png")
-    with pytest.raises(InputError, match="one.png: a mask of no image"):
+    with pytest.raises(InputError, match="one.png: a mask without an image"):
         rows_of(tmp_path)
 
 

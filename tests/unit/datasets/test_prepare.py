@@ -1,5 +1,6 @@
 """From images to an index: what is refused, what a limit keeps, what is the same every time."""
 
+import hashlib
 import json
 import shutil
 import zipfile
@@ -52,6 +53,24 @@ def test_index_moves_with_its_images(bolts, tmp_path):
         shutil.move(tmp_path / name, tmp_path / "elsewhere" / name)
     frame = read_index(tmp_path / "elsewhere/run/data/bolts/index.csv")
     assert all(Path(path).is_file() for path in [*frame["image_path"], *filter(None, frame["mask_path"])])
+
+
+def test_digests_follow_the_bytes_of_images_and_masks(bolts, tmp_path):
+    before = prepared(bolts, tmp_path)
+    save_image(bolts / "hex/test/good/0.png", (21, 14))
+    save_mask(bolts / "wing/ground_truth/crack/5_mask.png", value=7)
+    after = prepared(bolts, tmp_path)
+    changed = {
+        column: after.loc[before[column] != after[column], "image"].tolist()
+        for column in ("image_digest", "mask_digest")
+    }
+    assert changed == {
+        "image_digest": ["../../../bolts/hex/test/good/0.png"],
+        "mask_digest": ["../../../bolts/wing/test/crack/5.png"],
+    }
+    for path, found in zip(after["image_path"], after["image_digest"], strict=True):
+        assert found == hashlib.sha256(Path(path).read_bytes()).hexdigest()[:32]
+    assert ((after["mask"] == "") == (after["mask_digest"] == "")).all()
 
 
 def test_truncated_image(bolts, tmp_path):

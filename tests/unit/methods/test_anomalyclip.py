@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from kanoclip.backbones.clip import Backbone
-from kanoclip.backbones.streams import ImageFeatures, Streams
+from kanoclip.backbones.shape import TowerShape
+from kanoclip.backbones.taps import Tap
 from kanoclip.config import parse
 from kanoclip.methods.anomalyclip import AnomalyCLIP, AnomalyCLIPOptions, object_prompts
 from kanoclip.methods.base import Batch
@@ -21,8 +22,8 @@ def method(backbone: Backbone) -> AnomalyCLIP:
 @pytest.fixture
 def batch() -> Batch:
     g = torch.Generator().manual_seed(1)
-    local = {tap: torch.randn(4, 17, 128, generator=g) for tap in (2, 3, 4, 6)}
-    features = ImageFeatures(torch.randn(4, 128, generator=g), original={}, local=local, windows={}, pixels={})
+    features = {Tap("vv", tap): torch.randn(4, 17, 128, generator=g) for tap in (2, 3, 4, 6)}
+    features[Tap("cls", 6)] = torch.randn(4, 128, generator=g)
     masks = torch.zeros(4, 32, 32, dtype=torch.bool)
     masks[1, 4:9, 4:9] = masks[3, 20:30, 1:8] = True
     return Batch(["a", "b", "c", "d"], ["nut", "nut", "bolt", "bolt"], features, torch.tensor([0, 1, 0, 1]), masks)
@@ -47,10 +48,11 @@ def test_every_learned_parameter_gets_a_gradient_and_the_backbone_none(method: A
 
 
 def test_steps_along_the_gradient_lower_the_loss(method: AnomalyCLIP, batch: Batch) -> None:
-    optimizer = torch.optim.Adam(method.parameter_groups())
+    (phase,) = method.phases()
+    optimizer = phase.optimizer(phase.groups)
     values = []
     for _ in range(15):
-        loss = torch.stack(list(method.losses(batch).values())).sum()
+        loss = torch.stack(list(phase.losses(batch).values())).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -74,10 +76,12 @@ def test_training_is_seen_by_the_next_score(method: AnomalyCLIP, batch: Batch) -
         assert (method(batch).image_score - before).abs().max() > 1e-4
 
 
-def test_streams_are_the_blocks_that_make_the_map() -> None:
-    taps = (6, 12, 18, 24)
-    assert AnomalyCLIP.streams(AnomalyCLIPOptions(), taps, 24) == Streams(local=(24,))
-    assert AnomalyCLIP.streams(AnomalyCLIPOptions(map_blocks="stages"), taps, 24) == Streams(local=taps)
+def test_it_reads_the_class_token_and_the_blocks_that_make_the_map() -> None:
+    tower = TowerShape(24, (6, 12, 18, 24), vv_start=6, width=1024, joint_width=768, grid=(37, 37))
+    cls = Tap("cls", 24)
+    assert AnomalyCLIP.reads(AnomalyCLIPOptions(), tower) == {cls, Tap("vv", 24)}
+    stages = {Tap("vv", tap) for tap in (6, 12, 18, 24)}
+    assert AnomalyCLIP.reads(AnomalyCLIPOptions(map_blocks="stages"), tower) == {cls, *stages}
 
 
 def test_map_weight_weighs_the_map_losses_alone(backbone: Backbone, batch: Batch) -> None:

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from kanoclip.backbones.clip import Backbone
-from kanoclip.backbones.streams import ImageFeatures
+from kanoclip.backbones.taps import Tap
 from kanoclip.methods.april_gan import AprilGan, AprilGanOptions, tap_projections
 from kanoclip.methods.base import Batch
 
@@ -16,12 +16,11 @@ def batch(backbone: Backbone) -> Batch:
     masks[1, :16, :16] = masks[3, 8:24, 16:] = True
     marked = masks[:, ::8, ::8].flatten(1)  # (4, 16): masks follow the patches
     direction = torch.randn(backbone.width, generator=g)
-    original = {}
+    features = {Tap("cls", backbone.layers): torch.randn(4, backbone.width, generator=g)}
     for tap in backbone.quarters:
         tokens = torch.randn(4, 17, backbone.width, generator=g)
         tokens[:, 1:][marked] += 2 * direction
-        original[tap] = tokens
-    features = ImageFeatures(torch.randn(4, backbone.width, generator=g), original, {}, {}, {})
+        features[Tap("tokens", tap)] = tokens
     return Batch(["a", "b", "c", "d"], ["nut", "nut", "bolt", "bolt"], features, torch.tensor([0, 1, 0, 1]), masks)
 
 
@@ -38,16 +37,17 @@ def test_parameter_count_with_the_papers_backbone() -> None:
 
 def test_training_finds_what_masks_mark(backbone: Backbone, batch: Batch) -> None:
     method = build(backbone)
-    optimizer = torch.optim.Adam(method.parameter_groups())
-    before = sum(method.losses(batch).values()).item()
-    for _ in range(30):
+    (phase,) = method.phases()
+    optimizer = phase.optimizer(phase.groups)
+    before = sum(phase.losses(batch).values()).item()
+    for _ in range(40):
         optimizer.zero_grad()
-        sum(method.losses(batch).values()).backward()
+        sum(phase.losses(batch).values()).backward()
         optimizer.step()
     assert all(parameter.grad.abs().sum() > 0 for parameter in method.learned().values())
     assert all(parameter.grad is None for parameter in backbone.parameters())
     with torch.no_grad():
-        after, maps = sum(method.losses(batch).values()).item(), method(batch).map_probability
+        after, maps = sum(method.losses(batch).values()).item(), method(batch).map
     marked = batch.masks[:, ::8, ::8]
     assert after < before / 2
     assert maps[marked].mean() > 0.5 > maps[~marked].mean()
@@ -55,18 +55,20 @@ def test_training_finds_what_masks_mark(backbone: Backbone, batch: Batch) -> Non
 
 def test_class_tokens_of_taps_say_nothing(backbone: Backbone, batch: Batch) -> None:
     method = build(backbone)
-    changed = {tap: F.pad(tokens[:, 1:], (0, 0, 1, 0)) for tap, tokens in batch.features.original.items()}
-    features = ImageFeatures(batch.features.cls, changed, {}, {}, {})
+    changed = {
+        tap: F.pad(tensor[:, 1:], (0, 0, 1, 0)) if tap.kind == "tokens" else tensor
+        for tap, tensor in batch.features.items()
+    }
     with torch.no_grad():
-        one, two = method(batch), method(Batch(batch.images, batch.class_names, features))
-    assert torch.equal(one.map_probability, two.map_probability)
+        one, two = method(batch), method(Batch(batch.images, batch.class_names, changed))
+    assert torch.equal(one.map, two.map)
 
 
 def test_maps_at_grid_or_image(backbone: Backbone, batch: Batch) -> None:
     """The corner pixels lie on the corner patches; nothing but the maps changes."""
     with torch.no_grad():
         grid, image = (build(backbone, map_resolution=where)(batch) for where in ("grid", "image"))
-    assert grid.map_probability.shape == (4, 4, 4) and image.map_probability.shape == (4, 32, 32)
-    corners = image.map_probability[:, ::31, ::31]
-    torch.testing.assert_close(corners, grid.map_probability[:, ::3, ::3], atol=1e-5, rtol=1e-5)
+    assert grid.map.shape == (4, 4, 4) and image.map.shape == (4, 32, 32)
+    corners = image.map[:, ::31, ::31]
+    torch.testing.assert_close(corners, grid.map[:, ::3, ::3], atol=1e-5, rtol=1e-5)
     assert torch.equal(grid.image_score, image.image_score)

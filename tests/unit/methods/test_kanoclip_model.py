@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from kanoclip.backbones.clip import Backbone
-from kanoclip.backbones.streams import ImageFeatures
+from kanoclip.backbones.taps import Tap
 from kanoclip.checkpoints import load_method, save_checkpoint
 from kanoclip.methods.base import Batch
 from kanoclip.methods.kanoclip import KAnoCLIP
@@ -64,10 +64,10 @@ def build(backbone: Backbone) -> Build:
 @pytest.fixture
 def batch(backbone: Backbone) -> Batch:
     g = torch.Generator().manual_seed(1)
-    local, original = (
-        {tap: torch.randn(4, 17, 128, generator=g) for tap in (*backbone.quarters, backbone.layers)} for _ in range(2)
-    )
-    features = ImageFeatures(torch.randn(4, 128, generator=g), original, local, windows={}, pixels={})
+    features = {
+        Tap(kind, tap): torch.randn(4, 17, 128, generator=g) for kind in ("vv", "tokens") for tap in backbone.quarters
+    }
+    features[Tap("cls", backbone.layers)] = torch.randn(4, 128, generator=g)
     masks = torch.zeros(4, 32, 32, dtype=torch.bool)
     masks[1, 4:9, 4:9] = masks[3, 20:30, 1:8] = True
     return Batch(["a", "b", "c", "d"], ["nut", "nut", "bolt", "bolt"], features, torch.tensor([0, 1, 0, 1]), masks)
@@ -77,14 +77,14 @@ def batch(backbone: Backbone) -> Batch:
 def similarities(method: KAnoCLIP, batch: Batch) -> Tensor:
     """(K, B, P, 2) of the stages."""
     text = torch.stack([method.text([name])[0] for name in batch.class_names])
-    return torch.stack([method._stage(tap, batch.features, text) for tap in method.backbone.quarters])
+    return torch.stack([method._similarity(tap, batch.features, text) for tap in method.backbone.quarters])
 
 
 @torch.no_grad()
 def test_every_variant_gives_maps_and_scores_in_range(build: Build, batch: Batch, variant: dict[str, object]) -> None:
     output = build(**variant)(batch)
-    assert output.map_probability.shape == (4, 4, 4)
-    for values in (output.map_probability, output.image_probability, output.map_score, output.image_score):
+    assert output.map.shape == (4, 4, 4)
+    for values in (output.map, output.image_score):
         assert values.min() >= 0 and values.max() <= 1 and values.std() > 0
 
 
@@ -103,7 +103,7 @@ def test_a_checkpoint_gives_every_variant_back(
 def test_every_learned_parameter_gets_a_gradient(build: Build, batch: Batch, variant: dict[str, object]) -> None:
     method = build(margin=2, **variant)  # so that the hinge is at work
     sum(method.losses(batch).values()).backward()
-    groups = {group["name"]: group["params"] for group in method.parameter_groups()}
+    groups = {group["name"]: group["params"] for phase in method.phases() for group in phase.groups}
     learned = method.learned()
     assert {id(p) for group in groups.values() for p in group} == {id(p) for p in learned.values()}
     assert ("prompts" in groups) == variant.get("knowledge_prompts", True)
@@ -114,17 +114,17 @@ def test_every_learned_parameter_gets_a_gradient(build: Build, batch: Batch, var
 
 @torch.no_grad()
 def test_without_bi_cmci_patches_meet_the_text_in_clips_space(build: Build, batch: Batch, backbone: Backbone) -> None:
-    streams = {True: batch.features.local, False: batch.features.original}
+    kinds = {True: "vv", False: "tokens"}
     read = {"all": backbone.quarters, "last": backbone.quarters[-1:]}
-    for (local_stream, stream), (unfused_taps, taps) in product(streams.items(), read.items()):
+    for (local_stream, kind), (unfused_taps, taps) in product(kinds.items(), read.items()):
         method = build(bi_cmci=False, local_stream=local_stream, unfused_taps=unfused_taps)
-        found = method(batch).map_probability.flatten(1)
+        found = method(batch).map.flatten(1)
         for number, name in enumerate(batch.class_names):
             text = method.prompts(backbone, [name])[0]
             for patch in range(16):
                 odds = []
                 for tap in taps:
-                    token = backbone.project(stream[tap][number, 1 + patch])
+                    token = backbone.project(batch.features[Tap(kind, tap)][number, 1 + patch])
                     normal, abnormal = (math.exp(float(token @ vector) / 0.07) for vector in text)
                     odds.append(abnormal / (normal + abnormal))
                 assert found[number, patch].item() == pytest.approx(sum(odds) / len(taps), abs=1e-5)
@@ -151,7 +151,7 @@ def test_norm_is_what_it_says(build: Build, batch: Batch, norm: str) -> None:
     """Equations 9 and 10 before the Gaussian, a patch at a time."""
     method = build(norm=norm, temperature=0.2)
     cosines = similarities(method, batch).tolist()  # [stage][image][patch][polarity]
-    found = method(batch).map_probability.flatten(1)
+    found = method(batch).map.flatten(1)
     stages = range(4)
     for number in range(4):
         for patch in range(16):
@@ -176,29 +176,28 @@ def test_norm_is_what_it_says(build: Build, batch: Batch, norm: str) -> None:
 def test_image_score_is_equations_10_to_12(build: Build, batch: Batch, backbone: Backbone, score: str) -> None:
     method = build(image_score=score, global_loss_on="probability", temperature=0.2, sigma=50)
     output = method(batch)
-    full = F.interpolate(output.map_probability[:, None], (32, 32), mode="bilinear")[:, 0].numpy()
+    full = F.interpolate(output.map[:, None], (32, 32), mode="bilinear")[:, 0].numpy()
     peaks = torch.tensor([gaussian_filter(m, 50 * 32 / 518).max() for m in full])
-    torch.testing.assert_close(output.map_score, peaks, atol=1e-5, rtol=1e-5)
     for number, name in enumerate(batch.class_names):
-        image = method.adapter(backbone.project(batch.features.cls[number : number + 1]))[0]
+        image = method.adapter(backbone.project(batch.features[Tap("cls", backbone.layers)][number : number + 1]))[0]
         normal, abnormal = (math.exp(float(image @ vector) / 0.2) for vector in method.text([name])[0])
         probability = abnormal / (normal + abnormal)
         expected = {"sum": (probability + peaks[number]) / 2, "probability": probability, "max": peaks[number]}
-        assert output.image_probability[number].item() == pytest.approx(probability, abs=1e-5)
         assert output.image_score[number].item() == pytest.approx(float(expected[score]), abs=1e-5)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("source", ["original", "local", "local_mean"])
 def test_global_feature(build: Build, batch: Batch, backbone: Backbone, source: str) -> None:
-    last = batch.features.local[backbone.layers]
-    tokens = {"original": batch.features.cls, "local": last[:, 0], "local_mean": sum(last[:, 1:].unbind(1)) / 16}
-    image = backbone.project(tokens[source])
+    last = batch.features[Tap("vv", backbone.layers)]
+    original = batch.features[Tap("tokens", backbone.layers)]
+    batch.features[Tap("cls", backbone.layers)] = original[:, 0]  # as the tower gives it
+    token = {"original": original[:, 0], "local": last[:, 0], "local_mean": sum(last[:, 1:].unbind(1)) / 16}
+    image = backbone.project(token[source])
     plain = build(global_from=source, conv_adapter=False)._global_feature(batch.features)
     torch.testing.assert_close(plain, image, atol=1e-5, rtol=1e-5)
     method = build(global_from=source, adapter_depthwise=True)
-    stream = batch.features.original if source == "original" else batch.features.local
-    patches = backbone.project(stream[backbone.layers][:, 1:]).view(4, 4, 4, -1)
+    patches = backbone.project((original if source == "original" else last)[:, 1:]).view(4, 4, 4, -1)
     found = method._global_feature(batch.features)
     torch.testing.assert_close(found, method.adapter(image, patches), atol=1e-5, rtol=1e-5)
 
@@ -232,7 +231,8 @@ def test_losses_are_equations_13_to_15(build: Build, batch: Batch, norm: str) ->
 @torch.no_grad()
 def test_global_loss_may_see_the_probability(build: Build, batch: Batch) -> None:
     method = build(global_loss_on="probability")
-    expected = F.binary_cross_entropy(method(batch).image_probability, batch.labels.float())
+    probability = build(image_score="probability")(batch).image_score
+    expected = F.binary_cross_entropy(probability, batch.labels.float())
     torch.testing.assert_close(method.losses(batch)["global"], expected, atol=1e-5, rtol=1e-5)
 
 

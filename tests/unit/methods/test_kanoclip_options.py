@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from kanoclip.backbones.clip import Backbone
-from kanoclip.backbones.streams import Streams
+from kanoclip.backbones.shape import TowerShape
+from kanoclip.backbones.taps import Tap
 from kanoclip.config import BackboneConfig, Configuration, KnowledgeConfig, parse
 from kanoclip.methods.kanoclip import KAnoCLIP
 from kanoclip.methods.kanoclip.options import KAnoCLIPOptions
@@ -71,22 +72,23 @@ def test_prompts_deeper_than_the_text_tower_are_refused(backbone: Backbone) -> N
 
 
 @pytest.mark.parametrize(
-    ("options", "streams"),
+    ("options", "taps"),
     [
-        ({}, Streams(local=(2, 4))),
-        ({"local_stream": False}, Streams(original=(2, 4))),
-        ({"bi_cmci": False}, Streams(local=(4,))),
-        ({"bi_cmci": False, "unfused_taps": "all"}, Streams(local=(2, 4))),
-        ({"global_from": "local"}, Streams(local=(2, 4, 6))),
-        ({"global_from": "local_mean"}, Streams(local=(2, 4, 6))),
-        ({"adapter_depthwise": True}, Streams(original=(6,), local=(2, 4))),
-        ({"adapter_depthwise": True, "conv_adapter": False}, Streams(local=(2, 4))),
-        ({"adapter_depthwise": True, "local_stream": False}, Streams(original=(2, 4, 6))),
-        ({"adapter_depthwise": True, "global_from": "local"}, Streams(local=(2, 4, 6))),
+        ({}, "vv/2 vv/4 cls/6"),
+        ({"local_stream": False}, "tokens/2 tokens/4 cls/6"),
+        ({"bi_cmci": False}, "vv/4 cls/6"),
+        ({"bi_cmci": False, "unfused_taps": "all"}, "vv/2 vv/4 cls/6"),
+        ({"global_from": "local"}, "vv/2 vv/4 vv/6"),
+        ({"global_from": "local_mean"}, "vv/2 vv/4 vv/6"),
+        ({"adapter_depthwise": True}, "vv/2 vv/4 tokens/6"),
+        ({"adapter_depthwise": True, "conv_adapter": False}, "vv/2 vv/4 cls/6"),
+        ({"adapter_depthwise": True, "local_stream": False}, "tokens/2 tokens/4 tokens/6"),
+        ({"adapter_depthwise": True, "global_from": "local"}, "vv/2 vv/4 vv/6"),
     ],
 )
-def test_only_what_is_read_is_asked_for(options: dict[str, object], streams: Streams) -> None:
-    assert KAnoCLIP.streams(KAnoCLIPOptions(**options), (2, 4), 6) == streams
+def test_only_what_is_read_is_asked_for(options: dict[str, object], taps: str) -> None:
+    tower = TowerShape(6, (2, 4), vv_start=2, width=128, joint_width=128, grid=(4, 4))
+    assert KAnoCLIP.reads(KAnoCLIPOptions(**options), tower) == {Tap.parse(tap) for tap in taps.split()}
 
 
 def test_the_rows_of_table_3_in_the_documentation_add_a_part_each() -> None:

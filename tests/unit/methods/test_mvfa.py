@@ -4,7 +4,8 @@ import torch
 from torch import nn
 
 from kanoclip.backbones.clip import Backbone
-from kanoclip.backbones.streams import ImageFeatures, Streams
+from kanoclip.backbones.shape import TowerShape
+from kanoclip.backbones.taps import Tap
 from kanoclip.methods.base import Batch
 from kanoclip.methods.mvfa import Adapter, Mvfa, MvfaOptions
 
@@ -18,7 +19,7 @@ def method(backbone: Backbone) -> Mvfa:
 @pytest.fixture
 def batch() -> Batch:
     g = torch.Generator().manual_seed(1)
-    features = ImageFeatures(torch.zeros(4, 128), {2: torch.randn(4, 17, 128, generator=g)}, {}, {}, {})
+    features = {Tap("tokens", 2): torch.randn(4, 17, 128, generator=g)}
     masks = torch.zeros(4, 32, 32, dtype=torch.bool)
     masks[1, 4:9, 4:9] = masks[3, 20:30, 1:8] = True
     return Batch(["a", "b", "c", "d"], ["nut", "nut", "bolt", "bolt"], features, torch.tensor([0, 1, 0, 1]), masks)
@@ -58,17 +59,19 @@ def test_the_branches_meet_in_the_residual_stream(method: Mvfa, batch: Batch) ->
 def test_without_residuals_the_tower_is_clips_own(backbone: Backbone) -> None:
     method = Mvfa(backbone, MvfaOptions(residual=0), seed=0)
     pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(2))
-    original = backbone.encode_images(pixels, Streams(original=backbone.quarters)).original
-    for (found, _), (tap, tokens) in zip(method._levels(original[2]), original.items(), strict=True):
-        adapted = nn.functional.leaky_relu(method.segmentation[str(tap)].down(tokens[:, 1:]), 0.01)
+    taps = [Tap("tokens", tap) for tap in backbone.quarters]
+    features = backbone.encode_images(pixels, taps)
+    for found, tap in zip(method._levels(features[taps[0]])[0], taps, strict=True):
+        adapted = nn.functional.leaky_relu(method.segmentation[str(tap.at)].down(features[tap][:, 1:]), 0.01)
         torch.testing.assert_close(found, adapted / adapted.norm(dim=-1, keepdim=True), atol=1e-5, rtol=1e-5)
 
 
 def test_steps_along_the_gradient_lower_the_loss(method: Mvfa, batch: Batch) -> None:
-    optimizer = torch.optim.Adam([{**group, "lr": 1e-3} for group in method.parameter_groups()])
+    (phase,) = method.phases()
+    optimizer = phase.optimizer([{**group, "lr": 1e-3} for group in phase.groups])
     values = []
     for _ in range(10):
-        loss = torch.stack(list(method.losses(batch).values())).sum()
+        loss = torch.stack(list(phase.losses(batch).values())).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -76,5 +79,6 @@ def test_steps_along_the_gradient_lower_the_loss(method: Mvfa, batch: Batch) -> 
     assert values[-1] < 0.8 * values[0]
 
 
-def test_only_the_tokens_before_the_first_adapters_are_cached() -> None:
-    assert Mvfa.streams(MvfaOptions(), (6, 12, 18, 24), 24) == Streams(original=(6,))
+def test_it_reads_only_the_tokens_before_the_first_adapters() -> None:
+    tower = TowerShape(24, (6, 12, 18, 24), vv_start=6, width=1024, joint_width=768, grid=(37, 37))
+    assert Mvfa.reads(MvfaOptions(), tower) == {Tap("tokens", 6)}

@@ -4,7 +4,7 @@ from pydantic import ValidationError
 from scipy.stats import hmean
 
 from kanoclip.backbones.clip import Backbone
-from kanoclip.backbones.streams import ImageFeatures
+from kanoclip.backbones.taps import Tap
 from kanoclip.methods.base import Batch
 from kanoclip.methods.winclip import WinClip, WinClipOptions, harmonic_mean, over_patches
 
@@ -50,10 +50,9 @@ def test_the_image_is_one_of_the_scales(backbone: Backbone) -> None:
     method = WinClip(backbone, WinClipOptions(), seed=0)
     cls = torch.randn(2, backbone.width, generator=torch.Generator().manual_seed(0))
     image = backbone.project(cls)  # (2, C)
-    windows = {side: image[:, None].expand(-1, (5 - side) ** 2, -1) for side in (2, 3)}
-    output = method(Batch(["a", "b"], ["nut", "bolt"], ImageFeatures(cls, {}, {}, windows, {})))
-    torch.testing.assert_close(output.map_probability, output.image_score[:, None, None].expand(-1, 4, 4))
-    torch.testing.assert_close(output.map_score, output.image_score)
+    features = {Tap("windows", side): image[:, None].expand(-1, (5 - side) ** 2, -1) for side in (2, 3)}
+    output = method(Batch(["a", "b"], ["nut", "bolt"], {Tap("cls", backbone.layers): cls, **features}))
+    torch.testing.assert_close(output.map, output.image_score[:, None, None].expand(-1, 4, 4))
 
 
 def test_nothing_is_learned(backbone: Backbone) -> None:

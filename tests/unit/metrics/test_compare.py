@@ -27,9 +27,8 @@ def write(folder, labels, scores, classes=None):
     """index.csv and a scores.h5 a method."""
     images = [f"{i}.png" for i in range(len(labels))]
     class_names = ["part"] * len(labels) if classes is None else classes
-    pd.DataFrame(
-        {"image": images, "mask": "", "class_name": class_names, "label": labels, "defect": "x", "split": "test"}
-    ).to_csv(folder / "index.csv", index=False)
+    fields = {"image": images, "mask": "", "class_name": class_names, "label": labels, "defect": "x", "split": "test"}
+    pd.DataFrame(fields | {"image_digest": "0" * 32, "mask_digest": ""}).to_csv(folder / "index.csv", index=False)
     paths = [folder / "first.h5", folder / "second.h5"]
     for path, values in zip(paths, scores, strict=True):
         with h5py.File(path, "w") as file:

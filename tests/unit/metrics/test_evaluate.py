@@ -6,56 +6,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 from scipy import ndimage
+from scored_files import BAD, GOOD, GRID, SIZE, write_dataset, write_scores
 from sklearn.metrics import auc, average_precision_score, roc_auc_score
 
-from kanoclip.datasets.index import read_index, write_index
+from kanoclip.datasets.index import read_index
 from kanoclip.metrics.evaluate import evaluate
 from kanoclip.types import InputError
-
-SIZE, GRID = 32, 8
-GOOD, BAD = 4, 5
-
-
-def write_dataset(folder, classes=("bottle", "metal nut"), masks=True, normal=GOOD, anomalous=BAD):
-    """A dataset of noise images; an anomalous one has a square with its mask."""
-    generator = np.random.default_rng(0)
-    rows = []
-    for class_name in classes:
-        for i in range(normal + anomalous):
-            label = int(i >= normal)
-            name = f"{class_name}-{i}"
-            Image.fromarray(generator.integers(0, 255, (48, 40, 3), dtype=np.uint8)).save(folder / f"{name}.png")
-            mask = ""
-            if label and masks:
-                mask = f"{name}_mask.png"
-                square = np.zeros((48, 40), dtype=np.uint8)
-                top, left = generator.integers(0, 25, 2)
-                square[top : top + 12, left : left + 12] = 255
-                Image.fromarray(square).save(folder / mask)
-            rows.append((f"{name}.png", mask, class_name, label, "square" if label else "good", "test"))
-    write_index(
-        pd.DataFrame(rows, columns=["image", "mask", "class_name", "label", "defect", "split"]), folder / "index.csv"
-    )
-    return folder / "index.csv"
-
-
-def write_scores(index, path, maps=None, image_score=None, sigma=4.0):
-    rows = read_index(index)
-    generator = np.random.default_rng(1)
-    if maps is None:
-        maps = generator.random((len(rows), GRID, GRID))
-    if image_score is None:
-        image_score = generator.random(len(rows)) + 0.3 * rows["label"].to_numpy()
-    with h5py.File(path, "w") as file:
-        text = h5py.string_dtype()
-        file.create_dataset("image", data=list(rows["image"]), dtype=text)
-        file.create_dataset("class_name", data=list(rows["class_name"]), dtype=text)
-        file["map"] = np.asarray(maps, dtype=np.float32)
-        for name in ("image_score", "image_probability", "map_score"):
-            file[name] = np.asarray(image_score, dtype=np.float32)
-        file.attrs.update(method="clip", backbone="tiny", auxiliary="none", dataset="toy", seed=3, version="0.1.0")
-        file.attrs.update(sigma=sigma, image_size=SIZE)
-    return path
 
 
 @pytest.fixture
@@ -198,7 +154,7 @@ def test_a_score_that_is_not_finite_is_refused_naming_file_and_image(files, what
 def test_an_anomalous_image_without_a_mask_among_others_is_refused(files):
     scores, index, out = files
     frame = pd.read_csv(index, keep_default_na=False)
-    frame.loc[5, "mask"] = ""
+    frame.loc[5, ["mask", "mask_digest"]] = ""
     frame.to_csv(index, index=False)
     with pytest.raises(InputError, match=r"'bottle-5\.png' is anomalous and has no mask"):
         evaluate(scores, index, out)
@@ -252,7 +208,7 @@ def test_all_equal_maps_and_scores_have_the_values_of_chance(tmp_path):
 def test_values_do_not_depend_on_the_batches(files, monkeypatch):
     scores, index, out = files
     evaluate(scores, index, out)
-    monkeypatch.setattr("kanoclip.metrics.evaluate.BATCH", 2)
+    monkeypatch.setattr("kanoclip.metrics.pixels.BATCH", 2)
     evaluate(scores, index, out.with_name("again.csv"))
     pd.testing.assert_frame_equal(pd.read_csv(out), pd.read_csv(out.with_name("again.csv")), rtol=1e-6)
 

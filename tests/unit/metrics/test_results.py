@@ -9,7 +9,7 @@ from kanoclip.metrics import metrics_of
 from kanoclip.metrics.curves import CURVES_COLUMNS
 from kanoclip.metrics.ranking import UndefinedMetricError, rank
 from kanoclip.metrics.registry import METRICS_COLUMNS
-from kanoclip.metrics.results import curves_frame, metrics_frame
+from kanoclip.metrics.results import Results
 
 
 def draw(seed, n=60, decimals=2):
@@ -17,8 +17,15 @@ def draw(seed, n=60, decimals=2):
     return np.round(generator.normal(1, 1, n), decimals), np.round(generator.normal(0, 1, 2 * n), decimals)
 
 
+def results(rankings, bootstrap=500):
+    found = Results(bootstrap)
+    for (class_name, level), ranking in rankings.items():
+        found.add(class_name, level, ranking)
+    return found
+
+
 def table(rankings, bootstrap=500):
-    return metrics_frame(rankings, bootstrap).set_index(["class_name", "level", "metric"])
+    return results(rankings, bootstrap).metrics().set_index(["class_name", "level", "metric"])
 
 
 def test_the_interval_is_that_of_a_plain_bootstrap_over_images():
@@ -36,10 +43,36 @@ def test_the_interval_is_that_of_a_plain_bootstrap_over_images():
 
 def test_a_resample_has_as_many_of_each_and_only_scores_that_were_there():
     positives, negatives = draw(0, decimals=1)
-    for drawn in rank(positives, negatives).resamples(20, np.random.default_rng(0)):
-        assert drawn.true_positives[-1] == len(positives) and drawn.false_positives[-1] == len(negatives)
-        assert (drawn.positives + drawn.negatives > 0).all()
-        assert set(drawn.thresholds[drawn.positives > 0]) <= set(positives)
+    numbers = []
+    for which, stack in rank(positives, negatives).resamples(20, np.random.default_rng(0)):
+        numbers += which.tolist()
+        for drawn in stack.unstacked():
+            assert drawn.true_positives[-1] == len(positives) and drawn.false_positives[-1] == len(negatives)
+            assert (drawn.positives + drawn.negatives > 0).all()
+            assert (np.diff(drawn.thresholds) < 0).all()
+            assert set(drawn.thresholds[drawn.positives > 0]) <= set(positives)
+            assert (drawn.weights == drawn.positives).all()
+    assert sorted(numbers) == list(range(20))
+
+
+def test_the_draws_are_those_of_two_multinomials_in_this_order():
+    ranking = rank(*draw(0, decimals=1))
+    generator = np.random.default_rng(5)
+    expected = [generator.multinomial(n.sum(), n / n.sum(), size=50) for n in (ranking.positives, ranking.negatives)]
+    for which, stack in ranking.resamples(50, np.random.default_rng(5)):
+        for number, drawn in zip(which, stack.unstacked(), strict=True):
+            at = np.isin(ranking.thresholds, drawn.thresholds)
+            assert drawn.positives.tolist() == expected[0][number][at].tolist()
+            assert drawn.negatives.tolist() == expected[1][number][at].tolist()
+            assert not expected[0][number][~at].any() and not expected[1][number][~at].any()
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 16, 60, 300, 9000])
+@pytest.mark.parametrize("metric", [m for m in metrics_of("image") if m.stacks], ids=lambda m: m.name)
+def test_stacked_draws_have_the_same_values_as_one_by_one_to_the_last_digit(metric, n):
+    ranking = rank(*draw(n, n, decimals=3))
+    for _, stack in ranking.resamples(100 if n < 1000 else 20, np.random.default_rng(0)):
+        assert metric.of_each(stack).tolist() == [metric.compute(one) for one in stack.unstacked()]
 
 
 def test_intervals_are_the_same_each_time_and_none_without_a_bootstrap():
@@ -91,7 +124,7 @@ def test_one_metric_may_be_missing_where_others_are_not():
 
 
 def test_columns_and_rows():
-    frame = metrics_frame({("a", "image"): rank(*draw(0)), ("a", "pixel"): rank(*draw(1))}, 10)
+    frame = results({("a", "image"): rank(*draw(0)), ("a", "pixel"): rank(*draw(1))}, 10).metrics()
     assert list(frame.columns) == METRICS_COLUMNS
     assert len(frame) == 2 * (len(metrics_of("image")) + len(metrics_of("pixel")))
 
@@ -102,8 +135,8 @@ def test_curves_of_the_classes_that_have_a_ranking():
         ("a", "pixel"): rank(*draw(1)),
         ("b", "image"): UndefinedMetricError("one class only: all normal"),
     }
-    frame = curves_frame(rankings)
+    frame = results(rankings).curves()
     assert list(frame.columns) == CURVES_COLUMNS
     found = frame[["class_name", "level", "curve"]].drop_duplicates().values.tolist()
     assert found == [["a", "image", "roc"], ["a", "pixel", "roc"], ["a", "pixel", "pro"]]
-    assert list(curves_frame({("b", "image"): UndefinedMetricError("no masks")}).columns) == CURVES_COLUMNS
+    assert list(results({("b", "image"): UndefinedMetricError("no masks")}).curves().columns) == CURVES_COLUMNS

@@ -51,7 +51,7 @@ def test_a_stopped_training_ends_like_an_uninterrupted_one(corpus, text_state, t
         assert torch.equal(value, resumed.backbone.clip.state_dict()[name]), name
 
 
-@pytest.mark.parametrize("composites", [True, False])
+@pytest.mark.parametrize("composites", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_a_stopped_training_on_drawn_pairs_and_composites_ends_like_an_uninterrupted_one(
     corpus, text_state, tmp_path, composites
 ):

@@ -6,7 +6,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from kanoclip.backbones.clip import load_backbone
-from kanoclip.backbones.streams import Streams
+from kanoclip.backbones.taps import Tap
 from kanoclip.backbones.weights import EMBEDDED
 from kanoclip.config import BackboneConfig
 from kanoclip.datasets.synthetic import HELD_OUT_KINDS, TRAINING_DEFECTS, defects_of, display_name, render
@@ -26,9 +26,9 @@ def test_the_file_is_small_and_has_a_card():
     assert "Limits" in (EMBEDDED / "README.md").read_text()
 
 
-@pytest.mark.parametrize("stream", ["original", "local"])
-def test_maps_find_defects_on_kinds_never_trained_on(backbone, stream):
-    areas = []
+@pytest.mark.parametrize("kind_of_tap", ["tokens", "vv"])
+def test_maps_find_defects_on_kinds_never_trained_on(backbone, kind_of_tap):
+    areas, tap = [], Tap(kind_of_tap, backbone.layers)
     for kind in HELD_OUT_KINDS:
         prompts = state_vectors(backbone, [display_name(kind)])
         samples = [
@@ -37,9 +37,8 @@ def test_maps_find_defects_on_kinds_never_trained_on(backbone, stream):
             for defect in defects_of(kind)
             if defect in TRAINING_DEFECTS
         ]
-        streams = Streams(**{stream: (backbone.layers,)})
-        features = backbone.encode_images(pixels(np.stack([sample.image for sample in samples])), streams)
-        tokens = backbone.project(getattr(features, stream)[backbone.layers][:, 1:])
+        features = backbone.encode_images(pixels(np.stack([sample.image for sample in samples])), [tap])
+        tokens = backbone.project(features[tap][:, 1:])
         logits = state_logits(tokens, prompts.expand(len(samples), -1, -1)).unflatten(1, backbone.grid)
         maps, masks = upsample(logits, (128, 128)), np.stack([sample.mask for sample in samples])
         areas.append(roc_auc_score(masks.ravel(), maps.numpy().ravel()))

@@ -1,4 +1,7 @@
+import base64
+import io
 import re
+from xml.etree import ElementTree
 
 import h5py
 import numpy as np
@@ -45,6 +48,23 @@ def scored(tmp_path):
 def panels():
     """A function that counts the panels of a figure: its SVG has a group for each."""
     return lambda png: len(re.findall(r'id="axes_\d+"', png.with_suffix(".svg").read_text()))
+
+
+@pytest.fixture
+def shape():
+    """A function that gives the columns and rows of images in each band of a grid: a band is a picture in the SVG."""
+
+    def count(png):
+        root = ElementTree.parse(png.with_suffix(".svg")).getroot()
+        found = []
+        for image in root.iter("{http://www.w3.org/2000/svg}image"):
+            data = image.get("{http://www.w3.org/1999/xlink}href").partition(",")[2]
+            pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))
+            gaps = [np.diff((pixels == 255).all(axis).all(-1).astype(int)) for axis in (0, 1)]
+            found.append(tuple(int((gap == 1).sum()) for gap in gaps))
+        return [shape for shape in found if min(shape) > 0]  # the colour bar has no gaps
+
+    return count
 
 
 @pytest.fixture

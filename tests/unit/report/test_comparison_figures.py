@@ -7,12 +7,11 @@ from sklearn.metrics import f1_score, roc_auc_score, roc_curve
 
 from kanoclip.metrics.curves import CURVES_COLUMNS
 from kanoclip.metrics.registry import METRICS_COLUMNS
-from kanoclip.report.figures.ablation import ablation_steps
-from kanoclip.report.figures.bars import dataset_bars
-from kanoclip.report.figures.captions import CAPTIONS
+from kanoclip.report.figures.bars import bars
 from kanoclip.report.figures.curves import detection_curves, mean_curve
 from kanoclip.report.figures.histograms import histograms
-from kanoclip.report.figures.ranks import cliques, rank_diagram
+from kanoclip.report.figures.ranks import cliques, ranks
+from kanoclip.report.figures.steps import steps
 from kanoclip.report.figures.summary import IMAGES, SEEDS, read_aurocs, with_intervals
 from kanoclip.types import InputError
 
@@ -64,7 +63,7 @@ def test_unknown_methods_and_double_values_are_refused(metrics):
 
 
 def test_bars_have_a_panel_a_level_and_reasons(metrics, panels, texts, draw_twice):
-    out = draw_twice(lambda path: dataset_bars(metrics, METHODS, DATASETS, path))
+    out = draw_twice(lambda path: bars(metrics, METHODS, DATASETS, path))
     assert panels(out) == 2
     shown = [text.strip() for text in texts(out)]
     assert all(shown.count(dataset) == 2 for dataset in DATASETS)
@@ -72,14 +71,14 @@ def test_bars_have_a_panel_a_level_and_reasons(metrics, panels, texts, draw_twic
 
 
 def test_ranks_leave_out_what_has_no_value(metrics, texts, draw_twice):
-    shown = [text.strip() for text in texts(draw_twice(lambda path: rank_diagram(metrics, METHODS, DATASETS, path)))]
+    shown = [text.strip() for text in texts(draw_twice(lambda path: ranks(metrics, METHODS, DATASETS, path)))]
     assert "image AUROC (datasets: 3)" in shown and "pixel AUROC (datasets: 2)" in shown
     # kanoclip is better on every dataset by image AUROC, and by pixel AUROC too
     assert [text for text in shown if "clip" in text] == ["kanoclip  1.00", "2.00  clip"] * 2
 
 
 def test_ranks_say_when_there_is_nothing_to_rank(metrics, texts, tmp_path):
-    rank_diagram(metrics, METHODS, ["elpv"], tmp_path / "figure.png")
+    ranks(metrics, METHODS, ["elpv"], tmp_path / "figure.png")
     assert sum("at least two" in text for text in texts(tmp_path / "figure.png")) == 2
 
 
@@ -105,7 +104,7 @@ def test_cliques_against_every_subset():
 
 
 def test_ablation_has_a_line_a_dataset_and_their_mean(metrics, panels, texts, draw_twice):
-    out = draw_twice(lambda path: ablation_steps(metrics, METHODS, DATASETS, path))
+    out = draw_twice(lambda path: steps(metrics, METHODS, DATASETS, path))
     shown = [text.strip() for text in texts(out)]
     assert panels(out) == 2
     assert all(shown.count(name) == 1 for name in [*DATASETS, "mean of the datasets"])
@@ -113,7 +112,7 @@ def test_ablation_has_a_line_a_dataset_and_their_mean(metrics, panels, texts, dr
 
 
 def test_ablation_without_a_value_says_so(metrics, texts, tmp_path):
-    ablation_steps(metrics, METHODS, ["elpv"], tmp_path / "figure.png")
+    steps(metrics, METHODS, ["elpv"], tmp_path / "figure.png")
     assert sum("no dataset has a value" in text for text in texts(tmp_path / "figure.png")) == 1
 
 
@@ -166,10 +165,3 @@ def test_histograms_of_one_class_have_no_threshold(scored, texts, tmp_path):
     index, scores = scored("toy", normal=3, anomalous=0)
     histograms(index, scores, tmp_path / "figure.png")
     assert sum("one class only" in text for text in texts(tmp_path / "figure.png")) == 2
-
-
-def test_every_caption_ends_and_every_title_that_goes_on_ends_in_a_space():
-    for beginning, (title, caption) in CAPTIONS.items():
-        of_targets = beginning in ("qualitative", "detection_curves", "histograms", "steps")
-        assert title.endswith(": ") == of_targets, beginning
-        assert caption.endswith("."), beginning

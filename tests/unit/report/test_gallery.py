@@ -10,7 +10,7 @@ from sklearn.metrics import f1_score
 from kanoclip.datasets.index import read_index
 from kanoclip.datasets.masks import masks_at
 from kanoclip.report.gallery import CORRECT, FALSE_ALARM, MISSED, SIDE, choose, f1_threshold, judge, read_gallery
-from kanoclip.report.grid import COLOURS, colour_range
+from kanoclip.report.heat import COLOURS, colour_range
 from kanoclip.types import InputError
 
 

@@ -3,8 +3,8 @@
 from PIL import Image
 
 from kanoclip.datasets.synthetic import AUXILIARY_KINDS, DEFECTS, KINDS, defects_of
-from kanoclip.report.figures import generator
-from kanoclip.report.figures.generator import generator_picture, spread_defects
+from kanoclip.report.figures import generator as module
+from kanoclip.report.figures.generator import generator, spread_defects
 
 
 def test_every_kind_and_every_defect_is_shown():
@@ -17,9 +17,9 @@ def test_every_kind_and_every_defect_is_shown():
 
 
 def test_the_picture_is_drawn_and_small(tmp_path, monkeypatch):
-    monkeypatch.setattr(generator, "EVERY_KIND", ("screw", "lung"))
-    generator_picture(tmp_path / "first.png")
-    generator_picture(tmp_path / "second.png")
+    monkeypatch.setattr(module, "EVERY_KIND", ("screw", "lung"))
+    generator(tmp_path / "first.png")
+    generator(tmp_path / "second.png")
     assert (tmp_path / "first.png").read_bytes() == (tmp_path / "second.png").read_bytes()
     with Image.open(tmp_path / "first.png") as image:
         assert image.mode == "P" and image.width > 600

@@ -132,7 +132,9 @@ def test_a_file_without_a_table_is_refused_and_nothing_is_written(inputs):
     assert not arguments["out"].exists()
 
 
-@pytest.mark.parametrize(("name", "message"), [("teaser.png", "no such figure"), ("portrait.png", "no caption")])
+@pytest.mark.parametrize(
+    ("name", "message"), [("teaser.png", "no such figure"), ("portrait.png", "no figure has this")]
+)
 def test_a_missing_or_foreign_figure_is_refused_and_nothing_is_written(inputs, tmp_path, name, message):
     arguments = inputs()
     Image.new("RGB", (8, 8)).save(tmp_path / "portrait.png")

@@ -7,7 +7,7 @@ import pytest
 from kanoclip.config import Configuration, parse
 from kanoclip.files import write_text
 from kanoclip.protocol import describe
-from kanoclip.report.run import read_run
+from kanoclip.run import read_run
 from kanoclip.types import InputError
 
 TODAY = date(2025, 1, 31)

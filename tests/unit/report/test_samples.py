@@ -12,15 +12,16 @@ from PIL import Image
 from kanoclip.datasets.index import INDEX_COLUMNS, write_index
 from kanoclip.maps import scaled_sigma, smooth, upsample
 from kanoclip.report.figures.samples import qualitative, teaser
-from kanoclip.report.grid import SIDE, colour_range, displayed_map
+from kanoclip.report.heat import SIDE, colour_range
+from kanoclip.resampling import final_map_of
 from kanoclip.types import InputError
 
 
 @pytest.mark.parametrize(("masks", "rows"), [(True, ["image", "ground truth"]), (False, ["image"])])
-def test_qualitative_has_a_row_a_method_and_a_column_a_sample(scored, panels, texts, draw_twice, masks, rows):
+def test_qualitative_has_a_row_per_method_and_a_column_per_sample(scored, shape, texts, draw_twice, masks, rows):
     index, scores = scored("toy", masks=masks)
     out = draw_twice(lambda path: qualitative(index, scores, path))
-    assert panels(out) == 4 * len([*rows, "kanoclip", "clip"]) + 1  # and the colour bar
+    assert shape(out) == [(4, len([*rows, "kanoclip", "clip"]))]
     assert {*rows, "kanoclip", "clip"} <= set(texts(out))
     assert ("ground truth" in texts(out)) == masks
 
@@ -42,18 +43,18 @@ def test_qualitative_shows_best_median_and_worst_by_the_first_method(scored, tex
 
 
 @pytest.mark.parametrize(("normal", "anomalous", "columns"), [(0, 1, 1), (2, 1, 2), (2, 0, 1), (1, 2, 3)])
-def test_qualitative_shows_no_image_twice(scored, panels, tmp_path, normal, anomalous, columns):
+def test_qualitative_shows_no_image_twice(scored, shape, tmp_path, normal, anomalous, columns):
     index, scores = scored("toy", masks=False, normal=normal, anomalous=anomalous)
     qualitative(index, scores, tmp_path / "figure.png")
-    assert panels(tmp_path / "figure.png") == columns * 3 + 1
+    assert shape(tmp_path / "figure.png") == [(columns, 3)]
 
 
-def test_equal_maps_can_be_drawn(scored, panels, tmp_path):
+def test_equal_maps_can_be_drawn(scored, shape, tmp_path):
     index, scores = scored("toy")
     with h5py.File(scores[0], "a") as file:
         file["map"][:] = 0.5
     qualitative(index, scores, tmp_path / "figure.png")
-    assert panels(tmp_path / "figure.png") == 17
+    assert shape(tmp_path / "figure.png") == [(4, 4)]
 
 
 def test_scores_of_other_images_are_refused_and_nothing_is_written(scored, tmp_path):
@@ -64,10 +65,10 @@ def test_scores_of_other_images_are_refused_and_nothing_is_written(scored, tmp_p
     assert not (tmp_path / "out").exists()
 
 
-def test_teaser_puts_datasets_side_by_side(scored, panels, texts, draw_twice):
+def test_teaser_puts_datasets_side_by_side(scored, shape, texts, draw_twice):
     pairs = [(index, scores[0]) for index, scores in (scored("toy"), scored("unmasked", masks=False))]
     out = draw_twice(lambda path: teaser(pairs, path))
-    assert panels(out) == 4 * 3 + 1
+    assert shape(out) == [(4, 3)]
     assert texts(out).count("toy") == texts(out).count("unmasked") == 2
     assert texts(out).count("no mask") == 2
 
@@ -76,7 +77,7 @@ def test_teaser_puts_datasets_side_by_side(scored, panels, texts, draw_twice):
 def test_maps_are_shown_as_they_are_evaluated(sigma):
     grid = np.random.default_rng(0).random((9, 9), dtype=np.float32)
     evaluated = smooth(upsample(torch.from_numpy(grid)[None], (SIDE, SIDE)), scaled_sigma(sigma, SIDE))[0]
-    assert np.abs(displayed_map(grid, sigma) - evaluated.numpy()).max() < 1e-5
+    assert np.abs(final_map_of(grid, SIDE, sigma) - evaluated.numpy()).max() < 1e-5
 
 
 def test_a_few_outliers_do_not_darken_all_else_and_a_small_defect_still_shows():
@@ -87,7 +88,7 @@ def test_a_few_outliers_do_not_darken_all_else_and_a_small_defect_still_shows():
     assert low == 0.5 < high
 
 
-def test_qualitative_has_the_columns_of_each_class_and_wraps(panels, texts, tmp_path):
+def test_qualitative_has_the_columns_of_each_class_and_wraps(shape, texts, tmp_path):
     rows = []
     Image.new("RGB", (8, 8)).save(tmp_path / "image.png")
     for name in ("bottle", "cable", "capsule", "carpet"):
@@ -99,6 +100,6 @@ def test_qualitative_has_the_columns_of_each_class_and_wraps(panels, texts, tmp_
         file["image_score"] = np.arange(16, dtype=np.float32)
         file.attrs.update(method="clip", dataset="toy", sigma=0.0)
     qualitative(tmp_path / "index.csv", [tmp_path / "scores.h5"], tmp_path / "figure.png")
-    assert panels(tmp_path / "figure.png") == 16 * 2 + 1
+    assert shape(tmp_path / "figure.png") == [(12, 2), (4, 2)]
     shown = texts(tmp_path / "figure.png")
     assert [shown.count(name) for name in ("bottle", "carpet", "worst", "image")] == [4, 4, 4, 2]  # two bands

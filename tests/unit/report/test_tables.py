@@ -12,9 +12,10 @@ import pytest
 from kanoclip.config import BackboneConfig
 from kanoclip.report import formats, tables
 from kanoclip.report.cells import KANOCLIP_PAPER, OWN_PAPER, Cell
+from kanoclip.report.metrics import collect, read_metrics
 from kanoclip.report.notes import SEEN_NOTE, TINY_NOTE, legend
-from kanoclip.report.run import Run, RunRow, RunTarget
-from kanoclip.report.tables import ablation_of, collect, read_metrics, tables_of, write_tables
+from kanoclip.report.tables import ablation_of, tables_of, write_tables
+from kanoclip.run import Row, Run, RunTarget
 from kanoclip.types import InputError
 
 COLUMNS = [
@@ -231,9 +232,21 @@ def run_of(rows, targets, controls=(), ablations=None, backbone="ViT-L-14"):
     return Run(
         version="0.1.0",
         rows=[
-            RunRow(name=name, method=name, recipe="protocol", options={}, backbone=backbone, control=name in controls)
+            Row(
+                name=name,
+                method=name,
+                recipe="protocol",
+                options={},
+                training_options={},
+                backbone=backbone,
+                control=name in controls,
+                trainable=False,
+            )
             for name in rows
         ],
+        jobs=(),
+        taps={},
+        cached_targets=False,
         main=rows,
         ablations=ablations or {},
         targets=[RunTarget(name=name, title=title, domain=domain, limit=None) for name, title, domain in targets],

@@ -1,0 +1,61 @@
+"""The frozen text tower of a CLIP model, open for learned word embeddings and learned tokens between its blocks."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Hook = Callable[[int, Tensor], Tensor]
+
+
+class TextTower(nn.Module):
+    """A text transformer of open_clip.
+
+    Args:
+        text: the CLIP model itself, or its `text` part.
+        tokenize: texts to (T, 77) token ids.
+
+    Attributes:
+        layers: number of blocks.
+        width: D, of a word embedding.
+    """
+
+    text: Any
+
+    def __init__(self, text: Any, tokenize: Callable[[list[str]], Tensor]):
+        super().__init__()
+        self.text, self.tokenize = text, tokenize
+        self.layers: int = len(text.transformer.resblocks)
+        self.width: int = text.token_embedding.embedding_dim
+
+    @torch.no_grad()
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """Return (T, C) features, not normalised, as `open_clip.CLIP.encode_text`; texts over 77 tokens are cut."""
+        tokens = self.tokenize(list(texts)).to(self.text.positional_embedding.device)
+        return self.run(self.text.token_embedding(tokens), tokens)
+
+    def run(self, embeddings: Tensor, tokens: Tensor, before_block: Hook | None = None) -> Tensor:
+        """Run the tower on word embeddings, some of which may be learned.
+
+        Args:
+            embeddings: (T, L, D) one vector per token, position table not yet added.
+            tokens: (T, L) token ids of the same texts; they tell where each text ends.
+            before_block: given a block's number, from 1, and its input (T, L', D), what the block shall read instead.
+
+        Returns:
+            (T, C), not normalised.
+        """
+        text = self.text
+        end = tokens.argmax(dim=-1)  # the end-of-text token has the largest id
+        causal = text.attn_mask is not None
+        length = int(end.max()) + 1 if causal else embeddings.shape[1]  # causal: what follows the end changes nothing
+        x = embeddings[:, :length] + text.positional_embedding[:length]
+        mask = text.attn_mask[:length, :length] if causal else None
+        for number, block in enumerate(text.transformer.resblocks, start=1):
+            x = block(before_block(number, x) if before_block else x, attn_mask=mask)
+        x = text.ln_final(x)
+        x = x[torch.arange(len(x), device=x.device), end]
+        if isinstance(text.text_projection, nn.Linear):
+            return text.text_projection(x)
+        return x if text.text_projection is None else x @ text.text_projection

@@ -1,0 +1,64 @@
+"""What a run will take, before it starts."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from kanoclip.cli.options import parse_options
+from kanoclip.types import InputError
+
+DEFAULT = Path("config/config.yaml")
+
+
+def plan(
+    configfile: Annotated[
+        list[Path] | None,
+        typer.Option(help=f"A configuration; repeat to merge several, as Snakemake does. Default: {DEFAULT}."),
+    ] = None,
+    config: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A key on top; repeat.")] = None,
+) -> None:
+    """Print what a run will take: images, features on the disk, downloads, jobs, hours. It fails if it cannot fit."""
+    from kanoclip.config import Configuration, parse
+    from kanoclip.expansion import expand
+    from kanoclip.plan import make_plan, render
+
+    parsed = parse(Configuration, read_configuration(configfile or [DEFAULT], parse_options(config)), "configuration")
+    made = make_plan(parsed, expand(parsed))
+    print(render(made))
+    made.check()
+
+
+def read_configuration(files: Sequence[Path], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Read configurations as Snakemake does: later files and then single keys go over earlier ones, group by group.
+
+    Args:
+        files: YAML, in order.
+        changes: single keys.
+
+    Raises:
+        InputError: a file is missing or holds no keys.
+    """
+    merged: dict[str, Any] = {}
+    for path in files:
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise InputError(f"{path}: expected a configuration in YAML, found none: {_line(error)}") from error
+        if not isinstance(values, Mapping):
+            raise InputError(f"{path}: expected keys and values in YAML, found {type(values).__name__}")
+        merged = _merged(merged, values)
+    return _merged(merged, changes)
+
+
+def _merged(below: Any, above: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(below) if isinstance(below, Mapping) else {}
+    for key, value in above.items():
+        result[key] = _merged(result.get(key), value) if isinstance(value, Mapping) else value
+    return result
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,48 @@
+"""From a configuration to a run, remembered, so that a workflow with nothing to do imports no torch.
+
+`kanoclip.protocol` expands a configuration. It needs the classes of the methods, so importing it takes seconds.
+`expand` calls it once and keeps the answer in the user's cache folder under all that the answer depends on: the
+configuration, the code of `kanoclip.protocol` and of every method, the specs of the datasets, and the versions of
+kanoclip and open_clip.
+"""
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from kanoclip import __version__
+from kanoclip.caching import remembered
+from kanoclip.code import digest, installed
+from kanoclip.config import Configuration
+from kanoclip.run import Run
+from kanoclip.store import fingerprint
+
+
+def expand(config: Configuration) -> Run:
+    """Expand a configuration into a run, and check it; torch is imported only if the answer is not remembered.
+
+    Raises:
+        InputError: something in the configuration is unknown or contradicts itself, as `kanoclip.protocol` says it.
+    """
+    return Run.model_validate(remembered("runs", _key(config), lambda: _computed(config)))
+
+
+def _key(config: Configuration) -> str:
+    """The SHA-256 of everything an expansion depends on."""
+    package = installed()
+    specs = [f"datasets/specs/{path.name}" for path in (package.root / "datasets/specs").glob("*.yaml")]
+    code = digest("kanoclip.expansion", *package.methods.values(), *specs)
+    return fingerprint(config=config.model_dump(mode="json"), code=code, versions=[__version__, _open_clip()])
+
+
+def _open_clip() -> str:
+    try:
+        return version("open_clip_torch")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _computed(config: Configuration) -> dict[str, Any]:
+    """The run as values that JSON can express."""
+    from kanoclip.protocol import describe
+
+    return describe(config).model_dump(mode="json")

@@ -1,0 +1,243 @@
+"""The feature cache: one HDF5 file per (dataset, backbone), written once, read by every method and epoch.
+
+Layout: `image` (N,) names as in index.csv, and per tap a dataset of its name (`vv/24`, `cls/24`, `windows/2`, ...),
+fp16, one chunk per image. While it grows the file is called `<name>.partial` and `done` (N,) marks the finished images.
+All its space is taken when the file is created, so that neither a killed process nor a full disk leaves its structure
+half written.
+"""
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from kanoclip.backbones.clip import Backbone
+from kanoclip.backbones.provenance import backbone_difference
+from kanoclip.backbones.taps import Features, Tap
+from kanoclip.datasets.index import content, read_index
+from kanoclip.features.live import LiveFeatures
+from kanoclip.features.source import Rows, as_cached
+from kanoclip.types import InputError, Progress, logger
+
+FORMAT = 3
+MARGIN = 2**20  # bytes an HDF5 file needs beside its data
+
+
+def encode(
+    index: Path, backbone: Backbone, taps: Collection[Tap], out: Path, batch_size: int = 32, workers: int = 1
+) -> None:
+    """Run the towers over a dataset's test split and cache the taps.
+
+    A run that was cut off goes on where it stopped, in the same batches, so that the result is the same.
+
+    Args:
+        index: the dataset's index.csv.
+        backbone: the frozen towers.
+        taps: what to keep.
+        out: the file to appear when all images are done.
+        batch_size: images per forward.
+        workers: threads that load images.
+
+    Raises:
+        InputError: a tap that no tower has, an unreadable image, or no space for the cache.
+    """
+    frame = read_index(index)
+    live = LiveFeatures(frame, backbone, workers)
+    live.require(taps, "encode")
+    partial = out.with_name(f"{out.name}.partial")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    provenance = {**backbone.provenance(), "taps": sorted(map(str, taps)), "format": FORMAT}
+    state = {
+        "provenance": provenance,
+        "config": backbone.config.model_dump(mode="json"),
+        "content": content(frame),
+        "batch_size": batch_size,
+    }
+    attributes = {name: json.dumps(value, sort_keys=True) for name, value in state.items()}
+    try:
+        with _open_partial(partial, attributes, frame["image"].tolist(), backbone, taps) as file:
+            everything = _batches(len(frame), batch_size)
+            todo = [rows for rows in everything if not file["done"][rows.start : rows.stop].all()]
+            if len(todo) < len(everything):
+                logger.info("%s: going on, %d of %d images are done", partial, int(file["done"][:].sum()), len(frame))
+            done = len(frame) - sum(map(len, todo))
+            with Progress(f"encode {index.parent.name}", len(frame), "images", done) as bar:
+                for rows, features in zip(todo, live.stream(todo, taps), strict=True):
+                    _write(file, rows, features)
+                    bar.update(len(rows))
+    except OSError as error:
+        raise InputError(
+            f"{partial}: cannot write: {_reason(error)}; free space and run again, finished images are kept"
+        ) from error
+    partial.replace(out)
+    logger.info("%s: %d images, %.1f MB", out, len(frame), out.stat().st_size / 1e6)
+
+
+class FeatureCache:
+    """A finished cache, opened for reading.
+
+    Args:
+        path: features.h5.
+        frame: the index that it was made from.
+
+    Attributes:
+        provenance: of the backbone it was made with.
+        config: that backbone's configuration.
+        taps: what it holds.
+
+    Raises:
+        InputError: no finished cache, or one of other images.
+    """
+
+    def __init__(self, path: Path, frame: pd.DataFrame):
+        if not path.is_file():
+            cut_off = path.with_name(f"{path.name}.partial").is_file()
+            hint = "an encode was cut off; run it again to finish" if cut_off else "run kanoclip encode"
+            raise InputError(f"{path}: expected a feature cache, found none; {hint}")
+        self.path = path
+        try:
+            self._file = h5py.File(path, "r")
+            self.provenance: dict[str, Any] = json.loads(self._file.attrs["provenance"])
+        except (OSError, KeyError) as error:
+            raise InputError(f"{path}: expected a feature cache, found another kind of file") from error
+        if self.provenance.get("format") != FORMAT:
+            raise InputError(f"{path}: expected a feature cache of format {FORMAT}, found another; encode again")
+        self.config: dict[str, Any] = json.loads(self._file.attrs["config"])
+        self.taps = frozenset(map(Tap.parse, self.provenance["taps"]))
+        found = self._file["image"].asstr()[:].tolist()
+        if found != frame["image"].tolist() or json.loads(self._file.attrs["content"]) != content(frame):
+            raise InputError(
+                f"{path}: expected the {len(frame)} images of the index, found others or in another order; "
+                "encode the dataset again"
+            )
+
+    def __len__(self) -> int:
+        return len(self._file["image"])
+
+    def require(self, backbone: dict[str, object], taps: Collection[Tap], wanted_by: str) -> None:
+        """Refuse a cache made with another configuration.
+
+        Args:
+            backbone: the provenance of the backbone in use.
+            taps: what will be read.
+            wanted_by: who reads, for the message.
+
+        Raises:
+            InputError: the first difference.
+        """
+        difference = backbone_difference(backbone, self.provenance)
+        if difference:
+            raise InputError(
+                f"{self.path}: made with another configuration than {wanted_by} uses: {difference}; "
+                "encode the dataset again with this backbone"
+            )
+        missing = sorted(set(taps) - self.taps)
+        if missing:
+            raise InputError(
+                f"{self.path}: {wanted_by} needs the tap {missing[0]}, the cache holds "
+                f"{', '.join(map(str, sorted(self.taps)))}; encode the dataset again"
+            )
+
+    def size_of(self, taps: Collection[Tap]) -> int:
+        """Return the bytes that these taps of all images take."""
+        return sum(self._file[str(tap)].nbytes for tap in taps)
+
+    def read(self, rows: Rows, taps: Collection[Tap]) -> Features:
+        """Return features of some rows, in the given order, fp16 on the CPU."""
+
+        def take(tap: Tap) -> Tensor:
+            return torch.from_numpy(np.stack([self._file[str(tap)][row] for row in rows]))
+
+        return {tap: take(tap) for tap in sorted(taps)}
+
+
+def _batches(count: int, size: int) -> list[range]:
+    return [range(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def _open_partial(
+    partial: Path, attributes: dict[str, str], images: list[str], backbone: Backbone, taps: Collection[Tap]
+) -> h5py.File:
+    """The unfinished cache: the one on disk if it was begun with the same attributes, else a new one."""
+    try:
+        file = h5py.File(partial, "r+")
+        if dict(file.attrs) == attributes:
+            return file
+        file.close()
+        logger.info("%s: begun with other images or another configuration; starting over", partial)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        if "lock" in str(error):
+            raise InputError(f"{partial}: another process is encoding this dataset; wait for it or stop it") from error
+        logger.info("%s: not readable; starting over", partial)
+    return _create(partial, attributes, images, backbone, taps)
+
+
+def _create(
+    partial: Path, attributes: dict[str, str], images: list[str], backbone: Backbone, taps: Collection[Tap]
+) -> h5py.File:
+    partial.unlink(missing_ok=True)
+    shapes = {str(tap): (len(images), *shape) for tap, shape in backbone.feature_shapes(taps).items()}
+    beginning = partial.with_name(f".{partial.name}")
+    try:
+        # HDF5 cannot recover from a full disk, so the space is tried with a plain file first and then kept
+        beginning.touch()
+        _reserve(beginning, sum(2 * int(np.prod(shape)) for shape in shapes.values()) + MARGIN)
+        with h5py.File(beginning, "w") as file:
+            for name, shape in shapes.items():
+                file.create_dataset(name, shape, np.float16, chunks=(1, *shape[1:]), dcpl=_allocated_at_once())
+            file.create_dataset("done", (len(images),), bool)
+            file["image"] = np.array(images, dtype=h5py.string_dtype())
+            file.attrs.update(attributes)
+        _reserve(beginning, beginning.stat().st_size)
+    except BaseException:
+        beginning.unlink(missing_ok=True)
+        raise
+    beginning.replace(partial)
+    return h5py.File(partial, "r+")
+
+
+def _reserve(path: Path, size: int) -> None:
+    """Take so many bytes of the disk for a file, or fail at once."""
+    free = shutil.disk_usage(path.parent).free
+    try:
+        if size > free + path.stat().st_blocks * 512:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if hasattr(os, "posix_fallocate"):  # not on macOS
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        raise InputError(
+            f"{path}: the cache needs {size / 1e9:.3g} GB: {error.strerror} ({free / 1e9:.3g} GB are free); "
+            "free space and run again"
+        ) from error
+
+
+def _allocated_at_once() -> h5py.h5p.PropDCID:
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    return properties
+
+
+def _write(file: h5py.File, rows: range, features: Features) -> None:
+    """Write a batch, and only when it is on its way to the disk mark it done."""
+    for tap, tensor in as_cached(features).items():
+        file[str(tap)][rows.start : rows.stop] = tensor.cpu().numpy()
+    file.flush()
+    file["done"][rows.start : rows.stop] = True
+    file.flush()
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error).splitlines()[0]

@@ -1,0 +1,45 @@
+"""Features computed by the towers as they are asked for."""
+
+from collections.abc import Collection, Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from kanoclip.backbones.clip import Backbone
+from kanoclip.backbones.taps import Features, Tap
+from kanoclip.datasets.loading import ImageLoader
+from kanoclip.features.source import Rows, as_cached, as_read
+
+
+class LiveFeatures:
+    """The images of an index through the towers of a backbone.
+
+    Args:
+        frame: the index; `image_path` is read.
+        backbone: on its device.
+        workers: threads that load images.
+    """
+
+    def __init__(self, frame: pd.DataFrame, backbone: Backbone, workers: int = 1):
+        self.backbone, self.workers = backbone, workers
+        self._paths = frame["image_path"].tolist()
+
+    def require(self, taps: Collection[Tap], wanted_by: str) -> None:
+        """Refuse taps that no tower has."""
+        self.backbone.check(taps)
+
+    def stream(self, batches: Sequence[Rows], taps: Collection[Tap]) -> Iterator[Features]:
+        """Load images by threads while the towers compute; see `FeatureSource.stream`."""
+        if not taps:
+            yield from ({} for _ in batches)
+            return
+        paths = [[self._paths[row] for row in rows] for rows in batches]
+        with ImageLoader(self.backbone.config.image_size, self.workers) as loader:
+            for images in loader.stream(paths):
+                yield self.of_images(images, taps)
+
+    def of_images(self, images: NDArray[np.uint8], taps: Collection[Tap]) -> Features:
+        """Return the features of images (B, S, S, 3), rounded as a cache rounds them."""
+        features = self.backbone.encode_images(self.backbone.normalise(images), taps)
+        return as_read(as_cached(features), self.backbone.device)

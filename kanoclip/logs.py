@@ -1,0 +1,241 @@
+"""What a command says while it runs: log lines and progress, on the terminal, in a log file, or both."""
+
+import io
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic
+from types import TracebackType
+from typing import TextIO, TypeVar
+
+from tqdm import tqdm
+
+Item = TypeVar("Item")
+
+logger = logging.getLogger("kanoclip")
+_terminal: TextIO | None = None  # where short progress lines go while the log is a file
+
+FIRST = 10.0  # seconds before the first line about a pass: shorter passes say nothing
+EVERY = 30.0  # seconds between two lines in a log
+EVERY_ON_TERMINAL = 10.0  # seconds between two lines on the terminal, beside a log file
+
+
+def setup_logging(log: Path | None = None) -> None:
+    """Send log lines to standard error, or everything to a file; once per process.
+
+    With a file, standard output and standard error of the process and its children end there, a crash in C included.
+    What Python writes to them (results, warnings, the error a command ends with) is shown on the terminal as well. Log
+    lines go to the file, and to the terminal from warnings upwards; it also shows how far long passes are (`Progress`).
+
+    Args:
+        log: the file, made anew together with its folder.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    global _terminal
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if log is not None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        file = log.open("w", encoding="utf-8", errors="backslashreplace", buffering=1)
+        output, errors = _redirect(file.fileno())
+        sys.stdout, sys.stderr = _both(file.fileno(), output), _both(file.fileno(), errors)
+        _terminal = os.fdopen(errors, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
+        warnings = _Terminal(_terminal)
+        warnings.setLevel(logging.WARNING)
+        handlers = [logging.StreamHandler(file), warnings]
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers, force=True)
+    for chatty in ("httpx", "httpx2", "root"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
+    logger.setLevel(logging.INFO)
+
+
+class Progress:
+    """Shows how far a pass over many items is: a bar on a terminal, a line now and then in a log. A context manager.
+
+    The lines look like `score mvtec_ad: 640 of 1,725 images, 37.1 images/s, 29 s left`. The first comes after
+    `FIRST` seconds, so short passes show none.
+
+    Args:
+        description: the stage and the dataset, such as "score mvtec_ad"; on the terminal it tells jobs apart.
+        total: how many units there are, if that is known.
+        unit: their name, plural; "B" for bytes, which are shown as MB.
+        initial: how many were done before, by an earlier run.
+    """
+
+    def __init__(self, description: str, total: float | None = None, unit: str = "items", initial: float = 0):
+        self._description, self._total, self._initial, self._done = description, total, initial, initial
+        self._unit, self._scale = ("MB", 1e6) if unit == "B" else (unit, 1.0)
+        self._started = monotonic()
+        self._bar: tqdm | None = None
+        self._lines: list[_Lines] = []
+        if sys.stderr.isatty() and _terminal is None:
+            self._bar = tqdm(
+                desc=description,
+                total=total,
+                initial=initial,
+                unit=unit if unit == "B" else f" {unit}",
+                unit_scale=unit == "B",
+                leave=False,
+            )
+        else:
+            self._lines.append(_Lines(logger.info, EVERY, self._started))
+            if _terminal is not None:
+                self._lines.append(_Lines(_show, EVERY_ON_TERMINAL, self._started))
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        if kind is None:
+            for lines in self._lines:
+                lines.last(self._end)
+
+    def update(self, count: float = 1) -> None:
+        """Say that so many more units are done."""
+        self._done += count
+        if self._bar is not None:
+            self._bar.update(count)
+        if self._done != self._total:  # the end has a line of its own
+            for lines in self._lines:
+                lines.offer(monotonic(), self._state)
+
+    def _state(self) -> str:
+        """Return the line about a pass that goes on."""
+        seconds = monotonic() - self._started
+        of = "" if self._total is None else f" of {self._number(self._total)}"
+        left = ""
+        if self._total is not None and self._done > self._initial:
+            left = f", {_duration(seconds * (self._total - self._done) / (self._done - self._initial))} left"
+        return f"{self._description}: {self._number(self._done)}{of} {self._unit}{self._speed(seconds)}{left}"
+
+    def _end(self) -> str:
+        """Return the line about a pass that is complete."""
+        seconds = monotonic() - self._started
+        took = f"{self._number(self._done)} {self._unit} in {_duration(seconds)}"
+        return f"{self._description}: {took}{self._speed(seconds)}"
+
+    def _number(self, value: float) -> str:
+        return f"{value / self._scale:,.0f}"
+
+    def _speed(self, seconds: float) -> str:
+        rate = (self._done - self._initial) / self._scale / seconds
+        if rate >= 1 or self._unit == "MB":
+            return f", {rate:,.1f} {self._unit}/s"
+        return f", {_duration(1 / rate)} each" if rate > 0 else ""
+
+
+def progress(
+    items: Iterable[Item],
+    description: str,
+    total: float | None = None,
+    unit: str = "items",
+    count: Callable[[Item], float] | None = None,
+) -> Iterator[Item]:
+    """Iterate and show the progress; an item is done when the next one is asked for.
+
+    Args:
+        items: what to iterate over.
+        description: see `Progress`.
+        total: number of units; default: the number of items, if they know it and each counts as one.
+        unit: see `Progress`.
+        count: how many units an item is, such as `len` for batches; default: one.
+    """
+    if total is None and count is None and isinstance(items, Sized):
+        total = len(items)
+    with Progress(description, total, unit) as shown:
+        for item in items:
+            yield item
+            shown.update(1 if count is None else count(item))
+
+
+class _Lines:
+    """Lines about one pass to one place, not too many."""
+
+    def __init__(self, say: Callable[[str], None], every: float, started: float):
+        self._say, self._every, self._next, self._said = say, every, started + FIRST, 0
+
+    def offer(self, now: float, text: Callable[[], str]) -> None:
+        """Say the text if it is time for a line."""
+        if now >= self._next:
+            self._say(text())
+            self._next = now + self._every
+            self._said += 1
+
+    def last(self, text: Callable[[], str]) -> None:
+        """Say how a pass ended, if it was so long that there were several lines about it."""
+        if self._said > 1:
+            self._say(text())
+
+
+def _show(text: str) -> None:
+    """Show a line on the terminal, if it is still there."""
+    with suppress(OSError):
+        print(text, file=_terminal)
+
+
+class _Terminal(logging.StreamHandler[TextIO]):
+    """Shows warnings on the terminal; a terminal that was closed must not stop the work."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Go on."""
+
+
+class _Tee(io.RawIOBase):
+    """Writes to a log file, then to the terminal, which may have been closed."""
+
+    def __init__(self, log: int, terminal: int):
+        self._log, self._shown = log, terminal
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        """Return the log file's: there goes what a child process writes."""
+        return self._log
+
+    def write(self, data: object) -> int:
+        """Write to both."""
+        written = os.write(self._log, data)  # type: ignore[arg-type]  # a buffer, as in io.RawIOBase
+        with suppress(OSError):
+            os.write(self._shown, bytes(data)[:written])  # type: ignore[call-overload]
+        return written
+
+
+def _redirect(log: int) -> tuple[int, int]:
+    """Let standard output and standard error of the process end in a file; return where they went before."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    before = os.dup(1), os.dup(2)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    return before
+
+
+def _both(log: int, terminal: int) -> TextIO:
+    """Return a text stream to a log file and the terminal."""
+    buffer = io.BufferedWriter(_Tee(log, terminal))
+    return io.TextIOWrapper(buffer, encoding="utf-8", errors="backslashreplace", line_buffering=True)
+
+
+def _duration(seconds: float) -> str:
+    """Write a time as people read it.
+
+    >>> [_duration(seconds) for seconds in (0.5, 29.4, 200, 7500)]
+    ['0.5 s', '29 s', '3 min 20 s', '2 h 05 min']
+    """
+    if seconds < 9.5:
+        return f"{seconds:.2g} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"

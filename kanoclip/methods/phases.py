@@ -1,0 +1,114 @@
+"""Phases of a training: what is optimised, on which loss, for how long. Most methods have one, some have two."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from kanoclip.augmentation import Augmentation
+from kanoclip.backbones.taps import Tap
+from kanoclip.config import Strict
+from kanoclip.methods.batch import Batch
+
+Group = dict[str, Any]
+"""A group of parameters for the optimiser: its name, params and lr."""
+
+ADAM_BETAS = (0.5, 0.999)  # of APRIL-GAN and AnomalyCLIP, which most methods follow
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What the learning rates are multiplied by: a linear warm-up, then one of three shapes.
+
+    Attributes:
+        shape: constant; cosine, half a period down to 0; or steps, a factor `gamma` at each milestone.
+        warm_up_steps: optimiser steps of the linear rise.
+        milestones: optimiser steps, for `steps`.
+        gamma: factor per milestone.
+    """
+
+    shape: Literal["constant", "cosine", "steps"] = "constant"
+    warm_up_steps: int = 0
+    milestones: tuple[int, ...] = ()
+    gamma: float = 0.5
+
+    def factor(self, step: int, steps: int) -> float:
+        """Return the factor, in 0..1, after `step` of `steps` optimiser steps.
+
+        >>> Schedule("cosine").factor(5, 10)
+        0.5...
+        >>> Schedule("steps", milestones=(3, 6)).factor(6, 10)
+        0.25
+        """
+        factor = min(1.0, (step + 1) / (self.warm_up_steps + 1))
+        if self.shape == "cosine":
+            factor *= 0.5 * (1 + math.cos(math.pi * step / steps))
+        if self.shape == "steps":
+            factor *= self.gamma ** sum(step >= milestone for milestone in self.milestones)
+        return factor
+
+
+def adam(groups: Iterable[Group]) -> torch.optim.Optimizer:
+    """Return Adam with the betas that most methods use."""
+    return torch.optim.Adam(groups, betas=ADAM_BETAS)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of a training with an optimiser of its own.
+
+    Attributes:
+        name: for the log; unique within a method.
+        losses: the parts of the loss of a batch, weighted, by name; their sum is minimised.
+        groups: what is optimised, each group with name, params and lr. All other parameters are frozen meanwhile.
+        epochs: passes over the auxiliary dataset; the last is used, always.
+        batch_size: images per step.
+        optimizer: makes the optimiser of the groups.
+        schedule: of the learning rates over the steps of this phase.
+        augment: changes images before the towers see them; such a phase reads live features.
+        reads: the taps that `losses` needs; default: what the method trains on.
+    """
+
+    name: str
+    losses: Callable[[Batch], Mapping[str, Tensor]]
+    groups: list[Group]
+    epochs: int
+    batch_size: int
+    optimizer: Callable[[Iterable[Group]], torch.optim.Optimizer] = adam
+    schedule: Schedule = field(default_factory=Schedule)
+    augment: Augmentation | None = None
+    reads: frozenset[Tap] | None = None
+
+    def steps(self, images: int) -> int:
+        """Return the number of optimiser steps on a dataset of so many images."""
+        return self.epochs * math.ceil(images / self.batch_size)
+
+
+class TrainingOptions(Strict):
+    """The first options of every method that is trained in one phase, or whose phases share them."""
+
+    epochs: int = Field(
+        15, gt=0, description="passes over the auxiliary dataset: AnomalyCLIP's. The last is used, always"
+    )
+    batch_size: int = Field(8, gt=0, description="images per step: AnomalyCLIP's")
+    schedule: Literal["constant", "cosine"] = Field(
+        "constant", description="learning-rate schedule; constant, as in all compared methods"
+    )
+    warm_up_steps: int = Field(
+        0, ge=0, description="steps of a linear rise of the learning rates; no compared method has one"
+    )
+
+    def phase(
+        self,
+        losses: Callable[[Batch], Mapping[str, Tensor]],
+        groups: list[Group],
+        augment: Augmentation | None = None,
+        reads: frozenset[Tap] | None = None,
+    ) -> Phase:
+        """Return the only phase of a method: Adam on these groups."""
+        schedule = Schedule(self.schedule, self.warm_up_steps)
+        return Phase("train", losses, groups, self.epochs, self.batch_size, adam, schedule, augment, reads)

@@ -1,0 +1,74 @@
+"""Hours that a run will take, from rates that were measured (rates.yaml)."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import yaml
+
+from kanoclip.backbones.cost import tap_values, tower_operations
+from kanoclip.backbones.descriptions import supported
+from kanoclip.backbones.shape import tower_shape
+from kanoclip.config import Strict
+from kanoclip.run import Run
+
+RATES = Path(__file__).parent / "rates.yaml"
+MILLION = 1e6
+
+
+class Rates(Strict):
+    """What one device was measured to do; see rates.yaml."""
+
+    towers: float
+    scoring: dict[str, float]
+    training: dict[str, float]
+    evaluation: float
+
+
+def read_rates() -> dict[str, Rates | None]:
+    """Return the measured rates by device, None for one that was not measured."""
+    found = yaml.safe_load(RATES.read_text(encoding="utf-8"))
+    return {device: Rates.model_validate(values) if values else None for device, values in found.items()}
+
+
+def hours(run: Run, images: Mapping[str, int], rates: Rates | None) -> dict[str, float] | None:
+    """Estimate the hours of the main tables by part; None without rates.
+
+    A method without a rate, such as a control, counts as nothing.
+
+    Args:
+        run: the run.
+        images: by dataset.
+        rates: of the device.
+    """
+    if rates is None:
+        return None
+    trainings = [one for one in run.trainings if one.row in run.main]
+    seconds = {"encode": 0.0, "train": 0.0, "score": 0.0, "evaluate": 0.0}
+    for backbone, dataset in {(one.backbone, one.auxiliary) for one in trainings}:
+        taps = run.taps.get(backbone, {}).get(dataset, ())
+        seconds["encode"] += images[dataset] * _towers(run, backbone, taps, rates)
+    for one in trainings:
+        row, shown = run.row(one.row), images[one.auxiliary] * len(one.seeds)
+        work = shown * row.epochs_on(one.auxiliary) * _tokens(run, one.backbone) / MILLION
+        seconds["train"] += work * rates.training.get(row.method, 0.0)
+    for each in (each for each in run.passes if not each.ablations):
+        rows = [run.row(job.row) for job in each.jobs]
+        read = {tap for row in rows for tap in row.reads}
+        methods = sum(rates.scoring.get(row.method, 0.0) for row in rows) * _tokens(run, each.backbone) / MILLION
+        pixels = (run.resolution or run.backbones[each.backbone].image_size) ** 2 / MILLION
+        seconds["score"] += images[each.target] * (_towers(run, each.backbone, read, rates) + methods)
+        seconds["evaluate"] += images[each.target] * len(rows) * pixels * rates.evaluation
+    return {part: value / 3600 for part, value in seconds.items()}
+
+
+def _towers(run: Run, backbone: str, taps: Collection[str], rates: Rates) -> float:
+    """Return the seconds that the taps of one image take."""
+    config = run.backbones[backbone]
+    patch = supported(config.model).patch_size
+    assert patch is not None
+    return tower_operations(taps, tower_shape(config), patch) / 1e9 / rates.towers
+
+
+def _tokens(run: Run, backbone: str) -> int:
+    """Return the values of all tokens of one image after a block."""
+    return tap_values("tokens/1", tower_shape(run.backbones[backbone])) or 0

@@ -1,0 +1,260 @@
+"""A run as plain data: its rows, jobs, targets and backbones. It is made from the configuration by `kanoclip.protocol`.
+
+The workflow, the passes and the tables read it (protocol.json), so none of them needs the methods' code for that.
+"""
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from kanoclip.config import BackboneConfig, Strict, parse
+from kanoclip.types import InputError
+
+NO_AUXILIARY = "none"  # in paths and tables, for methods that are not trained
+DOMAINS = ("industrial", "medical")  # each has a table, as the paper's Tables 1 and 2
+
+
+class Row(Strict):
+    """A row of some table: a method with its options on a backbone.
+
+    Attributes:
+        name: in paths and tables.
+        method: the registered method.
+        recipe: "protocol", the common one, or "published", that of the method's own publication.
+        options: as written in the configuration, over those of the recipe.
+        training_options: by auxiliary dataset, the options to train with where they differ.
+        backbone: one of the run's.
+        control: whether it validates the evaluation instead of competing: a control, or any method on random weights.
+        trainable: whether it is trained on an auxiliary dataset.
+        reads: the taps that it scores with.
+        default_epochs: epochs of its training where its options name none; 0 for a method that is not trained.
+    """
+
+    name: str
+    method: str
+    recipe: str
+    options: dict[str, Any]
+    training_options: dict[str, dict[str, Any]]
+    backbone: str
+    control: bool
+    trainable: bool
+    reads: tuple[str, ...] = ()
+    default_epochs: int = 0
+
+    def options_on(self, auxiliary: str) -> dict[str, Any]:
+        """Return the options to train with on a dataset."""
+        return self.training_options.get(auxiliary, self.options)
+
+    def epochs_on(self, auxiliary: str) -> int:
+        """Return the epochs of a training on a dataset."""
+        return int(self.options_on(auxiliary).get("epochs", self.default_epochs))
+
+
+class Job(Strict):
+    """One row on one target dataset with one seed.
+
+    Attributes:
+        row: its name.
+        backbone: the row's.
+        auxiliary: what it is trained on, or NO_AUXILIARY.
+        target: the dataset that is scored.
+        seed: of the training, or of what is random in the method.
+    """
+
+    row: str
+    backbone: str
+    auxiliary: str
+    target: str
+    seed: int
+
+
+class PassRow(Strict):
+    """A row of a pass with its seeds, as the workflow hands it to a command.
+
+    Attributes:
+        row: its name.
+        method: the registered method.
+        options: of a row that is not trained; a checkpoint has its own.
+        auxiliary: what the row is trained on, or NO_AUXILIARY.
+        seeds: each is scored.
+    """
+
+    row: str
+    method: str
+    options: dict[str, Any]
+    auxiliary: str
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """The jobs that share one run of a backbone over a target.
+
+    Attributes:
+        backbone: its name.
+        target: the dataset.
+        ablations: whether its rows are in ablation tables only.
+        jobs: rows and seeds, in the order of the tables.
+    """
+
+    backbone: str
+    target: str
+    ablations: bool
+    jobs: tuple[Job, ...]
+
+
+@dataclass(frozen=True)
+class Training:
+    """A row trained on an auxiliary dataset, once per seed."""
+
+    row: str
+    backbone: str
+    auxiliary: str
+    seeds: tuple[int, ...]
+
+
+class RunTarget(Strict):
+    """A dataset that is scored.
+
+    Attributes:
+        name: as in the metrics.
+        title: its name as printed.
+        domain: "industrial" or "medical"; None for images of the user.
+        limit: at most so many images a class and label were taken; None for all.
+    """
+
+    name: str
+    title: str
+    domain: str | None
+    limit: int | None
+
+
+class Run(Strict):
+    """A run.
+
+    Attributes:
+        version: of kanoclip.
+        rows: of all tables.
+        jobs: every scoring job of every table, each once.
+        taps: by backbone and dataset, the taps whose features are cached.
+        cached_targets: whether targets are scored from cached features.
+        main: names of the rows of the main tables, in order.
+        ablations: name of an ablation table: names of its rows, in order.
+        targets: the datasets, in order.
+        backbones: by name.
+        resolution: pixels a side at which maps meet masks; None for the image size.
+    """
+
+    version: str
+    rows: tuple[Row, ...]
+    jobs: tuple[Job, ...]
+    taps: dict[str, dict[str, tuple[str, ...]]]
+    cached_targets: bool
+    main: tuple[str, ...]
+    ablations: dict[str, tuple[str, ...]]
+    targets: tuple[RunTarget, ...]
+    backbones: dict[str, BackboneConfig]
+    resolution: int | None
+
+    def row(self, name: str) -> Row:
+        """Return the row of a name."""
+        return next(row for row in self.rows if row.name == name)
+
+    def jobs_of(self, names: Collection[str]) -> list[Job]:
+        """Return the scoring jobs of some rows, in the order of these."""
+        return [job for name in names for job in self.jobs if job.row == name]
+
+    @property
+    def passes(self) -> list[Pass]:
+        """The passes over targets; rows of ablation tables that are in no main table have passes of their own."""
+        grouped: dict[tuple[bool, str, str], list[Job]] = {}
+        for job in self.jobs:
+            grouped.setdefault((job.row not in self.main, job.backbone, job.target), []).append(job)
+        return [Pass(backbone, target, extra, tuple(jobs)) for (extra, backbone, target), jobs in grouped.items()]
+
+    def rows_of(self, one: Pass) -> list[PassRow]:
+        """Return the rows of a pass with their seeds."""
+        found = []
+        for name in dict.fromkeys(job.row for job in one.jobs):
+            row, jobs = self.row(name), [job for job in one.jobs if job.row == name]
+            options = {} if row.trainable else row.options
+            seeds = tuple(job.seed for job in jobs)
+            found.append(
+                PassRow(row=name, method=row.method, options=options, auxiliary=jobs[0].auxiliary, seeds=seeds)
+            )
+        return found
+
+    @property
+    def trainings(self) -> list[Training]:
+        """The trainings of all trained rows."""
+        seeds: dict[tuple[str, str, str], list[int]] = {}
+        for job in self.jobs:
+            if job.auxiliary != NO_AUXILIARY:
+                seeds.setdefault((job.row, job.backbone, job.auxiliary), []).append(job.seed)
+        return [Training(*place, tuple(dict.fromkeys(numbers))) for place, numbers in seeds.items()]
+
+    @property
+    def controls(self) -> list[str]:
+        """The rows that are never ranked."""
+        return [row.name for row in self.rows if row.control]
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """The targets, in order: name to title."""
+        return {target.name: target.title for target in self.targets}
+
+    @property
+    def domains(self) -> list[str]:
+        """Those of the targets."""
+        return [domain for domain in DOMAINS if self.titles_of(domain)]
+
+    @property
+    def tables(self) -> list[str]:
+        """The tables that are not of an ablation, by the name of their files."""
+        return ["main", "full", *self.domains]
+
+    def titles_of(self, domain: str) -> dict[str, str]:
+        """Return the targets of a domain, in order: name to title."""
+        return {target.name: target.title for target in self.targets if target.domain == domain}
+
+    def facts(self, rows: Sequence[str], today: date) -> list[str]:
+        """Return what every table states beside its numbers: weights, sizes, resolution, subsets, recipes, version.
+
+        Args:
+            rows: of the table.
+            today: when it is made.
+        """
+        shown = [row for row in self.rows if row.name in rows]
+        published = [row.name for row in shown if row.recipe == "published"]
+        limits: dict[int, list[str]] = {}
+        for target in self.targets:
+            if target.limit is not None:
+                limits.setdefault(target.limit, []).append(target.name)
+        return [
+            *(_fact(name, self.backbones[name]) for name in dict.fromkeys(row.backbone for row in shown)),
+            "maps evaluated at " + (f"{self.resolution} x {self.resolution}" if self.resolution else "the image size"),
+            *(f"at most {limit} images a class and label of {', '.join(names)}" for limit, names in limits.items()),
+            *([f"in their own publication's recipe: {', '.join(published)}"] if published else []),
+            f"made on {today.isoformat()} by kanoclip {self.version}",
+        ]
+
+
+def _fact(name: str, backbone: BackboneConfig) -> str:
+    size = backbone.image_size
+    return f"{name}: model {backbone.model}, weights {backbone.weights}, image size {size} x {size}"
+
+
+def read_run(path: Path) -> Run:
+    """Read protocol.json.
+
+    Raises:
+        InputError: it was not written by `kanoclip protocol`.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: expected a file written by kanoclip protocol, found none; run it") from error
+    return parse(Run, values, str(path))

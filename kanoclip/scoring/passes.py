@@ -1,0 +1,171 @@
+"""A pass: the features of a target's images, computed or read once, go to every row and seed that needs them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from kanoclip.backbones.taps import Features, Tap
+from kanoclip.datasets.masks import masks_at
+from kanoclip.features import FeatureSource
+from kanoclip.methods.base import Batch, Method
+from kanoclip.scoring.progress import ScoresInProgress
+from kanoclip.scoring.transfer import Stopwatch, Transfer
+from kanoclip.types import InputError, Progress
+
+BATCH_SIZE = 32
+
+
+@dataclass
+class Scorer:
+    """A row and seed of a pass.
+
+    Attributes:
+        method: ready to score, on its device.
+        scores: where its scores go; images that are scored already are left out.
+        failed: why it was given up, if it was.
+    """
+
+    method: Method[Any]
+    scores: ScoresInProgress
+    failed: InputError | None = None
+
+    @property
+    def taps(self) -> frozenset[Tap]:
+        """What the method reads."""
+        return self.method.reads(self.method.options, self.method.backbone.shape)
+
+
+def run_pass(
+    scorers: Sequence[Scorer],
+    source: FeatureSource,
+    frame: pd.DataFrame,
+    batch_size: int = BATCH_SIZE,
+    name: str = "score",
+) -> None:
+    """Score every image with every row and seed that lacks it, each batch of features computed once.
+
+    A row whose scores are not finite is given up and says so in `failed`; the others go on.
+
+    Args:
+        scorers: the rows and seeds, on one device.
+        source: of the features; taps that no scorer needs for a batch are not computed.
+        frame: the index. Only controls see labels and masks.
+        batch_size: images at once; results do not depend on it but for rounding.
+        name: of the pass, for its progress.
+
+    Raises:
+        InputError: an image cannot be read, or the source lacks a tap.
+    """
+    for scorer in scorers:
+        scorer.method.eval()
+        source.require(scorer.taps, f"method {type(scorer.method).__name__}")
+    batches = [range(start, min(start + batch_size, len(frame))) for start in range(0, len(frame), batch_size)]
+    work = [(rows, [scorer for scorer in scorers if scorer.scores.lacks(rows)]) for rows in batches]
+    work = [(rows, lacking) for rows, lacking in work if lacking]
+    leaving: list[_Outgoing] = []  # of the batch before, while this one is computed
+    done = len(frame) - sum(len(rows) for rows, _ in work)
+    with torch.no_grad(), Progress(name, len(frame), "images", done) as bar:
+        for rows, lacking, features in _with_features(work, source):
+            outgoing = [_scored(scorer, rows, features, frame) for scorer in lacking if scorer.failed is None]
+            for output in leaving:
+                output.write()
+            leaving = outgoing
+            bar.update(len(rows))
+    for output in leaving:
+        output.write()
+
+
+def score(
+    method: Method[Any], source: FeatureSource, frame: pd.DataFrame, batch_size: int = BATCH_SIZE
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Score every image of a dataset with one method, in memory.
+
+    Args:
+        method: ready to score, on its device.
+        source: features of the dataset.
+        frame: its index, or some rows of it; its labels are rows of the source.
+        batch_size: images at once.
+
+    Returns:
+        Maps (N, h, w) and image scores (N,).
+
+    Raises:
+        InputError: a score is not finite, or the source lacks a tap.
+    """
+    method.eval()
+    taps = method.reads(method.options, method.backbone.shape)
+    source.require(taps, f"method {type(method).__name__}")
+    starts = range(0, len(frame), batch_size)
+    parts = [frame.iloc[start : start + batch_size] for start in starts]
+    maps, scores = [], []
+    with torch.no_grad():
+        for rows, features in zip(parts, source.stream([part.index.tolist() for part in parts], taps), strict=True):
+            output = method(_batch(method, rows, features))
+            maps.append(output.map.float().cpu())
+            scores.append(output.image_score.float().cpu())
+    found = torch.cat(maps).numpy(), torch.cat(scores).numpy()
+    for values in found:
+        if not np.isfinite(values).all():
+            raise InputError(
+                f"{type(method).__name__}: a score of {frame['image_path'].iloc[0]} or later is not finite"
+            )
+    return found
+
+
+@dataclass
+class _Outgoing:
+    """Scores of a batch on their way to the host."""
+
+    scorer: Scorer
+    rows: range
+    transfer: Transfer
+    watch: Stopwatch
+
+    def write(self) -> None:
+        if self.scorer.failed is not None:  # in the batch before
+            return
+        maps, scores = (tensor.numpy() for tensor in self.transfer.result())
+        try:
+            self.scorer.scores.write(self.rows, maps, scores, self.watch.seconds())
+        except InputError as error:
+            self.scorer.failed = error
+
+
+def _with_features(
+    work: Sequence[tuple[range, list[Scorer]]], source: FeatureSource
+) -> Iterator[tuple[range, list[Scorer], Features]]:
+    """Yield the features of each batch; neighbouring batches that need the same taps come from one stream."""
+
+    def needed(item: tuple[range, list[Scorer]]) -> frozenset[Tap]:
+        return frozenset().union(*(scorer.taps for scorer in item[1]))
+
+    for taps, group in groupby(work, key=needed):
+        items = list(group)
+        for (rows, lacking), features in zip(items, source.stream([rows for rows, _ in items], taps), strict=True):
+            yield rows, lacking, features
+
+
+def _scored(scorer: Scorer, rows: range, features: Features, frame: pd.DataFrame) -> _Outgoing:
+    method = scorer.method
+    batch = _batch(method, frame.iloc[rows.start : rows.stop], {tap: features[tap] for tap in scorer.taps})
+    watch = Stopwatch(method.backbone.device)
+    output = method(batch)
+    watch.mark()
+    return _Outgoing(scorer, rows, Transfer(output.map, output.image_score), watch)
+
+
+def _batch(method: Method[Any], rows: pd.DataFrame, features: Features) -> Batch:
+    """The images of some rows of the index; only a control gets labels and masks."""
+    truth = {}
+    if method.sees_truth:
+        truth = {
+            "labels": torch.tensor(rows["label"].to_numpy()),
+            "masks": torch.from_numpy(np.stack(list(masks_at(rows, method.backbone.config.image_size)))),
+        }
+    return Batch(rows["image"].tolist(), rows["class_name"].tolist(), features, **truth)

@@ -1,0 +1,50 @@
+"""A score pass of a run: which rows and seeds, with which checkpoints, to which files."""
+
+from collections.abc import Sequence
+
+from kanoclip.config import BackboneConfig
+from kanoclip.layout import Layout
+from kanoclip.run import NO_AUXILIARY, PassRow
+from kanoclip.stages.dataset import Dataset
+from kanoclip.stages.scoring import Scored, score_stage
+
+
+def score_target(
+    layout: Layout,
+    target: str,
+    backbone: str,
+    config: BackboneConfig,
+    rows: Sequence[PassRow],
+    cached: bool,
+    device: str,
+    batch_size: int,
+    workers: int,
+) -> None:
+    """Score a target with rows of a run that share a backbone.
+
+    Args:
+        layout: of the run.
+        target: name of a target dataset.
+        backbone: name of the backbone.
+        config: of the backbone.
+        rows: what to score with, each with its seeds.
+        cached: read features of the target from their cache instead of computing them.
+        device: where to compute.
+        batch_size: images at once.
+        workers: threads that load images.
+
+    Raises:
+        InputError: an input is missing or does not fit.
+    """
+    features = layout.features(backbone, target) if cached else None
+    dataset = Dataset(target, layout.index(target), features, config, workers)
+    todo = [scored(layout, backbone, target, row, seed) for row in rows for seed in row.seeds]
+    score_stage(todo, dataset, backbone, device, layout.store, batch_size)
+
+
+def scored(layout: Layout, backbone: str, target: str, row: PassRow, seed: int) -> Scored:
+    """Return what a row and seed scores with, and where its scores go."""
+    trained = row.auxiliary != NO_AUXILIARY
+    checkpoint = layout.checkpoint(row.row, backbone, row.auxiliary, seed) if trained else None
+    out = layout.scores(row.row, backbone, row.auxiliary, target, seed)
+    return Scored(row.row, row.method, out, {} if trained else row.options, checkpoint, seed)

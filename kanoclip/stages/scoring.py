@@ -1,0 +1,143 @@
+"""Score a target dataset with many rows and seeds in one pass."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kanoclip.backbones.clip import Backbone
+from kanoclip.checkpoints import load_method, read_record
+from kanoclip.config import parse
+from kanoclip.datasets.index import content
+from kanoclip.files import sha256, write_json
+from kanoclip.methods import Method, method_class
+from kanoclip.run import NO_AUXILIARY
+from kanoclip.scoring import Scorer, ScoresInProgress, run_pass
+from kanoclip.scoring.passes import BATCH_SIZE
+from kanoclip.stages.code import scoring_code
+from kanoclip.stages.dataset import Dataset
+from kanoclip.stages.training import size
+from kanoclip.store import Store, fingerprint
+from kanoclip.types import InputError, logger
+
+SCORES, COST = "scores.h5", "cost.json"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A row and seed that shall be scored.
+
+    Attributes:
+        row: the method as the tables call it.
+        method: the registered method.
+        out: the folder for scores.h5 and cost.json.
+        options: of a method without a checkpoint; a checkpoint has its own.
+        checkpoint: of a trained method.
+        seed: of a method that is stochastic but not trained.
+    """
+
+    row: str
+    method: str
+    out: Path
+    options: dict[str, Any] = field(default_factory=dict)
+    checkpoint: Path | None = None
+    seed: int = 0
+
+    def record(self) -> dict[str, Any]:
+        """Return options (with defaults), auxiliary and seed: the checkpoint's, or those given.
+
+        Raises:
+            InputError: a checkpoint is missing, is of another method, or is given to a method that takes none.
+        """
+        kind = method_class(self.method)
+        if kind.trainable != (self.checkpoint is not None):
+            takes = "needs a checkpoint" if kind.trainable else "takes no checkpoint"
+            raise InputError(f"method {self.method} {takes}")
+        if self.checkpoint is not None:
+            return read_record(self.checkpoint)
+        settings = parse(kind.Options, self.options, f"options of {self.method}")
+        return {"options": settings.model_dump(mode="json"), "auxiliary": NO_AUXILIARY, "seed": self.seed}
+
+    def build(self, backbone: Backbone) -> Method[Any]:
+        """Return the method, ready to score."""
+        if self.checkpoint is not None:
+            return load_method(self.checkpoint, backbone, self.method)
+        kind = method_class(self.method)
+        return kind(backbone, parse(kind.Options, self.options, self.method), self.seed).to(backbone.device)
+
+
+def score_stage(
+    rows: Sequence[Scored],
+    target: Dataset,
+    backbone_name: str | None,
+    device: str,
+    store: Path,
+    batch_size: int = BATCH_SIZE,
+) -> None:
+    """Score a target dataset; the tower runs once, for the rows and seeds that are not in the store.
+
+    Args:
+        rows: what to score with.
+        target: the dataset.
+        backbone_name: as the tables call the backbone; default: its model.
+        device: where to compute.
+        store: folder of finished and unfinished results; a pass that was cut off goes on.
+        batch_size: images at once.
+
+    Raises:
+        InputError: an input does not fit. Scores of other rows that are finished stay.
+    """
+    records = [row.record() for row in rows]
+    frame = target.frame()
+    config = target.config(frame)
+    backbone_name = backbone_name or config.model
+    depends = {"stage": "score", "content": content(frame), "backbone": target.provenance(frame)}
+    results = Store(store)
+    todo: dict[str, tuple[Scored, dict[str, Any]]] = {}
+    for row, record in zip(rows, records, strict=True):
+        names = {"method": row.row, "backbone": backbone_name, "auxiliary": record["auxiliary"], "dataset": target.name}
+        attributes = {**names, "seed": record["seed"], "image_size": config.image_size}
+        made_from = {"checkpoint": sha256(row.checkpoint)} if row.checkpoint else {"options": record["options"]}
+        code = scoring_code(method_class(row.method))
+        key = fingerprint(**depends, **made_from, method=row.method, attributes=attributes, code=code)
+        if not results.fetch(key, _outputs(row)):
+            todo[key] = row, attributes
+    logger.info("%s with %s: %d of %d rows and seeds to score", target.name, backbone_name, len(todo), len(rows))
+    if not todo:
+        return
+    backbone, source, _ = target.open(device, frame)
+    scorers = {
+        key: Scorer(row.build(backbone), ScoresInProgress(results.partial(key), frame))
+        for key, (row, _) in todo.items()
+    }
+    run_pass(list(scorers.values()), source, frame, batch_size, f"score {target.name}")
+    for key, scorer in scorers.items():
+        if scorer.failed is not None:
+            continue
+        row, attributes = todo[key]
+        _finish(scorer, attributes, results.partial(key))
+        results.keep(key, {name: results.partial(key) / name for name in (SCORES, COST)})
+        results.fetch(key, _outputs(row))
+    results.sweep()
+    for scorer in scorers.values():
+        if scorer.failed is not None:
+            raise scorer.failed
+
+
+def _outputs(row: Scored) -> dict[str, Path]:
+    return {name: row.out / name for name in (SCORES, COST)}
+
+
+def _finish(scorer: Scorer, attributes: dict[str, Any], folder: Path) -> None:
+    """Write scores.h5, and beside it what it cost, which differs from run to run."""
+    method = scorer.method
+    scorer.scores.finish(folder / SCORES, {**attributes, "sigma": method.sigma})
+    names = ("method", "backbone", "auxiliary", "dataset", "seed")
+    cost = {
+        **{name: attributes[name] for name in names},
+        "images": len(scorer.scores.frame),
+        "seconds": scorer.scores.seconds,
+        "learnable_parameters": size(method.learned().values()),
+        "total_parameters": size(method.parameters()),
+    }
+    write_json(folder / COST, cost)

@@ -1,0 +1,276 @@
+"""Finished results kept by fingerprint, so that a job that runs again computes only what changed.
+
+A result is some files. It is kept under a key, the `fingerprint` of everything it depends on, and hard-linked to the
+paths where it is wanted. The folder holds:
+
+    kept/<key>/          a finished result: its files and manifest.json, their SHA-256 digests
+    partial/<key>[.n]/   unfinished work, locked by the process that does it
+    trash/               what is being deleted
+
+A result appears and disappears by renaming a folder, so a process killed at any moment leaves no half of one.
+"""
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, suppress
+from itertools import count
+from pathlib import Path
+from typing import IO, Any
+
+from kanoclip.files import sha256, whole, write_json
+from kanoclip.types import logger
+
+MANIFEST = "manifest.json"
+DAY = 24 * 60 * 60  # seconds
+
+
+class _DamagedError(Exception):
+    """A kept result is not what was kept; the message says which file."""
+
+
+def fingerprint(**parts: Any) -> str:
+    """Return the SHA-256, in hexadecimal, of everything a result depends on.
+
+    Args:
+        parts: values that JSON can write: text, numbers, booleans, None, and lists and dictionaries of these. Give
+            content (the digest of a file), not places (its path), so that a copied folder has the same fingerprints.
+
+    Raises:
+        TypeError: a part is of another type, e.g. a path.
+        ValueError: a number is not finite.
+
+    >>> fingerprint(seed=1, options={"width": 64, "heads": 4}) == fingerprint(options={"heads": 4, "width": 64}, seed=1)
+    True
+    >>> fingerprint(seed=1) == fingerprint(seed=2)
+    False
+    """
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Store:
+    """Results kept by fingerprint in one folder. Several processes may use the same folder at once.
+
+    A job does the following for each of its results:
+
+        if not store.fetch(key, outputs):
+            folder = store.partial(key)
+            ...  # write the files into the folder; go on with what a killed process left there
+            store.finish(key, {name: folder / ... for name in outputs}, outputs)
+
+    Args:
+        folder: where the results are kept; made when first used. On the file system of the outputs nothing is copied.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._claims: dict[str, tuple[Path, IO[str]]] = {}  # of each key: the partial folder and its open lock
+
+    def fetch(self, key: str, outputs: Mapping[str, Path]) -> bool:
+        """Put the files of a kept result where they are wanted, all of them or none.
+
+        Their modification time becomes now. It is shared by every path the same file was fetched to, and so is the
+        content: whoever writes into an output, instead of replacing it, damages the kept result. So the digests are
+        checked here, and a damaged result is deleted.
+
+        Args:
+            key: the fingerprint.
+            outputs: by the names that `keep` was given, the paths to write. Their folders are made.
+
+        Returns:
+            Whether a sound result with these names was kept.
+        """
+        entry = self._entry(key)
+        try:
+            manifest = _manifest(entry)
+            if not outputs.keys() <= manifest.keys():
+                return False
+            with ExitStack() as stack:
+                for name, path in outputs.items():
+                    temporary = stack.enter_context(whole(path))
+                    _link(entry / name, temporary)
+                    if sha256(temporary) != manifest[name]:
+                        raise _DamagedError(f"'{name}' was changed")
+                    os.utime(temporary)
+            os.utime(entry / MANIFEST)  # when it was last used, for `sweep`
+        except FileNotFoundError:
+            return False
+        except _DamagedError as error:
+            logger.warning("%s: %s since it was kept; computing it again", entry, error)
+            self._delete(entry)
+            return False
+        return True
+
+    def partial(self, key: str) -> Path:
+        """Return the folder for the unfinished work on a result; made when it is not there.
+
+        It outlives the process: whoever asks next for the same key finds what is in it. Until the result is kept it
+        belongs to this object; others that ask meanwhile, in this process or another, get another folder.
+        """
+        if key not in self._claims:
+            for slot in self._slots(key):
+                lock = _claim(slot)
+                if lock is not None:
+                    self._claims[key] = slot, lock
+                    break
+        folder = self._claims[key][0] / "work"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def keep(self, key: str, files: Mapping[str, Path]) -> None:
+        """Keep a finished result and delete its partial folder.
+
+        If a sound result with the same names is kept already, that one stays, since others may have fetched it.
+
+        Args:
+            key: the fingerprint.
+            files: by name, usually files in `partial(key)`. Files elsewhere stay where they are, as links to the kept
+                ones.
+
+        Raises:
+            ValueError: a name cannot be the name of a file in the store.
+            FileNotFoundError: a file is missing.
+        """
+        for name in files:
+            if name != Path(name).name or name in ("", "..", MANIFEST):
+                raise ValueError(f"'{name}' cannot name a file in a store")
+        self.partial(key)
+        slot, lock = self._claims[key]
+        built, entry = slot / "entry", self._entry(key)
+        self._delete(built)  # of a process that was killed here
+        built.mkdir()
+        for name, path in files.items():
+            _link(path, built / name)
+        write_json(built / MANIFEST, {name: sha256(built / name) for name in files})
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        while not _sound(entry, set(files)):
+            self._delete(entry)
+            try:
+                built.rename(entry)
+                break
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # no other process was faster
+                    raise
+        self._delete(slot)
+        del self._claims[key]
+        lock.close()
+
+    def finish(self, key: str, files: Mapping[str, Path], outputs: Mapping[str, Path]) -> None:
+        """Keep a finished result and put its files where they are wanted: `keep`, then `fetch`.
+
+        Raises:
+            OSError: what was written cannot be read again as it was.
+        """
+        self.keep(key, files)
+        if not self.fetch(key, outputs):
+            raise OSError(f"{self._entry(key)}: a result that was just kept is damaged; check the disk")
+
+    def sweep(self, days: float = 7) -> None:
+        """Delete what nobody needs: results that no output is linked to, and the work of dead processes.
+
+        Args:
+            days: results fetched or kept, and work written, in these last days stay. Work on a result that is finished
+                goes at once.
+        """
+        before = time.time() - days * DAY
+        for entry in _folders(self.folder / "kept"):
+            with suppress(FileNotFoundError):  # deleted meanwhile by another process
+                linked = any(path.stat().st_nlink > 1 for path in entry.iterdir())
+                if not linked and _last_change([entry / MANIFEST]) < before:
+                    self._delete(entry)
+        for slot in _folders(self.folder / "partial"):
+            finished = self._entry(slot.name.partition(".")[0]).is_dir()
+            lock = _claim(slot)
+            if lock is not None:
+                if finished or _last_change(slot.rglob("*")) < before:
+                    self._delete(slot)
+                lock.close()
+        for folder in _folders(self.folder / "trash"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _entry(self, key: str) -> Path:
+        return self.folder / "kept" / key
+
+    def _slots(self, key: str) -> Iterator[Path]:
+        """Yield the partial folders of a key, in the order in which they are tried."""
+        for number in count():
+            yield self.folder / "partial" / (f"{key}.{number}" if number else key)
+
+    def _delete(self, path: Path) -> None:
+        """Delete a folder, if it is there: it vanishes at once, its files one by one."""
+        trash = self.folder / "trash"
+        while path.exists():
+            trash.mkdir(parents=True, exist_ok=True)
+            grave = tempfile.mkdtemp(dir=trash)
+            with suppress(FileNotFoundError):  # another process deletes it too, or has just emptied the trash
+                path.rename(Path(grave) / path.name)
+            shutil.rmtree(grave, ignore_errors=True)
+
+
+def _link(source: Path, target: Path) -> None:
+    """Make `target` the same file as `source`; a copy where the file system cannot link."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _manifest(entry: Path) -> dict[str, str]:
+    """Read the digests of a kept result by name."""
+    try:
+        digests = json.loads((entry / MANIFEST).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise _DamagedError(f"{MANIFEST} was changed") from error
+    if not isinstance(digests, dict):
+        raise _DamagedError(f"{MANIFEST} was changed")
+    return digests
+
+
+def _sound(entry: Path, names: set[str]) -> bool:
+    """Tell whether a result with exactly these names is kept, and undamaged."""
+    try:
+        manifest = _manifest(entry)
+        return manifest.keys() == names and all(sha256(entry / name) == manifest[name] for name in names)
+    except (FileNotFoundError, _DamagedError):
+        return False
+
+
+def _claim(slot: Path) -> IO[str] | None:
+    """Lock a partial folder for as long as the returned file is open; None if another process has it."""
+    while True:
+        slot.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):  # deleted meanwhile by the process that had it
+            lock = (slot / "lock").open("a")
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.close()
+                return None
+            except OSError:
+                return lock  # a file system without locks; Snakemake runs a job once at a time
+            if os.path.samestat(os.fstat(lock.fileno()), (slot / "lock").stat()):
+                return lock
+            lock.close()
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def _last_change(paths: Iterable[Path]) -> float:
+    """Return the latest modification time of some files, in seconds; those deleted meanwhile do not count."""
+    times = [0.0]
+    for path in paths:
+        with suppress(FileNotFoundError):
+            times.append(path.stat().st_mtime)
+    return max(times)

@@ -1,0 +1,39 @@
+"""Sizes and operations from the shape against a forward, and against torch's own count of operations."""
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from kanoclip.backbones.clip import Backbone, load_backbone
+from kanoclip.backbones.cost import tap_values, tower_operations
+from kanoclip.backbones.shape import tower_shape
+from kanoclip.backbones.taps import Tap
+from kanoclip.config import BackboneConfig
+
+
+def test_values_of_taps_are_those_of_a_forward(backbone: Backbone) -> None:
+    taps = [Tap("tokens", 2), Tap("vv", 6), Tap("qkv", 3), Tap("cls", 6), Tap("windows", 2), Tap("pixels", 9)]
+    for tap, shape in backbone.feature_shapes(taps).items():
+        assert tap_values(str(tap), backbone.shape) == torch.Size(shape).numel()
+    assert tap_values("dino:tokens/2", backbone.shape) is None
+
+
+@pytest.mark.parametrize(
+    "taps",
+    [["tokens/6"], ["cls/3"], ["vv/2", "vv/6"], ["qkv/5", "tokens/6"], ["windows/2", "windows/3"]],
+    ids=lambda taps: "+".join(taps),
+)
+def test_operations_are_those_that_torch_counts(taps: list[str]) -> None:
+    # the counter knows neither the fast path of nn.MultiheadAttention nor the fused attention of a CPU
+    config = BackboneConfig(model="kanoclip-tiny", weights="random:0", image_size=64)
+    backbone = load_backbone(config)
+    pixels = torch.zeros(1, 3, 64, 64)
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            backbone.encode_images(pixels, [Tap.parse(tap) for tap in taps])
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+    assert tower_operations(taps, tower_shape(config), 8) == counter.get_total_flops()

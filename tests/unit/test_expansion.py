@@ -1,0 +1,87 @@
+"""What a workflow remembers of a configuration against what the protocol says."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kanoclip import protocol
+from kanoclip.caching import KEPT, remembered
+from kanoclip.config import Configuration, parse
+from kanoclip.expansion import expand
+from kanoclip.types import InputError
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "kanoclip"
+
+
+def configuration(name: str) -> Configuration:
+    return parse(Configuration, yaml.safe_load((ROOT / "config" / name).read_text()), name)
+
+
+@pytest.mark.parametrize("name", ["quickstart.yaml", "config.yaml"])
+def test_a_remembered_run_is_the_protocols(name: str) -> None:
+    config = configuration(name)
+    computed, kept = expand(config), expand(config)
+    assert computed == kept == protocol.describe(config)
+
+
+def test_another_configuration_has_another_expansion() -> None:
+    config = configuration("quickstart.yaml")
+    fewer = config.model_copy(update={"seeds": (111,)})
+    assert {len(one.seeds) for one in expand(fewer).trainings} == {1}
+    assert {len(one.seeds) for one in expand(config).trainings} == {3}
+
+
+def test_torch_is_imported_only_the_first_time(cache: Path) -> None:
+    code = """
+import json, sys, yaml
+from kanoclip.config import Configuration, parse
+from kanoclip.expansion import expand
+expand(parse(Configuration, yaml.safe_load(open("config/quickstart.yaml")), ""))
+print(json.dumps("torch" in sys.modules))
+"""
+    for expected in (True, False):
+        output = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True).stdout
+        assert json.loads(output) is expected
+
+
+def test_mistakes_are_not_remembered(cache: Path) -> None:
+    config = configuration("quickstart.yaml").model_copy(update={"targets": ("elpw",)})
+    for _ in range(2):
+        with pytest.raises(InputError, match="unknown dataset 'elpw'; did you mean 'elpv'"):
+            expand(config)
+    assert not list(cache.glob("runs/*.json"))
+
+
+def test_results_are_computed_once_and_the_oldest_forgotten(cache: Path) -> None:
+    calls: list[int] = []
+
+    def compute(number: int) -> int:
+        calls.append(number)
+        return number
+
+    for number in [*range(KEPT + 5), KEPT]:
+        assert remembered("numbers", str(number), lambda number=number: compute(number)) == number
+    assert calls == list(range(KEPT + 5))
+    assert len(list((cache / "numbers").glob("*.json"))) == KEPT
+
+
+@pytest.mark.parametrize("content", [None, "{", ""])
+def test_a_cache_that_cannot_be_used_costs_only_time(
+    cache: Path, content: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if content is None:  # the folder cannot be made
+        cache.write_text("a file")
+    else:
+        (cache / "numbers").mkdir(parents=True)
+        (cache / "numbers/1.json").write_text(content)
+    assert remembered("numbers", "1", lambda: 7) == 7
