@@ -217,7 +217,7 @@ class KnowledgeConfig(Strict):
 
 
 class PretrainingConfig(Strict):
-    """How long and on what the embedded backbone is trained. Raise a number of steps to go on with a finished run."""
+    """How long and on what the embedded backbone is trained. Raise its last steps to go on with a finished run."""
 
     pairs: int = Field(24_000, gt=0, description="training images: so many normal and so many anomalous ones")
     text_steps: int = Field(900, gt=0, description="optimiser steps of the text tower")
@@ -226,7 +226,24 @@ class PretrainingConfig(Strict):
     mixed_steps: int = Field(
         6_000, ge=0, description="steps on whole images in pairs that are blended and recoloured, 32 a step"
     )
-    validation_pairs: int = Field(336, gt=0, description="about so many pairs in each of the three validation sets")
+    photographs: str | None = Field(
+        None,
+        description="a folder of photographs without defects, such as DTD and ImageNet samples: defects are put into "
+        "them. Without it the last stages see drawn images only",
+    )
+    composite_pairs: int = Field(12_000, gt=0, description="pairs of composites on the photographs")
+    real_small_steps: int = Field(
+        4_000, ge=0, description="steps on half-size views of drawn pairs and composites, real_batch a step"
+    )
+    real_large_steps: int = Field(2_000, ge=0, description="steps on whole ones, half of real_batch a step")
+    real_batch: int = Field(64, gt=0, multiple_of=16, description="images a step; more on a GPU")
+    start: Literal["nothing", "embedded"] = Field(
+        "nothing",
+        description="embedded: go on from the weights in the package with the last two stages only, instead of "
+        "training everything",
+    )
+    validation_pairs: int = Field(336, gt=0, description="about so many pairs in each of the validation sets")
+    processes: int = Field(1, gt=0, description="that draw images at once")
     seed: int = Field(0, ge=0, description="of everything")
 
 

@@ -52,9 +52,17 @@ def code_tables(width: int, seed: int) -> list[NDArray[np.float32]]:
     return tables
 
 
-def codes(numbers: NDArray[np.int16], tables: list[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Unit vectors (T, width) of attribute numbers (T, 6): the sum over what is mentioned, normalised."""
-    total = np.zeros((len(numbers), tables[0].shape[1]), np.float32)
+def codes(
+    numbers: NDArray[np.int16], tables: list[NDArray[np.float32]], names: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """Unit vectors (T, width) of attribute numbers (T, 6): the sum over what is mentioned, normalised.
+
+    Args:
+        numbers: NOTHING where an attribute is not mentioned.
+        tables: of `code_tables`.
+        names: (T, width) vectors of class names that are no kind, zero where there is none.
+    """
+    total = np.zeros((len(numbers), tables[0].shape[1]), np.float32) if names is None else names.copy()
     for column, table in enumerate(tables):
         mentioned = numbers[:, column] >= 0
         total[mentioned] += table[numbers[mentioned, column]]

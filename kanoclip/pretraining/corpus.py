@@ -1,14 +1,18 @@
 """Images drawn once and kept in files, and the views of them that training sees."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kanoclip.datasets.synthetic import Facts, defects_of, render
+from kanoclip.datasets.synthetic import DEFECTS, KINDS, Facts, defects_of, render
+from kanoclip.files import write_text
 from kanoclip.pretraining.codes import DEFECT, EXTENT, NOTHING, PLACE, STATE, UNKNOWN, attributes
 from kanoclip.types import progress
 
@@ -22,8 +26,23 @@ CROPPED = (
 
 
 @dataclass(frozen=True)
+class Pair:
+    """A normal image and a second one of the same scene, with a defect or with a harmless change.
+
+    Attributes:
+        images: two of (S, S, 3), 0..255.
+        mask: (S, S) of the defect in the second image; empty when it has none.
+        facts: of both images.
+    """
+
+    images: tuple[NDArray[np.uint8], NDArray[np.uint8]]
+    mask: NDArray[np.bool_]
+    facts: tuple[Facts, Facts]
+
+
+@dataclass(frozen=True)
 class Corpus:
-    """Images in pairs: an even row is normal, the next one is the same scene with a defect.
+    """Images in pairs: an even row is normal, the next one is the same scene with a defect or a harmless change.
 
     Attributes:
         images: (N, 128, 128, 3), 0..255, memory-mapped.
@@ -47,7 +66,9 @@ class Corpus:
         return Corpus(self.images[:end], self.masks[:end], self.numbers[:end], self.facts[:end])
 
 
-def draw_corpus(folder: Path, kinds: Sequence[str], defects: Sequence[str], pairs: int, seed: int) -> Corpus:
+def draw_corpus(
+    folder: Path, kinds: Sequence[str], defects: Sequence[str], pairs: int, seed: int, processes: int = 1
+) -> Corpus:
     """Draw pairs of images into a folder, or read them when they are there already.
 
     Args:
@@ -56,41 +77,82 @@ def draw_corpus(folder: Path, kinds: Sequence[str], defects: Sequence[str], pair
         defects: only these; a kind with none of them is left out.
         pairs: how many normal and how many anomalous images.
         seed: first seed of the images; a pair has one seed.
+        processes: that draw at once; the images do not depend on it.
     """
-    marker = folder / "facts.csv"
-    if not marker.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        marker.write_text("\n".join(_draw(folder, kinds, defects, pairs, seed)) + "\n")
-    facts = [Facts(**dict(zip(FIELDS, line.split(","), strict=True))) for line in marker.read_text().splitlines()]
-    return Corpus(
-        images=np.load(folder / "images.npy", mmap_mode="r"),
-        masks=np.load(folder / "masks.npy", mmap_mode="r"),
-        numbers=np.stack([attributes(row) for row in facts]),
-        facts=facts,
-    )
+    return stored_corpus(folder, partial(drawn_pair, tuple(kinds), tuple(defects), seed), pairs, processes)
+
+
+def drawn_pair(kinds: tuple[str, ...], defects: tuple[str, ...], seed: int, pair: int) -> Pair:
+    """A scene of the generator, without and with a defect; kinds and their defects take turns."""
+    possible = {kind: [name for name in defects_of(kind) if name in defects] for kind in kinds}
+    usable = [kind for kind in kinds if possible[kind]]
+    kind = usable[pair % len(usable)]
+    defect = possible[kind][(pair // len(usable)) % len(possible[kind])]
+    normal, spoilt = (render(kind, name, seed + pair, IMAGE_SIZE) for name in (None, defect))
+    facts = [Facts(**{field: getattr(sample, field) for field in FIELDS}) for sample in (normal, spoilt)]
+    return Pair((normal.image, spoilt.image), spoilt.mask, (facts[0], facts[1]))
 
 
 FIELDS = ("kind", "defect", "colour", "place", "extent")
 
 
-def _draw(folder: Path, kinds: Sequence[str], defects: Sequence[str], pairs: int, seed: int) -> list[str]:
-    possible = {kind: [name for name in defects_of(kind) if name in defects] for kind in kinds}
-    usable = [kind for kind in kinds if possible[kind]]
+def stored_corpus(folder: Path, make: Callable[[int], Pair], pairs: int, processes: int) -> Corpus:
+    """Make pairs 0, 1, ... into a folder, or read them when they are there already.
+
+    Args:
+        folder: gets `images.npy`, `masks.npy` and, last, `facts.csv`.
+        make: the pair of a number; it is sent to other processes.
+        pairs: how many.
+        processes: that work at once.
+    """
+    marker = folder / "facts.csv"
+    if not marker.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(marker, "\n".join(_store(folder, make, pairs, processes)) + "\n")
+    facts = [Facts(**dict(zip(FIELDS, line.split(","), strict=True))) for line in marker.read_text().splitlines()]
+    return Corpus(
+        images=np.load(folder / "images.npy", mmap_mode="c"),
+        masks=np.load(folder / "masks.npy", mmap_mode="c"),
+        numbers=np.stack([numbers_of(row) for row in facts]),
+        facts=facts,
+    )
+
+
+def numbers_of(facts: Facts) -> NDArray[np.int16]:
+    """Attribute numbers of an image; of a composite only the state and the generator's own defects are known."""
+    if facts.kind in KINDS:
+        return attributes(facts)
+    normal = facts.defect == "good"
+    defects = list(DEFECTS)
+    defect = NOTHING if normal else defects.index(facts.defect) if facts.defect in defects else UNKNOWN
+    beside = NOTHING if normal else UNKNOWN
+    return np.array([not normal, UNKNOWN, defect, UNKNOWN, beside, beside], np.int16)
+
+
+def _store(folder: Path, make: Callable[[int], Pair], pairs: int, processes: int) -> list[str]:
     shape = (2 * pairs, IMAGE_SIZE, IMAGE_SIZE)
     images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (*shape, 3))
     masks = np.lib.format.open_memmap(folder / "masks.npy", "w+", np.uint8, (*shape[:2], IMAGE_SIZE // 8))
     lines = []
-    for pair in progress(range(pairs), f"drawing {folder.name}"):
-        kind = usable[pair % len(usable)]
-        defect = possible[kind][(pair // len(usable)) % len(possible[kind])]
-        for row, name in enumerate((None, defect), start=2 * pair):
-            sample = render(kind, name, seed + pair, IMAGE_SIZE)
-            images[row] = sample.image
-            masks[row] = np.packbits(sample.mask, axis=1)
-            lines.append(",".join(getattr(sample, field) for field in FIELDS))
+    with _mapped(make, pairs, processes) as made:
+        for number, pair in enumerate(progress(made, f"drawing {folder.name}", pairs)):
+            for row, image, facts in zip((2 * number, 2 * number + 1), pair.images, pair.facts, strict=True):
+                images[row] = image
+                lines.append(",".join(getattr(facts, field) for field in FIELDS))
+            masks[2 * number + 1] = np.packbits(pair.mask, axis=1)
     images.flush()
     masks.flush()
     return lines
+
+
+@contextmanager
+def _mapped(make: Callable[[int], Pair], pairs: int, processes: int) -> Iterator[Iterable[Pair]]:
+    """The pairs in order, made by one process or by several."""
+    if processes == 1:
+        yield map(make, range(pairs))
+        return
+    with ProcessPoolExecutor(processes) as pool:
+        yield pool.map(make, range(pairs), chunksize=16)
 
 
 @dataclass(frozen=True)

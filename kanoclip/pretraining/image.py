@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,9 +17,10 @@ from kanoclip.config import BackboneConfig
 from kanoclip.datasets.synthetic import KINDS, Facts, defects_of, describe, display_name
 from kanoclip.datasets.synthetic.render import EXTENTS, PLACES
 from kanoclip.files import whole
+from kanoclip.pretraining.augment import DevicePool, DeviceViews, device_views
 from kanoclip.pretraining.codes import KIND, STATE, UNKNOWN, attributes, truth
-from kanoclip.pretraining.corpus import IMAGE_SIZE, Corpus, Views, views
-from kanoclip.pretraining.initial import initialise, pixels
+from kanoclip.pretraining.corpus import IMAGE_SIZE, Corpus, views
+from kanoclip.pretraining.initial import initialise, normalised
 from kanoclip.pretraining.losses import alignment, dense_state, image_state, ranking, state_logits
 from kanoclip.pretraining.mixing import mixed_views
 from kanoclip.pretraining.text import state_vectors, text_features
@@ -29,6 +30,7 @@ WARM_UP = 100  # steps at the start of a stage
 WEIGHT_DECAY = 0.05
 CLIP_NORM = 1.0
 DENSE_WEIGHT = 2.0
+REAL_ALIGNMENT = 0.3  # weight of the captions beside composites: they keep what is known, the dense loss teaches
 LOCAL_EVERY = 2  # every second step the dense loss also acts on the V-V stream
 GENERIC_PROMPTS = 0.3  # share of images whose prompts say "object" instead of the class name
 
@@ -42,31 +44,40 @@ class Stage:
         steps: optimiser steps.
         batch: images a step.
         cost: time of a step relative to other stages, for the learning-rate schedule.
-        mixed: images come in pairs, blended and recoloured far beyond what the generator draws; the learning rate
-            starts its cosine anew.
+        world: what the images are. "drawn" ones one by one; "mixed": drawn pairs, blended and recoloured far beyond
+            what the generator draws; "real": drawn pairs and composites on photographs. The learning rate starts its
+            cosine anew in every world.
     """
 
     size: int
     steps: int
     batch: int
     cost: float
-    mixed: bool = False
+    world: Literal["drawn", "mixed", "real"] = "drawn"
 
 
-def stages(small_steps: int, large_steps: int, mixed_steps: int) -> tuple[Stage, Stage, Stage]:
+PEAK = {"drawn": LEARNING_RATE, "mixed": LEARNING_RATE, "real": 4e-4}  # learning rate at the start of a cosine
+
+
+def drawn_stages(small_steps: int, large_steps: int, mixed_steps: int) -> tuple[Stage, ...]:
     """Half-size images, then whole images, then whole images in mixed pairs."""
     return (
         Stage(IMAGE_SIZE // 2, small_steps, 64, 1.0),
         Stage(IMAGE_SIZE, large_steps, 32, 2.2),
-        Stage(IMAGE_SIZE, mixed_steps, 32, 2.2, mixed=True),
+        Stage(IMAGE_SIZE, mixed_steps, 32, 2.2, "mixed"),
+    )
+
+
+def real_stages(small_steps: int, large_steps: int, batch: int) -> tuple[Stage, ...]:
+    """Drawn pairs and composites: half-size views, then whole ones, half as many a step."""
+    return (
+        Stage(IMAGE_SIZE // 2, small_steps, batch, 1.0, "real"),
+        Stage(IMAGE_SIZE, large_steps, batch // 2, 2.4, "real"),
     )
 
 
 def learning_rate(schedule: Sequence[Stage], step: int) -> float:
-    """Cosine from LEARNING_RATE to 0 over the time of the plain stages, and once more over that of the mixed ones.
-
-    Every stage warms its optimiser up linearly.
-    """
+    """Cosine to 0 over the time of the stages of one world; every stage warms its optimiser up linearly."""
     within, current = step, schedule[-1]
     for stage in schedule:
         current = stage
@@ -74,9 +85,9 @@ def learning_rate(schedule: Sequence[Stage], step: int) -> float:
             break
         within -= stage.steps
     before = schedule[: schedule.index(current)]
-    spent = sum(stage.steps * stage.cost for stage in before if stage.mixed == current.mixed) + within * current.cost
-    total = sum(stage.steps * stage.cost for stage in schedule if stage.mixed == current.mixed)
-    return LEARNING_RATE * min(1.0, (within + 1) / WARM_UP) * 0.5 * (1 + float(np.cos(np.pi * spent / total)))
+    spent = sum(stage.steps * stage.cost for stage in before if stage.world == current.world) + within * current.cost
+    total = sum(stage.steps * stage.cost for stage in schedule if stage.world == current.world)
+    return PEAK[current.world] * min(1.0, (within + 1) / WARM_UP) * 0.5 * (1 + float(np.cos(np.pi * spent / total)))
 
 
 class ImageTraining:
@@ -91,30 +102,37 @@ class ImageTraining:
     def __init__(
         self,
         config: BackboneConfig,
-        text_state: dict[str, Tensor],
+        state: dict[str, Tensor],
         corpus: Corpus,
         schedule: Sequence[Stage],
         seed: int,
+        composites: Corpus | None = None,
+        warm: bool = False,
     ) -> None:
-        """Start from nothing.
+        """Start.
 
         Args:
             config: of the model at its full image size.
-            text_state: parameters of the fitted model; those of the text tower are used.
-            corpus: training images.
+            state: parameters of the model; its text tower is used as it is.
+            corpus: drawn training images.
             schedule: the stages in order.
             seed: of initial weights and batches.
+            composites: defects on photographs; None when there are no photographs.
+            warm: the image tower of `state` is trained on, instead of one that starts from nothing.
         """
         self.config, self.corpus, self.schedule, self.seed = config, corpus, schedule, seed
+        self.composites = composites
+        self.pools: list[DevicePool] = []
         self.step = 0
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.scale = nn.Parameter(torch.tensor(10.0, device=self.device))
         self.bias = nn.Parameter(torch.tensor(-5.0, device=self.device))
-        self._enter(schedule[0].size, text_state)
+        self._enter(schedule[0].size, state)
         vectors = state_vectors(self.backbone, ["object", *(display_name(kind) for kind in KINDS)])
         self.generic, self.states = vectors[0], vectors[1:]
-        first = views(corpus, min(512, len(corpus.images)), schedule[0].size, np.random.default_rng(seed))
-        initialise(self.backbone, first.images, seed)
+        if not warm:
+            first = views(corpus, min(512, len(corpus.images)), schedule[0].size, np.random.default_rng(seed))
+            initialise(self.backbone, first.images, seed)
 
     def _enter(self, size: int, state: dict[str, Tensor]) -> None:
         """Build the tower for images of a size and give it a state, positions resized."""
@@ -146,12 +164,7 @@ class ImageTraining:
         if self.backbone.clip.visual.image_size[0] != stage.size:
             self._enter(stage.size, self.backbone.clip.state_dict())
         rng = np.random.default_rng([self.seed, self.step])
-        batch = (
-            mixed_views(self.corpus, stage.batch, rng)
-            if stage.mixed
-            else views(self.corpus, stage.batch, stage.size, rng)
-        )
-        parts = self._losses(batch, rng, stage.mixed)
+        parts = self._losses(self._batch(stage, rng), rng, stage.world)
         total = torch.stack(list(parts.values())).sum()
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
@@ -162,48 +175,71 @@ class ImageTraining:
         self.step += 1
         return {name: part.item() for name, part in parts.items()}
 
-    def _losses(self, batch: Views, rng: np.random.Generator, paired: bool) -> dict[str, Tensor]:
+    def _batch(self, stage: Stage, rng: np.random.Generator) -> DeviceViews:
+        if stage.world == "real":
+            if not self.pools:
+                self.pools = [DevicePool(self.corpus, self.device, grouped=False)]
+                if self.composites is not None:
+                    self.pools.append(DevicePool(self.composites, self.device, grouped=True))
+            return device_views(self.pools, stage.batch, stage.size, (self.seed, self.step))
+        if stage.world == "mixed":
+            batch = mixed_views(self.corpus, stage.batch, rng)
+        else:
+            batch = views(self.corpus, stage.batch, stage.size, rng)
+        return DeviceViews(
+            torch.from_numpy(np.array(batch.images)).to(self.device).permute(0, 3, 1, 2).float(),
+            torch.from_numpy(batch.masks).to(self.device).float(),
+            batch.numbers,
+            [self.corpus.facts[row] for row in batch.rows],
+        )
+
+    def _losses(self, batch: DeviceViews, rng: np.random.Generator, world: str) -> dict[str, Tensor]:
         last, local = self.backbone.layers, self.step % LOCAL_EVERY == 1
-        with torch.autocast(self.device.type, dtype=torch.bfloat16):
-            images = pixels(batch.images).to(self.device)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
             taps = [Tap("tokens", last), *([Tap("vv", last)] if local else [])]
             tower = self.backbone.tower
-            features = tower.run(tower.embed(images), watch=taps)
+            features = tower.run(tower.embed(normalised(batch.images)), watch=taps)
             projected = [self.backbone.project(features[tap]).float() for tap in taps]  # (B, 1 + P, C) per stream
             token, patches = projected[0][:, 0], [tokens[:, 1:] for tokens in projected]
         states = self._prompts(batch, rng)
-        masks = torch.from_numpy(batch.masks).to(self.device).float()
         abnormal = torch.from_numpy(batch.numbers[:, STATE] == 1).to(self.device).float()
         known = torch.from_numpy(batch.numbers[:, STATE] != UNKNOWN).to(self.device)
-        dense = [dense_state(state_logits(tokens, states), masks) for tokens in patches]
+        dense = [dense_state(state_logits(tokens, states), batch.masks) for tokens in patches]
         logits = state_logits(token[:, None], states)[:, 0]
+        paired = torch.zeros_like(known) if world == "drawn" else (abnormal > 0) & known
         return {
-            "alignment": self._alignment(token, batch, rng),
+            "alignment": self._alignment(token, batch, rng, world),
             "state": image_state(logits, abnormal, known),
             "dense": DENSE_WEIGHT * torch.stack(dense).mean(),
-            "ranking": ranking(logits, (abnormal > 0) & known) if paired else torch.zeros(()),
+            "ranking": ranking(logits, paired),
         }
 
-    def _prompts(self, batch: Views, rng: np.random.Generator) -> Tensor:
+    def _prompts(self, batch: DeviceViews, rng: np.random.Generator) -> Tensor:
         """(B, 2, C) state vectors of each image, with its class name, or with "object" by chance or for want of one."""
         kinds = torch.from_numpy(batch.numbers[:, KIND].astype(np.int64)).to(self.device)
         generic = torch.from_numpy(rng.random(len(kinds)) < GENERIC_PROMPTS).to(self.device) | (kinds < 0)
         return torch.where(generic[:, None, None], self.generic, self.states[kinds])
 
-    def _alignment(self, token: Tensor, batch: Views, rng: np.random.Generator) -> Tensor:
-        facts = [
-            facts_of_view(self.corpus.facts[row], numbers)
-            for row, numbers in zip(batch.rows, batch.numbers, strict=True)
-        ]
+    def _alignment(self, token: Tensor, batch: DeviceViews, rng: np.random.Generator, world: str) -> Tensor:
+        """The sigmoid loss against captions, of the drawn images: photographs have no facts to describe.
+
+        Beside composites it is taken in the steps without the V-V stream only, to save time.
+        """
+        weight = REAL_ALIGNMENT if world == "real" else 1.0
+        if world == "real" and self.step % LOCAL_EVERY:
+            return torch.zeros((), device=self.device)
+        rows = [row for row, facts in enumerate(batch.facts) if facts.kind in KINDS]
+        token, numbers = token[rows], batch.numbers[rows]
+        facts = [facts_of_view(batch.facts[row], batch.numbers[row]) for row in rows]
         own = [describe(fact, rng) for fact in facts]
         other = [describe(flipped(fact, rng), rng) for fact in facts]
         captions = [*own, *other]
-        true, known = truth(batch.numbers, np.stack([attributes(caption.facts) for caption in captions]))
+        true, known = truth(numbers, np.stack([attributes(caption.facts) for caption in captions]))
         with torch.no_grad():
             texts = text_features(self.backbone, [caption.text for caption in captions])
         is_flipped = torch.zeros(true.shape, dtype=torch.bool)
         is_flipped[:, len(own) :].fill_diagonal_(True)
-        return alignment(
+        return weight * alignment(
             token @ texts.T,
             torch.from_numpy(true).to(self.device),
             torch.from_numpy(known).to(self.device),

@@ -32,8 +32,15 @@ def initialise(backbone: Backbone, images: NDArray[np.uint8], seed: int) -> None
 
 def pixels(images: NDArray[np.uint8]) -> Tensor:
     """Images (B, S, S, 3) in 0..255 as the tower wants them: (B, 3, S, S), normalised with CLIP's constants."""
-    values = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).contiguous().float() / 255
-    return (values - torch.tensor(OPENAI_DATASET_MEAN).view(3, 1, 1)) / torch.tensor(OPENAI_DATASET_STD).view(3, 1, 1)
+    return normalised(torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).contiguous().float())
+
+
+def normalised(images: Tensor) -> Tensor:
+    """Images (B, 3, S, S) in 0..255, normalised with CLIP's constants."""
+    mean, deviation = (
+        torch.tensor(values, device=images.device).view(3, 1, 1) for values in (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
+    )
+    return (images / 255 - mean) / deviation
 
 
 def whitening_filters(images: Tensor, patch: int, width: int) -> Tensor:

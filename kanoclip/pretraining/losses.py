@@ -29,7 +29,7 @@ def alignment(similarity: Tensor, true: Tensor, known: Tensor, flipped: Tensor, 
         (F.softplus(logits), negative & ~flipped),
         (F.softplus(logits), negative & flipped),
     )
-    return sum((_mean(loss, chosen) for loss, chosen in terms), start=torch.zeros(()))
+    return sum((_mean(loss, chosen) for loss, chosen in terms), start=torch.zeros((), device=similarity.device))
 
 
 def state_logits(tokens: Tensor, states: Tensor) -> Tensor:
@@ -71,7 +71,7 @@ def dense_state(logits: Tensor, masks: Tensor) -> Tensor:
     grid = int(logits.shape[1] ** 0.5)
     cover = F.avg_pool2d(masks[:, None], masks.shape[-1] // grid).flatten(1)
     target = (cover / FULL_COVER).clamp(max=1)
-    weight = torch.tensor(POSITIVE_WEIGHT)
+    weight = torch.tensor(POSITIVE_WEIGHT, device=logits.device)
     probability = logits.sigmoid().unflatten(1, (grid, grid))
     return F.binary_cross_entropy_with_logits(logits, target, pos_weight=weight) + dice(
         probability, target.unflatten(1, (grid, grid))

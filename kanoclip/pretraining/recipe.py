@@ -2,7 +2,7 @@
 
 import csv
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +15,14 @@ from kanoclip.backbones.clip import Backbone, load_backbone
 from kanoclip.config import BackboneConfig, PretrainingConfig
 from kanoclip.datasets.synthetic import HELD_OUT_DEFECTS, HELD_OUT_KINDS, TRAINING_DEFECTS, TRAINING_KINDS
 from kanoclip.files import sha256, whole, write_json, write_text
+from kanoclip.pretraining.averaging import Results, choose_average, merit
+from kanoclip.pretraining.composites import composite_corpus
 from kanoclip.pretraining.corpus import IMAGE_SIZE, Corpus, draw_corpus
-from kanoclip.pretraining.image import ImageTraining, stages
+from kanoclip.pretraining.image import ImageTraining, Stage, drawn_stages, real_stages
 from kanoclip.pretraining.losses import TEMPERATURE
-from kanoclip.pretraining.text import fit_text, stand_in_token, used_tokens
+from kanoclip.pretraining.makers import HELD_OUT_MAKERS, TRAINING_MAKERS
+from kanoclip.pretraining.photographs import read_photographs, split
+from kanoclip.pretraining.text import LEARNING_RATE, REFIT_RATE, fit_text, stand_in_token, used_tokens
 from kanoclip.pretraining.validation import validate
 from kanoclip.types import logger, progress
 
@@ -28,7 +32,9 @@ QUICK_PAIRS = 112  # of each validation set, in the middle of training
 
 
 def pretrain(out: Path, recipe: PretrainingConfig, resume: bool = True) -> Path:
-    """Train kanoclip-tiny on procedural images only.
+    """Train kanoclip-tiny on drawn images and, where there are photographs, on composites.
+
+    A training that starts from the weights in the package ends at the best weights between its start and its end.
 
     Leaves in `out`: data/ (images, drawn once), text.safetensors, training.pt (to resume), train.csv,
     validation.csv, results.json and the weights with their checksum.
@@ -45,42 +51,73 @@ def pretrain(out: Path, recipe: PretrainingConfig, resume: bool = True) -> Path:
         for name in ("text.safetensors", "training.pt", "train.csv", "validation.csv"):
             (out / name).unlink(missing_ok=True)
     started = time.perf_counter()
-    training, validation = draw_corpora(out / "data", recipe)
-    config = BackboneConfig(model=MODEL, weights=f"random:{recipe.seed}", image_size=IMAGE_SIZE)
+    training, composites, validation = draw_corpora(out / "data", recipe)
+    warm = recipe.start == "embedded"
+    weights = "embedded" if warm else f"random:{recipe.seed}"
+    config = BackboneConfig(model=MODEL, weights=weights, image_size=IMAGE_SIZE)
     state = _text_state(out / "text.safetensors", config, recipe)
-    schedule = stages(recipe.small_steps, recipe.large_steps, recipe.mixed_steps)
-    run = ImageTraining(config, state, training, schedule, recipe.seed)
+    run = ImageTraining(config, state, training, schedule(recipe), recipe.seed, composites, warm)
     if (out / "training.pt").exists():
         run.restore(out / "training.pt")
     for log in (out / "train.csv", out / "validation.csv"):
         _forget_after(log, run.step)
     _train(run, out, validation)
-    results = {name: validate(run.backbone, corpus, run.states) for name, corpus in validation.items()}
-    write_json(
-        out / "results.json",
-        {"recipe": recipe.model_dump(), "results": results, "seconds": time.perf_counter() - started},
-    )
+
+    def judge() -> dict[str, dict[str, float]]:
+        return {name: validate(run.backbone, corpus, run.states, run.generic) for name, corpus in validation.items()}
+
+    tried: dict[float, Results] = choose_average(run.backbone.clip, state, judge) if warm else {1.0: judge()}
+    best = max(tried, key=lambda share: merit(tried[share]))
+    written = {"recipe": recipe.model_dump(), "results": tried[best], "share_of_the_end": best, "shares": tried}
+    write_json(out / "results.json", written | {"seconds": time.perf_counter() - started})
     return export(run.backbone, out / f"{MODEL}.safetensors")
 
 
-def draw_corpora(folder: Path, recipe: PretrainingConfig) -> tuple[Corpus, dict[str, Corpus]]:
-    """Training images and the validation sets: kinds held out, defects held out, and neither (other seeds)."""
-    count = recipe.validation_pairs
+def schedule(recipe: PretrainingConfig) -> tuple[Stage, ...]:
+    """The stages of a recipe in order, those without steps left out."""
+    stages = real_stages(recipe.real_small_steps, recipe.real_large_steps, recipe.real_batch)
+    if recipe.start == "nothing":
+        stages = (*drawn_stages(recipe.small_steps, recipe.large_steps, recipe.mixed_steps), *stages)
+    return tuple(stage for stage in stages if stage.steps)
+
+
+def draw_corpora(folder: Path, recipe: PretrainingConfig) -> tuple[Corpus, Corpus | None, dict[str, Corpus]]:
+    """Drawn training images, composites where there are photographs, and the validation sets.
+
+    Validation: kinds held out, defects held out, neither (other seeds), and composites of other photographs with other
+    makers of defects.
+    """
+    count, processes = recipe.validation_pairs, recipe.processes
+
+    def drawn(name: str, kinds: Sequence[str], defects: Sequence[str], pairs: int, seed: int) -> Corpus:
+        return draw_corpus(folder / name, kinds, defects, pairs, seed, processes)
+
     validation = {
-        "held_out_kinds": draw_corpus(folder / "held_out_kinds", HELD_OUT_KINDS, TRAINING_DEFECTS, count, 10_000_000),
-        "held_out_defects": draw_corpus(
-            folder / "held_out_defects", TRAINING_KINDS, HELD_OUT_DEFECTS, count, 20_000_000
-        ),
-        "seen": draw_corpus(folder / "seen", TRAINING_KINDS, TRAINING_DEFECTS, count, 30_000_000),
+        "held_out_kinds": drawn("held_out_kinds", HELD_OUT_KINDS, TRAINING_DEFECTS, count, 10_000_000),
+        "held_out_defects": drawn("held_out_defects", TRAINING_KINDS, HELD_OUT_DEFECTS, count, 20_000_000),
+        "seen": drawn("seen", TRAINING_KINDS, TRAINING_DEFECTS, count, 30_000_000),
     }
-    return draw_corpus(folder / "training", TRAINING_KINDS, TRAINING_DEFECTS, recipe.pairs, 0), validation
+    composites = None
+    if recipe.photographs is not None:
+        photographs, held_out = split(read_photographs(Path(recipe.photographs)))
+        validation["held_out_composites"] = composite_corpus(
+            folder / "held_out_composites", held_out, HELD_OUT_MAKERS, count, 40_000_000, processes
+        )
+        composites = composite_corpus(
+            folder / "composites", photographs, TRAINING_MAKERS, recipe.composite_pairs, 0, processes
+        )
+    return drawn("training", TRAINING_KINDS, TRAINING_DEFECTS, recipe.pairs, 0), composites, validation
 
 
 def _text_state(path: Path, config: BackboneConfig, recipe: PretrainingConfig) -> dict[str, Tensor]:
-    """The model with its fitted text tower, from a file when it has been fitted before."""
+    """The model with its fitted text tower, from a file when it has been fitted before.
+
+    A tower that starts from the shipped weights is fitted to the same codes, so the image tower still fits it.
+    """
     if not path.exists():
         backbone = load_backbone(config)
-        similarity = fit_text(backbone, recipe.text_steps, recipe.seed)
+        rate = REFIT_RATE if recipe.start == "embedded" else LEARNING_RATE
+        similarity = fit_text(backbone, recipe.text_steps, recipe.seed, rate)
         logger.info("text tower fitted: mean cosine with the code %.4f", similarity)
         with whole(path) as temporary:
             save_file({name: value.contiguous() for name, value in backbone.clip.state_dict().items()}, temporary)
@@ -91,6 +128,8 @@ def _train(run: ImageTraining, out: Path, validation: Mapping[str, Corpus]) -> N
     total = sum(stage.steps for stage in run.schedule)
     recent: list[dict[str, float]] = []
     started = time.perf_counter() - _seconds_so_far(out / "train.csv")
+    if run.step == 0:
+        _append(out / "validation.csv", _validated(run, validation))
     for _ in progress(range(run.step, total), "image tower", total - run.step):
         stage = run.stage()
         assert stage is not None
@@ -113,7 +152,8 @@ def _validated(run: ImageTraining, validation: Mapping[str, Corpus]) -> dict[str
     """Quick results at the full image size in the middle of training."""
     backbone = run.at_full_size()
     results = {
-        name: validate(backbone, corpus.first(QUICK_PAIRS), run.states, stride=4) for name, corpus in validation.items()
+        name: validate(backbone, corpus.first(QUICK_PAIRS), run.states, run.generic, stride=4)
+        for name, corpus in validation.items()
     }
     return {"step": run.step} | {f"{name}_{key}": value for name, row in results.items() for key, value in row.items()}
 

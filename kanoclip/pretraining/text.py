@@ -22,11 +22,14 @@ from kanoclip.datasets.synthetic.captions import (
 )
 from kanoclip.datasets.synthetic.render import EXTENTS, PLACES
 from kanoclip.pretraining.codes import KIND, NOTHING, attributes, code_tables, codes
+from kanoclip.pretraining.names import SYNONYMS, name_vectors
 from kanoclip.types import progress
 
 STAND_IN = "zzz"  # one token, in no caption: it learns to be any word that pretraining has not seen
 BATCH = 128
-LEARNING_RATE = 2e-3
+UNNAMED, RENAMED = 0.15, 0.4  # shares of captions with an unknown class name, and with one that is no kind's
+FULL_STOP = 0.25  # share of captions that end with a full stop, as some prompt ensembles do
+LEARNING_RATE, REFIT_RATE = 2e-3, 1e-3  # from nothing, and from a tower that was fitted before
 PROMPT_TEMPLATES = (
     "{}",
     "a photo of a {}",
@@ -38,10 +41,17 @@ PROMPT_TEMPLATES = (
 
 @dataclass(frozen=True)
 class TextBatch:
-    """Texts with the attribute numbers (T, 6) of what they say."""
+    """Texts with what they say.
+
+    Attributes:
+        texts: T.
+        numbers: (T, 6) attribute numbers.
+        names: (T,) the set of SYNONYMS that the class name is of, -1 where it is of none.
+    """
 
     texts: list[str]
     numbers: NDArray[np.int16]
+    names: NDArray[np.int16]
 
 
 def random_facts(rng: np.random.Generator) -> Facts:
@@ -58,20 +68,26 @@ def random_facts(rng: np.random.Generator) -> Facts:
 
 def text_batch(count: int, rng: np.random.Generator) -> TextBatch:
     """Random captions; in some the class name or added words are unknown, which must not disturb the rest."""
-    texts, numbers = [], []
+    texts, numbers, names = [], [], []
     for _ in range(count):
         caption = describe(random_facts(rng), rng)
-        text, said = caption.text, attributes(caption.facts)
-        if rng.random() < 0.15:
+        text, said, name = caption.text, attributes(caption.facts), -1
+        chance = rng.random()
+        if chance < UNNAMED:
             text = _without_name(caption, rng)
+            said[KIND] = NOTHING
+        elif chance < UNNAMED + RENAMED:
+            name = int(rng.integers(len(SYNONYMS)))
+            text = caption.text.replace(caption.name, str(rng.choice(SYNONYMS[name])))
             said[KIND] = NOTHING
         if rng.random() < 0.2:
             words = text.split()
             words.insert(int(rng.integers(len(words) + 1)), STAND_IN)
             text = " ".join(words)
-        texts.append(text)
+        texts.append(f"{text}." if rng.random() < FULL_STOP else text)
         numbers.append(said)
-    return TextBatch(texts, np.stack(numbers))
+        names.append(name)
+    return TextBatch(texts, np.stack(numbers), np.array(names, np.int16))
 
 
 def _without_name(caption: Caption, rng: np.random.Generator) -> str:
@@ -80,27 +96,29 @@ def _without_name(caption: Caption, rng: np.random.Generator) -> str:
     return caption.text.replace(caption.name, name)
 
 
-def fit_text(backbone: Backbone, steps: int, seed: int) -> float:
+def fit_text(backbone: Backbone, steps: int, seed: int, rate: float = LEARNING_RATE) -> float:
     """Fit the text tower so that the feature of a caption points along its code; then lock it.
 
     Args:
         backbone: its text tower is changed in place.
         steps: of 128 captions.
         seed: of the code and of the captions.
+        rate: highest learning rate.
 
     Returns:
         Mean cosine between features and codes over the last 20 steps.
     """
     tables = code_tables(backbone.joint_width, seed)
+    names = np.concatenate([name_vectors(tables, seed), np.zeros((1, backbone.joint_width), np.float32)])
     parameters = [value for name, value in backbone.clip.named_parameters() if _is_text(name)]
     for parameter in parameters:
         parameter.requires_grad_(True)
-    optimizer = torch.optim.AdamW(parameters, LEARNING_RATE, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.1)
+    optimizer = torch.optim.AdamW(parameters, rate, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
     similarities = []
     for step in progress(range(steps), "text tower", steps):
         batch = text_batch(BATCH, np.random.default_rng([seed, step]))
-        target = torch.from_numpy(codes(batch.numbers, tables)).to(backbone.device)
+        target = torch.from_numpy(codes(batch.numbers, tables, names[batch.names])).to(backbone.device)
         similarity = F.cosine_similarity(text_features(backbone, batch.texts), target).mean()
         optimizer.zero_grad(set_to_none=True)
         (1 - similarity).backward()
@@ -136,12 +154,12 @@ def state_vectors(backbone: Backbone, names: Sequence[str]) -> Tensor:
 
 def used_tokens(backbone: Backbone) -> list[int]:
     """Ids of every token that occurs in a caption, sorted, with the start and the end of a text."""
-    texts = [name for kind in KINDS.values() for name in kind.names]
+    texts = [name for kind in KINDS.values() for name in kind.names] + [name for names in SYNONYMS for name in names]
     texts += [*COLOURS, *PLACES, *EXTENTS, *NORMAL_STATES, *ABNORMAL_STATES, *NORMAL_SENTENCES, *TEMPLATES]
     texts += [
         text for wordings in (DEFECT_NOUNS, DEFECT_SENTENCES) for several in wordings.values() for text in several
     ]
-    texts += ["object", "with a : at the"]
+    texts += ["object", "with a : at the", "an a ."]
     texts = [text.replace("{}", " ") for text in texts]
     found = set(backbone.tokenize(texts).unique().tolist())
     return sorted(found - {0})

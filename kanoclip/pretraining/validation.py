@@ -1,4 +1,4 @@
-"""What the generator's held-out images say about a tower; decides everything, no real image takes part."""
+"""What held-out drawn images and composites say about a tower; decides everything, no real anomaly takes part."""
 
 from collections.abc import Sequence
 
@@ -22,13 +22,14 @@ BATCH = 56
 
 
 @torch.no_grad()
-def validate(backbone: Backbone, corpus: Corpus, prompts: Tensor, stride: int = 1) -> dict[str, float]:
+def validate(backbone: Backbone, corpus: Corpus, prompts: Tensor, generic: Tensor, stride: int = 1) -> dict[str, float]:
     """Zero-shot results of prompt ensembles with class names, as means over kinds.
 
     Args:
         backbone: at the image size of the corpus.
         corpus: normal and anomalous images of some kinds.
         prompts: (kinds, 2, C) state vectors of every kind, in the order of KINDS.
+        generic: (2, C) state vectors of "object", for images of no kind.
         stride: pixels are taken every `stride` rows and columns, to save time.
 
     Returns:
@@ -45,9 +46,10 @@ def validate(backbone: Backbone, corpus: Corpus, prompts: Tensor, stride: int = 
     collected: dict[str, list[NDArray[np.float32]]] = {"class_token": [], "original": [], "local": [], "kind": []}
     for start in range(0, len(corpus.images), BATCH):
         rows = slice(start, start + BATCH)
-        states = prompts[torch.from_numpy(corpus.numbers[rows, KIND].astype(np.int64))]
+        numbers = torch.from_numpy(corpus.numbers[rows, KIND].astype(np.int64)).to(backbone.device)
+        states = torch.where((numbers < 0)[:, None, None], generic, prompts[numbers])
         taps = {"original": Tap("tokens", last), "local": Tap("vv", last)}
-        features = backbone.encode_images(pixels(corpus.images[rows]), list(taps.values()))
+        features = backbone.encode_images(pixels(corpus.images[rows]).to(backbone.device), list(taps.values()))
         token = backbone.project(features[taps["original"]][:, 0])
         collected["class_token"].append(state_logits(token[:, None], states)[:, 0].cpu().numpy())
         collected["kind"].append((token @ classes.T).argmax(dim=1).cpu().numpy())

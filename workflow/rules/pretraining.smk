@@ -1,4 +1,4 @@
-# The embedded backbone, from nothing. Apart from the benchmark: its weights come with the package.
+# The embedded backbone, from nothing or from its shipped weights. Apart from the benchmark: its weights come with the package.
 PRETRAINING = "results/pretraining"
 
 
@@ -9,6 +9,8 @@ rule pretrain:
 
 
 rule pretrain_towers:
+    input:
+        photographs=CONFIG.pretraining.photographs or [],
     output:
         weights=f"{PRETRAINING}/kanoclip-tiny.safetensors",
         checksum=f"{PRETRAINING}/kanoclip-tiny.sha256",
@@ -30,7 +32,7 @@ rule pretrain_towers:
         settings=settings(CONFIG.pretraining.model_dump()),
         code=command_digest("pretrain"),
     message:
-        "Training kanoclip-tiny from nothing on drawn images"
+        "Training kanoclip-tiny on drawn images, and on composites where there are photographs"
     shell:
         "python -m kanoclip --log {log} pretrain --out {params.folder} {params.settings} --threads {threads}"
 

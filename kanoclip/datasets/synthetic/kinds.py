@@ -94,7 +94,7 @@ KINDS: dict[str, Kind] = {
     ),
 }
 
-# Of the auxiliary dataset alone. Not among KINDS, so pretraining knows neither their images nor their names.
+# Of the auxiliary dataset alone. Not among KINDS, so pretraining never draws them.
 AUXILIARY_KINDS: dict[str, Kind] = {
     "brick": Kind(auxiliary.brick, ("brick wall",), (*_HARD, "broken_pattern")),
     "perforated": Kind(auxiliary.perforated, ("perforated sheet",), (*_HARD, "deformation", "broken_pattern")),

@@ -111,13 +111,13 @@ def _spoil(
         strength = min(c.rng.random() + attempt / 8, 1.0)
         spoilt = camera.take(DEFECTS[defect](c, scene, strength))
         difference = np.abs(spoilt.astype(np.int16) - normal).max(axis=2)
-        mask = _region(difference >= max(VISIBLE - attempt // 4, 2))
+        mask = region(difference >= max(VISIBLE - attempt // 4, 2))
         if SMALLEST <= mask.mean() <= LARGEST:
             return np.where(mask[..., None], spoilt, normal), mask
     raise RuntimeError(f"'{defect}' stayed invisible in {ATTEMPTS} attempts")
 
 
-def _region(visible: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def region(visible: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The region of a defect: visible pixels with the gaps between them closed and the enclosed ones filled."""
     padded = np.pad(visible, 3)
     return binary_fill_holes(binary_closing(padded, np.ones((5, 5))))[3:-3, 3:-3]

@@ -1,4 +1,4 @@
-"""Learning curves of the embedded backbone: its losses, and what validation on drawn images says."""
+"""Learning curves of the embedded backbone: its losses, and the results on the validation sets."""
 
 from pathlib import Path
 
@@ -11,7 +11,12 @@ from kanoclip.report.registry import figure
 from kanoclip.report.style import drawing
 from kanoclip.types import InputError
 
-SETS = {"held_out_kinds": "held-out kinds", "held_out_defects": "held-out defects", "seen": "seen kinds and defects"}
+SETS = {
+    "held_out_kinds": "held-out kinds",
+    "held_out_defects": "held-out defects",
+    "seen": "seen kinds and defects",
+    "held_out_composites": "held-out composites",
+}
 MEASURES = {
     "image_class_token": "image AUROC, class token",
     "image_map_maximum": "image AUROC, map maximum",
@@ -37,16 +42,17 @@ def pretraining_curves(train: Path, validation: Path, out: Path) -> None:
         InputError: one of the files lacks its columns.
     """
     losses, results = read_log(train), _read_validation(validation)
-    with drawing(out, 1, 1 + len(SETS), (2.6, 2.6)) as (picture, (panels,)):
+    sets = [name for name in SETS if (results["set"] == name).any()]
+    with drawing(out, 1, 1 + len(sets), (2.6, 2.6)) as (picture, (panels,)):
         draw_lines(panels[0], losses[losses["family"] == "loss_"], "loss", "linear")
         panels[0].legend(title=None, loc="upper right")
         panels[0].set_title("training")
         _mark_sizes(panels[0], pd.read_csv(train))
-        for panel, (name, title) in zip(panels[1:], SETS.items(), strict=True):
+        for panel, name in zip(panels[1:], sets, strict=True):
             looks = {"hue_order": MEASURES.values(), "style_order": MEASURES.values(), "palette": "colorblind"}
             chosen = results[results["set"] == name]
             seaborn.lineplot(chosen, x="step", y="percent", hue="measure", style="measure", ax=panel, **looks)
-            panel.set(title=title, ylim=(min(40, results["percent"].min()), 100))
+            panel.set(title=SETS[name], ylim=(min(40, results["percent"].min()), 100))
         handles, labels = panels[1].get_legend_handles_labels()
         picture.legend(handles, labels, loc="outside lower center", ncols=len(labels))
         for panel in panels[1:]:

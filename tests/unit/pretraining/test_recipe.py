@@ -1,15 +1,19 @@
 import json
+from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from kanoclip.backbones.clip import load_backbone
 from kanoclip.config import BackboneConfig, PretrainingConfig
+from kanoclip.datasets.synthetic import Facts, render
 from kanoclip.pretraining import image, recipe
-from kanoclip.pretraining.corpus import draw_corpus
-from kanoclip.pretraining.image import ImageTraining, Stage, learning_rate, stages
+from kanoclip.pretraining.corpus import draw_corpus, numbers_of
+from kanoclip.pretraining.image import ImageTraining, Stage, drawn_stages, learning_rate, real_stages
 from kanoclip.pretraining.recipe import export, pretrain
 from kanoclip.pretraining.text import stand_in_token, used_tokens
 
@@ -47,6 +51,30 @@ def test_a_stopped_training_ends_like_an_uninterrupted_one(corpus, text_state, t
         assert torch.equal(value, resumed.backbone.clip.state_dict()[name]), name
 
 
+@pytest.mark.parametrize("composites", [pytest.param(True, marks=pytest.mark.slow), False])
+def test_a_stopped_training_on_drawn_pairs_and_composites_ends_like_an_uninterrupted_one(
+    corpus, text_state, tmp_path, composites
+):
+    schedule = (Stage(64, 2, 8, 1.0, "real"), Stage(128, 2, 4, 2.0, "real"))
+    second = replace(corpus, facts=[Facts(kind="texture", defect=row.defect, colour="") for row in corpus.facts])
+    second = replace(second, numbers=np.stack([numbers_of(row) for row in second.facts]))
+
+    def training() -> ImageTraining:
+        return ImageTraining(CONFIG, text_state, corpus, schedule, 1, second if composites else None, warm=True)
+
+    whole, stopped, resumed = training(), training(), training()
+    assert torch.equal(whole.backbone.clip.state_dict()["visual.conv1.weight"], text_state["visual.conv1.weight"])
+    run_to_the_end(whole)
+    for _ in range(3):
+        stopped.advance(stopped.stage())
+    stopped.save(tmp_path / "training.pt")
+    resumed.restore(tmp_path / "training.pt")
+    run_to_the_end(resumed)
+    for name, value in whole.backbone.clip.state_dict().items():
+        assert torch.equal(value, resumed.backbone.clip.state_dict()[name]), name
+        assert torch.equal(value, text_state[name]) or name.startswith("visual.")
+
+
 def test_training_changes_the_image_tower_only(corpus, text_state):
     run = ImageTraining(CONFIG, text_state, corpus, SHORT, seed=1)
     start = {name: value.clone() for name, value in run.backbone.clip.state_dict().items()}
@@ -57,9 +85,10 @@ def test_training_changes_the_image_tower_only(corpus, text_state):
 
 
 def test_the_learning_rate_warms_up_in_every_stage_and_ends_each_cycle_near_zero():
-    schedule = stages(1000, 500, 800)
-    rates = [learning_rate(schedule, step) for step in range(2300)]
+    schedule = (*drawn_stages(1000, 500, 800), *real_stages(600, 400, 32))
+    rates = [learning_rate(schedule, step) for step in range(3300)]
     assert max(rates) < image.LEARNING_RATE
+    assert rates[2450] > 0.8 * image.PEAK["real"] and rates[2900] < rates[2950] and rates[3299] < 1e-6
     assert rates[0] < rates[50] < rates[99] and rates[1000] < rates[1050]
     assert rates[200] > rates[900] > rates[1499] and rates[1499] < 1e-6
     assert rates[1600] > 0.9 * image.LEARNING_RATE and rates[2299] < 1e-6
@@ -86,12 +115,32 @@ def test_shipped_weights_load_strictly_and_unseen_words_share_one_vector(tmp_pat
 def test_the_recipe_runs_from_nothing_and_goes_on_when_given_more_steps(tmp_path, monkeypatch):
     for name in ("LOG_EVERY", "SAVE_EVERY", "VALIDATE_EVERY"):
         monkeypatch.setattr(recipe, name, 2)
-    tiny = PretrainingConfig(pairs=70, text_steps=2, small_steps=2, large_steps=2, mixed_steps=2, validation_pairs=56)
+    steps = {f"{name}_steps": 2 for name in ("text", "small", "large", "mixed", "real_small", "real_large")}
+    tiny = PretrainingConfig(pairs=70, real_batch=16, validation_pairs=56, **steps)
     weights = pretrain(tmp_path, tiny)
     first = weights.read_bytes()
     assert pretrain(tmp_path, tiny).read_bytes() == first
-    pretrain(tmp_path, tiny.model_copy(update={"mixed_steps": 4}))
-    assert pd.read_csv(tmp_path / "train.csv")["step"].tolist() == [2, 4, 6, 8]
+    pretrain(tmp_path, tiny.model_copy(update={"real_large_steps": 4}))
+    assert pd.read_csv(tmp_path / "train.csv")["step"].tolist() == [2, 4, 6, 8, 10, 12]
     results = json.loads((tmp_path / "results.json").read_text())["results"]
     assert set(results) == {"held_out_kinds", "held_out_defects", "seen"}
     assert all(0 <= value <= 1 for row in results.values() for value in row.values())
+
+
+@pytest.mark.slow
+def test_the_shipped_weights_are_trained_on_with_photographs(tmp_path, monkeypatch):
+    for name in ("LOG_EVERY", "SAVE_EVERY", "VALIDATE_EVERY"):
+        monkeypatch.setattr(recipe, name, 2)
+    for number in range(40):
+        path = tmp_path / "photographs" / "bumpy" / f"bumpy_{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(render("granite", None, number, 128).image).save(path)
+    steps = {"text_steps": 2, "real_small_steps": 0, "real_large_steps": 2}
+    sizes = {"pairs": 70, "composite_pairs": 16, "validation_pairs": 56, "real_batch": 16}
+    tiny = PretrainingConfig(start="embedded", photographs=str(tmp_path / "photographs"), **steps, **sizes)
+    pretrain(tmp_path / "run", tiny)
+    written = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert "held_out_composites" in written["results"]
+    assert sorted(written["shares"]) == ["0.0", "0.25", "0.5", "0.75", "1.0"]
+    assert written["results"] == written["shares"][str(written["share_of_the_end"])]
+    assert pd.read_csv(tmp_path / "run" / "validation.csv")["step"].tolist() == [0, 2]

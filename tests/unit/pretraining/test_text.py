@@ -1,10 +1,15 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+import yaml
 
+from kanoclip import datasets
 from kanoclip.backbones.clip import load_backbone
 from kanoclip.config import BackboneConfig
-from kanoclip.pretraining.codes import KIND, NOTHING, STATE
+from kanoclip.pretraining.codes import KIND, NOTHING, STATE, code_tables, codes
+from kanoclip.pretraining.names import NAMES, SYNONYMS, name_vectors
 from kanoclip.pretraining.text import (
     STAND_IN,
     fit_text,
@@ -14,6 +19,7 @@ from kanoclip.pretraining.text import (
     text_features,
     used_tokens,
 )
+from kanoclip.prompts.ensemble import TEMPLATES, prompts
 
 
 @pytest.fixture(scope="module")
@@ -30,11 +36,46 @@ def test_every_token_of_a_caption_is_kept(backbone):
 def test_some_captions_do_without_a_known_class_name():
     batch = text_batch(500, np.random.default_rng(2))
     nameless = batch.numbers[:, KIND] == NOTHING
-    assert 0.05 < nameless.mean() < 0.3
-    assert all(
-        STAND_IN in text or "object" in text for text, without in zip(batch.texts, nameless, strict=True) if without
-    )
+    named = batch.names >= 0
+    assert 0.3 < named.mean() < 0.5 and nameless[named].all()
+    assert 0.05 < (nameless & ~named).mean() < 0.3
+    for text, without, name in zip(batch.texts, nameless, batch.names, strict=True):
+        if name >= 0:
+            assert any(word in text.replace(f"{STAND_IN} ", "") for word in SYNONYMS[name])
+        elif without:
+            assert STAND_IN in text or "object" in text
     assert 0.4 < (batch.numbers[:, STATE] == 1).mean() < 0.6
+
+
+def test_every_token_of_every_prompt_and_class_name_is_kept(backbone):
+    table = yaml.safe_load((Path(datasets.__file__).parent / "class_names.yaml").read_text())
+    names = sorted({name for classes in table["datasets"].values() for name in classes.values()})
+    texts = [f"a photo of a {name}" for name in names]
+    for ensemble in yaml.safe_load(TEMPLATES.read_text()):
+        texts += [text for polarity in ("normal", "abnormal") for text in prompts(ensemble, polarity, "screw")]
+    unknown = set(backbone.tokenize(texts).unique().tolist()) - {*used_tokens(backbone), 0}
+    assert not unknown, backbone.tokenize.decode(sorted(unknown))
+
+
+def test_names_are_near_their_synonyms_and_group_and_leave_every_attribute_alone():
+    tables = code_tables(128, 0)
+    vectors = name_vectors(tables, 0)
+    assert np.abs(vectors @ np.concatenate(tables).T).max() < 1e-5
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    groups = np.repeat(np.arange(len(NAMES)), [len(sets) for sets in NAMES.values()])
+    alike = groups[:, None] == groups
+    apart = ~np.eye(len(groups), dtype=bool)
+    cosines = unit @ unit.T
+    assert cosines[alike & apart].mean() > cosines[~alike].mean() + 0.3
+    normal, abnormal = (np.array([[state, NOTHING, NOTHING, NOTHING, NOTHING, NOTHING]], np.int16) for state in (0, 1))
+    difference = codes(abnormal, tables, vectors[:1]) - codes(normal, tables, vectors[:1])
+    state = tables[STATE][1] - tables[STATE][0]
+    assert difference[0] @ state == pytest.approx(np.linalg.norm(difference) * np.linalg.norm(state), rel=1e-5)
+
+
+def test_no_name_is_in_two_sets():
+    names = [name for several in SYNONYMS for name in several]
+    assert len(names) == len(set(names))
 
 
 def test_text_features_are_those_of_the_backbone_as_unit_vectors(backbone):

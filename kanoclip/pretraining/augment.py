@@ -1,0 +1,285 @@
+"""Batches of drawn pairs and composites, made in torch on the device where the tower is: crops, mixing, recolouring.
+
+Both images of a pair are changed alike, so that the defect stays the only thing that separates them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from kanoclip.datasets.synthetic import Facts
+from kanoclip.datasets.synthetic.render import VISIBLE
+from kanoclip.pretraining.codes import COLOUR, DEFECT, EXTENT, KIND, NOTHING, PLACE, STATE, UNKNOWN
+from kanoclip.pretraining.corpus import LEAST_ANOMALOUS_PIXELS, Corpus
+
+PAIRS_PER_SURFACE = 2  # so many pairs in a row of a corpus of composites show one surface
+BLENDED, TRANSPLANTED, FOREIGN = 0.15, 0.15, 0.1  # shares of the pairs; what is left keeps its own scene and defect
+SHRUNK = 0.3  # share of small views that show a whole image or nearly so
+WHOLE = 0.5  # share of full-size views that show the whole image
+AIM = 4  # pixels a side of the cells that windows are aimed at
+TILTED = 0.25  # share of views that are turned by other than quarters
+
+
+class DevicePool:
+    """A corpus on a device.
+
+    Attributes:
+        images: (N, S, S, 3), 0..255.
+        masks: (N, S, S / 8), bits.
+        numbers: (N, 6) attribute numbers, on the CPU.
+        facts: of every image.
+        grouped: two pairs in a row show one surface and are taken together.
+    """
+
+    def __init__(self, corpus: Corpus, device: torch.device, grouped: bool) -> None:
+        self.images, self.masks = (torch.from_numpy(a).to(device) for a in (corpus.images, corpus.masks))
+        self.numbers, self.facts, self.grouped = corpus.numbers, corpus.facts, grouped
+
+    def choose(self, count: int, random: torch.Generator) -> Tensor:
+        """(count,) numbers of different pairs; where they are grouped, of count / 2 surfaces."""
+        group = PAIRS_PER_SURFACE if self.grouped else 1
+        groups = torch.randperm(len(self.images) // (2 * group), generator=random, device=random.device)
+        members = groups[: -(-count // group), None] * group + torch.arange(group, device=random.device)
+        return members.flatten()[:count]
+
+    def pairs(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (P, 2, 3, S, S) in 0..255 and masks (P, S, S), 0 or 1, of the second ones."""
+        rows = (2 * chosen[:, None] + torch.arange(2, device=chosen.device)).flatten().to(self.images.device)
+        images = self.images[rows].permute(0, 3, 1, 2).float().unflatten(0, (-1, 2))
+        bits = 2 ** torch.arange(7, -1, -1, device=self.masks.device, dtype=torch.uint8)
+        return images, ((self.masks[rows[1::2]][..., None] & bits) > 0).flatten(2).float()
+
+
+@dataclass(frozen=True)
+class DeviceViews:
+    """A batch on the device.
+
+    Attributes:
+        images: (B, 3, S, S), about 0..255; an even row and the next one are a pair.
+        masks: (B, S, S), 0 or 1.
+        numbers: (B, 6) attribute numbers of what is to be seen.
+        facts: of the images that the views come from.
+    """
+
+    images: Tensor
+    masks: Tensor
+    numbers: NDArray[np.int16]
+    facts: list[Facts]
+
+
+class Draw:
+    """Random numbers of one batch, on a device."""
+
+    def __init__(self, random: torch.Generator) -> None:
+        self.random = random
+
+    def uniform(self, low: float, high: float, *shape: int) -> Tensor:
+        """Numbers in [low, high)."""
+        return low + (high - low) * torch.rand(shape, generator=self.random, device=self.random.device)
+
+    def chance(self, probability: float, count: int) -> Tensor:
+        """(count,) True with a probability."""
+        return self.uniform(0, 1, count) < probability
+
+    def normal(self, shape: Sequence[int]) -> Tensor:
+        """Numbers of mean 0 and deviation 1."""
+        return torch.randn(tuple(shape), generator=self.random, device=self.random.device)
+
+    def integers(self, count: int, *shape: int) -> Tensor:
+        """Whole numbers 0..count - 1."""
+        return torch.randint(count, shape, generator=self.random, device=self.random.device)
+
+
+def device_views(pools: Sequence[DevicePool], count: int, size: int, seed: Sequence[int]) -> DeviceViews:
+    """A random batch, an equal share of it from every pool.
+
+    Args:
+        pools: drawn pairs, composites.
+        count: B, a multiple of twice the number of pools.
+        size: pixels a side, at most that of the pools.
+        seed: of the batch.
+    """
+    device = pools[0].images.device
+    random = torch.Generator(device).manual_seed(int(np.random.SeedSequence(list(seed)).generate_state(1)[0]))
+    draw = Draw(random)
+    chosen = [pool.choose(count // (2 * len(pools)), random) for pool in pools]
+    parts = [pool.pairs(pairs) for pool, pairs in zip(pools, chosen, strict=True)]
+    images, masks = (torch.cat(part) for part in zip(*parts, strict=True))
+    rows = [(2 * pairs.cpu().numpy()[:, None] + np.arange(2)).ravel() for pairs in chosen]
+    numbers = np.concatenate([pool.numbers[own] for pool, own in zip(pools, rows, strict=True)])
+    facts = [pool.facts[row] for pool, own in zip(pools, rows, strict=True) for row in own]
+    images, masks = framed(images, masks, size, draw)
+    images, masks, mode = mixed(images, masks, draw)
+    images = recoloured(images, draw)
+    both = torch.stack([torch.zeros_like(masks), masks], dim=1).flatten(0, 1)
+    seen = numbers_of_views(numbers, masks.sum((1, 2)).cpu().numpy(), mode.cpu().numpy())
+    return DeviceViews(images.flatten(0, 1), both, seen, facts)
+
+
+def framed(images: Tensor, masks: Tensor, size: int, draw: Draw) -> tuple[Tensor, Tensor]:
+    """A window of every pair, turned, mirrored and resized.
+
+    Args:
+        images: (P, 2, 3, S, S).
+        masks: (P, S, S).
+        size: pixels a side of the result, S or half of it.
+        draw: chooses.
+
+    Returns:
+        (P, 2, 3, size, size) and (P, size, size).
+    """
+    count, side = masks.shape[0], masks.shape[-1]
+    planes = torch.cat([images.flatten(1, 2), masks[:, None]], dim=1)  # (P, 7, S, S)
+    if size == side:
+        window = torch.where(draw.chance(WHOLE, count), 1.0, draw.uniform(0.56, 1.0, count))
+        grid = _grid(masks, window, size, draw)
+        out = F.grid_sample(planes, grid, padding_mode="reflection", align_corners=False)
+    else:
+        shrunk = draw.chance(SHRUNK, count)
+        window = torch.where(shrunk, draw.uniform(0.8, 1.0, count), draw.uniform(0.42, 0.66, count))
+        grid = _grid(masks, window, size, draw)
+        out = F.grid_sample(planes, grid, padding_mode="reflection", align_corners=False)
+        if shrunk.any():
+            out[shrunk] = F.grid_sample(
+                F.avg_pool2d(planes[shrunk], 2), grid[shrunk], padding_mode="reflection", align_corners=False
+            )
+    return out[:, :6].unflatten(1, (2, 3)), (out[:, 6] > 0.35).float()
+
+
+def _grid(masks: Tensor, window: Tensor, size: int, draw: Draw) -> Tensor:
+    """Sampling grid (P, size, size, 2) of windows (P,), given as shares of the side, mostly laid around the defect."""
+    count, side = masks.shape[0], masks.shape[-1]
+    room = 1 - window
+    centre = draw.uniform(-1, 1, count, 2) * room[:, None]
+    coarse = F.max_pool2d(masks[:, None], AIM)[:, 0]
+    cell = (coarse.flatten(1) * draw.uniform(0.5, 1, count, (side // AIM) ** 2)).argmax(dim=1)
+    aim = torch.stack([cell % (side // AIM), cell // (side // AIM)], dim=1) * (2 * AIM / side) - 1
+    aim = aim + draw.uniform(-0.8, 0.8, count, 2) * window[:, None]
+    aimed = draw.chance(0.67, count) & masks.flatten(1).any(dim=1)
+    centre = torch.where(aimed[:, None], aim, centre).clamp(-room[:, None], room[:, None])
+    angle = draw.integers(4, count) * (torch.pi / 2)
+    angle = angle + torch.where(draw.chance(TILTED, count), draw.uniform(-0.6, 0.6, count), torch.zeros_like(window))
+    cos, sin, mirror = angle.cos(), angle.sin(), 1 - 2.0 * draw.integers(2, count)
+    theta = torch.stack([cos * mirror, -sin, sin * mirror, cos], dim=1).view(count, 2, 2) * window[:, None, None]
+    return F.affine_grid(torch.cat([theta, centre[:, :, None]], dim=2), [count, 1, size, size], align_corners=False)
+
+
+OWN, BLEND, TRANSPLANT, FOREIGNER = range(4)
+
+
+def mixed(images: Tensor, masks: Tensor, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
+    """Some pairs crossed with another pair of the batch.
+
+    A blended pair has a part of another normal image in both; a transplanted defect lies on another normal image; a
+    foreign one is a piece of another image in the shape of that one's defect.
+
+    Args:
+        images: (P, 2, 3, S, S).
+        masks: (P, S, S).
+        draw: chooses.
+
+    Returns:
+        Images, masks, and (P,) the mode of every pair, OWN where crossing left nothing to be seen.
+    """
+    count = len(masks)
+    partner = torch.randperm(count, generator=draw.random, device=masks.device)
+    other, other_mask = images[partner, 0], masks[partner]
+    chance = draw.uniform(0, 1, count)
+    edges = torch.tensor([BLENDED, BLENDED + TRANSPLANTED, BLENDED + TRANSPLANTED + FOREIGN], device=masks.device)
+    mode = (torch.bucketize(chance, edges, right=True) + 1) % 4
+    normal, spoilt = images[:, 0], images[:, 1]
+    share = draw.uniform(0.6, 0.9, count)[:, None, None, None]
+    strength = draw.uniform(0.3, 1.0, count)[:, None, None, None]
+    crossed = torch.stack(
+        [
+            images,
+            share[:, None] * images + (1 - share[:, None]) * other[:, None],
+            torch.stack([other, (other + spoilt - normal).clamp(0, 255)], dim=1),
+            torch.stack([normal, normal + strength * (other - normal)], dim=1),
+        ]
+    )[mode, torch.arange(count, device=masks.device)]
+    where = torch.where((mode == FOREIGNER)[:, None, None], other_mask, masks)
+    difference = (crossed[:, 1] - crossed[:, 0]).abs().amax(dim=1)
+    moved = (mode == TRANSPLANT) | (mode == FOREIGNER)
+    where = torch.where(moved[:, None, None], where * (difference >= VISIBLE), where)
+    lost = moved & (where.sum((1, 2)) < LEAST_ANOMALOUS_PIXELS)
+    mode = torch.where(lost, OWN, mode)
+    crossed = torch.where(lost[:, None, None, None, None], images, crossed)
+    where = torch.where(lost[:, None, None], masks, where)
+    outside = (mode == TRANSPLANT) | (mode == FOREIGNER)
+    outside = outside[:, None, None, None] & (where[:, None] == 0)
+    second = torch.where(outside, crossed[:, 0], crossed[:, 1])
+    return torch.stack([crossed[:, 0], second], dim=1), where, mode
+
+
+def recoloured(images: Tensor, draw: Draw) -> Tensor:
+    """Both images of a pair with the same new colours, light and sharpness, and each with its own noise.
+
+    Args:
+        images: (P, 2, 3, S, S), 0..255.
+        draw: chooses.
+
+    Returns:
+        The same shape, 0..255.
+    """
+    count, side = images.shape[0], images.shape[-1]
+
+    def pick(probability: float, changed: Tensor, plain: Tensor) -> Tensor:
+        return torch.where(draw.chance(probability, count)[:, None, None, None, None], changed, plain)
+
+    def numbers(low: float, high: float, channels: int = 1) -> Tensor:
+        return draw.uniform(low, high, count, 1, channels, 1, 1)
+
+    order = draw.uniform(0, 1, count, 3).argsort(dim=1)[:, None, :, None, None].expand_as(images)
+    images = pick(0.4, images.gather(2, order), images)
+    grey = images.mean(dim=2, keepdim=True)
+    images = pick(0.35, images + numbers(0.5, 1.0) * (grey - images), images)
+    images = pick(0.12, 255 - images, images)
+    images = pick(0.4, 255 * (images.clamp(0, 255) / 255 + 1e-4) ** numbers(0.6, 1.7), images)
+    images = pick(0.6, images * numbers(0.65, 1.3) * numbers(0.88, 1.12, 3) + numbers(-25, 25), images)
+    steps, angle = torch.linspace(-1, 1, side, device=images.device), numbers(0, 2 * torch.pi)
+    slope = angle.cos() * steps + angle.sin() * steps[:, None]
+    images = pick(0.25, images * (1 + numbers(0.1, 0.35) * slope), images)
+    blurred = draw.chance(0.2, count)
+    sharp = images[blurred]
+    images[blurred] = sharp + numbers(0.3, 1.0)[blurred] * (_smooth(sharp) - sharp)
+    return pick(0.35, images + draw.normal(images.shape) * numbers(0, 9), images).clamp(0, 255)
+
+
+def _smooth(images: Tensor) -> Tensor:
+    """Means over 3 by 3 pixels of (P, 2, 3, S, S)."""
+    planes = F.pad(images.flatten(0, 1), (1, 1, 1, 1), mode="replicate")
+    return F.avg_pool2d(planes, 3, 1).view_as(images)
+
+
+def numbers_of_views(
+    numbers: NDArray[np.int16], pixels: NDArray[np.floating], mode: NDArray[np.integer]
+) -> NDArray[np.int16]:
+    """What can still be told of views.
+
+    Args:
+        numbers: (B, 6) attribute numbers of the images, pairs in a row.
+        pixels: (B / 2,) anomalous pixels of the second images.
+        mode: (B / 2,) how the pairs were crossed.
+    """
+    seen = numbers.copy()
+    seen[:, COLOUR] = UNKNOWN
+    seen[np.repeat(mode != OWN, 2), KIND] = UNKNOWN
+    second = seen[1::2]
+    moved = np.isin(mode, (TRANSPLANT, FOREIGNER))
+    second[moved, STATE] = 1
+    second[moved, DEFECT] = UNKNOWN
+    second[second[:, STATE] == 1, PLACE] = UNKNOWN
+    second[second[:, STATE] == 1, EXTENT] = UNKNOWN
+    sliver = (second[:, STATE] == 1) & (pixels < LEAST_ANOMALOUS_PIXELS)
+    second[np.ix_(sliver, [STATE, DEFECT])] = UNKNOWN
+    clear = sliver & (pixels == 0)
+    second[clear, STATE] = 0
+    second[np.ix_(clear, [DEFECT, PLACE, EXTENT])] = NOTHING
+    seen[1::2] = second
+    return seen
