@@ -233,10 +233,15 @@ class PretrainingConfig(Strict):
     )
     composite_pairs: int = Field(12_000, gt=0, description="pairs of composites on the photographs")
     real_small_steps: int = Field(
-        4_000, ge=0, description="steps on half-size views of drawn pairs and composites, real_batch a step"
+        0,
+        ge=0,
+        description="steps on half-size views of drawn pairs and composites, real_batch per step. 0: not part of the "
+        "shipped weights; trainings so far ended below their start on held-out images",
     )
-    real_large_steps: int = Field(2_000, ge=0, description="steps on whole ones, half of real_batch a step")
-    real_batch: int = Field(64, gt=0, multiple_of=16, description="images a step; more on a GPU")
+    real_large_steps: int = Field(
+        0, ge=0, description="steps on whole ones, half of real_batch per step. 0: for the same reason"
+    )
+    real_batch: int = Field(64, gt=0, multiple_of=16, description="images per step; more on a GPU")
     start: Literal["nothing", "embedded"] = Field(
         "nothing",
         description="embedded: go on from the weights in the package with the last two stages only, instead of "
