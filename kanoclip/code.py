@@ -245,11 +245,6 @@ def command_digest(name: str, *units: str, without: tuple[str, ...] = ()) -> str
     return digest(installed().command(name), *units, without=without)
 
 
-def method_digest(name: str) -> str:
-    """Return the SHA-256 of what a method depends on: its own module and what that imports."""
-    return digest(installed().method_module(name))
-
-
 def method_module(name: str) -> str:
     """Return the module that registers a method, as a unit for `command_digest`.
 

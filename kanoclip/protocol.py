@@ -100,11 +100,6 @@ def jobs(config: Configuration) -> list[Job]:
     return _jobs(config, rows(config))
 
 
-def ablation_jobs(config: Configuration, table: str) -> list[Job]:
-    """Return every scoring job of an ablation table."""
-    return _jobs(config, ablation_rows(config, table))
-
-
 def all_jobs(config: Configuration) -> list[Job]:
     """Every scoring job of every table, each once."""
     check_datasets(config)

@@ -120,7 +120,7 @@ class Store:
                 if lock is not None:
                     self._claims[key] = slot, lock
                     break
-        folder = self._claims[key][0] / "work"
+        folder = self._claims[key][0] / "unfinished"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 

@@ -17,7 +17,7 @@ from kanoclip.types import InputError
 KEYS = ["stage", "method", "backbone", "auxiliary", "dataset", "seed"]
 COUNTS = ["images", "learnable_parameters", "total_parameters"]
 COST = [*KEYS[1:], *COUNTS, "seconds"]  # the keys of a cost.json
-READING = (
+COLUMNS_EXPLAINED = (
     "A pass encodes the images of a target once and scores them with every method and seed of its backbone: images per "
     "second and peak memory are those of the whole command, start-up included. Of a method: seconds of training, mean "
     "over seeds, without start-up; images per second of its own forward passes, without the image tower and start-up; "
@@ -81,7 +81,7 @@ def _training_seconds(path: Path) -> float:
 
 
 def summary(jobs: pd.DataFrame, run: Run) -> pd.DataFrame:
-    """Return one row per backbone, its passes, and one per row of the main tables; see `READING` for the columns.
+    """Return one row per backbone, its passes, and one per row of the main tables; see `COLUMNS_EXPLAINED` for the columns.
 
     Args:
         jobs: from `read_jobs`.
@@ -130,7 +130,7 @@ def write_runtime(costs: Sequence[Path], models: Path, benchmarks: Path, out_dir
     """
     jobs = read_jobs(costs, models, benchmarks)
     table = summary(jobs, run)
-    lines = [f"Protocol: {'; '.join(run.facts(run.main, today))}.", READING]
+    lines = [f"Protocol: {'; '.join(run.facts(run.main, today))}.", COLUMNS_EXPLAINED]
     lines += [TINY_NOTE] if any(name.startswith(TINY_BACKBONE) for name in jobs["backbone"]) else []
     with whole(out_dir / "runtime.csv") as temporary:
         jobs.assign(note=" ".join(lines)).to_csv(temporary, index=False)

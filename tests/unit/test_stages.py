@@ -229,7 +229,7 @@ def results_in(store: Path, state: str, whole: int, part: Callable[[Path], int])
     """Add up what is done in a store: `whole` per finished result, and what the states of the others say."""
     finished = {path.name for path in store.glob("kept/*")}
     total = whole * len(finished)
-    for path in store.glob(f"partial/*/work/{state}"):
+    for path in store.glob(f"partial/*/unfinished/{state}"):
         with suppress(FileNotFoundError):  # finished meanwhile
             total += 0 if path.parents[1].name in finished else part(path)
     return total

@@ -1,7 +1,7 @@
 """Bi-CMCI (KAnoCLIP, section 2.4, equation 9): patches and text look at each other, one module a stage.
 
 The paper names the ingredients: text self-attention, deformable self-attention over the patches, cross-attention in
-both directions. Their order and sizes are our reading: GroundingDINO's feature enhancer has exactly these parts.
+both directions. Their order and sizes are our choice: GroundingDINO's feature enhancer has exactly these parts.
 """
 
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""Readings of Norm (equation 9) and of the image score (equation 12): functions by the name of the option's value."""
+"""The choices for Norm (equation 9) and for the image score (equation 12), by the value of their option."""
 
 from collections.abc import Callable
 
