@@ -81,7 +81,7 @@ def _training_seconds(path: Path) -> float:
 
 
 def summary(jobs: pd.DataFrame, run: Run) -> pd.DataFrame:
-    """Return one row per backbone, its passes, and one per row of the main tables; see `COLUMNS_EXPLAINED` for the columns.
+    """Return one row per backbone, its passes, and one per row of the main tables; see `COLUMNS_EXPLAINED`.
 
     Args:
         jobs: from `read_jobs`.
