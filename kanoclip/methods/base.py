@@ -82,6 +82,15 @@ class Method(nn.Module, Generic[MethodOptions]):
         """Return the taps that its training reads of unchanged images and a cache may hold; default: all it reads."""
         return cls.reads(options, tower)
 
+    @classmethod
+    def marks(cls, options: MethodOptions) -> frozenset[str]:
+        """Return what tables say beside the row's name, of "transductive" and "extension"; empty for most rows.
+
+        A transductive row scores an image with the help of other target images; an extension is not an anomaly
+        detector in its own paper.
+        """
+        return frozenset()
+
     def forward(self, batch: Batch) -> AnomalyOutput:
         """Score a batch; the scores of an image do not depend on the others in it."""
         raise TypeError(f"{type(self).__name__} has no forward")
