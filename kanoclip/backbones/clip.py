@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from kanoclip.backbones import calibrated as _calibrated  # noqa: F401 - registers its kind of tap
 from kanoclip.backbones import pixels as _pixels  # noqa: F401 - registers its kind of tap
 from kanoclip.backbones import windows as _windows  # noqa: F401 - registers its kind of tap
 from kanoclip.backbones.second import load_tower

@@ -173,8 +173,8 @@ def test_gradients_flow_through_a_run_and_not_through_encoding(backbone: Backbon
         (Tap("tokns", 6), "unknown kind of tap 'tokns'; did you mean 'tokens'?"),
         (Tap("tokens", 6, "dino"), "unknown tower 'dino'; known: clip"),
         (Tap("windows", 5), "windows of 5 x 5 patches do not fit in an image of 4 x 4 patches"),
-        (Tap("windows", 0), "tap windows/0: expected a side of at least 1"),
-        (Tap("pixels", 0), "tap pixels/0: expected a side of at least 1"),
+        (Tap("windows", 0), "tap windows/0: expected a number of at least 1"),
+        (Tap("pixels", 0), "tap pixels/0: expected a number of at least 1"),
     ],
 )
 def test_taps_that_no_tower_has_are_refused_before_an_image_is_read(
