@@ -6,6 +6,8 @@ that a middle block finds similar, and mixes the values of the last block by the
 paper's description; docs/methods/sc_clip.md has the formulas and says what is our reading.
 """
 
+from functools import reduce
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -55,7 +57,7 @@ def calibrated(tower: Tower, pixels: Tensor, at: int) -> Tensor:
         alike = torch.cat([v[:, :, :1], mix(weights, v[:, :, 1:])], dim=2)  # the class token's row is not used
         return (F.scaled_dot_product_attention(k, k, v) + alike) / 2
 
-    several = torch.stack([found[taps[block]] for block in levels]).sum(0)
+    several = reduce(torch.add, [found[taps[block]] for block in levels])
     local = tower.attend(last, deep, attention) + tower.attend(last, several, attention)
     return torch.cat([found[taps[last]][:, :1], local[:, 1:] + CLASS_SHARE * x[:, :1]], dim=1)
 
@@ -89,6 +91,8 @@ def is_outlier(patches: Tensor) -> Tensor:
     Args:
         patches: (B, P, W).
     """
+    if patches.shape[1] == 1:
+        return torch.zeros(patches.shape[:2], dtype=torch.bool, device=patches.device)
     distances = torch.cdist(patches.float(), patches.float(), compute_mode="donot_use_mm_for_euclid_dist")
     distances.diagonal(dim1=1, dim2=2).fill_(float("inf"))
     near, number = distances.topk(min(NEIGHBOURS, patches.shape[1] - 1), largest=False)  # (B, P, k)

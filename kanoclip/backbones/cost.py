@@ -39,8 +39,8 @@ def tower_operations(taps: Collection[str], shape: TowerShape, patch: int) -> fl
     With L = 1 + P tokens of width W, a block takes 2 L W² (3 + 1 + 2 MLP) + 4 L² W: the projections of its attention,
     its MLP, its scores and their sums. A block of a local stream computes q, k and v again and projects what its
     attentions return: 2 L W² (3 + 1) + 4 L² W for each attention. Windows run through all blocks by themselves, after
-    an embedding of their own. So do calibrated tokens, which compute the last block's attention twice more, each time of
-    two kinds.
+    an embedding of their own. So do calibrated tokens, and compute the attention of the last block twice more, each
+    time of two kinds.
 
     Args:
         taps: as `Tap` is written: KIND/BLOCK; other towers than CLIP's are left out.

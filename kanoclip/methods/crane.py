@@ -2,8 +2,8 @@
 
 The prompts are AnomalyCLIP's, with the image's own feature after the context vectors. Patches come from the E-Attn
 stream (q-q, k-k and v-v attention); the image's feature is mixed with a mean of its patches, weighted by how abnormal
-they look. Crane+, in crane_plus.py, adds patches that attend as a second tower such as DINOv2
-sees them. The defaults follow the paper, the published recipe the released code; docs/methods/crane.md has the formulas.
+they look. Crane+, in crane_plus.py, adds patches that attend as a second tower such as DINOv2 sees them. The defaults
+follow the paper, the published recipe the released code; docs/methods/crane.md has the formulas.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -42,9 +42,9 @@ class CraneOptions(AnomalyCLIPOptions):
 
     epochs: int = Field(5, gt=0, description="passes over the auxiliary dataset (released code)")
     map_blocks: Literal["last", "stages"] = Field(
-        "stages",
-        description="whose E-Attn tokens make maps: those of the four taps, as the paper says, or the last block's. "
-        "The released code means four and gets the last one four times: last, with four times the map_weight",
+        "last",
+        description="whose E-Attn tokens make maps: the last block's, where the paper's sum over blocks ends, or those "
+        "of the four taps. The released code asks for four and gets the last one four times",
     )
     class_token_norm: bool = Field(True, description="ln_post on the class token before its projection (released code)")
     map_weight: float = Field(2.0, ge=0, description="of focal and dice loss of each map (released code)")
@@ -74,7 +74,7 @@ class Crane(Method[CraneOptions]):
 
     trainable = True
     stochastic = True
-    published: ClassVar[Mapping[str, Any]] = {"context_in_scoring": False, "map_blocks": "last", "map_weight": 8.0}
+    published: ClassVar[Mapping[str, Any]] = {"context_in_scoring": False, "map_weight": 8.0}  # 2 for each of four taps
     published_backbone: ClassVar[Mapping[str, Any]] = PUBLISHED_BACKBONE
 
     def __init__(self, backbone: Backbone, options: CraneOptions, seed: int):

@@ -23,9 +23,6 @@ from kanoclip.methods.crane import PUBLISHED_BACKBONE, Crane, CraneOptions
 class CranePlusOptions(CraneOptions):
     """Options of Crane+."""
 
-    map_blocks: Literal["last", "stages"] = Field(
-        "last", description="whose E-Attn tokens make maps beside D-Attn's: the last block's (released code)"
-    )
     second_tower: str = Field("dino", description="name of the second tower in the backbone's `towers`")
     second_block: int = Field(12, gt=0, description="its block whose patches are compared: the last of a ViT-B")
     sharpness: float = Field(3.0, gt=0, description="multiplies the similarities of D-Attn (released code)")
