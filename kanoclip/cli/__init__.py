@@ -35,7 +35,6 @@ _STAGES: tuple[Callable[..., None], ...] = (
     methods.score,
     methods.score_pass,
     methods.evaluate,
-    methods.evaluate_pass,
     methods.compare,
     render.protocol,
     render.tables,

@@ -70,9 +70,9 @@ for one in RUN.passes:
                 else ""
             ),
             bootstrap=CONFIG.evaluation.bootstrap,
-            code=command_digest("evaluate-pass"),
+            code=command_digest("evaluate"),
         message:
             f"Evaluating {len(one.jobs)} rows and seeds on {one.target}"
         shell:
-            "python -m kanoclip --log {log} evaluate-pass {params.folders} --index {input.index} --store {params.store}"
+            "python -m kanoclip --log {log} evaluate {params.folders} --index {input.index} --store {params.store}"
             " {params.resolution} --bootstrap {params.bootstrap} --threads {threads}"
