@@ -44,6 +44,11 @@ def any_of(names):
     return "|".join(sorted(names)) or "none"
 
 
+def with_attempts(amount):
+    """Memory or time that grows when a cluster submits a job again after it failed."""
+    return lambda wildcards, attempt: amount * attempt
+
+
 wildcard_constraints:
     row=any_of(row.name for row in RUN.rows),
     backbone=any_of(RUN.backbones),

@@ -19,8 +19,8 @@ rule train:
     threads: LOADING_THREADS
     resources:
         gpu=1,
-        mem_mb=16000,
-        runtime=480,
+        mem_mb=with_attempts(16000),
+        runtime=with_attempts(480),
     params:
         method=lambda wildcards: RUN.row(wildcards.row).method,
         options=lambda wildcards: settings(
