@@ -11,6 +11,7 @@ for one in RUN.passes:
                 LAYOUT.features(one.backbone, one.target) if RUN.cached_targets else []
             ),
             checkpoints=checkpoints_of(one),
+            weights=fetched(one.backbone),
         output:
             of_jobs(one.jobs, "scores.h5", "cost.json"),
         log:

@@ -1,6 +1,7 @@
 rule encode:
     input:
         index=LAYOUT.index("{dataset}"),
+        weights=lambda wildcards: fetched(wildcards.backbone),
     output:
         LAYOUT.features("{backbone}", "{dataset}"),
     log:

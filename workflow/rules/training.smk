@@ -3,6 +3,7 @@ rule train:
         features=cached_features,
         index=LAYOUT.index("{auxiliary}"),
         knowledge=LAYOUT.knowledge("{auxiliary}"),
+        weights=lambda wildcards: fetched(wildcards.backbone),
     output:
         expand(
             f"{LAYOUT.models('{row}', '{backbone}', '{auxiliary}')}/seed{{seed}}/{{file}}",
