@@ -206,9 +206,7 @@ def test_another_configuration_is_refused(
         InputError, match=r"than the test uses: backbone: expected \{'vv_start': 1\}, found \{'vv_start': 2\}"
     ):
         cache.require(other.provenance(), all_taps, "the test")
-    with pytest.raises(
-        InputError, match=r"the test needs the tap tokens/1, the cache holds calibrated/4, cls/6"
-    ):
+    with pytest.raises(InputError, match=r"the test needs the tap tokens/1, the cache holds calibrated/4, cls/6"):
         cache.require(backbone.provenance(), [Tap("tokens", 1), Tap("tokens", 6)], "the test")
 
 
