@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from conftest import CLASS_NAMES, SlowClip, unit
 from formulas import Array, bilinear, dice, focal
 from scipy.special import erf
 from scipy.special import softmax as softmax_of
@@ -36,7 +35,11 @@ def learned(backbone: Backbone) -> dict[str, Array]:
 def seen(backbone: Backbone, images: torch.Tensor, batch: Batch) -> Batch:
     """The two images with the taps that the method reads."""
     taps = {Tap("tokens", 1), Tap("tokens", START - 1), Tap("cls", 6)}
-    return Batch(batch.images, CLASS_NAMES, backbone.encode_images(images, taps), batch.labels, batch.masks)
+    return Batch(batch.images, batch.class_names, backbone.encode_images(images, taps), batch.labels, batch.masks)
+
+
+def unit(x: Array) -> Array:
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
 
 
 def leaky(x: Array) -> Array:
@@ -53,7 +56,7 @@ def adapt(x: Array, weight: Array) -> Array:
 
 
 @pytest.fixture(scope="module")
-def anchors(slow: SlowClip, learned: dict[str, Array]) -> list[tuple[Array, Array]]:
+def anchors(slow, batch: Batch, learned: dict[str, Array]) -> list[tuple[Array, Array]]:
     """Of each image's class: normal, abnormal."""
     adapted = max(1, round(slow.text_layers / 4))
 
@@ -70,11 +73,11 @@ def anchors(slow: SlowClip, learned: dict[str, Array]) -> list[tuple[Array, Arra
     def anchor(patterns: list[str], name: str) -> Array:
         return unit(np.mean([encode(pattern.format(name)) for pattern in patterns], axis=0))
 
-    return [(anchor(NORMAL, name), anchor(ABNORMAL, name)) for name in CLASS_NAMES]
+    return [(anchor(NORMAL, name), anchor(ABNORMAL, name)) for name in batch.class_names]
 
 
 @pytest.fixture(scope="module")
-def adapted(slow: SlowClip, images: torch.Tensor, learned: dict[str, Array]) -> tuple[Array, Array]:
+def adapted(slow, images: torch.Tensor, learned: dict[str, Array]) -> tuple[Array, Array]:
     """Patches (2, 4, 16, C) at four levels, unit vectors, and image features (2, C)."""
     patches, features = [], []
     for image in images:
@@ -174,7 +177,7 @@ def test_losses_of_the_image_phase(
     assert found == pytest.approx(expected, abs=1e-5, rel=1e-5)
 
 
-def value_block(slow: SlowClip, name: str, x: Array, alone: bool) -> Array:
+def value_block(slow, name: str, x: Array, alone: bool) -> Array:
     """A block whose values are queries and keys too, or whose tokens see nothing but their own value."""
     weight, bias = (np.split(slow.p[f"{name}.attn.in_proj_{part}"], 3)[2] for part in ("weight", "bias"))
     v = slow.layer_norm(f"{name}.ln_1", x) @ weight.T + bias
@@ -190,7 +193,7 @@ def value_block(slow: SlowClip, name: str, x: Array, alone: bool) -> Array:
 def test_losses_of_the_text_phase(
     surgery: str,
     backbone: Backbone,
-    slow: SlowClip,
+    slow,
     images: torch.Tensor,
     seen: Batch,
     anchors: list[tuple[Array, Array]],
