@@ -21,7 +21,7 @@ def depth(layers: int) -> int:
 
 
 class ResidualAdapters(nn.Module):
-    """An adapter after each of the first blocks of a tower (section 3.2, equations 1 and 2).
+    """An adapter after each of the first blocks of a tower.
 
     Args:
         width: W, of the tower.

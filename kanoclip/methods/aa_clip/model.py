@@ -71,9 +71,9 @@ class AaClip(Method[AaClipOptions]):
     @classmethod
     def trains_on(cls, options: AaClipOptions, tower: TowerShape) -> frozenset[Tap]:
         """Return what the phases read that leave their images as they are."""
-        text = frozenset() if options.geometric else _text_taps(tower)
-        image = frozenset() if options.geometric or options.colour else frozenset({FIRST})
-        return text | image
+        text = () if options.geometric else _text_taps(tower)
+        image = () if options.geometric or options.colour else (FIRST,)
+        return frozenset((*text, *image))
 
     @classmethod
     def marks(cls, options: AaClipOptions) -> frozenset[str]:
@@ -121,7 +121,7 @@ class AaClip(Method[AaClipOptions]):
     def text_losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return the losses of the map at the last level, and the squared similarity of the two anchors."""
         _, masks = batch.truth  # (B, S, S)
-        before, last = sorted(_text_taps(self.backbone.shape), key=lambda tap: tap.kind != "tokens")
+        before, last = _text_taps(self.backbone.shape)
         anchors = per_class(batch.class_names, lambda names: self.text(self.backbone, names))
         patches = operated_patches(self.backbone, batch.features[before], batch.features[last], self.options.surgery)
         similarity = torch.einsum("bc,bc->b", anchors[:, 0], anchors[:, 1]).mean()
@@ -156,7 +156,7 @@ class AaClip(Method[AaClipOptions]):
                 options.text_epochs,
                 options.text_batch_size,
                 augment=Changes(geometric) if geometric else None,
-                reads=_text_taps(self.backbone.shape),
+                reads=frozenset(_text_taps(self.backbone.shape)),
             ),
             Phase(
                 "image",
@@ -195,9 +195,9 @@ class AaClip(Method[AaClipOptions]):
         return gaussian_blur(maps, 2 * radius + 1, sigma) if radius else maps
 
 
-def _text_taps(tower: TowerShape) -> frozenset[Tap]:
+def _text_taps(tower: TowerShape) -> tuple[Tap, Tap]:
     """What the text phase reads: the tokens before V-V attention begins, and CLIP's own class token."""
-    return frozenset({Tap("tokens", tower.vv_start - 1), Tap("cls", tower.layers)})
+    return Tap("tokens", tower.vv_start - 1), Tap("cls", tower.layers)
 
 
 def _map_losses(odds: Tensor, masks: Tensor) -> Mapping[str, Tensor]:

@@ -11,20 +11,20 @@ from kanoclip.methods.phases import Schedule
 class AaClipOptions(LayerwiseOptions):
     """Options of AA-CLIP. The first ones, epochs to warm_up_steps, are of its image phase."""
 
-    learning_rate: float = Field(5e-4, gt=0, description="Adam, of the image phase (paper)")
+    learning_rate: float = Field(5e-4, gt=0, description="Adam, of the image phase (released code)")
     milestones: tuple[int, ...] = Field(
         (),
         description="steps of the image phase at which its learning rate is halved; they replace the schedule. The "
         "released code: 16000 and 32000",
     )
-    text_epochs: int = Field(5, gt=0, description="passes over the auxiliary dataset in the text phase (paper)")
-    text_batch_size: int = Field(16, gt=0, description="images per step of the text phase (paper)")
-    text_learning_rate: float = Field(1e-5, gt=0, description="Adam, of the text phase (paper)")
+    text_epochs: int = Field(5, gt=0, description="passes over the auxiliary dataset in the text phase (released code)")
+    text_batch_size: int = Field(16, gt=0, description="images per step of the text phase (released code)")
+    text_learning_rate: float = Field(1e-5, gt=0, description="Adam, of the text phase (released code)")
     residual: float = Field(
-        0.1, ge=0, le=1, description="lambda, weight of an adapter's output beside the token itself (paper)"
+        0.1, ge=0, le=1, description="lambda, weight of an adapter's output beside the token itself (released code)"
     )
     orthogonality: float = Field(
-        0.1, ge=0, description="gamma, weight of the squared similarity of the two text anchors (paper)"
+        0.1, ge=0, description="gamma, weight of the squared similarity of the two text anchors (released code)"
     )
     surgery: Literal["value_value", "value"] = Field(
         "value_value",
