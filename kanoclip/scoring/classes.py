@@ -54,7 +54,7 @@ def finished(
         after_class: of the method.
     """
     final, scale, shift = scores.copy(), np.ones(len(scores), np.float32), np.zeros(len(scores), np.float32)
-    for _, rows in frame.reset_index(drop=True).groupby("class_name", sort=False).indices.items():
+    for rows in frame.reset_index(drop=True).groupby("class_name", sort=False).indices.values():
         consecutive = rows[-1] - rows[0] + 1 == len(rows)
         place = slice(rows[0], rows[-1] + 1) if consecutive else rows  # a slice of a file is not read as a whole
         known = after_class(maps[place], scores[place])

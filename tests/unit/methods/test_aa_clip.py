@@ -1,7 +1,11 @@
 """AA-CLIP's parts: what is learned, when, and what the authors' checkpoints become."""
 
+from pathlib import Path
+
+import h5py
 import numpy as np
 import open_clip
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -10,11 +14,15 @@ from kanoclip.augmentation import Changes, ColourJitter, Geometric
 from kanoclip.backbones.clip import Backbone
 from kanoclip.backbones.shape import TowerShape
 from kanoclip.backbones.taps import Tap
+from kanoclip.config import BackboneConfig
 from kanoclip.methods.aa_clip.adapters import ImageAdapters, ResidualAdapters, TextAnchors
 from kanoclip.methods.aa_clip.model import AaClip
 from kanoclip.methods.aa_clip.options import AaClipOptions
 from kanoclip.methods.aa_clip.surgery import operated_patches
 from kanoclip.methods.base import Batch
+from kanoclip.stages.dataset import Dataset
+from kanoclip.stages.scoring import Scored, score_stage
+from kanoclip.stages.training import train_stage
 from kanoclip.types import InputError
 
 VIT_L = TowerShape(24, (6, 12, 18, 24), vv_start=6, width=1024, joint_width=768, grid=(37, 37))
@@ -197,3 +205,28 @@ def test_other_files_are_refused(backbone: Backbone) -> None:
         AaClip.from_published([text, {"image_adapter": {"conv.weight": torch.zeros(1)}}])
     with pytest.raises(InputError, match=r"expected names such as 0\.fc.* found other"):
         AaClip.from_published([{"text_adapter": {"other": torch.zeros(1)}}, image])
+
+
+def test_a_published_row_from_training_to_scores(
+    index: Path, knowledge: Path, tmp_path: Path, tiny_config: BackboneConfig
+) -> None:
+    """Two phases on changed images, to the same bits with one thread or three; then each class fills 0..1."""
+    options = {**AaClip.published, "epochs": 1, "batch_size": 8, "text_epochs": 1, "learning_rate": 1e-3}
+    checkpoints = []
+    for workers in (1, 3):
+        data = Dataset("parts", index, backbone=tiny_config, workers=workers)
+        folder = tmp_path / str(workers)
+        train_stage("aa_clip", options, data, knowledge, folder, [1], "cpu", folder / "store")
+        checkpoints.append(folder / "seed1" / "checkpoint.safetensors")
+    assert checkpoints[0].read_bytes() == checkpoints[1].read_bytes()
+    phases = pd.read_csv(tmp_path / "1" / "seed1" / "train.csv")["phase"]
+    assert phases.tolist() == ["text", "image", "image"]
+    row = Scored("aa_clip", "aa_clip", tmp_path / "scores", checkpoint=checkpoints[0])
+    score_stage([row], data, None, "cpu", tmp_path / "store", batch_size=3)
+    with h5py.File(tmp_path / "scores" / "scores.h5") as file:
+        names, maps, scores = file["class_name"].asstr()[:], file["map"][:], file["image_score"][:]
+    assert maps.shape == (16, 32, 32)
+    for name in set(names):
+        of_class = maps[names == name]
+        assert of_class.min() == pytest.approx(0, abs=1e-5) and of_class.max() == pytest.approx(1, abs=1e-5)
+        assert (2 * scores[names == name] - of_class.max((1, 2))).min() == pytest.approx(0, abs=1e-5)
