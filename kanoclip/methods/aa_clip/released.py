@@ -29,7 +29,7 @@ def translated(files: Sequence[Any]) -> dict[str, Tensor]:
         InputError: other files, a name that is not expected, or heads with an activation (the code's option --relu).
     """
     if len(files) != len(KINDS):
-        raise InputError(f"aa_clip: expected two files, text_adapter.pth and image_adapter_N.pth, found {len(files)}")
+        raise InputError(f"expected two files, text_adapter.pth and image_adapter_N.pth, found {len(files)}")
     text, image = (_state(file, kind) for file, kind in zip(files, KINDS, strict=True))
     return {name: tensor.float() for name, tensor in {**_text(text), **_image(image)}.items()}
 
@@ -38,7 +38,7 @@ def _state(file: Any, kind: str) -> Mapping[str, Tensor]:
     state = file.get(kind) if isinstance(file, Mapping) else None
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()) or not state:
         found = f"the entries {', '.join(map(str, file))}" if isinstance(file, Mapping) else f"a {type(file).__name__}"
-        raise InputError(f"aa_clip: expected an entry {kind} with tensors, found {found}; give {kind}.pth in its place")
+        raise InputError(f"expected an entry {kind} with tensors, found {found}; give {kind}.pth in its place")
     return state
 
 
@@ -48,7 +48,7 @@ def _text(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name, tensor in state.items():
         layer = re.fullmatch(r"(\d+)\.fc\.0\.weight", name)
         if layer is None:
-            raise InputError(f"aa_clip: text_adapter: expected names such as 0.fc.0.weight, found {name}")
+            raise InputError(f"text_adapter: expected names such as 0.fc.0.weight, found {name}")
         last = int(layer[1]) == len(state) - 1
         found["text.projection.weight" if last else f"text.adapters.layers.{layer[1]}.weight"] = tensor
     return found
@@ -58,9 +58,9 @@ def _image(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     found = {}
     for name, tensor in state.items():
         if re.fullmatch(r"(seg_proj\.\d+|det_proj)\.fc\.0\.weight", name):
-            raise InputError(f"aa_clip: image_adapter: {name}: heads with an activation (--relu) are not supported")
+            raise InputError(f"image_adapter: {name}: heads with an activation (--relu) are not supported")
         ours = next((re.sub(old, new, name) for old, new in HEADS if re.fullmatch(old, name)), None)
         if ours is None:
-            raise InputError(f"aa_clip: image_adapter: expected names such as seg_proj.0.fc.weight, found {name}")
+            raise InputError(f"image_adapter: expected names such as seg_proj.0.fc.weight, found {name}")
         found[ours] = tensor
     return found
