@@ -55,10 +55,10 @@ class OpenClipTower(Tower):
         mixed = attention(q, k, v).transpose(1, 2).reshape(batch, length, width)
         return block.ls_1(trained.out_proj(mixed))
 
-    def project(self, tokens: Tensor, norm: bool = True) -> Tensor:
-        """Take tokens of the residual stream to unit vectors of the joint space: (..., W) to (..., C)."""
+    def project(self, tokens: Tensor, norm: bool = True, unit: bool = True) -> Tensor:
+        """Take tokens of the residual stream to vectors of the joint space: (..., W) to (..., C)."""
         if norm:
             tokens = self.visual.ln_post(tokens)
         if self.visual.proj is not None:
             tokens = tokens @ self.visual.proj
-        return F.normalize(tokens, dim=-1)
+        return F.normalize(tokens, dim=-1) if unit else tokens

@@ -87,11 +87,12 @@ class TimmTower(Tower):
             return added if block.gamma_1 is None else block.gamma_1 * added
         return block.ls1(added)
 
-    def project(self, tokens: Tensor, norm: bool = True) -> Tensor:
-        """Take tokens to unit vectors, of the joint space where the trunk has a head: (..., W) to (..., C)."""
+    def project(self, tokens: Tensor, norm: bool = True, unit: bool = True) -> Tensor:
+        """Take tokens to vectors, of the joint space where the trunk has a head: (..., W) to (..., C)."""
         if norm:
             tokens = self.trunk.fc_norm(self.trunk.norm(tokens))
-        return F.normalize(self.trunk.head(tokens), dim=-1)
+        projected = self.trunk.head(tokens)
+        return F.normalize(projected, dim=-1) if unit else projected
 
     def _rotation(self) -> Tensor | None:
         """The rotary position table of the grid, for all blocks or one a block; None if positions are only added."""

@@ -84,12 +84,13 @@ class Tower(nn.Module, ABC):
         """
 
     @abstractmethod
-    def project(self, tokens: Tensor, norm: bool = True) -> Tensor:
-        """Take tokens of the residual stream to unit vectors of the joint space: (..., W) to (..., C).
+    def project(self, tokens: Tensor, norm: bool = True, unit: bool = True) -> Tensor:
+        """Take tokens of the residual stream to vectors of the joint space: (..., W) to (..., C).
 
         Args:
             tokens: of the residual stream.
             norm: apply the final layer norm first, as the tower was trained.
+            unit: divide the vectors by their length.
         """
 
     def normalise(self, rgb: Tensor) -> Tensor:
