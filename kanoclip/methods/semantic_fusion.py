@@ -8,7 +8,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
 from torch import Tensor
 
 
@@ -37,6 +36,8 @@ def fused_feature(levels: Tensor, abnormal: Tensor, patches: int, clusters: int)
 
 def cluster_shares(vectors: NDArray[np.float32], clusters: int) -> NDArray[np.float32]:
     """Return the weight of each vector in the mean of the centres of its clusters: (n, D) to (n,) with sum 1."""
+    from sklearn.cluster import KMeans  # here: its import takes as long as that of all methods together
+
     count = min(clusters, len(np.unique(vectors, axis=0)))
     labels = KMeans(count, n_init=1, random_state=0).fit_predict(vectors)
     sizes = np.bincount(labels, minlength=count)
