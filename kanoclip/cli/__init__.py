@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from kanoclip.cli import data, figures, methods, names, plan, render
+from kanoclip.cli import data, export, figures, methods, names, plan, render
 from kanoclip.types import InputError, setup_logging
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -34,6 +34,7 @@ _STAGES: tuple[Callable[..., None], ...] = (
     methods.import_prompts,
     methods.score,
     methods.score_pass,
+    export.export,
     methods.evaluate,
     methods.evaluate_pass,
     methods.compare,

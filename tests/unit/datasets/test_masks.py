@@ -82,7 +82,9 @@ def test_alpha_and_colours_may_agree_but_not_differ(tmp_path):
 def test_float_masks(tmp_path, value):
     tifffile.imwrite(tmp_path / "mask.tif", np.where(MARKED, value, 0).astype(np.float32))
     np.testing.assert_array_equal(found(tmp_path / "mask.tif"), MARKED)
-    nibabel.save(nibabel.Nifti1Image(np.where(MARKED, value, 0)[::-1].T.astype(np.float32), np.eye(4)), tmp_path / "mask.nii")
+    nibabel.save(
+        nibabel.Nifti1Image(np.where(MARKED, value, 0)[::-1].T.astype(np.float32), np.eye(4)), tmp_path / "mask.nii"
+    )
     np.testing.assert_array_equal(found(tmp_path / "mask.nii"), MARKED)
 
 
