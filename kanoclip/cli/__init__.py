@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from kanoclip.cli import data, export, figures, methods, names, plan, render
+from kanoclip.cli import data, downloads, export, figures, methods, names, plan, render
 from kanoclip.types import InputError, setup_logging
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -25,6 +25,8 @@ app = typer.Typer(
 )
 _STAGES: tuple[Callable[..., None], ...] = (
     plan.plan,
+    downloads.downloads,
+    downloads.fetch_backbone,
     data.download,
     data.prepare,
     data.knowledge,
@@ -36,7 +38,6 @@ _STAGES: tuple[Callable[..., None], ...] = (
     methods.score_pass,
     export.export,
     methods.evaluate,
-    methods.evaluate_pass,
     methods.compare,
     render.protocol,
     render.tables,
