@@ -83,7 +83,7 @@ def _positive(path: Path | str, values: NDArray) -> NDArray[np.bool_]:
     if np.issubdtype(values.dtype, np.floating) and np.isnan(values).any():
         raise InputError(f"{shown(path)}: expected numbers in the mask, found NaN; write 0 where nothing is marked")
     above: NDArray[np.bool_] = np.asarray(values > 0)
-    return above.any(axis=2) if above.ndim == 3 else above
+    return np.asarray(above.any(axis=2)) if above.ndim == 3 else above
 
 
 def _check_palette(path: Path | str, image: Image.Image) -> None:
