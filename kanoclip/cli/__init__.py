@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from kanoclip.cli import data, figures, methods, names, plan, render
+from kanoclip.cli import data, figures, methods, names, plan, published, render
 from kanoclip.types import InputError, setup_logging
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -31,7 +31,7 @@ _STAGES: tuple[Callable[..., None], ...] = (
     data.encode,
     methods.train,
     methods.cross_validate,
-    methods.import_prompts,
+    published.fetch_weights,
     methods.score,
     methods.score_pass,
     methods.evaluate,
@@ -45,6 +45,7 @@ _STAGES: tuple[Callable[..., None], ...] = (
 )
 for _stage in _STAGES:
     app.command()(_stage)
+app.command("import")(published.import_)
 app.command("list")(names.list_names)
 app.command()(names.schema)
 app.command()(names.version)
