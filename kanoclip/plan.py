@@ -239,4 +239,5 @@ def _ablation_jobs(run: Run) -> dict[str, int]:
     trainings = sum(one.row not in run.main for one in run.trainings)
     imports = sum(one.row not in run.main for one in run.imports)
     passes = sum(one.ablations for one in run.passes)
-    return {"train": trainings, "import": imports, "score": passes, "evaluate": passes} if passes else {}
+    jobs = {"train": trainings, "import": imports, "score": passes, "evaluate": passes}
+    return {kind: count for kind, count in jobs.items() if count} if passes else {}

@@ -89,7 +89,9 @@ def files_trained_on(method: str, auxiliary: str) -> list[ReleasedFile]:
     release = load_release(method)
     files = release.trained_on(auxiliary)
     if not files:
-        reason = release.not_offered or f"they were trained on {', '.join(release.offered)}, not on {auxiliary}"
+        reason = release.not_offered or (
+            f"they were trained on {' or '.join(release.offered)}, not on {auxiliary}; set auxiliary or auxiliary_for"
+        )
         raise InputError(f"method {method}: its published weights cannot be taken: {reason}")
     return files
 

@@ -1,7 +1,6 @@
 """Weights as their authors write them, through files, into our methods: our forward against formulas."""
 
 import pickle
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from formulas import bilinear, softmax
 from torch import Tensor
 from typer.testing import CliRunner
 
@@ -20,9 +20,6 @@ from kanoclip.methods import Batch, Method, method_class, method_names
 from kanoclip.released import load_release, release_names
 from kanoclip.stages.importing import fill, load_plain, translate
 from kanoclip.types import InputError
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "parity"))  # formulas.py
-from formulas import bilinear, softmax  # noqa: E402
 
 E, M, D = 12, 4, 128  # prompt length, deep length, text width
 WIDTH, JOINT, LEVELS = 128, 128, 4  # of the tiny tower
