@@ -38,5 +38,6 @@ lint: install ## check style, types, imports and the workflow
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 
-generated: install ## write what is made from the code: the schema and the page of all keys
+generated: install ## write what is made from the code: the schema, the page of all keys, the tables of methods
 	kanoclip schema --out workflow/schemas/config.schema.json --readme config/README.md
+	kanoclip overview --out docs/methods/README.md --readme README.md

@@ -48,6 +48,7 @@ for _stage in _STAGES:
 app.command("import")(published.import_)
 app.command("list")(names.list_names)
 app.command()(names.schema)
+app.command()(names.overview)
 app.command()(names.version)
 
 
