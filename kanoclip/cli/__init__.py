@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from kanoclip.cli import data, figures, methods, names, plan, published, render
+from kanoclip.cli import data, downloads, figures, methods, names, plan, published, render
 from kanoclip.types import InputError, setup_logging
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -25,6 +25,8 @@ app = typer.Typer(
 )
 _STAGES: tuple[Callable[..., None], ...] = (
     plan.plan,
+    downloads.downloads,
+    downloads.fetch_backbone,
     data.download,
     data.prepare,
     data.knowledge,
