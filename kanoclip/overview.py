@@ -35,8 +35,8 @@ COLUMNS = """- learned: parameters that a training changes.
   ([backbones.md](../backbones.md)).
 - phases: parts of its training, one after the other; *images* where a phase changes its images, so that no cache
   serves it.
-- GFLOP: 10⁹ operations that scoring an image takes once the texts of its class are encoded, two per multiplication with
-  addition, of matrix products and convolutions. ≥: those of CLIP's tower alone, by
+- GFLOP: 10⁹ operations that scoring an image takes once the texts of its class are encoded, two per
+  multiplication with addition, of matrix products and convolutions. ≥: those of CLIP's tower alone, by
   [cost.py](../../kanoclip/backbones/cost.py), where what the method does depends on values.
 - published: auxiliary datasets for which its authors' weights can be taken; *by hand* where only `kanoclip import`
   takes files of their code.
@@ -44,26 +44,7 @@ COLUMNS = """- learned: parameters that a training changes.
 RELEASES = """
 ## Published weights
 
-A row with `recipe: published` and `weights: published` is not trained. What its authors trained on the auxiliary dataset
-is fetched (`kanoclip fetch-weights`: resumed where it stopped, verified, kept in `resources/weights/`), translated into a
-checkpoint (`kanoclip import`) and scored; only the fetch needs a network. Such a row runs once, whatever the seeds. A target
-equal to the auxiliary dataset is refused or marked as everywhere, and one that the authors trained on besides is refused.
-Tables name such rows; the header of the checkpoint records where the files come from, their checksums and their licence.
-
-```yaml
-methods:
-  anomalyclip_published: {method: anomalyclip, recipe: published, weights: published}
-```
-
-By hand and offline, also for files that you trained with the authors' code:
-
-```bash
-kanoclip import anomalyclip epoch_15.pth --out checkpoint.safetensors --auxiliary visa
-```
-
-Options and backbone are those of the method's publication; `--set` and `--backbone-set` change them. Only containers,
-numbers, texts and tensors are read; a file with anything else is refused, and nothing in it is run. What we know of the
-files is in [kanoclip/methods/published](../../kanoclip/methods/published); a checksum that we found nowhere is absent there.
+How to take them: [published-weights.md](../published-weights.md).
 
 """
 BEGIN, END = "<!-- methods: made by `make generated` -->", "<!-- end of methods -->"

@@ -217,7 +217,7 @@ def _jobs(run: Run, datasets: Collection[DatasetPlan], auxiliaries: int) -> dict
         "knowledge": auxiliaries,
         "encode": len(cached),
         "train": len(trainings),
-        "fetch": len({(run.row(one.row).method, one.auxiliary) for one in imports}),
+        "fetch weights": len({(run.row(one.row).method, one.auxiliary) for one in imports}),
         "import": len(imports),
         "score": len(passes),
         "evaluate": len(passes),

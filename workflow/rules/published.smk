@@ -24,7 +24,8 @@ rule fetch_weights:
 
 rule import_weights:
     input:
-        lambda wildcards: f"{RESOURCES}/weights/{RUN.row(wildcards.row).method}/{wildcards.auxiliary}/source.json",
+        source=lambda wildcards: f"{RESOURCES}/weights/{RUN.row(wildcards.row).method}/{wildcards.auxiliary}/source.json",
+        weights=lambda wildcards: fetched(wildcards.backbone),
     output:
         f"{LAYOUT.models('{row}', '{backbone}', '{auxiliary}')}/seed{{seed}}/checkpoint.safetensors",
     log:
@@ -37,12 +38,12 @@ rule import_weights:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=16000,
-        runtime=60,
+        mem_mb=with_attempts(16000),
+        runtime=with_attempts(60),
     params:
         method=lambda wildcards: RUN.row(wildcards.row).method,
         files=lambda wildcards, input: [
-            str(Path(input[0]).parent / file.name)
+            str(Path(input.source).parent / file.name)
             for file in files_trained_on(
                 RUN.row(wildcards.row).method, wildcards.auxiliary
             )
