@@ -6,7 +6,7 @@ QUICKSTART := --configfile config/quickstart.yaml
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-slow test-slurm lint generated
+.PHONY: help install quickstart test test-slow test-slurm lint docs generated
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,10 @@ lint: install ## check style, types, imports and the workflow
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 	hadolint Dockerfile
+
+docs: install ## build the documentation in site/, to be read without network
+	python -m sphinx -W --keep-going -q -b html docs site
+	@echo "site/index.html"
 
 generated: install ## write what is made from the code: the schema, the page of all keys, the tables of methods
 	kanoclip schema --out workflow/schemas/config.schema.json --readme config/README.md
