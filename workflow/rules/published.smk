@@ -13,7 +13,7 @@ rule fetch_weights:
     conda:
         "../../environment.yml"
     params:
-        resources=RESOURCES,
+        resources=lambda wildcards, output: Path(output[0]).parents[3],
         files=lambda wildcards: released_files(wildcards.method, wildcards.auxiliary),
     message:
         "Fetching the published weights of {wildcards.method}, trained on {wildcards.auxiliary}"
