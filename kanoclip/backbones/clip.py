@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from kanoclip.backbones import calibrated as _calibrated  # noqa: F401 - registers its kind of tap
 from kanoclip.backbones import pixels as _pixels  # noqa: F401 - registers its kind of tap
 from kanoclip.backbones import windows as _windows  # noqa: F401 - registers its kind of tap
 from kanoclip.backbones.second import load_tower
@@ -189,10 +190,14 @@ class Backbone(nn.Module):
         return self._text_tower.encode(texts)
 
     def encode_embeddings(
-        self, embeddings: Tensor, tokens: Tensor, before_block: Callable[[int, Tensor], Tensor] | None = None
+        self,
+        embeddings: Tensor,
+        tokens: Tensor,
+        before_block: Callable[[int, Tensor], Tensor] | None = None,
+        project: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
         """Run the text tower on word embeddings, some of which may be learned; see `TextTower.run`."""
-        return self._text_tower.run(embeddings, tokens, before_block)
+        return self._text_tower.run(embeddings, tokens, before_block, project)
 
     def provenance(self) -> dict[str, object]:
         """Return what a cached feature depends on; paths do not count, only what the files hold."""
