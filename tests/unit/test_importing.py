@@ -1,5 +1,6 @@
 """Weights as their authors write them, through files, into our methods: our forward against formulas."""
 
+import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -211,6 +212,7 @@ def test_the_command_writes_a_checkpoint_that_loads(tmp_path: Path, backbone: Ba
     source, out = save(content, tmp_path / "weights.pth"), tmp_path / "checkpoint.safetensors"
     keys = {"model": "kanoclip-tiny", "weights": "random:0", "image_size": SIZE, "activation": "auto"}
     keys |= {"position_resize": "bicubic_antialias", "vv_start": "null", "normalisation": "model"}
+    keys["towers"] = json.dumps(backbone.config.model_dump(mode="json")["towers"])
     options = [part for key, value in keys.items() for part in ("--backbone-set", f"{key}={value}")]
     options += ["--backbone-set", "partial_patches=refuse", *(["--set", "deep_depth=3"] * (name == "anomalyclip"))]
     result = CliRunner().invoke(
