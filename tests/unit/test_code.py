@@ -227,7 +227,6 @@ ALL_METHODS = set(code.installed().methods)
             {"knowledge", "prepare", "pretrain"},
             {"prepare elpv", "encode", "evaluate", "tables"},
         ),
-        ("methods/imported.py", "WORDS", "WORDS, NOUN", set(), None),
         (
             "methods/clip.py",
             "class Clip(Method[ClipOptions]):",
