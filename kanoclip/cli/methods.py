@@ -16,9 +16,11 @@ from kanoclip.cli.options import (
     choose_device,
     existing,
     input_file,
+    named,
     parse_json,
     parse_options,
 )
+from kanoclip.naming import HIGHEST_SEED
 from kanoclip.types import InputError
 
 if TYPE_CHECKING:
@@ -39,11 +41,11 @@ def train(
     index: Index,
     knowledge: Annotated[Path, input_file("knowledge.jsonl of the auxiliary dataset.")],
     out: Annotated[Path, typer.Option(help="The folder for seed<n>/checkpoint.safetensors and seed<n>/train.csv.")],
-    auxiliary: Annotated[str, typer.Option(help="Name of the auxiliary dataset, for the record.")],
+    auxiliary: Annotated[str, typer.Option(help="Name of the auxiliary dataset, for the record.", callback=named)],
     features: Features = None,
     backbone_set: BackboneSettings = None,
     settings: Settings = None,
-    seed: Annotated[list[int], typer.Option(help="Random seed of a training; repeat for several.")] = [111],  # noqa: B006
+    seed: Annotated[list[int], typer.Option(help="Random seed of a training; repeat for several.", min=0, max=HIGHEST_SEED)] = [111],  # noqa: B006
     store: StoreFolder = None,
     device: Device = "auto",
     threads: Threads = 1,
@@ -81,7 +83,7 @@ def cross_validate(
 def import_prompts(
     prompts: Annotated[Path, typer.Argument(help="File of AnomalyCLIP's or Crane's training code.", callback=existing)],
     out: Out,
-    auxiliary: Annotated[str, typer.Option(help="Name of the dataset they were trained on, for the record.")],
+    auxiliary: Annotated[str, typer.Option(help="Name of the dataset they were trained on, for the record.", callback=named)],
     settings: Settings = None,
     seed: Seed = 111,
     device: Device = "auto",
@@ -109,7 +111,7 @@ def score(
     checkpoint: Annotated[Path | None, input_file("Of a trained method.")] = None,
     settings: Settings = None,
     seed: Seed = 111,
-    dataset: Annotated[str, typer.Option(help="Name of the target dataset in the tables.")] = "target",
+    dataset: Annotated[str, typer.Option(help="Name of the target dataset in the tables.", callback=named)] = "target",
     store: StoreFolder = None,
     batch_size: Annotated[int, typer.Option(help="Images at once.", min=1)] = 32,
     device: Device = "auto",

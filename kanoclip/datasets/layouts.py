@@ -235,8 +235,10 @@ def class_rows(place: Path, name: str, normal: str) -> Iterator[Row]:
             if defect.name == normal:
                 yield row_of(image, name, GOOD)
             else:
-                mask = masks.get(f"{image.stem}_mask", masks.get(image.stem))
-                yield row_of(image, name, defect.name, mask)
+                both = [masks[stem] for stem in (f"{image.stem}_mask", image.stem) if stem in masks]
+                if len(both) > 1:
+                    raise InputError(f"{image}: two masks, {both[0].name} and {both[1].name}; keep one")
+                yield row_of(image, name, defect.name, both[0] if both else None)
     if (place / "train" / normal).is_dir():
         yield from (row_of(image, name, GOOD, split="train") for image in images_in(place / "train" / normal))
 

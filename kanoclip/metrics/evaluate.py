@@ -18,6 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from kanoclip.datasets.index import content, read_index
+from kanoclip.datasets.unchanged import check_unchanged
 from kanoclip.files import sha256, whole
 from kanoclip.hdf5 import reading
 from kanoclip.maps import scaled_sigma
@@ -110,6 +111,8 @@ def evaluate_pass(
     left = [one for one in todo if not (store and one in keys and store.fetch(keys[one], one.outputs))]
     if len(left) < len(todo):
         logger.info("%d of %d scores files were evaluated before", len(todo) - len(left), len(todo))
+    if left:
+        check_unchanged(frame)
     wrong: list[InputError] = []
     with ExitStack() as stack:
         rows = []

@@ -89,7 +89,7 @@ def _check_kinds(file: h5py.File, count: int) -> None:
     shapes = {"image_score": (count,), **({"map": (count, *file["map"].shape[1:])} if "map" in file else {})}
     for name, shape in shapes.items():
         found = file[name]
-        if found.shape != shape or found.dtype.kind != "f" or len(shape) not in (1, 3):
+        if found.shape != shape or found.dtype.kind not in "fiu" or len(shape) not in (1, 3):
             raise ValueError(f"{name} has shape {found.shape} of {found.dtype}")
     for name, kind in (("sigma", float), ("image_size", int), ("seed", int)):
         kind(file.attrs.get(name, 0))
