@@ -266,7 +266,9 @@ class Configuration(Strict):
     run: str = Field(
         "paper", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="name of the run: results go to results/<run>"
     )
-    resources: PlainPath = Field("resources", description="folder for downloaded archives and the images unpacked from them")
+    resources: PlainPath = Field(
+        "resources", description="folder for downloaded archives and the images unpacked from them"
+    )
     backbones: dict[Name, BackboneConfig] = Field(
         default_factory=lambda: {"clip-l14-518": BackboneConfig()},
         description="name: model and settings. The name appears in paths and tables",

@@ -63,9 +63,9 @@ def reading(path: Path, what: str, remedy: str) -> Iterator[None]:
         raise
     except DAMAGED as error:
         said = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InputError(f"{path}: expected {what}, found another kind of file or a damaged one ({said}); {remedy}") from (
-            error
-        )
+        raise InputError(
+            f"{path}: expected {what}, found another kind of file or a damaged one ({said}); {remedy}"
+        ) from (error)
 
 
 def row_checksum(data: NDArray[Any], row: int) -> int:

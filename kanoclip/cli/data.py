@@ -31,7 +31,9 @@ def download(
 
 
 def prepare(
-    dataset: Annotated[str, typer.Option(help="Name of a shipped dataset, or any name together with --path.", callback=named)],
+    dataset: Annotated[
+        str, typer.Option(help="Name of a shipped dataset, or any name together with --path.", callback=named)
+    ],
     out: Out,
     resources: Annotated[Path, typer.Option(help="Folder of the downloads.")] = Path("resources"),
     path: Annotated[Path | None, typer.Option(help="A local folder, instead of the download.")] = None,

@@ -45,7 +45,9 @@ def train(
     features: Features = None,
     backbone_set: BackboneSettings = None,
     settings: Settings = None,
-    seed: Annotated[list[int], typer.Option(help="Random seed of a training; repeat for several.", min=0, max=HIGHEST_SEED)] = [111],  # noqa: B006
+    seed: Annotated[
+        list[int], typer.Option(help="Random seed of a training; repeat for several.", min=0, max=HIGHEST_SEED)
+    ] = [111],  # noqa: B006
     store: StoreFolder = None,
     device: Device = "auto",
     threads: Threads = 1,
@@ -83,7 +85,9 @@ def cross_validate(
 def import_prompts(
     prompts: Annotated[Path, typer.Argument(help="File of AnomalyCLIP's or Crane's training code.", callback=existing)],
     out: Out,
-    auxiliary: Annotated[str, typer.Option(help="Name of the dataset they were trained on, for the record.", callback=named)],
+    auxiliary: Annotated[
+        str, typer.Option(help="Name of the dataset they were trained on, for the record.", callback=named)
+    ],
     settings: Settings = None,
     seed: Seed = 111,
     device: Device = "auto",

@@ -11,6 +11,7 @@ import pandas as pd
 from kanoclip.datasets.images import DIGEST_DIGITS, digest, load_image, load_mask, read_file
 from kanoclip.files import whole
 from kanoclip.naming import check_class_name, printable
+from kanoclip.tabular import read_csv
 from kanoclip.types import InputError
 
 __all__ = ["GOOD", "INDEX_COLUMNS", "content", "load_image", "load_mask", "read_index", "write_index"]
@@ -58,10 +59,7 @@ def read_index(path: Path, split: str = "test") -> pd.DataFrame:
     """
     if not path.is_file():
         raise InputError(f"{path}: no such index; make it with `kanoclip prepare`")
-    try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a CSV file: {str(error).strip()}") from error
+    frame = read_csv(path, None, "prepare the dataset again", dtype=str, keep_default_na=False)
     _check_columns(list(frame.columns), path)
     _check_values(frame, path)
     frame = frame[frame["split"] == split].reset_index(drop=True)

@@ -68,9 +68,7 @@ class ScoresInProgress:
         self._maps[rows.start : rows.stop] = maps
         self._scores[rows.start : rows.stop] = scores
         self._seconds[0] += seconds
-        self._checksums[rows.start : rows.stop] = [
-            _checksum(self._maps[row], self._scores[row], row) for row in rows
-        ]
+        self._checksums[rows.start : rows.stop] = [_checksum(self._maps[row], self._scores[row], row) for row in rows]
 
     def finish(self, path: Path, attributes: dict[str, Any]) -> None:
         """Write scores.h5 when all images are scored; arguments as of `write_scores`."""
