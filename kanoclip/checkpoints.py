@@ -1,7 +1,7 @@
 """Checkpoints: the learned parameters as safetensors, with everything they depend on in the header.
 
-The header has a digest of itself and of the tensors, which is compared whenever a checkpoint is read: a flipped bit is an
-error, not another score. Files of format 2, which have none, can still be read.
+The header has a digest of itself and of the tensors, which is compared whenever a checkpoint is read: a flipped bit is
+an error, not another score. Files of format 2, which have none, can still be read.
 """
 
 import hashlib

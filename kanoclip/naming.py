@@ -53,11 +53,7 @@ def check_class_name(name: str) -> str:
 
 
 def printable(text: str, longest: int = 200) -> str:
-    """Return text on one line: what is not printable is written as an escape, and what is too long is cut.
-
-    >>> printable("a\\nb")
-    'a\\\\nb'
-    """
+    """Return text on one line: what is not printable is written as an escape, and what is too long is cut."""
     shown = "".join(
         character
         if character.isprintable() and unicodedata.category(character) != "Cf"

@@ -22,7 +22,7 @@ def read_csv(path: Path, columns: Sequence[str] | None, remedy: str, **options: 
         options: of `pandas.read_csv`.
 
     Raises:
-        InputError: the file is missing, damaged or another kind of file, has other columns, or a value is of another type.
+        InputError: the file is missing, damaged or another kind of file, has other columns, or a value of another type.
     """
     text = read_text(path, "a table in CSV")
     try:

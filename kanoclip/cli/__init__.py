@@ -89,7 +89,7 @@ def main() -> None:
     except RecursionError:
         sys.exit("error: a configuration, an option or a file is nested too deeply; expected a few levels")
     except UnicodeError as error:
-        sys.exit(f"error: text that is not UTF-8 ({error.reason}); write it in UTF-8")
+        sys.exit(f"error: text that is not UTF-8 ({error}); write it in UTF-8")
     except OSError as error:
         if error.errno is None:  # of a library, not of the system
             raise

@@ -7,16 +7,21 @@ import shutil
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from kanoclip.files import temporary_beside
 from kanoclip.types import InputError
 
 LARGEST = 100 * 10**9  # bytes unpacked: the largest dataset of the paper has 5 GB
 BLOCK = 2**20
-COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}  # by the first two bytes
+COMPRESSED: dict[bytes, Callable[[Path], IO[bytes]]] = {
+    b"\x1f\x8b": gzip.GzipFile,
+    b"BZ": bz2.BZ2File,
+    b"\xfd7": lzma.LZMAFile,
+}  # by the first two bytes
 
 
 @contextmanager
@@ -46,8 +51,8 @@ def unpack(archive: Path, folder: Path, largest: int = LARGEST) -> None:
         largest: bytes that its files may take; a bomb unpacks to more.
 
     Raises:
-        InputError: the archive is damaged anywhere, is neither zip nor tar, would write outside the folder, or unpacks to
-            more than `largest`.
+        InputError: the archive is damaged anywhere, is neither zip nor tar, would write outside the folder, or unpacks
+            to more than `largest`.
     """
     # zipfile raises RuntimeError for a password or a compression it does not know
     broken = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, RuntimeError, ValueError)

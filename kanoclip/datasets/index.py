@@ -127,6 +127,5 @@ def _check_values(frame: pd.DataFrame, path: Path) -> None:
     for column, rows in wrong.items():
         if rows.any():
             row = int(rows.to_numpy().argmax())
-            raise InputError(
-                f"{path}, line {row + 2}: '{printable(frame[column.split()[0]][row])}' is not a valid {column}; prepare the dataset again"
-            )
+            value = printable(frame[column.split()[0]][row])
+            raise InputError(f"{path}, line {row + 2}: '{value}' is not a valid {column}; prepare the dataset again")

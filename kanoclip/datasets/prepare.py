@@ -115,7 +115,8 @@ def _check_classes(rows: list[Row], spec: DatasetSpec) -> None:
             raise InputError(f"dataset {spec.name}: folder {folder!r}: {error}; {remedy}") from error
         if name in folders:
             raise InputError(
-                f"dataset {spec.name}: the folders '{folders[name]}' and '{folder}' are both the class '{name}'; {remedy}"
+                f"dataset {spec.name}: the folders '{folders[name]}' and '{folder}' are both the class '{name}'; "
+                + remedy
             )
         folders[name] = folder
 

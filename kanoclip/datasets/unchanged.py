@@ -16,8 +16,8 @@ THREADS = 4  # at most; each holds the bytes of one file
 def check_unchanged(frame: pd.DataFrame) -> None:
     """Read the files of some rows and compare them with the digests of the index.
 
-    Times of modification are not trusted: a copied dataset has others, a restored one the same. On one core 1,000 PNGs of
-    1,024 x 1,024 pixels take about a second, some 3 % of decoding them (benchmarks/integrity.py).
+    Times of modification are not trusted: a copied dataset has others, a restored one the same.
+    `benchmarks/integrity.py` measures what it costs.
 
     Args:
         frame: rows from `read_index`.

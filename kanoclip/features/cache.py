@@ -1,9 +1,11 @@
 """The feature cache: one HDF5 file per (dataset, backbone), written once, read by every method and epoch.
 
 Layout: `image` (N,) names as in index.csv, and per tap a dataset of its name (`vv/24`, `cls/24`, `windows/2`, ...),
-fp16, one chunk per image. `checksum/<tap>` (N,) holds the CRC-32 of each row, which is compared whenever the row is read.
-While it grows the file is called `<name>.partial` and `done` (N,) marks the finished images. is taken when the file is created, so that neither a killed process nor a full disk leaves its structure half written.
-(HDF5's own checksums need chunks whose space is taken when they are written.)
+fp16, one chunk per image. `checksum/<tap>` (N,) holds the CRC-32 of each row, which is compared whenever the row is
+read. While it grows the file is called `<name>.partial` and `done` (N,) marks the finished images.
+
+All its space is taken when the file is created, so that neither a killed process nor a full disk leaves its structure
+half written. HDF5's own checksums would be written into chunks whose space is taken later, so these are ours.
 """
 
 import errno
