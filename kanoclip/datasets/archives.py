@@ -10,14 +10,14 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import Any
 
 from kanoclip.files import temporary_beside
 from kanoclip.types import InputError
 
 LARGEST = 100 * 10**9  # bytes unpacked: the largest dataset of the paper has 5 GB
 BLOCK = 2**20
-COMPRESSED: dict[bytes, Callable[[Path], IO[bytes]]] = {
+COMPRESSED: dict[bytes, Callable[[Path], Any]] = {
     b"\x1f\x8b": gzip.GzipFile,
     b"BZ": bz2.BZ2File,
     b"\xfd7": lzma.LZMAFile,

@@ -1,6 +1,7 @@
 """One question to an OpenAI-compatible endpoint and back. The only module that knows the API key."""
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -111,11 +112,12 @@ class Chat:
 
     def _cap(self, response: Any) -> None:
         """Let no more of a body through than an answer can have, nor for longer; a cut-off body is no JSON."""
-        response.stream = _Capped(response.stream, LARGEST, time.monotonic() + PATIENCE * self.config.timeout)
+        largest = LARGEST
         if response.headers.get("content-encoding", "identity") != "identity":
             # it was asked for as it is; a compressed body may unpack to a thousand times its size
-            response.stream = _Capped(response.stream, 0, 0.0)
+            largest = 0
             del response.headers["content-encoding"]
+        response.stream = _capped(response, largest, time.monotonic() + PATIENCE * self.config.timeout)
 
     def _count(self, completion: Any) -> None:
         usage = getattr(completion, "usage", None)
@@ -133,28 +135,25 @@ def _ask_for_plain_bytes(request: Any) -> None:
     request.headers["Accept-Encoding"] = "identity"
 
 
-class _Capped:
-    """The body of a response up to a number of bytes and a point in time; what comes later is not read.
+def _capped(response: Any, largest: int, until: float) -> Any:
+    """Return a body that ends after a number of bytes, or at a time of the monotonic clock in seconds."""
+    stream = response.stream
+    # httpx, or what the openai client has in its place: it takes streams of its own kind only
+    library: Any = sys.modules[type(response).__module__.partition(".")[0]]
 
-    Args:
-        stream: the body, of httpx.
-        largest: bytes.
-        until: seconds of the monotonic clock.
-    """
+    class Capped(library.SyncByteStream):  # type: ignore[misc]
+        def __iter__(self) -> Iterator[bytes]:
+            left = largest
+            for part in stream:
+                left -= len(part)
+                if left < 0 or time.monotonic() > until:
+                    return
+                yield part
 
-    def __init__(self, stream: Any, largest: int, until: float) -> None:
-        self._stream, self._left, self._until = stream, largest, until
+        def close(self) -> None:
+            stream.close()
 
-    def __iter__(self) -> Iterator[bytes]:
-        for part in self._stream:
-            if len(part) > self._left or time.monotonic() > self._until:
-                return
-            self._left -= len(part)
-            yield part
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._stream.close()
+    return Capped()
 
 
 class Pace:

@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 import pandas as pd
 
-from kanoclip.datasets.index import read_index
+from kanoclip.datasets.index import content, read_index
 from kanoclip.hdf5 import SEAL, check_seal, open_hdf5, reading
 from kanoclip.types import InputError
 
@@ -71,6 +71,8 @@ def open_scores(scores: Path, rows: pd.DataFrame, index: Path) -> Iterator[h5py.
                 )
         with reading(scores, KIND, REMEDY):
             _check_kinds(file, len(rows))
+        if file.attrs.get("content", content(rows)) != content(rows):
+            raise InputError(f"{scores}: of other images, classes or labels than {index}; score again with this index")
         yield file
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from kanoclip import __version__
+from kanoclip.datasets.index import content
 from kanoclip.files import whole
 from kanoclip.hdf5 import row_checksum, seal
 from kanoclip.types import InputError, logger
@@ -121,7 +122,8 @@ def write_scores(
         maps: (N, h, w).
         scores: (N,).
         frame: the index that was scored.
-        attributes: method, backbone, auxiliary, dataset, seed, sigma, image_size; the version is added.
+        attributes: method, backbone, auxiliary, dataset, seed, sigma, image_size; the version and the digest of the
+            index are added.
     """
     rows = max(1, min(len(frame), CHUNK // maps[0].nbytes))
     # from version 1.10 of its format HDF5 has checksums of its structure; of the values they are asked for below
@@ -141,7 +143,7 @@ def write_scores(
         )
         for start, stop in _slices(len(frame), max(rows, ROWS_AT_ONCE // rows * rows)):
             stored[start:stop] = maps[start:stop]
-        file.attrs.update({**attributes, "version": __version__})
+        file.attrs.update({**attributes, "content": content(frame), "version": __version__})
         seal(file, ("image", "class_name", "image_score"))
 
 
