@@ -52,7 +52,10 @@ class BackboneConfig(Strict):
         "'random:SEED'",
     )
     image_size: int = Field(
-        518, gt=0, le=16_384, description="pixels a side; images are squashed to a square. The paper is silent; its peers use 518"
+        518,
+        gt=0,
+        le=16_384,
+        description="pixels a side; images are squashed to a square. The paper is silent; its peers use 518",
     )
     taps: tuple[int, ...] | None = Field(
         None,

@@ -149,7 +149,10 @@ def test_configurations_of_any_type_are_read_or_refused_in_one_line(key: str, va
 @FEW
 @given(value=st.text(max_size=30))
 def test_options_of_any_text_are_read_or_refused_in_one_line(value: str) -> None:
-    for read in (lambda: parse(BackboneConfig, parse_options([f"model={value}"]), "--set"), lambda: parse_json(value, "x")):
+    for read in (
+        lambda: parse(BackboneConfig, parse_options([f"model={value}"]), "--set"),
+        lambda: parse_json(value, "x"),
+    ):
         try:
             read()
         except InputError as error:
