@@ -210,7 +210,8 @@ def answers(server: ChatServer) -> Iterator[Case]:
         {"choices": [choice], "usage": "x"}, {"choices": [choice], "usage": {"prompt_tokens": "x"}},
         {"choices": [choice], "usage": [1]}, {"choices": [{**choice, "finish_reason": {}}]},
         {"choices": [{"message": {"content": "half \ud800 a pair"}}]},
-        {"choices": [{"message": {"content": "x" * 44_000_000}}]}, {"choices": [{"message": {"content": "\n" * 900_000}}]},
+        {"choices": [{"message": {"content": "x" * 44_000_000}}]},
+        {"choices": [{"message": {"content": "\n" * 900_000}}]},
     ]  # fmt: skip
     raw = [
         b"", b"{", b"\xff\xfe", b"[" * 100_000, b"null", b"NaN", bytes(1000), says("fine").body[:-3],
