@@ -6,7 +6,7 @@ QUICKSTART := --configfile config/quickstart.yaml
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart unlock test test-slow lint generated
+.PHONY: help install quickstart unlock test test-slow test-slurm lint docs generated
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,9 @@ test: install ## run the test suite
 test-slow: install ## run the tests that take minutes
 	python -m pytest -m slow
 
+test-slurm: install ## run the drills on a real Slurm of this machine (as root; see docs/cluster.md)
+	python -m pytest -m slurm tests/slurm
+
 lint: install ## check style, types, imports and the workflow
 	ruff check .
 	ruff format --check .
@@ -40,6 +43,11 @@ lint: install ## check style, types, imports and the workflow
 	lint-imports
 	snakefmt --check Snakefile workflow
 	snakemake --lint
+	hadolint Dockerfile
+
+docs: install ## build the documentation in site/, to be read without network
+	python -m sphinx -W --keep-going -q -b html docs site
+	@echo "site/index.html"
 
 generated: install ## write what is made from the code: the schema and the page of all keys
 	kanoclip schema --out workflow/schemas/config.schema.json --readme config/README.md

@@ -81,9 +81,11 @@ def _row(config: Configuration, name: str) -> Row:
         control=kind.control or known[backbone].weights.startswith("random:"),
         trainable=kind.trainable,
     )
-    taps = kind.reads(checked_options(row), tower_shape(known[backbone]))
+    checked = checked_options(row)
+    taps = kind.reads(checked, tower_shape(known[backbone]))
     epochs = kind.Options.model_fields["epochs"].default if "epochs" in kind.Options.model_fields else 0
-    return row.model_copy(update={"reads": tuple(map(str, sorted(taps))), "default_epochs": epochs})
+    marks = tuple(sorted(kind.marks(checked)))
+    return row.model_copy(update={"reads": tuple(map(str, sorted(taps))), "default_epochs": epochs, "marks": marks})
 
 
 def _published(method: str) -> str:

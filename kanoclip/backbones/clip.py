@@ -189,10 +189,14 @@ class Backbone(nn.Module):
         return self._text_tower.encode(texts)
 
     def encode_embeddings(
-        self, embeddings: Tensor, tokens: Tensor, before_block: Callable[[int, Tensor], Tensor] | None = None
+        self,
+        embeddings: Tensor,
+        tokens: Tensor,
+        before_block: Callable[[int, Tensor], Tensor] | None = None,
+        project: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
         """Run the text tower on word embeddings, some of which may be learned; see `TextTower.run`."""
-        return self._text_tower.run(embeddings, tokens, before_block)
+        return self._text_tower.run(embeddings, tokens, before_block, project)
 
     def provenance(self) -> dict[str, object]:
         """Return what a cached feature depends on; paths do not count, only what the files hold."""

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from kanoclip.cli import data, figures, methods, names, plan, render
+from kanoclip.cli import data, downloads, figures, methods, names, plan, render
 from kanoclip.naming import printable
 from kanoclip.types import InputError, setup_logging
 
@@ -39,6 +39,8 @@ app = typer.Typer(
 )
 _STAGES: tuple[Callable[..., None], ...] = (
     plan.plan,
+    downloads.downloads,
+    downloads.fetch_backbone,
     data.download,
     data.prepare,
     data.knowledge,

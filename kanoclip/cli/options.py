@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
+from kanoclip.gpus import take_gpu
 from kanoclip.naming import HIGHEST_SEED, check_name, printable
 from kanoclip.types import InputError
 
@@ -34,7 +35,7 @@ def all_existing(paths: list[Path] | None) -> list[Path] | None:
 Out = Annotated[Path, typer.Option(help="The file to write.")]
 Index = Annotated[Path, input_file("index.csv of the dataset.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An option; may be repeated.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes a GPU if there is one.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes a free GPU if there is one.")]
 Threads = Annotated[int, typer.Option(help="CPU threads.", min=1)]
 Workers = Annotated[int, typer.Option(help="Threads that load images.", min=1)]
 Seed = Annotated[int, typer.Option(help="Makes every random choice.", min=0, max=HIGHEST_SEED)]
@@ -95,7 +96,10 @@ def choose_device(name: str, threads: int) -> str:
     torch.set_num_threads(threads)
     torch.backends.cudnn.allow_tf32 = False
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        if not torch.cuda.is_available():
+            return "cpu"
+        torch.cuda.set_device(take_gpu(torch.cuda.device_count()))
+        return "cuda"  # the current device
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise InputError(f"device '{name}': torch sees no GPU; use --device cpu")
     return name

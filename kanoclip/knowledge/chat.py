@@ -141,7 +141,7 @@ def _capped(response: Any, largest: int, until: float) -> Any:
     # httpx, or what the openai client has in its place: it takes streams of its own kind only
     library: Any = sys.modules[type(response).__module__.partition(".")[0]]
 
-    class Capped(library.SyncByteStream):  # type: ignore[misc]
+    class Capped(library.SyncByteStream):
         def __iter__(self) -> Iterator[bytes]:
             left = largest
             for part in stream:

@@ -120,4 +120,5 @@ def _tex(text: str) -> str:
     escapes |= {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"}
     escapes |= {"|": r"\textbar{}", "<": r"\textless{}", ">": r"\textgreater{}", "\n": " "}
     escapes |= {"±": r"$\pm$", "†": r"$^\dagger$", "‡": r"$^\ddagger$"}
+    escapes |= {"§": r"\textsuperscript{\S}", "¶": r"\textsuperscript{\P}"}
     return "".join(escapes.get(character, character) for character in text)

@@ -14,6 +14,7 @@ from kanoclip import __version__
 from kanoclip.datasets.index import content
 from kanoclip.files import whole
 from kanoclip.hdf5 import row_checksum, seal
+from kanoclip.scoring.classes import AfterClass, Finished, finished
 from kanoclip.types import InputError, logger
 
 CHUNK = 2**17  # bytes of maps compressed together
@@ -71,10 +72,10 @@ class ScoresInProgress:
         self._seconds[0] += seconds
         self._checksums[rows.start : rows.stop] = [_checksum(self._maps[row], self._scores[row], row) for row in rows]
 
-    def finish(self, path: Path, attributes: dict[str, Any]) -> None:
-        """Write scores.h5 when all images are scored; arguments as of `write_scores`."""
+    def finish(self, path: Path, attributes: dict[str, Any], after_class: AfterClass) -> None:
+        """Write scores.h5 when all images are scored; arguments as of `write_scores` and `finished`."""
         maps = np.load(self.folder / "map.npy", mmap_mode="r")
-        write_scores(path, maps, self._scores, self.frame, attributes)
+        write_scores(path, finished(maps, self._scores, self.frame, after_class), self.frame, attributes)
 
     def _drop_damaged(self) -> None:
         """Forget the rows of an earlier process that are not what it wrote."""
@@ -110,8 +111,7 @@ def _checksum(one: NDArray[np.float32], score: np.float32, row: int) -> int:
 
 def write_scores(
     path: Path,
-    maps: NDArray[np.float32],
-    scores: NDArray[np.float32],
+    scores: Finished,
     frame: pd.DataFrame,
     attributes: dict[str, Any],
 ) -> None:
@@ -119,18 +119,18 @@ def write_scores(
 
     Args:
         path: the file.
-        maps: (N, h, w).
-        scores: (N,).
+        scores: of its images.
         frame: the index that was scored.
         attributes: method, backbone, auxiliary, dataset, seed, sigma, image_size; the version and the digest of the
             index are added.
     """
+    maps = scores.maps
     rows = max(1, min(len(frame), CHUNK // maps[0].nbytes))
     # from version 1.10 of its format HDF5 has checksums of its structure; of the values they are asked for below
     with whole(path) as temporary, h5py.File(temporary, "w", libver="v110") as file:
         for column in ("image", "class_name"):
             file[column] = np.array(frame[column].tolist(), dtype=h5py.string_dtype())
-        file.create_dataset("image_score", data=scores, fletcher32=True)
+        file.create_dataset("image_score", data=scores.image_score, fletcher32=True)
         # maps at mask resolution (the oracle's) would be large without compression
         stored = file.create_dataset(
             "map",
@@ -142,7 +142,7 @@ def write_scores(
             fletcher32=True,
         )
         for start, stop in _slices(len(frame), max(rows, ROWS_AT_ONCE // rows * rows)):
-            stored[start:stop] = maps[start:stop]
+            stored[start:stop] = scores.rows(start, stop)
         file.attrs.update({**attributes, "content": content(frame), "version": __version__})
         seal(file, ("image", "class_name", "image_score"))
 

@@ -9,7 +9,7 @@ import torch
 from kanoclip.config import parse
 from kanoclip.datasets.index import content
 from kanoclip.methods import method_class
-from kanoclip.scoring import score, write_scores
+from kanoclip.scoring import finished, score, write_scores
 from kanoclip.stages.code import training_code
 from kanoclip.stages.dataset import Dataset
 from kanoclip.stages.training import Knowledge, train
@@ -81,6 +81,6 @@ def cross_validate_stage(
         "sigma": method.sigma,
         "image_size": backbone.config.image_size,
     }
-    write_scores(out, maps, scores, frame, attributes)
+    write_scores(out, finished(maps, scores, frame, lambda maps, scores: None), frame, attributes)
     for state in states:
         state.forget()

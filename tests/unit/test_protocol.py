@@ -42,6 +42,16 @@ def test_jobs_are_rows_times_targets_times_seeds() -> None:
     ]
 
 
+def test_a_transductive_recipe_marks_its_row() -> None:
+    methods = {
+        "aa_clip": None,
+        "as_printed": {"method": "aa_clip", "recipe": "published"},
+        "one_by_one": {"method": "aa_clip", "recipe": "published", "normalisation": "image"},
+    }
+    marks = protocol.describe(configuration(methods=methods)).marks
+    assert marks == {"aa_clip": (), "as_printed": ("transductive",), "one_by_one": ()}
+
+
 def test_each_training_once() -> None:
     found = protocol.describe(configuration()).trainings
     assert [(training.row, training.auxiliary, training.seeds) for training in found] == [
