@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -25,7 +26,7 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 NEEDED = ("Snakefile", "environment.yml", "workflow", "profiles", "kanoclip", "config")
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "run": "drill",
     "backbones": {"kanoclip-tiny-32": {"model": "kanoclip-tiny", "weights": "random:0", "image_size": 32}},
     "backbone": "kanoclip-tiny-32",
@@ -127,10 +128,10 @@ def snakemake(folder: Path) -> subprocess.Popen[bytes]:
 
 
 def stage(folder: Path) -> str:
-    """Return the rule that the log names last."""
-    lines = (folder / "drill.log").read_text(errors="replace").splitlines()
-    rules = [line.split()[1].rstrip(":") for line in lines if line.startswith(("rule ", "localrule "))]
-    return rules[-1].partition("_kanoclip")[0] if rules else "start"
+    """Return the stage whose log has changed last."""
+    logs = folder / "results" / CONFIG["run"] / "logs"
+    found = sorted((path for path in logs.rglob("*.log")), key=lambda path: path.stat().st_mtime)
+    return found[-1].relative_to(logs).parts[0].removesuffix(".log") if found else "start"
 
 
 def contents(folder: Path) -> dict[str, bytes]:

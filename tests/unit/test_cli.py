@@ -168,7 +168,7 @@ def test_a_full_disk_is_one_line(
 
     monkeypatch.setattr(pd.DataFrame, "to_csv", full)
     line = run("prepare", "--dataset", "parts", "--path", parts, "--out", tmp_path / "index.csv")
-    assert line == "error: cannot write index.csv: No space left on device; free space and run again"
+    assert line == "error: index.csv: cannot be read or written: No space left on device; free space and run again"
     assert not (tmp_path / "index.csv").exists()
 
 
