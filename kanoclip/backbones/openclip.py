@@ -64,10 +64,10 @@ class OpenClipTower(Tower):
         """Return tokens after ln_post: (..., W) to the same shape."""
         return self.visual.ln_post(tokens)
 
-    def project(self, tokens: Tensor, norm: bool = True) -> Tensor:
-        """Take tokens of the residual stream to unit vectors of the joint space: (..., W) to (..., C)."""
+    def project(self, tokens: Tensor, norm: bool = True, unit: bool = True) -> Tensor:
+        """Take tokens of the residual stream to vectors of the joint space: (..., W) to (..., C)."""
         if norm:
             tokens = self.final_norm(tokens)
         if self.visual.proj is not None:
             tokens = tokens @ self.visual.proj
-        return F.normalize(tokens, dim=-1)
+        return F.normalize(tokens, dim=-1) if unit else tokens

@@ -101,11 +101,12 @@ class TimmTower(Tower):
         """Return tokens after the trunk's final layer norms: (..., W) to the same shape."""
         return self.trunk.fc_norm(self.trunk.norm(tokens))
 
-    def project(self, tokens: Tensor, norm: bool = True) -> Tensor:
-        """Take tokens to unit vectors, of the joint space where the trunk has a head: (..., W) to (..., C)."""
+    def project(self, tokens: Tensor, norm: bool = True, unit: bool = True) -> Tensor:
+        """Take tokens to vectors, of the joint space where the trunk has a head: (..., W) to (..., C)."""
         if norm:
             tokens = self.final_norm(tokens)
-        return F.normalize(self.trunk.head(tokens), dim=-1)
+        projected = self.trunk.head(tokens)
+        return F.normalize(projected, dim=-1) if unit else projected
 
     def _rotation(self) -> Tensor | None:
         """The rotary position table of the grid, for all blocks or one a block; None if positions are only added."""

@@ -100,12 +100,13 @@ class Tower(nn.Module, ABC):
         """Return tokens of the residual stream, of any shape (..., W), after the final layer norm."""
 
     @abstractmethod
-    def project(self, tokens: Tensor, norm: bool = True) -> Tensor:
-        """Take tokens of the residual stream to unit vectors of the joint space: (..., W) to (..., C).
+    def project(self, tokens: Tensor, norm: bool = True, unit: bool = True) -> Tensor:
+        """Take tokens of the residual stream to vectors of the joint space: (..., W) to (..., C).
 
         Args:
             tokens: of the residual stream.
             norm: apply the final layer norm first, as the tower was trained.
+            unit: divide the vectors by their length.
         """
 
     def normalise(self, rgb: Tensor) -> Tensor:

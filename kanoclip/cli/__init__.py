@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from kanoclip.cli import data, downloads, figures, methods, names, plan, render
+from kanoclip.cli import data, downloads, export, figures, methods, names, plan, render
 from kanoclip.naming import printable
 from kanoclip.types import InputError, setup_logging
 
@@ -50,6 +50,7 @@ _STAGES: tuple[Callable[..., None], ...] = (
     methods.import_prompts,
     methods.score,
     methods.score_pass,
+    export.export,
     methods.evaluate,
     methods.compare,
     render.protocol,

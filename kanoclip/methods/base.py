@@ -64,7 +64,7 @@ class Method(nn.Module, Generic[MethodOptions]):
     def __init_subclass__(cls, **keywords: Any):
         """Take the options from the base that names them."""
         super().__init_subclass__(**keywords)
-        for base in getattr(cls, "__orig_bases__", ()):
+        for base in cls.__dict__.get("__orig_bases__", ()):
             named = [part for part in get_args(base) if isinstance(part, type) and issubclass(part, Strict)]
             if named:
                 cls.Options = named[0]

@@ -221,3 +221,21 @@ def test_random_weights_make_a_control() -> None:
     backbones = {"kanoclip-tiny": {"model": "kanoclip-tiny", "weights": "random:0"}}
     rows = protocol.rows(configuration(backbones=backbones, backbone="kanoclip-tiny"))
     assert all(row.control for row in rows)
+
+
+def test_a_second_tower_that_the_backbone_has_not_is_refused() -> None:
+    methods = {"crane_plus": {}}
+    message = "methods.crane_plus: it reads a second tower called dino, which backbone clip-l14-518 does not have"
+    with pytest.raises(InputError, match=message):
+        protocol.rows(configuration(methods=methods))
+    tower = {"model": "vit_tiny_patch16_224", "weights": "random:0"}
+    backbones = {"clip-l14-518": {"towers": {"dino": tower}}}
+    (row,) = protocol.rows(configuration(methods=methods, backbones=backbones))
+    assert "dino:tokens/12" in row.reads
+
+
+def test_the_published_recipe_of_crane_plus_brings_its_second_tower() -> None:
+    config = configuration(methods={"crane_plus": {"recipe": "published"}})
+    (row,) = protocol.rows(config)
+    tower = protocol.backbones(config)[row.backbone].towers["dino"]
+    assert tower.model == "vit_base_patch14_reg4_dinov2.lvd142m" and "dino:tokens/12" in row.reads
