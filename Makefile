@@ -6,7 +6,7 @@ QUICKSTART := --configfile config/quickstart.yaml
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-slow test-slurm lint docs generated
+.PHONY: help install quickstart unlock test test-slow test-slurm lint docs generated
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -23,6 +23,9 @@ quickstart: install ## run the embedded benchmark and print its main table
 	@snakemake $(QUICKSTART) --report $(RUN)/report.zip --quiet all
 	@echo; cat $(RUN)/tables/main.md
 	@echo; echo "page     $(RUN)/index.html"; echo "figures  $(RUN)/figures/"; echo "report   $(RUN)/report.zip"
+
+unlock: install ## after a killed run: lets the folder be used again (add CONFIG=FILE for another than the quickstart's)
+	snakemake --unlock --configfile $(or $(CONFIG),config/quickstart.yaml)
 
 test: install ## run the test suite
 	python -m pytest -n 2

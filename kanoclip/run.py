@@ -274,6 +274,6 @@ def read_run(path: Path) -> Run:
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: expected a file written by kanoclip protocol, found none; run it") from error
     return parse(Run, values, str(path))

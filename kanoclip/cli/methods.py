@@ -15,9 +15,11 @@ from kanoclip.cli.options import (
     choose_device,
     existing,
     input_file,
+    named,
     parse_json,
     parse_options,
 )
+from kanoclip.naming import HIGHEST_SEED
 from kanoclip.types import InputError
 
 if TYPE_CHECKING:
@@ -38,11 +40,13 @@ def train(
     index: Index,
     knowledge: Annotated[Path, input_file("knowledge.jsonl of the auxiliary dataset.")],
     out: Annotated[Path, typer.Option(help="The folder for seed<n>/checkpoint.safetensors and seed<n>/train.csv.")],
-    auxiliary: Annotated[str, typer.Option(help="Name of the auxiliary dataset, for the record.")],
+    auxiliary: Annotated[str, typer.Option(help="Name of the auxiliary dataset, for the record.", callback=named)],
     features: Features = None,
     backbone_set: BackboneSettings = None,
     settings: Settings = None,
-    seed: Annotated[list[int], typer.Option(help="Random seed of a training; repeat for several.")] = [111],  # noqa: B006
+    seed: Annotated[
+        list[int], typer.Option(help="Random seed of a training; repeat for several.", min=0, max=HIGHEST_SEED)
+    ] = [111],  # noqa: B006
     store: StoreFolder = None,
     device: Device = "auto",
     threads: Threads = 1,
@@ -86,7 +90,7 @@ def score(
     checkpoint: Annotated[Path | None, input_file("Of a trained method.")] = None,
     settings: Settings = None,
     seed: Seed = 111,
-    dataset: Annotated[str, typer.Option(help="Name of the target dataset in the tables.")] = "target",
+    dataset: Annotated[str, typer.Option(help="Name of the target dataset in the tables.", callback=named)] = "target",
     store: StoreFolder = None,
     batch_size: Annotated[int, typer.Option(help="Images at once.", min=1)] = 32,
     device: Device = "auto",

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 from kanoclip import __version__
 from kanoclip.backbones.clip import Backbone
 from kanoclip.backbones.taps import Tap
-from kanoclip.datasets.index import read_index
+from kanoclip.datasets.index import content, read_index
 from kanoclip.datasets.masks import masks_at
 from kanoclip.features import CachedFeatures, FeatureCache
 from kanoclip.methods.kanoclip.model import KAnoCLIP, KAnoCLIPOptions
@@ -200,7 +200,9 @@ def test_scores_come_back_from_the_checkpoint(
     with h5py.File(tmp_path / "scores.h5") as file:
         assert np.array_equal(file["map"][:], maps)
         assert np.array_equal(file["image_score"][:], scores)
-        assert dict(file.attrs) == {
+        told = dict(file.attrs)
+        assert told.pop("content") == content(frame) and len(told.pop("digest")) == 64
+        assert told == {
             "method": "row",
             "backbone": "tiny",
             "auxiliary": "parts",
@@ -235,7 +237,11 @@ def test_foreign_checkpoints_are_refused(index: Path, features: Path, knowledge:
     assert "found another kind of file" in refusal("kanoclip", index)
     assert "found no file" in refusal("kanoclip", tmp_path / "nowhere")
     renamed, reshaped, moved = (tmp_path / f"{name}.safetensors" for name in ("renamed", "reshaped", "moved"))
-    blob = path.read_bytes()
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(path.read_bytes().replace(b'\\"seed\\": 3', b'\\"seed\\": 4'))
+    assert "damaged: its content is not what was written; train again" in refusal("kanoclip", damaged)
+    # as an older version wrote them, without a digest
+    blob = path.read_bytes().replace(b'\\"format\\": 3', b'\\"format\\": 2').replace(b'\\"digest\\"', b'\\"unused\\"')
     renamed.write_bytes(blob.replace(b'\\"method\\": \\"kanoclip\\"', b'\\"method\\": \\"otherone\\"'))
     assert "expected a checkpoint of kanoclip, found one of otherone" in refusal("kanoclip", renamed)
     reshaped.write_bytes(blob.replace(b'\\"width\\": 16', b'\\"width\\": 32'))

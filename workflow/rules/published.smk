@@ -18,7 +18,7 @@ rule fetch_weights:
     message:
         "Fetching the published weights of {wildcards.method}, trained on {wildcards.auxiliary}"
     shell:
-        "python -m kanoclip --log {log} fetch-weights {wildcards.method} --auxiliary {wildcards.auxiliary}"
+        "python -m kanoclip --log {log:q} fetch-weights {wildcards.method:q} --auxiliary {wildcards.auxiliary:q}"
         " --resources {params.resources:q}"
 
 
@@ -59,5 +59,5 @@ rule import_weights:
     message:
         "Importing the published weights of {wildcards.row}, trained on {wildcards.auxiliary}"
     shell:
-        "python -m kanoclip --log {log} import {params.method} {params.files:q} --out {output} --auxiliary"
-        " {wildcards.auxiliary} {params.options} {params.backbone} --seed {wildcards.seed} --threads {threads}"
+        "python -m kanoclip --log {log:q} import {params.method:q} {params.files:q} --out {output:q} --auxiliary"
+        " {wildcards.auxiliary:q} {params.options:q} {params.backbone:q} --seed {wildcards.seed:q} --threads {threads}"
