@@ -16,7 +16,7 @@ from kanoclip.scoring import Scorer, ScoresInProgress, run_pass
 from kanoclip.scoring.passes import BATCH_SIZE
 from kanoclip.stages.code import scoring_code
 from kanoclip.stages.dataset import Dataset
-from kanoclip.stages.training import size
+from kanoclip.stages.fitting import size
 from kanoclip.store import Store, fingerprint
 from kanoclip.types import InputError, logger
 
