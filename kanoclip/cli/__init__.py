@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from kanoclip.cli import data, figures, methods, names, plan, render
+from kanoclip.cli import data, figures, methods, names, plan, predict, render
 from kanoclip.types import InputError, setup_logging
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -24,6 +24,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _STAGES: tuple[Callable[..., None], ...] = (
+    predict.predict,
+    predict.calibrate,
     plan.plan,
     data.download,
     data.prepare,

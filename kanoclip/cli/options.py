@@ -8,7 +8,25 @@ from typing import Annotated, Any
 import typer
 import yaml
 
+from kanoclip.devices import choose_device
 from kanoclip.types import InputError
+
+__all__ = [
+    "Device",
+    "Index",
+    "Out",
+    "Seed",
+    "Settings",
+    "Threads",
+    "Workers",
+    "all_existing",
+    "choose_device",
+    "existing",
+    "input_file",
+    "parse_json",
+    "parse_options",
+    "parse_pairs",
+]
 
 
 def existing(path: Path | None) -> Path | None:
@@ -62,19 +80,3 @@ def parse_json(text: str, where: str) -> dict[str, Any]:
 def parse_options(items: Sequence[str] | None) -> dict[str, Any]:
     """KEY=VALUE items with the values read as YAML."""
     return {key: yaml.safe_load(value) for key, value in parse_pairs(items)}
-
-
-def choose_device(name: str, threads: int) -> str:
-    """Set the number of threads and choose where to compute.
-
-    fp32 means fp32 on a GPU too: torch would compute convolutions in TF32 there, which keeps 10 bits of the mantissa.
-    """
-    import torch
-
-    torch.set_num_threads(threads)
-    torch.backends.cudnn.allow_tf32 = False
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError(f"device '{name}': torch sees no GPU; use --device cpu")
-    return name
