@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kanoclip.datasets.index import GOOD
-from kanoclip.types import InputError
+from kanoclip.datasets.pictures import IMAGE_SUFFIXES, is_image_name
+from kanoclip.types import InputError, logger
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"}
+# images of kinds that are not read; whoever has them should hear of it
+OTHER_SUFFIXES = (".avif", ".eps", ".exr", ".jp2", ".jxl", ".npy", ".pbm", ".pgm", ".ppm", ".psd", ".svg")
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,13 @@ def visible_folders(place: Path) -> list[Path]:
 def _images(place: Path) -> list[Path]:
     if not place.is_dir():
         return []
-    return sorted(
-        path for path in place.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-    )
+    visible = sorted(path for path in place.iterdir() if not path.name.startswith("."))
+    others = [path.name for path in visible if path.suffix.lower() in OTHER_SUFFIXES]
+    if others:
+        logger.warning(
+            "%s: %d files of kinds that are not read are left out, such as %s", place, len(others), others[0]
+        )
+    return [path for path in visible if is_image_name(path)]
 
 
 def images_in(place: Path) -> list[Path]:
@@ -65,7 +71,7 @@ def images_in(place: Path) -> list[Path]:
     """
     images = _images(place)
     if not images:
-        raise InputError(f"{place}: expected images ({', '.join(sorted(IMAGE_SUFFIXES))}), found none")
+        raise InputError(f"{place}: expected images ({', '.join(IMAGE_SUFFIXES)}), found none")
     return images
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from kanoclip.datasets.images import DIGEST_DIGITS, digest, load_image, load_mask, read_file
+from kanoclip.datasets.images import DIGEST_DIGITS, digest, load_image
+from kanoclip.datasets.masks import load_mask
+from kanoclip.datasets.opening import read_file
 from kanoclip.files import whole
 from kanoclip.types import InputError
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import pandas as pd
 
 from kanoclip.datasets.folders import Row, base_folder, images_in, masks_by_stem, row_of, visible_folders
-from kanoclip.datasets.images import load_image, load_mask
+from kanoclip.datasets.images import image_size
 from kanoclip.datasets.index import GOOD
+from kanoclip.datasets.masks import load_mask
 from kanoclip.datasets.specs import DatasetSpec
 from kanoclip.types import InputError, unknown_name
 
@@ -83,7 +84,7 @@ def sdd(root: Path, spec: DatasetSpec) -> list[Row]:
         mask = image.with_name(f"{image.stem}_label.bmp")
         if image.stem.endswith("_label"):
             continue
-        anomalous = bool(load_mask(mask, load_image(image).size).any())
+        anomalous = bool(load_mask(mask, image_size(image)).any())
         rows.append(row_of(image, spec.classes[0], "defect" if anomalous else GOOD, mask=mask if anomalous else None))
     return rows
 

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from kanoclip.datasets.images import image_size
 from kanoclip.datasets.index import load_image, load_mask
 from kanoclip.datasets.masks import resize_mask
 from kanoclip.metrics.scores import scored_index
@@ -81,8 +82,7 @@ def _square(path: str) -> NDArray[np.uint8]:
 
 def _mask(row: pd.Series) -> NDArray[np.bool_] | None:
     if row["mask_path"]:
-        with Image.open(row["image_path"]) as image:
-            return resize_mask(load_mask(row["mask_path"], image.size), (SIDE, SIDE))
+        return resize_mask(load_mask(row["mask_path"], image_size(row["image_path"])), (SIDE, SIDE))
     return None if row["label"] else np.zeros((SIDE, SIDE), dtype=bool)
 
 
