@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from kanoclip.datasets.pictures import Frame, read_image
 from kanoclip.files import write_json
 from kanoclip.predict.detector import Detector
 from kanoclip.predict.drawing import Pictures, Scale, scale_of
 from kanoclip.predict.find import MARK, Found, ImageFiles
-from kanoclip.predict.pictures import Frame, read_frames, square
+from kanoclip.predict.inputs import square
 from kanoclip.predict.records import Record, Records, record_of, state_of
 from kanoclip.predict.result import Result
 from kanoclip.types import InputError, Progress, logger
@@ -141,7 +142,7 @@ def _loaded(pool: ThreadPoolExecutor, files: Iterable[Found], size: int, ahead: 
 def _load(file: Found, size: int) -> _Loaded:
     state = state_of(file.path)
     try:
-        frames = read_frames(file.path)
+        frames = read_image(file.path)
     except InputError as error:
         logger.warning("%s", error)
         return _Loaded(file, state, error=str(error))

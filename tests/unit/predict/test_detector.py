@@ -68,7 +68,6 @@ def test_every_form_of_an_image_gives_the_same(detector: Detector, tmp_path: Pat
         str(tmp_path / "part.png"),
         Image.fromarray(pixels),
         pixels,
-        pixels.astype(np.uint16) * 257,
         pixels / 255,
         torch.from_numpy(pixels),
         torch.from_numpy(pixels).permute(2, 0, 1).float() / 255,
@@ -82,9 +81,9 @@ def test_every_form_of_an_image_gives_the_same(detector: Detector, tmp_path: Pat
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (np.zeros((4, 4, 2), np.uint8), "found 4x4x2"),
+        (np.zeros((4, 4, 2), np.uint8), r"found \(4, 4, 2\)"),
         (np.full((4, 4), 7.0), "expected floats in 0..1, found 7 to 7"),
-        (np.zeros((4, 4), np.int64), "found int64"),
+        (np.zeros((4, 4), complex), "found complex128"),
         (3, "found int"),
         ("nowhere.png", "nowhere.png: no such image"),
     ],

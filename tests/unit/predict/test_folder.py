@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kanoclip.datasets.images import load_image
+from kanoclip.datasets.pictures import Frame, read_image
 from kanoclip.predict import Detector, Threshold
 from kanoclip.predict.coco import write_coco
 from kanoclip.predict.drawing import Pictures, opacity, overlay, scale_of
@@ -146,13 +146,13 @@ def test_a_second_run_does_what_the_first_has_not(
     read: list[str] = []
 
     def stopped_at(name: str) -> None:
-        def load(path: Path) -> Image.Image:
+        def load(path: Path) -> list[Frame]:
             read.append(path.name)
             if path.name == name:
                 raise KeyboardInterrupt
-            return load_image(path)
+            return read_image(path)
 
-        monkeypatch.setattr("kanoclip.predict.pictures.load_image", load)
+        monkeypatch.setattr("kanoclip.predict.folder.read_image", load)
 
     stopped_at("7.png")
     with pytest.raises(KeyboardInterrupt):
