@@ -26,6 +26,9 @@ BackboneName = Annotated[
 ]
 Weights = Annotated[str | None, typer.Option(help="A tag of open_clip or a file; default: openai where there is one.")]
 ImageSize = Annotated[int | None, typer.Option(help="Pixels a side; default: the model's own.", min=1)]
+Tiles = Annotated[
+    int | None, typer.Option(help="Cut larger images into tiles of so many pixels, for small defects.", min=16)
+]
 FalseAlarms = Annotated[float, typer.Option(help="Wished share of normal images called anomalous.")]
 BatchSize = Annotated[int, typer.Option(help="Images at once.", min=1)]
 AllThreads = Annotated[int | None, typer.Option(help="CPU threads; default: one per core.", min=1)]
@@ -45,6 +48,7 @@ def predict(
     weights: Weights = None,
     image_size: ImageSize = None,
     settings: Settings = None,
+    tiles: Tiles = None,
     out: Annotated[Path, typer.Option(help="The folder to write.")] = Path("predictions"),
     pictures: Annotated[bool, typer.Option(help="Write heat maps, masks and thumbnails.")] = True,
     maps: Annotated[bool, typer.Option(help="Write raw maps too, PNG of 16 bits.")] = False,
@@ -65,7 +69,9 @@ def predict(
     skipped = _Skipped(out)
     files = ImageFiles(images, skipped.add)
     skipped.say()
-    detector = _detector(method, checkpoint, backbone, weights, image_size, settings, class_name, device, threads)
+    detector = _detector(
+        method, checkpoint, backbone, weights, image_size, settings, class_name, tiles, device, threads
+    )
     if card:
         use_card(card, detector)
     if normals:
@@ -99,6 +105,7 @@ def calibrate(
     weights: Weights = None,
     image_size: ImageSize = None,
     settings: Settings = None,
+    tiles: Tiles = None,
     batch_size: BatchSize = 16,
     device: Device = "auto",
     threads: AllThreads = None,
@@ -106,7 +113,9 @@ def calibrate(
     """Choose a threshold from images known to be normal, and keep it as a card for `kanoclip predict --card`."""
     from kanoclip.predict.cards import write_card
 
-    detector = _detector(method, checkpoint, backbone, weights, image_size, settings, class_name, device, threads)
+    detector = _detector(
+        method, checkpoint, backbone, weights, image_size, settings, class_name, tiles, device, threads
+    )
     _calibrate(detector, images, false_alarms, batch_size)
     write_card(out, detector, date.today())
     typer.echo(f"{detector.threshold.words}: a score of {detector.threshold.image:.4f} or more")
@@ -120,6 +129,7 @@ def _detector(
     image_size: int | None,
     settings: list[str] | None,
     class_name: str,
+    tiles: int | None,
     device: str,
     threads: int | None,
 ) -> "Detector":
@@ -136,6 +146,7 @@ def _detector(
         weights=weights,
         image_size=image_size,
         class_name=class_name,
+        tile=tiles,
         options=parse_options(settings),
         device=device,
         threads=threads,

@@ -1,7 +1,6 @@
 """A detector: images in, scores, maps and decisions out."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self, overload
@@ -20,22 +19,15 @@ from kanoclip.predict.decisions import Calibration, Threshold, calibrated, guess
 from kanoclip.predict.inputs import as_frames, square
 from kanoclip.predict.result import Result
 from kanoclip.store import fingerprint
+from kanoclip.tiles import score_by_tiles
 from kanoclip.types import InputError
 
 BATCH_SIZE = 16
+OVERLAP = 4  # neighbouring tiles share a quarter of a tile
 
 
-@dataclass(frozen=True)
-class Scores:
-    """The scores of some images.
-
-    Attributes:
-        image: (N,) float32 image scores.
-        maps: (N, S, S) float32, smoothed, of the squares that the model saw.
-    """
-
-    image: NDArray[np.float32]
-    maps: NDArray[np.float32]
+Scored = tuple[float, NDArray[np.float32]]
+"""The score of an image and its map: (S, S) of the square that the model saw, or (H, W) if it was seen by tiles."""
 
 
 class Detector:
@@ -46,6 +38,7 @@ class Detector:
         class_name: what images show, unless `predict` is told otherwise.
         threshold: what decisions are made with: the guess of the checkpoint, until `calibrate`.
         calibration: of the last call of `calibrate`; None before.
+        tile: pixels a side of the tiles that larger images are cut into; None squashes every image whole.
     """
 
     def __init__(
@@ -55,8 +48,9 @@ class Detector:
         class_name: str = "object",
         record: Mapping[str, Any] | None = None,
         checksum: str = "",
+        tile: int | None = None,
     ):
-        self.method_name, self.class_name = method_name, class_name
+        self.method_name, self.class_name, self.tile = method_name, class_name, tile
         self.threshold: Threshold = guessed((record or {}).get("threshold"))
         self.calibration: Calibration | None = None
         self._method, self._record, self._checksum = method.eval(), record, checksum
@@ -74,9 +68,10 @@ class Detector:
         """Which model speaks, in one line."""
         backbone = self._method.backbone.config
         trained = f", trained on {self._record['auxiliary']}" if self._record else ", nothing trained"
+        tiles = f", by tiles of {self.tile} pixels" if self.tile else ""
         return (
             f"{self.method_name} on {backbone.model} (weights {Path(backbone.weights).name}, {self.size} pixels)"
-            f"{trained}; images of '{self.class_name}'"
+            f"{trained}{tiles}; images of '{self.class_name}'"
         )
 
     def checksum(self, class_name: str | None = None) -> str:
@@ -87,6 +82,7 @@ class Detector:
             checkpoint=self._checksum,
             backbone=self._method.backbone.provenance(),
             class_name=class_name or self.class_name,
+            tile=self.tile,
         )
 
     @overload
@@ -167,25 +163,46 @@ class Detector:
         waiting = iter(frames)
         while batch := list(islice(waiting, batch_size)):
             images = [frame.image for _, frame in batch]
-            found = self.score_squares(np.stack([square(image, self.size) for image in images]), class_name)
-            for (name, _), image, score, grid in zip(batch, images, found.image, found.maps, strict=True):
-                yield self.result(name, image, score, grid)
+            for (name, _), image, scored in zip(batch, images, self.score(images, None, class_name), strict=True):
+                yield self.result(name, image, scored)
 
-    def result(self, name: str, image: Image.Image, score: np.float32, grid: NDArray[np.float32]) -> Result:
-        """Return the result of an image from its score and the map (S, S) of its square."""
-        return Result(float(score), grid, image, self.threshold, name)
+    def result(self, name: str, image: Image.Image, scored: Scored) -> Result:
+        """Return the result of an image from its score and map."""
+        return Result(*scored, image, self.threshold, name)
 
-    @torch.no_grad()
-    def score_squares(self, squares: NDArray[np.uint8], class_name: str | None = None) -> Scores:
-        """Score images that are squares already.
+    def score(
+        self,
+        images: Sequence[Image.Image],
+        squares: Sequence[NDArray[np.uint8]] | None = None,
+        class_name: str | None = None,
+    ) -> list[Scored]:
+        """Score images at once, or each by tiles.
 
         Args:
-            squares: (N, S, S, 3) RGB.
+            images: RGB.
+            squares: (S, S, 3) each, from `square`, if they have been made already.
             class_name: what they show.
 
         Raises:
             InputError: a score is not finite.
         """
+        if self.tile is None:
+            squares = [square(image, self.size) for image in images] if squares is None else squares
+            return self._score_squares(np.stack(squares), class_name)
+
+        def score_tiles(tiles: list[Image.Image]) -> tuple[list[NDArray[np.float32]], list[float]]:
+            found = self._score_squares(np.stack([square(one, self.size) for one in tiles]), class_name)
+            return [grid for _, grid in found], [score for score, _ in found]
+
+        scored = []
+        for image in images:
+            grid, score = score_by_tiles(image, self.tile, self.tile // OVERLAP, score_tiles, BATCH_SIZE)
+            scored.append((score, grid.astype(np.float32)))
+        return scored
+
+    @torch.no_grad()
+    def _score_squares(self, squares: NDArray[np.uint8], class_name: str | None) -> list[Scored]:
+        """Score squares (N, S, S, 3)."""
         names = [class_name or self.class_name] * len(squares)
         features = self._features.of_images(squares, self._taps)
         output = self._method(Batch([f"image {i}" for i in range(len(squares))], names, features))
@@ -193,7 +210,7 @@ class Detector:
         scores = output.image_score.float().cpu().numpy()
         if not (np.isfinite(maps).all() and np.isfinite(scores).all()):
             raise InputError(f"{self.method_name}: a score is not finite; check the weights")
-        return Scores(scores, maps)
+        return [(float(score), grid) for score, grid in zip(scores, maps, strict=True)]
 
     @staticmethod
     def _frames(images: Iterable[Any] | Sequence[Any]) -> Iterator[tuple[str, Frame]]:

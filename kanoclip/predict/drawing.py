@@ -86,7 +86,7 @@ def short(name: str) -> str:
 
 def scale_of(results: list[Result]) -> Scale:
     """Choose the colours of a prediction by its first images, so that the threshold is no darker than the middle."""
-    low, high = colour_range(np.stack([result.square for result in results]).astype(float))
+    low, high = colour_range(np.concatenate([result.square.ravel() for result in results]).astype(float))
     threshold = results[0].threshold.pixel
     if threshold is not None:
         low, high = min(low, threshold), max(high, threshold)

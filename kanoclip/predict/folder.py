@@ -167,10 +167,10 @@ def _scored(job: Job, batch: list[_Loaded]) -> list[tuple[_Loaded, Result]]:
     results = []
     for start in range(0, len(pictures), job.batch_size):
         part = pictures[start : start + job.batch_size]
-        found = job.detector.score_squares(np.stack([sides for _, _, sides in part]))
-        for (one, frame, _), score, grid in zip(part, found.image, found.maps, strict=True):
+        found = job.detector.score([frame.image for _, frame, _ in part], [sides for _, _, sides in part])
+        for (one, frame, _), scored in zip(part, found, strict=True):
             name = one.file.name + frame.name_suffix
-            results.append((one, job.detector.result(name, frame.image, score, grid)))
+            results.append((one, job.detector.result(name, frame.image, scored)))
     return results
 
 

@@ -45,6 +45,7 @@ def load(
     weights: str | None = None,
     image_size: int | None = None,
     class_name: str = "object",
+    tile: int | None = None,
     options: Mapping[str, Any] | None = None,
     device: str = "auto",
     threads: int | None = None,
@@ -59,6 +60,8 @@ def load(
             backbone that it was trained on, if that has moved.
         image_size: pixels a side; default: what the model was trained with.
         class_name: what the images show, as the prompts say it.
+        tile: pixels a side of the tiles that larger images are cut into, so that small defects stay visible; by default
+            every image is squashed whole.
         options: of a method that needs no training.
         device: cpu, cuda, cuda:1 ...; auto takes a GPU if there is one.
         threads: CPU threads; None leaves them to torch.
@@ -77,7 +80,7 @@ def load(
     method = _build(choice, tower, dict(options or {}))
     record = read_record(choice.checkpoint) if choice.checkpoint else None
     checksum = sha256(choice.checkpoint) if choice.checkpoint else ""
-    return Detector(method, choice.method, class_name, record, checksum)
+    return Detector(method, choice.method, class_name, record, checksum, tile)
 
 
 def choose(model: str, backbone: str | None, weights: str | None, image_size: int | None) -> Choice:

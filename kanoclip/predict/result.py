@@ -21,7 +21,7 @@ class Result:
 
     Attributes:
         score: in 0..1, higher is more anomalous; comparable between images, not a probability.
-        square: (S, S) float32, the smoothed map of the square that the model saw.
+        square: (S, S) float32, the smoothed map of the square that the model saw; (H, W) if it was seen by tiles.
         image: the image, RGB.
         threshold: what the decision and the regions are made with.
         name: of the image; "" if it has none.

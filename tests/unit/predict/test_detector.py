@@ -159,3 +159,19 @@ def test_a_clip_model_predicts_without_training_at_its_own_size() -> None:
     choice = choose("ViT-L-14-336-quickgelu", None, None, None)
     assert (choice.method, choice.backbone.weights, choice.backbone.image_size) == ("winclip", "openai", 336)
     assert choose("clip", "ViT-B-32", "random:0", 64).backbone.weights == "random:0"
+
+
+def test_tiles_show_what_is_small(detector: Detector) -> None:
+    """An image no larger than a tile is scored as ever; a larger one as the worst of its tiles."""
+    whole = detector.predict(pixels := np.random.default_rng(5).random((40, 60)))
+    before = detector.checksum()
+    detector.tile = 60
+    assert detector.predict(pixels).score == pytest.approx(whole.score)
+    np.testing.assert_allclose(detector.predict(pixels).map, whole.map, atol=2e-3)  # Pillow's and our bilinear
+    detector.tile = 32
+    tiled = detector.predict(pixels)
+    image = Image.fromarray(np.round(255 * pixels).astype(np.uint8))
+    detector.tile = None
+    tiles = [image.crop((x, y, x + 32, y + 32)) for y in (0, 8) for x in (0, 14, 28)]
+    assert tiled.score == pytest.approx(detector.scores(tiles).max(), abs=1e-6)
+    assert tiled.map.shape == (40, 60) and detector.checksum() == before
