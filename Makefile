@@ -7,7 +7,7 @@ DETECTOR := $(RUN)/models/kanoclip/kanoclip-tiny-128/synthetic_auxiliary/seed111
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart detector test test-slow lint generated
+.PHONY: help install quickstart detector test test-slow test-slurm lint docs generated
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,6 +35,9 @@ test: install ## run the test suite
 test-slow: install ## run the tests that take minutes
 	python -m pytest -m slow
 
+test-slurm: install ## run the drills on a real Slurm of this machine (as root; see docs/cluster.md)
+	python -m pytest -m slurm tests/slurm
+
 lint: install ## check style, types, imports and the workflow
 	ruff check .
 	ruff format --check .
@@ -42,6 +45,11 @@ lint: install ## check style, types, imports and the workflow
 	lint-imports
 	snakefmt --check Snakefile workflow
 	snakemake --lint
+	hadolint Dockerfile
+
+docs: install ## build the documentation in site/, to be read without network
+	python -m sphinx -W --keep-going -q -b html docs site
+	@echo "site/index.html"
 
 generated: install ## write what is made from the code: the schema and the page of all keys
 	kanoclip schema --out workflow/schemas/config.schema.json --readme config/README.md

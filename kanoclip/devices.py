@@ -1,5 +1,6 @@
 """Where to compute."""
 
+from kanoclip.gpus import take_gpu
 from kanoclip.types import InputError
 
 
@@ -21,7 +22,10 @@ def choose_device(name: str, threads: int | None) -> str:
         torch.set_num_threads(threads)
     torch.backends.cudnn.allow_tf32 = False
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        if not torch.cuda.is_available():
+            return "cpu"
+        torch.cuda.set_device(take_gpu(torch.cuda.device_count()))
+        return "cuda"  # the current device
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise InputError(f"device '{name}': torch sees no GPU; use --device cpu")
     return name

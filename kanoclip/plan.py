@@ -9,6 +9,7 @@ from kanoclip.backbones.cost import tap_values
 from kanoclip.backbones.shape import tower_shape
 from kanoclip.config import Configuration
 from kanoclip.datasets.specs import ArchiveSource, ManualSource, dataset_names, load_spec
+from kanoclip.downloads import fetched_weights
 from kanoclip.layout import Layout
 from kanoclip.rates import hours, read_rates
 from kanoclip.run import Run
@@ -97,7 +98,7 @@ def make_plan(config: Configuration, run: Run, root: Path = Path()) -> Plan:
     return Plan(
         run=config.run,
         datasets=datasets,
-        weights=tuple(name for name, one in run.backbones.items() if _is_tag(one.weights, root)),
+        weights=tuple(name for name, one in run.backbones.items() if fetched_weights(one, root)),
         jobs=_jobs(run, datasets, len(auxiliaries)),
         ablations=_ablation_jobs(run),
         missing=sum(max(0, needed - _on_disk(path)) for path, needed in _feature_files(run, images, layout)),
@@ -131,7 +132,7 @@ def render(plan: Plan) -> str:
     lines += ["", f"features: {plan.features / GB:.2f} GB, {plan.missing / GB:.2f} GB of them not stored yet; "]
     lines[-1] += f"{plan.free / GB:.2f} GB of the disk are free"
     if plan.weights:
-        lines.append(f"weights:  open_clip downloads those of {', '.join(plan.weights)}, unless it has them")
+        lines.append(f"weights:  those of {', '.join(plan.weights)} come from a model hub, unless they are here")
     lines.append(_counted("jobs:    ", plan.jobs))
     if plan.ablations:
         lines.append(_counted("ablation:", plan.ablations))
@@ -201,10 +202,6 @@ def _existing(folder: Path) -> Path:
     return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
 
 
-def _is_tag(weights: str, root: Path) -> bool:
-    return weights != "embedded" and not weights.startswith("random:") and not (root / weights).is_file()
-
-
 def _jobs(run: Run, datasets: Collection[DatasetPlan], auxiliaries: int) -> dict[str, int]:
     """Count the jobs of the main tables, as the workflow's rules make them."""
     trainings = [one for one in run.trainings if one.row in run.main]
@@ -214,6 +211,7 @@ def _jobs(run: Run, datasets: Collection[DatasetPlan], auxiliaries: int) -> dict
         cached |= {(one.backbone, one.target) for one in passes if one.target in run.taps.get(one.backbone, {})}
     return {
         "download": sum(_is_downloaded(one) for one in datasets),
+        "fetch backbone": sum(bool(fetched_weights(one)) for one in run.backbones.values()),
         "prepare": len(datasets),
         "knowledge": auxiliaries,
         "encode": len(cached),

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from kanoclip.cli import data, figures, methods, names, plan, predict, render
+from kanoclip.cli import data, downloads, figures, methods, names, plan, predict, render
 from kanoclip.types import InputError, setup_logging
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -27,6 +27,8 @@ _STAGES: tuple[Callable[..., None], ...] = (
     predict.predict,
     predict.calibrate,
     plan.plan,
+    downloads.downloads,
+    downloads.fetch_backbone,
     data.download,
     data.prepare,
     data.knowledge,
@@ -37,7 +39,6 @@ _STAGES: tuple[Callable[..., None], ...] = (
     methods.score,
     methods.score_pass,
     methods.evaluate,
-    methods.evaluate_pass,
     methods.compare,
     render.protocol,
     render.tables,

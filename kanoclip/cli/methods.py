@@ -13,7 +13,6 @@ from kanoclip.cli.options import (
     Settings,
     Threads,
     Workers,
-    all_existing,
     choose_device,
     existing,
     input_file,
@@ -67,7 +66,7 @@ def cross_validate(
     method: Annotated[str, typer.Option(help="A method; see `kanoclip list methods`.")],
     index: Index,
     knowledge: Annotated[Path, input_file("knowledge.jsonl of the auxiliary dataset.")],
-    out: Annotated[Path, typer.Option(help="scores.h5 of the auxiliary dataset, for `kanoclip evaluate`.")],
+    out: Annotated[Path, typer.Option(help="The folder for scores.h5, which `kanoclip evaluate` reads.")],
     features: Features = None,
     backbone_set: BackboneSettings = None,
     folds: Annotated[int, typer.Option(help="Parts of the classes; each is left out of training once.", min=2)] = 4,
@@ -81,7 +80,7 @@ def cross_validate(
     from kanoclip.stages.cross_validation import cross_validate_stage
 
     data, where = _dataset("auxiliary", index, features, backbone_set, workers), choose_device(device, threads)
-    cross_validate_stage(method, parse_options(settings), data, knowledge, out, folds, seed, where)
+    cross_validate_stage(method, parse_options(settings), data, knowledge, out / "scores.h5", folds, seed, where)
 
 
 def import_prompts(
@@ -158,50 +157,24 @@ def score_pass(
 
 
 def evaluate(
-    scores: Annotated[list[Path], typer.Option(help="scores.h5; may be repeated.", callback=all_existing)],
-    index: Index,
-    out: Annotated[list[Path], typer.Option(help="metrics.csv, one for each --scores; curves.csv is written beside.")],
-    resolution: Annotated[int | None, typer.Option(help="Pixels a side; default: the image size.", min=1)] = None,
-    bootstrap: Annotated[int, typer.Option(help="Draws for the intervals of image metrics; 0: none.", min=0)] = 1000,
-    store: Annotated[
-        Path | None, typer.Option(help="Folder that keeps results; what is there is not computed.")
-    ] = None,
-    device: Device = "auto",
-    threads: Threads = 1,
-) -> None:
-    """Compute the metrics of every class and their mean, for many methods of one dataset at once."""
-    from kanoclip.code import command_digest
-    from kanoclip.metrics.evaluate import Evaluation, evaluate_pass
-    from kanoclip.store import Store
-
-    if len(scores) != len(out):
-        raise InputError(f"expected one --out for each --scores, found {len(out)} for {len(scores)}")
-    todo = [
-        Evaluation(path, metrics, metrics.with_name("curves.csv")) for path, metrics in zip(scores, out, strict=True)
-    ]
-    where = choose_device(device, threads)
-    kept = Store(store) if store else None
-    evaluate_pass(todo, index, resolution, bootstrap, where, kept, command_digest("evaluate") if store else "")
-
-
-def evaluate_pass(
     folders: Annotated[list[Path], typer.Argument(help="Folders of scores.h5; metrics.csv and curves.csv go there.")],
     index: Index,
-    store: Annotated[Path, typer.Option(help="Keeps finished results; what is there is not computed again.")],
+    store: Annotated[
+        Path | None, typer.Option(help="Folder that keeps results; what is there is not computed again.")
+    ] = None,
     resolution: Annotated[int | None, typer.Option(help="Pixels per side; default: the image size.", min=1)] = None,
     bootstrap: Annotated[int, typer.Option(help="Draws for the intervals of image metrics; 0: none.", min=0)] = 1000,
     device: Device = "auto",
     threads: Threads = 1,
 ) -> None:
-    """Evaluate many rows and seeds of a run on a target in one pass; what is fresh already is not computed again."""
+    """Compute the metrics of each class and their mean, for one or many scores.h5 of a dataset in one pass."""
     from kanoclip.code import command_digest
-    from kanoclip.metrics.evaluate import Evaluation
-    from kanoclip.metrics.evaluate import evaluate_pass as evaluate_all
+    from kanoclip.metrics.evaluate import Evaluation, evaluate_pass
     from kanoclip.store import Store
 
     todo = [Evaluation(folder / "scores.h5", folder / "metrics.csv", folder / "curves.csv") for folder in folders]
-    where, code = choose_device(device, threads), command_digest("evaluate-pass")
-    evaluate_all(todo, index, resolution, bootstrap, where, Store(store), code)
+    kept, code = (Store(store), command_digest("evaluate")) if store else (None, "")
+    evaluate_pass(todo, index, resolution, bootstrap, choose_device(device, threads), kept, code)
 
 
 def compare(

@@ -51,7 +51,7 @@ def all_existing(paths: list[Path] | None) -> list[Path] | None:
 Out = Annotated[Path, typer.Option(help="The file to write.")]
 Index = Annotated[Path, input_file("index.csv of the dataset.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An option; may be repeated.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes a GPU if there is one.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes a free GPU if there is one.")]
 Threads = Annotated[int, typer.Option(help="CPU threads.", min=1)]
 Workers = Annotated[int, typer.Option(help="Threads that load images.", min=1)]
 Seed = Annotated[int, typer.Option(help="Makes every random choice.")]

@@ -79,6 +79,7 @@ class DatasetSpec(Strict):
     class_names: dict[str, str]  # folder name to the name used in prompts
     masks: bool | None  # None: as found
     images: ImageCounts | None = None  # of the test split; None: unknown before it is prepared, or drawn
+    download_size: str = ""  # in words, as its authors state it
     licence: str
     citation: str
     homepage: str = ""

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from kanoclip.metrics.scores import scored_index
+from kanoclip.metrics.scores_file import scored_index
 from kanoclip.types import InputError
 
 LEVEL = 0.95

@@ -23,7 +23,7 @@ from kanoclip.maps import scaled_sigma
 from kanoclip.metrics.pixels import Maps, check, rank_pixels
 from kanoclip.metrics.ranking import Ranking, UndefinedMetricError, rank
 from kanoclip.metrics.results import Results
-from kanoclip.metrics.scores import open_scores
+from kanoclip.metrics.scores_file import open_scores
 from kanoclip.store import Store, fingerprint
 from kanoclip.types import InputError, logger, progress
 

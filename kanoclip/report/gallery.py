@@ -16,7 +16,7 @@ from kanoclip.datasets.index import load_image, load_mask
 from kanoclip.datasets.masks import resize_mask
 from kanoclip.metrics.classification import f1_max_threshold
 from kanoclip.metrics.ranking import UndefinedMetricError, rank
-from kanoclip.metrics.scores import scored_index
+from kanoclip.metrics.scores_file import scored_index
 from kanoclip.report.heat import COLOURS, colour_range
 from kanoclip.resampling import final_map_of
 from kanoclip.types import InputError, progress

@@ -18,7 +18,7 @@ from PIL import Image
 from kanoclip.datasets.images import image_size
 from kanoclip.datasets.index import load_image, load_mask
 from kanoclip.datasets.masks import resize_mask
-from kanoclip.metrics.scores import scored_index
+from kanoclip.metrics.scores_file import scored_index
 from kanoclip.report.heat import COLOURS, SIDE, colour_range
 from kanoclip.report.style import STYLE
 from kanoclip.resampling import final_map_of

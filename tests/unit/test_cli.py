@@ -46,7 +46,7 @@ def test_help_lists_one_command_a_stage(run: Callable[..., str], capsys: pytest.
 
 def test_every_stage_by_hand(run: Callable[..., str], parts: Path, tmp_path: Path) -> None:
     index, features, knowledge = tmp_path / "index.csv", tmp_path / "features.h5", tmp_path / "knowledge.jsonl"
-    models, scored, metrics = tmp_path / "models", tmp_path / "scored", tmp_path / "m.csv"
+    models, scored = tmp_path / "models", tmp_path / "scored"
     small = ["epochs=1", "width=16", "heads=2", "deform_groups=2", "bottleneck=8", "prompt_length=2"]
     options = [part for pair in small for part in ("--set", pair)]
     data = ["--features", features, "--index", index]
@@ -63,8 +63,8 @@ def test_every_stage_by_hand(run: Callable[..., str], parts: Path, tmp_path: Pat
     live = ["--index", index, *(part.replace("--set", "--backbone-set") for part in TINY)]
     assert run("score", *trained, *live, "--out", tmp_path / "live") == ""
     assert (tmp_path / "live" / "scores.h5").read_bytes() == (scored / "scores.h5").read_bytes()
-    assert run("evaluate", "--scores", scored / "scores.h5", "--index", index, "--out", metrics) == ""
-    frame = pd.read_csv(metrics)
+    assert run("evaluate", scored, "--index", index) == ""
+    frame = pd.read_csv(scored / "metrics.csv")
     assert set(frame["class_name"]) == {"wing nut", "bolt", "mean"}
     assert set(frame["backbone"]) == {"kanoclip-tiny"}
     assert frame["value"].between(0, 1).all()
@@ -179,6 +179,6 @@ def test_scores_of_other_images_are_refused(
     assert run("score", "--method", "clip", "--features", features, "--index", index, "--out", tmp_path) == ""
     with h5py.File(scores, "r+") as file:
         file["image"][0] = "elsewhere.png"
-    line = run("evaluate", "--scores", scores, "--index", index, "--out", tmp_path / "m.csv")
+    line = run("evaluate", tmp_path, "--index", index)
     assert "elsewhere.png" in line and "score again with this index" in line
-    assert not (tmp_path / "m.csv").exists()
+    assert not (tmp_path / "metrics.csv").exists()

@@ -47,7 +47,7 @@ def test_quickstart(tmp_path: Path) -> None:
     means = frame[(frame["class_name"] == "mean") & (frame["metric"] == "auroc")].groupby(["method", "level"])["value"]
     assert means.mean()["oracle"].tolist() == [1, 1]
     assert means.mean()["random", "image"] == pytest.approx(0.5, abs=0.1)
-    assert means.mean()["random", "pixel"] == pytest.approx(0.5, abs=0.02)
+    assert means.mean()["random", "pixel"] == pytest.approx(0.5, abs=0.05)  # few defects, a coarse grid
     synthetic = frame[(frame["dataset"] == "synthetic") & (frame["class_name"] == "mean") & (frame["level"] == "pixel")]
     pixel = synthetic[synthetic["metric"] == "auroc"].groupby("method")["value"].mean()
     assert pixel["clip"] > 0.7 and pixel["kanoclip"] > 0.6  # drawn classes that neither backbone nor method has seen

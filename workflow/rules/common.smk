@@ -16,6 +16,7 @@ shell.prefix(f"export PYTHONPATH={shlex.quote(str(ROOT))}:${{{{PYTHONPATH:-}}}};
 from kanoclip.code import command_digest, method_module
 from kanoclip.config import Configuration, parse as parse_configuration
 from kanoclip.datasets.specs import dataset_names, load_spec
+from kanoclip.downloads import fetched_weights
 from kanoclip.expansion import expand as expand_configuration
 from kanoclip.files import listing_digest, remembered_sha256
 from kanoclip.layout import Layout
@@ -42,6 +43,11 @@ MAIN_JOBS = RUN.jobs_of(RUN.main)
 
 def any_of(names):
     return "|".join(sorted(names)) or "none"
+
+
+def with_attempts(amount):
+    """Memory or time that grows when a cluster submits a job again after it failed."""
+    return lambda wildcards, attempt: amount * attempt
 
 
 wildcard_constraints:
@@ -140,6 +146,12 @@ def weights_digest(name):
     """The content of a local file of weights, so that another file of the same name is a change."""
     path = Path(RUN.backbones[name].weights)
     return remembered_sha256(path) if path.is_file() else ""
+
+
+def fetched(name):
+    """The record that a backbone's weights are here, if they come from a model hub."""
+    needed = fetched_weights(RUN.backbones[name])
+    return f"{RESOURCES}/backbones/{name}.json" if needed else []
 
 
 def tap_options(backbone, dataset):

@@ -7,7 +7,6 @@ rule download:
         f"{RESOURCES}/{{dataset}}/source.json",
     log:
         f"{RESOURCES}/{{dataset}}/download.log",
-    retries: 3
     conda:
         "../../environment.yml"
     params:

@@ -11,6 +11,7 @@ for one in RUN.passes:
                 LAYOUT.features(one.backbone, one.target) if RUN.cached_targets else []
             ),
             checkpoints=checkpoints_of(one),
+            weights=fetched(one.backbone),
         output:
             of_jobs(one.jobs, "scores.h5", "cost.json"),
         log:
@@ -22,8 +23,8 @@ for one in RUN.passes:
         threads: LOADING_THREADS
         resources:
             gpu=1,
-            mem_mb=16000,
-            runtime=480,
+            mem_mb=with_attempts(16000),
+            runtime=with_attempts(480),
         params:
             results=lambda wildcards: RESULTS,
             backbone=one.backbone,
@@ -57,8 +58,8 @@ for one in RUN.passes:
         threads: 1
         resources:
             gpu=1,
-            mem_mb=8000,
-            runtime=120,
+            mem_mb=with_attempts(8000),
+            runtime=with_attempts(120),
         params:
             folders=lambda wildcards, input: [
                 str(Path(path).parent) for path in input.scores
@@ -70,9 +71,9 @@ for one in RUN.passes:
                 else ""
             ),
             bootstrap=CONFIG.evaluation.bootstrap,
-            code=command_digest("evaluate-pass"),
+            code=command_digest("evaluate"),
         message:
             f"Evaluating {len(one.jobs)} rows and seeds on {one.target}"
         shell:
-            "python -m kanoclip --log {log} evaluate-pass {params.folders} --index {input.index} --store {params.store}"
+            "python -m kanoclip --log {log} evaluate {params.folders} --index {input.index} --store {params.store}"
             " {params.resolution} --bootstrap {params.bootstrap} --threads {threads}"

@@ -1,6 +1,7 @@
 rule encode:
     input:
         index=LAYOUT.index("{dataset}"),
+        weights=lambda wildcards: fetched(wildcards.backbone),
     output:
         LAYOUT.features("{backbone}", "{dataset}"),
     log:
@@ -12,8 +13,8 @@ rule encode:
     threads: LOADING_THREADS
     resources:
         gpu=1,
-        mem_mb=8000,
-        runtime=240,
+        mem_mb=with_attempts(8000),
+        runtime=with_attempts(240),
     params:
         backbone=lambda wildcards: settings(backbone_values(wildcards.backbone)),
         taps=lambda wildcards: tap_options(wildcards.backbone, wildcards.dataset),

@@ -24,8 +24,8 @@ rule pretrain_towers:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=8000,
-        runtime=720,
+        mem_mb=with_attempts(8000),
+        runtime=with_attempts(720),
     params:
         # what a cut-off run resumes from lies beside the outputs and is none, so that Snakemake leaves it alone
         folder=lambda wildcards, output: Path(output.weights).parent,

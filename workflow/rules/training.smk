@@ -3,6 +3,7 @@ rule train:
         features=cached_features,
         index=LAYOUT.index("{auxiliary}"),
         knowledge=LAYOUT.knowledge("{auxiliary}"),
+        weights=lambda wildcards: fetched(wildcards.backbone),
     output:
         expand(
             f"{LAYOUT.models('{row}', '{backbone}', '{auxiliary}')}/seed{{seed}}/{{file}}",
@@ -19,8 +20,8 @@ rule train:
     threads: LOADING_THREADS
     resources:
         gpu=1,
-        mem_mb=16000,
-        runtime=480,
+        mem_mb=with_attempts(16000),
+        runtime=with_attempts(480),
     params:
         method=lambda wildcards: RUN.row(wildcards.row).method,
         options=lambda wildcards: settings(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from kanoclip.metrics.classification import f1_max, f1_max_threshold
 from kanoclip.metrics.ranking import UndefinedMetricError, rank
-from kanoclip.metrics.scores import scored_index
+from kanoclip.metrics.scores_file import scored_index
 from kanoclip.report.registry import figure
 from kanoclip.report.style import COLOURS, drawing
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.axes import Axes
 
-from kanoclip.metrics.ranks import average_ranks, critical_difference
+from kanoclip.metrics.method_ranks import average_ranks, critical_difference
 from kanoclip.metrics.registry import LEVELS
 from kanoclip.report.figures.summary import read_aurocs, with_intervals
 from kanoclip.report.registry import figure

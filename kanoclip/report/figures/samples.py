@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from kanoclip.metrics.scores import scored_index
+from kanoclip.metrics.scores_file import scored_index
 from kanoclip.report.grid import draw_grid, read_samples
 from kanoclip.report.registry import figure
 from kanoclip.report.style import save

@@ -211,13 +211,15 @@ def test_classes_that_are_not_in_one_piece_in_the_index_are_read_row_by_row(targ
     pd.testing.assert_frame_equal(first, second, rtol=1e-9)
 
 
-def test_the_command_evaluates_many_files_at_once(target, tmp_path):
-    names, arguments = ["clip", "oracle"], ["evaluate", "--index", str(target / "index.csv"), "--bootstrap", "20"]
-    for one in evaluations(target, "out", names):
-        arguments += ["--scores", str(one.scores), "--out", str(one.metrics)]
-    app([*arguments, "--store", str(target / "store")], standalone_mode=False)
+def test_the_command_evaluates_many_folders_at_once(target):
+    names = ["clip", "oracle"]
+    for name in names:
+        (target / "run" / name).mkdir(parents=True)
+        shutil.copy(target / f"{name}.h5", target / "run" / name / "scores.h5")
+    folders = [str(target / "run" / name) for name in names]
+    arguments = [*folders, "--index", str(target / "index.csv"), "--bootstrap", "20", "--store", str(target / "store")]
+    app(["evaluate", *arguments], standalone_mode=False)
     evaluate_pass(evaluations(target, "expected", names), target / "index.csv", bootstrap=20)
-    assert contents(target / "out") == contents(target / "expected")
+    found = {name: text for name, text in contents(target / "run").items() if not name.endswith(".h5")}
+    assert found == contents(target / "expected")
     assert len(list((target / "store" / "kept").iterdir())) == 2
-    with pytest.raises(InputError, match="expected one --out for each --scores, found 1 for 2"):
-        app(arguments[:-2], standalone_mode=False)

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kanoclip.metrics.ranks import average_ranks, critical_difference
+from kanoclip.metrics.method_ranks import average_ranks, critical_difference
 from kanoclip.types import InputError
 
 

@@ -1,0 +1,171 @@
+"""Where the workflow bends: 1, 10 and 100 times the paper's rows, seeds and images.
+
+Planning runs the real workflow with `snakemake -n`. A pass runs the real code on images of 32 pixels and a random tower
+of that size, since neither its memory nor its bookkeeping depends on the tower. Tables are made from random metrics.
+
+OMP_NUM_THREADS=1 python benchmarks/scale.py
+"""
+
+import argparse
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+ROOT = Path(__file__).parents[1]
+TINY = {"model": "kanoclip-tiny", "weights": "random:0", "image_size": 32}
+LIMIT = 900  # seconds of a plan
+
+
+def scaled(rows: int, seeds: int) -> dict[str, Any]:
+    """Return the paper's configuration with so many times its rows and seeds."""
+    config = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    methods = config["methods"]
+    copies = {
+        f"{name}_{number}": {**(options or {}), "method": (options or {}).get("method", name)}
+        for number in range(1, rows)
+        for name, options in methods.items()
+    }
+    config["methods"] = {**methods, **copies}
+    config["seeds"] = list(range(1, 1 + len(config["seeds"]) * seeds))
+    config.pop("ablations", None)
+    return config
+
+
+def planning(rows: int, seeds: int) -> str:
+    """Time `snakemake -n`; jobs, files, seconds and peak memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "scaled.yaml"
+        path.write_text(yaml.safe_dump(scaled(rows, seeds), sort_keys=False))
+        command = [sys.executable, "-m", "snakemake", "-n", "--quiet", "rules", "-s", str(ROOT / "Snakefile")]
+        started = time.perf_counter()
+        try:
+            done = subprocess.run(
+                [*command, "--configfile", str(path)],
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                timeout=LIMIT,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+            )
+        except subprocess.TimeoutExpired:
+            return f"not done after {LIMIT} s"
+        took = time.perf_counter() - started
+        found = re.search(r"^total\s+(\d+)", done.stdout, re.MULTILINE)
+        if found is None:
+            return f"failed: {(done.stderr.strip().splitlines() or ['?'])[-1][:100]}"
+        memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**10
+        return f"{found[1]} jobs, {took:.0f} s, at most {memory:.0f} MiB"
+
+
+def a_pass(rows: int, images: int) -> str:
+    """Score and evaluate in one pass each; seconds and peak memory."""
+    from PIL import Image
+
+    from kanoclip.cli import app
+    from kanoclip.datasets.prepare import prepare
+    from kanoclip.datasets.specs import folder_spec
+
+    with tempfile.TemporaryDirectory() as folder:
+        results, data = Path(folder), Path(folder) / "images/part"
+        for label in ("good", "bad"):
+            (data / "test" / label).mkdir(parents=True)
+        (data / "ground_truth/bad").mkdir(parents=True)
+        random = np.random.default_rng(0)
+        for number in range(images):
+            label = "bad" if number % 2 else "good"
+            pixels = random.integers(0, 255, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(data / "test" / label / f"{number:07}.png", compress_level=1)
+            if label == "bad":
+                mask = Image.fromarray(np.pad(np.full((8, 8), 255, np.uint8), 12))
+                mask.save(data / "ground_truth/bad" / f"{number:07}_mask.png")
+        prepare(folder_spec("parts", {}), results / "data/parts/index.csv", results, data.parent)
+        given = [
+            json.dumps({"row": f"r{n}", "method": "clip", "options": {}, "auxiliary": "none", "seeds": [1]})
+            for n in range(rows)
+        ]
+        backbone = [part for key, value in TINY.items() for part in ("--backbone-set", f"{key}={value}")]
+        named = ["--results", folder, "--target", "parts", "--backbone", "tiny", *backbone]
+        started = time.perf_counter()
+        app(["score-pass", *named, *(part for row in given for part in ("--row", row))], standalone_mode=False)
+        scored = time.perf_counter()
+        folders = sorted(str(path.parent) for path in results.glob("scores/**/scores.h5"))
+        app(["evaluate", *folders, "--index", str(results / "data/parts/index.csv")], standalone_mode=False)
+        took = time.perf_counter() - scored
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+        return f"score {scored - started:.0f} s, evaluate {took:.0f} s, at most {memory:.0f} MiB"
+
+
+def tables(rows: int, seeds: int) -> str:
+    """Write the tables of random metrics; bytes and seconds."""
+    from kanoclip.config import Configuration, parse
+    from kanoclip.datasets.specs import load_spec
+    from kanoclip.metrics.registry import MEAN, METRICS_COLUMNS, metrics_of
+    from kanoclip.protocol import describe
+    from kanoclip.report.tables import write_tables
+
+    run = describe(parse(Configuration, scaled(rows, seeds), "scaled"))
+    random = np.random.default_rng(0)
+    lines = []
+    for job in run.jobs_of(run.main):
+        for name in [*load_spec(job.target).classes, MEAN]:
+            for level in ("image", "pixel"):
+                for metric in metrics_of(level):
+                    known = {"method": job.row, "dataset": job.target, "class_name": name, "level": level}
+                    fields = {"metric": metric.name, "value": random.random(), "seed": job.seed}
+                    made = {"backbone": job.backbone, "auxiliary": job.auxiliary, "reason": ""}
+                    lines.append(known | fields | made)
+    frame = pd.DataFrame(lines).reindex(columns=METRICS_COLUMNS)
+    with tempfile.TemporaryDirectory() as folder:
+        frame.to_csv(Path(folder) / "all.csv", index=False)
+        started = time.perf_counter()
+        write_tables([Path(folder) / "all.csv"], Path(folder) / "tables", run, [], date(2026, 1, 1))
+        took = time.perf_counter() - started
+        size = {path.name: path.stat().st_size / 1e6 for path in sorted((Path(folder) / "tables").iterdir())}
+        shown = ", ".join(f"{name} {size[name]:.1f} MB" for name in ("metrics.csv", "main.html", "full.html"))
+        return f"{len(frame):,} values, {took:.0f} s, {shown}"
+
+
+MEASURES: dict[str, Callable[[int, int], str]] = {"planning": planning, "pass": a_pass, "tables": tables}
+
+
+def main() -> None:
+    """Print a line per measure and factor, each measured in a process of its own."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--factors", type=int, nargs="+", default=[1, 10, 100])
+    parser.add_argument("--images", type=int, default=200, help="of a pass, times the factor")
+    parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.measure:
+        name, first, second = arguments.measure
+        print(MEASURES[name](int(first), int(second)))
+        return
+    for factor in arguments.factors:
+        for what, name, first, second in (
+            (f"planning, rows x {factor}", "planning", factor, 1),
+            (f"planning, seeds x {factor}", "planning", 1, factor),
+            (f"tables, rows x {factor}", "tables", factor, 1),
+            (f"tables, seeds x {factor}", "tables", 1, factor),
+            (f"pass, {factor} rows, {arguments.images} images", "pass", factor, arguments.images),
+            (f"pass, 1 row, {arguments.images * factor} images", "pass", 1, arguments.images * factor),
+        ):
+            command = [sys.executable, __file__, "--measure", name, str(first), str(second)]
+            done = subprocess.run(command, capture_output=True, text=True)
+            lines = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines() or ["?"]
+            print(f"{what:32} {lines[-1]}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""What a run still has to get: datasets and pretrained weights, with licence, origin and destination. No torch."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from kanoclip.config import BackboneConfig, Configuration
+from kanoclip.datasets.specs import ArchiveSource, DatasetSpec, ManualSource, dataset_names, load_spec
+from kanoclip.run import Run
+
+PRETRAINED = "pretrained"  # of a second tower: timm's own weights
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Something that is not on the disk yet.
+
+    Attributes:
+        what: a dataset, or the weights of a backbone.
+        size: in words; "unknown" if it is not stated by its authors.
+        licence: in words.
+        get: "by the workflow" or "by hand".
+        origin: where it comes from.
+        destination: where it goes; what is put there by hand is not downloaded.
+    """
+
+    what: str
+    size: str
+    licence: str
+    get: str
+    origin: str
+    destination: str
+
+
+def fetched_weights(config: BackboneConfig, root: Path = Path()) -> list[str]:
+    """Return the weights of a backbone that come from a model hub: CLIP's, and those of second towers.
+
+    >>> fetched_weights(BackboneConfig(model="ViT-L-14-336-quickgelu", weights="openai"))
+    ['ViT-L-14-336-quickgelu, openai']
+    >>> fetched_weights(BackboneConfig(model="kanoclip-tiny", weights="embedded"))
+    []
+    """
+    own = config.weights
+    tags = [] if own == "embedded" or _is_local(own, root) else [f"{config.model}, {own}"]
+    towers = config.towers.values()
+    return tags + [f"{tower.model}, timm" for tower in towers if tower.weights == PRETRAINED]
+
+
+def missing(config: Configuration, run: Run, root: Path = Path()) -> list[Missing]:
+    """Return what a run has to get before it can start.
+
+    Args:
+        config: the configuration.
+        run: what it expands to.
+        root: the folder that the workflow runs in.
+    """
+    auxiliaries = [one.auxiliary for one in run.trainings if one.row in run.main]
+    names = dict.fromkeys([*config.targets, *auxiliaries])
+    resources = root / config.resources
+    return [*_datasets(names, config, resources), *_weights(run.backbones, resources, root)]
+
+
+def render(found: list[Missing]) -> str:
+    """Return the table for a terminal: one block per thing, so that long addresses stay whole."""
+    if not found:
+        return "nothing is missing"
+    blocks = []
+    for one in found:
+        head, *rest = asdict(one).items()
+        blocks.append("\n".join([str(head[1]), *(f"  {name + ':':<13}{value}" for name, value in rest)]))
+    return "\n\n".join(blocks)
+
+
+def _datasets(names: Mapping[str, None], config: Configuration, resources: Path) -> Iterator[Missing]:
+    for name in names:
+        entry = config.datasets.get(name)
+        local = entry is not None and entry.path is not None
+        if local or name not in dataset_names() or (resources / name / "source.json").is_file():
+            continue
+        found = _dataset(load_spec(name), resources)
+        if found is not None:
+            yield found
+
+
+def _dataset(spec: DatasetSpec, resources: Path) -> Missing | None:
+    place = resources / spec.name / "archives"
+    size = spec.download_size or "unknown"
+    if isinstance(spec.source, ArchiveSource):
+        file = place / spec.source.file
+        get, origin = "by the workflow", " or ".join(spec.source.urls)
+        return None if file.is_file() else Missing(spec.name, size, spec.licence, get, origin, str(file))
+    if isinstance(spec.source, ManualSource):
+        images = place.with_name("images")
+        if any(folder.is_dir() and any(folder.iterdir()) for folder in (place, images)):
+            return None
+        origin = f"{spec.source.what} from {spec.source.where}"
+        return Missing(spec.name, size, spec.licence, "by hand", origin, f"{place} (or unpacked in {images})")
+    return None
+
+
+def _weights(backbones: Mapping[str, BackboneConfig], resources: Path, root: Path) -> Iterator[Missing]:
+    for name, config in backbones.items():
+        if (resources / "backbones" / f"{name}.json").is_file():
+            continue
+        for tag in fetched_weights(config, root):
+            licence, origin = "see the model's card", "the Hugging Face hub"
+            yield Missing(f"weights of {name}: {tag}", "unknown", licence, "by the workflow", origin, "$HF_HOME")
+
+
+def _is_local(weights: str, root: Path) -> bool:
+    return weights.startswith("random:") or (root / weights).is_file()

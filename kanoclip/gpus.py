@@ -1,0 +1,38 @@
+"""Jobs that run side by side on one machine take different GPUs. No torch."""
+
+import fcntl
+import os
+import tempfile
+from pathlib import Path
+from typing import IO
+
+_HELD: list[IO[str]] = []  # open until the process ends, however it ends
+
+
+def take_gpu(count: int, folder: Path | None = None) -> int:
+    """Return the number of a GPU that no other job holds, and hold it until this process ends.
+
+    A GPU is held by a lock on a file, which the operating system drops when the process dies. Where all are held, jobs
+    share the first. A cluster that shows each job one GPU leaves nothing to choose.
+
+    Args:
+        count: GPUs that this process sees, at least 1.
+        folder: of the lock files; default: one per user in the folder for temporary files.
+
+    Returns:
+        0 to count - 1, counted among the GPUs that the process sees.
+    """
+    seen = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    names = seen if len(seen) == count else [str(number) for number in range(count)]
+    folder = folder or Path(tempfile.gettempdir()) / f"kanoclip-gpus-{os.getuid()}"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for number, name in enumerate(names):
+        file = (folder / name.replace("/", "_")).open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            continue
+        _HELD.append(file)
+        return number
+    return 0

@@ -1,0 +1,64 @@
+"""What a run lacks, and the record of fetched weights."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kanoclip.cli import app
+from kanoclip.config import BackboneConfig, Configuration, TowerConfig, parse
+from kanoclip.downloads import fetched_weights, missing, render
+from kanoclip.protocol import describe
+
+ROOT = Path(__file__).parents[2]
+
+
+def of_the_paper(root: Path) -> dict[str, str]:
+    config = parse(Configuration, yaml.safe_load((ROOT / "config/config.yaml").read_text()), "config.yaml")
+    return {one.what: one.get for one in missing(config, describe(config), root)}
+
+
+def test_what_is_there_is_not_missing(tmp_path: Path) -> None:
+    before = of_the_paper(tmp_path)
+    assert before["visa"] == "by the workflow" and before["dagm"] == "by hand"
+    weights = "weights of clip-l14-518: ViT-L-14-336-quickgelu, openai"
+    assert weights in before
+    for path in (
+        "resources/visa/archives/VisA_20220922.tar",  # downloaded, to be unpacked
+        "resources/dagm/images/Class1/a.png",  # put there by hand
+        "resources/br35h/archives/archive.zip",
+        "resources/btad/source.json",  # done
+        "resources/backbones/clip-l14-518.json",
+    ):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).touch()
+    assert set(before) - set(of_the_paper(tmp_path)) == {"visa", "dagm", "br35h", "btad", weights}
+
+
+def test_weights_that_come_from_a_hub(tmp_path: Path) -> None:
+    file = tmp_path / "mine.pt"
+    file.touch()
+    local = {"model": "ViT-B-16", "weights": str(file)}
+    assert fetched_weights(BackboneConfig(**local)) == []
+    towers = {
+        "dino": TowerConfig(model="vit_base_patch14_reg4_dinov2"),
+        "test": TowerConfig(model="x", weights="random:1"),
+    }
+    assert fetched_weights(BackboneConfig(**local, towers=towers)) == ["vit_base_patch14_reg4_dinov2, timm"]
+    assert fetched_weights(BackboneConfig(model="ViT-B-16", weights="random:0")) == []
+
+
+def test_the_quickstart_lacks_nothing() -> None:
+    config = parse(Configuration, yaml.safe_load((ROOT / "config/quickstart.yaml").read_text()), "quickstart.yaml")
+    assert render(missing(config, describe(config))) == "nothing is missing"
+
+
+def test_the_record_names_the_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "tiny.json"
+    keys = ["--set", "model=kanoclip-tiny", "--set", "weights=embedded", "--set", "image_size=128"]
+    app(["fetch-backbone", *keys, "--out", str(out)], standalone_mode=False)
+    digest = (ROOT / "kanoclip/backbones/tiny/kanoclip-tiny.sha256").read_text().split()[0]
+    assert json.loads(out.read_text()) == {"model": "kanoclip-tiny", "weights": "embedded", "identity": digest}
+    app(["downloads", "--configfile", str(ROOT / "config/quickstart.yaml")], standalone_mode=False)
+    assert capsys.readouterr().out == "nothing is missing\n"

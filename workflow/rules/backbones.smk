@@ -1,0 +1,18 @@
+# Pretrained weights of backbones are fetched once, where there is network: jobs that compute may run where there is none.
+localrules:
+    fetch_backbone,
+
+
+rule fetch_backbone:
+    output:
+        f"{RESOURCES}/backbones/{{backbone}}.json",
+    log:
+        f"{RESOURCES}/backbones/{{backbone}}.log",
+    conda:
+        "../../environment.yml"
+    params:
+        settings=lambda wildcards: settings(backbone_values(wildcards.backbone)),
+    message:
+        "Fetching the weights of {wildcards.backbone}"
+    shell:
+        "python -m kanoclip --log {log:q} fetch-backbone {params.settings} --out {output:q}"
