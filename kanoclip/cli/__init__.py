@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from kanoclip.cli import data, downloads, figures, methods, names, plan, predict, render
+from kanoclip.cli import data, downloads, export, figures, methods, names, plan, predict, render
 from kanoclip.types import InputError, setup_logging
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -38,6 +38,7 @@ _STAGES: tuple[Callable[..., None], ...] = (
     methods.import_prompts,
     methods.score,
     methods.score_pass,
+    export.export,
     methods.evaluate,
     methods.compare,
     render.protocol,

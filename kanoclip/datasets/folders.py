@@ -57,9 +57,7 @@ def _images(place: Path) -> list[Path]:
     visible = sorted(path for path in place.iterdir() if not path.name.startswith("."))
     others = [path.name for path in visible if path.suffix.lower() in OTHER_SUFFIXES]
     if others:
-        logger.warning(
-            "%s: %d files of kinds that are not read are left out, such as %s", place, len(others), others[0]
-        )
+        logger.warning("%s: %d files of kinds that are not read, such as %s", place, len(others), others[0])
     return [path for path in visible if is_image_name(path)]
 
 

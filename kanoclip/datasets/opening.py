@@ -91,7 +91,8 @@ def open_pages(path: Path | str, content: bytes) -> list[Image.Image] | None:
         content: the bytes of the file.
 
     Returns:
-        The pages in their own mode, upright; None for a TIFF whose values Pillow cannot hold (see `kanoclip.datasets.deep`).
+        The pages in their own mode, upright; None for a TIFF whose values Pillow cannot hold, which
+        `kanoclip.datasets.deep` reads.
 
     Raises:
         InputError: the file is not a whole image of `PILLOW_FORMATS`, or has too many pixels.

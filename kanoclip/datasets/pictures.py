@@ -1,8 +1,9 @@
 """Every image file and array as 8-bit RGB: what commands, the Python API and the benchmark read images with.
 
-8-bit files are taken as they are: alpha is dropped, palettes and greys become RGB, EXIF turns the image upright. 16-bit
-and float values are scaled so that the 0.1st and 99.9th percentile of the file (all its pages or slices) become black and
-white; a DICOM file with a window is shown by its window. 16-bit colour PNG keeps the upper 8 bits, as Pillow reads it.
+8-bit files are taken as they are: alpha is dropped, palettes and greys become RGB, EXIF turns the image upright.
+16-bit and float values are scaled so that the 0.1st and 99.9th percentile of the file (all its pages or slices)
+become black and white; a DICOM file with a window is shown by its window. 16-bit colour PNG keeps the upper 8 bits, as
+Pillow reads it.
 """
 
 import io

@@ -21,7 +21,7 @@ from kanoclip.checkpoints import load_method, read_record
 from kanoclip.config import BackboneConfig, parse
 from kanoclip.files import whole
 from kanoclip.maps import final_map
-from kanoclip.methods.base import Batch, Method, method_class
+from kanoclip.methods import Batch, Method, method_class, method_names
 from kanoclip.types import InputError, logger
 
 INPUT, OUTPUTS = "images", ("maps", "scores")
@@ -115,14 +115,9 @@ def export(source: Source, class_name: str, out: Path, backbone_options: dict[st
     logger.info("%s: %s for '%s', %d pixels a side", out, name, class_name, detector.size)
 
 
-def run_onnx(
-    path: Path, images: NDArray[np.uint8], threads: int = 1
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return maps (B, S, S) and scores (B,) of images (B, S, S, 3), as a file on the CPU gives them."""
-    runtime = _library("onnxruntime")
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+def run_onnx(path: Path, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return maps (B, S, S) and scores (B,) of images (B, S, S, 3), as onnxruntime computes them on the CPU."""
+    session = _library("onnxruntime").InferenceSession(str(path), providers=["CPUExecutionProvider"])
     maps, scores = session.run(list(OUTPUTS), {INPUT: images})
     return maps, scores
 
@@ -162,8 +157,8 @@ def _check(detector: Detector, name: str, path: Path) -> None:
             difference = np.abs(found - wanted.numpy()).max() if found.shape == tuple(wanted.shape) else np.inf
             if not difference <= TOLERANCE:
                 raise InputError(
-                    f"method {name} cannot be exported: ONNX differs from PyTorch by {difference:.2g}, expected at most "
-                    f"{TOLERANCE:g}"
+                    f"method {name} cannot be exported: ONNX differs from PyTorch by {difference:.2g}, "
+                    f"expected at most {TOLERANCE:g}"
                 )
 
 
@@ -176,7 +171,7 @@ def _backbone(options: dict[str, Any]) -> Backbone:
 
 
 def _name(method: Method[Any]) -> str:
-    return type(method).__module__.rpartition("kanoclip.methods.")[2].partition(".")[0]
+    return next(name for name in method_names() if method_class(name) is type(method))
 
 
 def _library(name: str) -> Any:
