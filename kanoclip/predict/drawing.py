@@ -17,7 +17,8 @@ from kanoclip.report.heat import COLOURS, colour_range
 STRENGTH = 0.7  # opacity of the most anomalous pixels
 THUMBNAIL = 256  # pixels of the longer side
 LONGEST = 200  # bytes of a name
-QUALITY = 70  # of WebP, 0 to 100
+WEBP = {"quality": 70, "method": 0}  # method 0 takes a third of the time for files 8 % larger
+PNG = {"compress_level": 1}  # a third of the time of the default; files are 15 % larger
 HEAT, MASKS, MAPS, THUMBNAILS = "heat", "masks", "maps", "thumbnails"
 
 Scale = tuple[float, float]
@@ -42,18 +43,18 @@ class Pictures:
         """Write the pictures of an image."""
         if self.maps:
             raw = np.rint(np.clip(result.map, 0, 1) * 65535).astype(np.uint16)
-            _save(Image.fromarray(raw), self.folder / picture(MAPS, name))
+            _save(Image.fromarray(raw), self.folder / picture(MAPS, name), **PNG)
         if not self.shown:
             return
         strength = opacity(result.map, scale)
-        _save(overlay(result.image, strength), self.folder / picture(HEAT, name))
+        _save(overlay(result.image, strength), self.folder / picture(HEAT, name), **PNG)
         if result.mask is not None:
             _save(Image.fromarray(result.mask), self.folder / picture(MASKS, name))
         small = result.image.copy()
         small.thumbnail((THUMBNAIL, THUMBNAIL))
-        _save(small, self.folder / thumbnail(name, "image"), quality=QUALITY)
+        _save(small, self.folder / thumbnail(name, "image"), **WEBP)
         heat = Image.fromarray(strength).resize(small.size, Image.Resampling.BILINEAR)
-        _save(_heat(np.asarray(heat)), self.folder / thumbnail(name, "heat"), quality=QUALITY)
+        _save(_heat(np.asarray(heat)), self.folder / thumbnail(name, "heat"), **WEBP)
 
 
 def picture(kind: str, name: str) -> str:
