@@ -152,7 +152,7 @@ def whole_pass(bench: Bench) -> None:
             whole = time.perf_counter() - started
             started = time.perf_counter()
             for scorer in scorers:
-                scorer.scores.finish(Path(folder) / "scores.h5", {})
+                scorer.scores.finish(Path(folder) / "scores.h5", {}, scorer.method.after_class)
             writing = time.perf_counter() - started
         report.add(f"{title}: {len(rows)} rows and seeds", len(paths) / (whole + writing), "images/s", ">= 150")
         report.add(f"{title}: loading alone", 1000 * loading / len(paths), "ms/image")

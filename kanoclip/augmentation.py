@@ -6,6 +6,8 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
+from torchvision.transforms import functional
 
 Sample = tuple[NDArray[np.uint8], NDArray[np.bool_]]
 """An image (H, W, 3) and its mask (H, W)."""
@@ -58,3 +60,82 @@ class Mosaic:
             image[top : top + h, left : left + w] = part[:h, :w]
             mask[top : top + h, left : left + w] = truth[:h, :w]
         return image, mask
+
+
+Change = Callable[[Sample, np.random.Generator], Sample]
+"""From an image with its mask, and a source of randomness, to the changed ones."""
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Apply changes to an image and its mask, one after the other.
+
+    Attributes:
+        changes: in order.
+    """
+
+    changes: tuple[Change, ...]
+
+    def __call__(self, row: int, images: ImageSet, rng: np.random.Generator) -> Sample:
+        """Return the image of the row and its mask, changed."""
+        sample = images.load(row)
+        for change in self.changes:
+            sample = change(sample, rng)
+        return sample
+
+
+@dataclass(frozen=True)
+class Geometric:
+    """Rotate, translate and flip an image and its mask alike, each with some probability (AA-CLIP's released code).
+
+    What comes in from outside the image is black and belongs to no anomaly.
+
+    Attributes:
+        probability: of each of the four, in 0..1.
+        degrees: the largest rotation either way; all angles are equally likely.
+        shift: the largest translation along each axis, as a share of that side.
+    """
+
+    probability: float
+    degrees: float = 30.0
+    shift: float = 0.15
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """Return the changed image and mask, of the same size."""
+        rotates, translates, mirrors, turns = rng.random(4) < self.probability
+        angle = rng.uniform(-self.degrees, self.degrees) if rotates else 0.0
+        height, width = sample[1].shape
+        right, down = rng.uniform(-self.shift, self.shift, 2) if translates else (0.0, 0.0)
+        offset = [round(right * width), round(down * height)]
+
+        def moved(picture: Image.Image, how: functional.InterpolationMode) -> Image.Image:
+            if angle or any(offset):
+                picture = functional.affine(picture, angle, offset, 1.0, [0.0], how)
+            picture = functional.hflip(picture) if mirrors else picture
+            return functional.vflip(picture) if turns else picture
+
+        image = moved(Image.fromarray(sample[0]), functional.InterpolationMode.BILINEAR)
+        mask = moved(Image.fromarray(sample[1].astype(np.uint8)), functional.InterpolationMode.NEAREST)
+        return np.asarray(image), np.asarray(mask).astype(bool)
+
+
+@dataclass(frozen=True)
+class ColourJitter:
+    """Change brightness, contrast and saturation of an image with some probability (AA-CLIP's released code).
+
+    Attributes:
+        probability: that the three are changed, in 0..1.
+        strength: s; each factor is drawn from 1 - s to 1 + s, all equally likely.
+    """
+
+    probability: float
+    strength: float = 0.5
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """Return the changed image; the mask stays."""
+        if rng.random() >= self.probability:
+            return sample
+        brightness, contrast, saturation = rng.uniform(1 - self.strength, 1 + self.strength, 3)
+        image = functional.adjust_brightness(Image.fromarray(sample[0]), brightness)
+        image = functional.adjust_saturation(functional.adjust_contrast(image, contrast), saturation)
+        return np.asarray(image), sample[1]

@@ -2,7 +2,7 @@
 
 from kanoclip import __version__
 from kanoclip.backbones.shape import tower_shape
-from kanoclip.backbones.taps import Tap
+from kanoclip.backbones.taps import CLIP, Tap
 from kanoclip.config import BackboneConfig, Configuration, MethodConfig, Strict, parse
 from kanoclip.datasets.specs import dataset_names, load_spec
 from kanoclip.methods import method_class
@@ -81,9 +81,16 @@ def _row(config: Configuration, name: str) -> Row:
         control=kind.control or known[backbone].weights.startswith("random:"),
         trainable=kind.trainable,
     )
-    taps = kind.reads(checked_options(row), tower_shape(known[backbone]))
+    checked = checked_options(row)
+    taps = kind.reads(checked, tower_shape(known[backbone]))
+    for tower in sorted({tap.tower for tap in taps} - {CLIP, *known[backbone].towers}):
+        raise InputError(
+            f"methods.{name}: it reads a second tower called {tower}, which backbone {backbone} does not have; add "
+            f"backbones.{backbone}.towers.{tower} (docs/backbones.md), or name a backbone that has it"
+        )
     epochs = kind.Options.model_fields["epochs"].default if "epochs" in kind.Options.model_fields else 0
-    return row.model_copy(update={"reads": tuple(map(str, sorted(taps))), "default_epochs": epochs})
+    marks = tuple(sorted(kind.marks(checked)))
+    return row.model_copy(update={"reads": tuple(map(str, sorted(taps))), "default_epochs": epochs, "marks": marks})
 
 
 def _published(method: str) -> str:

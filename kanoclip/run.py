@@ -31,6 +31,7 @@ class Row(Strict):
         trainable: whether it is trained on an auxiliary dataset.
         reads: the taps that it scores with.
         default_epochs: epochs of its training where its options name none; 0 for a method that is not trained.
+        marks: what tables say beside its name, of "transductive" and "extension".
     """
 
     name: str
@@ -43,6 +44,7 @@ class Row(Strict):
     trainable: bool
     reads: tuple[str, ...] = ()
     default_epochs: int = 0
+    marks: tuple[str, ...] = ()
 
     def options_on(self, auxiliary: str) -> dict[str, Any]:
         """Return the options to train with on a dataset."""
@@ -200,6 +202,11 @@ class Run(Strict):
     def controls(self) -> list[str]:
         """The rows that are never ranked."""
         return [row.name for row in self.rows if row.control]
+
+    @property
+    def marks(self) -> dict[str, tuple[str, ...]]:
+        """What tables say beside the names of rows: row to marks."""
+        return {row.name: row.marks for row in self.rows}
 
     @property
     def titles(self) -> dict[str, str]:

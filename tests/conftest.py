@@ -10,7 +10,7 @@ from PIL import Image
 
 from kanoclip.backbones.clip import Backbone, load_backbone
 from kanoclip.backbones.taps import Tap
-from kanoclip.config import BackboneConfig
+from kanoclip.config import BackboneConfig, TowerConfig
 from kanoclip.datasets.prepare import prepare
 from kanoclip.datasets.specs import folder_spec
 from kanoclip.features import encode
@@ -26,7 +26,9 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def tiny_config() -> BackboneConfig:
-    return BackboneConfig(model="kanoclip-tiny", weights="random:0", image_size=SIDE)
+    """A CLIP with 4 x 4 patches, and beside it a ViT with 2 x 2 for the methods that read a second tower."""
+    second = {"dino": TowerConfig(model="vit_tiny_patch16_224", weights="random:0")}
+    return BackboneConfig(model="kanoclip-tiny", weights="random:0", image_size=SIDE, towers=second)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
-"""Self-attention among equals: values with values (CLIP Surgery), or each of q, k and v with itself (Crane)."""
+"""Other formulas for the middle of an attention: tokens that attend to their equals, or to patches that look alike."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -33,3 +34,34 @@ def self_self(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     for same in (q, k):
         total = total + F.scaled_dot_product_attention(same, same, v)
     return total
+
+
+def query_key(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Return softmax(q kᵀ / sqrt(d)) v, the attention that a block was trained with. Shapes as of `value_value`."""
+    return F.scaled_dot_product_attention(q, k, v)
+
+
+def similarity_weights(features: Tensor, sharpness: float, offset: float) -> Tensor:
+    """Return attention weights of patches from how alike they are (ProxyCLIP, Crane's D-Attn, SC-CLIP).
+
+    A patch attends to the patches whose similarity exceeds `offset` times the mean similarity of the image, and always
+    to itself: softmax(sharpness (s - offset mean(s))), the others left out.
+
+    Args:
+        features: (B, P, C) unit vectors of the patches.
+        sharpness: multiplies the similarities.
+        offset: multiplies the mean over all pairs of patches of the same image.
+
+    Returns:
+        (B, P, P), rows sum to 1.
+    """
+    similarity = features @ features.transpose(1, 2)  # (B, P, P)
+    logits = sharpness * (similarity - offset * similarity.mean((1, 2), keepdim=True))
+    own = torch.eye(logits.shape[1], dtype=torch.bool, device=logits.device)
+    return logits.masked_fill((logits < 0) & ~own, float("-inf")).softmax(-1)
+
+
+def mix(weights: Tensor, v: Tensor) -> Tensor:
+    """Apply the same weights in every head: (B, P, P) and values (B, heads, P, d) to (B, heads, P, d)."""
+    joined = v.transpose(1, 2).flatten(2)  # (B, P, heads d): one product, not one a head
+    return (weights.to(v.dtype) @ joined).unflatten(2, (v.shape[1], -1)).transpose(1, 2)

@@ -8,7 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from kanoclip.backbones import calibrated as _calibrated  # noqa: F401 - registers its kind of tap
 from kanoclip.backbones import pixels as _pixels  # noqa: F401 - registers its kind of tap
+from kanoclip.backbones import views as _views  # noqa: F401 - registers its kind of tap
 from kanoclip.backbones import windows as _windows  # noqa: F401 - registers its kind of tap
 from kanoclip.backbones.second import load_tower
 from kanoclip.backbones.shape import TowerShape, complete
@@ -171,14 +173,15 @@ class Backbone(nn.Module):
         found = self.encode_images(torch.zeros(1, 3, size, size), taps)
         return {tap: tuple(tensor.shape[1:]) for tap, tensor in sorted(found.items())}
 
-    def project(self, tokens: Tensor, norm: bool = True) -> Tensor:
-        """Take tokens of CLIP's image tower to unit vectors of the joint space: (..., W) to (..., C).
+    def project(self, tokens: Tensor, norm: bool = True, unit: bool = True) -> Tensor:
+        """Take tokens of CLIP's image tower to vectors of the joint space: (..., W) to (..., C).
 
         Args:
             tokens: of the residual stream or a local stream.
             norm: apply ln_post first, as CLIP was trained.
+            unit: divide the vectors by their length.
         """
-        return self.tower.project(tokens, norm)
+        return self.tower.project(tokens, norm, unit)
 
     def tokenize(self, texts: list[str]) -> Tensor:
         """Return (T, 77) token ids."""
@@ -189,10 +192,14 @@ class Backbone(nn.Module):
         return self._text_tower.encode(texts)
 
     def encode_embeddings(
-        self, embeddings: Tensor, tokens: Tensor, before_block: Callable[[int, Tensor], Tensor] | None = None
+        self,
+        embeddings: Tensor,
+        tokens: Tensor,
+        before_block: Callable[[int, Tensor], Tensor] | None = None,
+        project: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
         """Run the text tower on word embeddings, some of which may be learned; see `TextTower.run`."""
-        return self._text_tower.run(embeddings, tokens, before_block)
+        return self._text_tower.run(embeddings, tokens, before_block, project)
 
     def provenance(self) -> dict[str, object]:
         """Return what a cached feature depends on; paths do not count, only what the files hold."""

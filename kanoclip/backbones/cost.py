@@ -24,12 +24,14 @@ def tap_values(tap: str, shape: TowerShape) -> int | None:
         shape: of CLIP's image tower.
     """
     kind, _, at = tap.partition("/")
-    if kind in ("tokens", *STREAMS):
+    if kind in ("tokens", "calibrated", *STREAMS):
         return (1 + shape.patches) * shape.width
     if kind == "cls":
         return shape.width
     if kind == "windows":
         return _windows(shape, int(at)) * shape.joint_width
+    if kind == "views":
+        return int(at) * shape.joint_width
     return 3 * int(at) ** 2 if kind == "pixels" else None
 
 
@@ -39,7 +41,8 @@ def tower_operations(taps: Collection[str], shape: TowerShape, patch: int) -> fl
     With L = 1 + P tokens of width W, a block takes 2 L W² (3 + 1 + 2 MLP) + 4 L² W: the projections of its attention,
     its MLP, its scores and their sums. A block of a local stream computes q, k and v again and projects what its
     attentions return: 2 L W² (3 + 1) + 4 L² W for each attention. Windows run through all blocks by themselves, after
-    an embedding of their own.
+    an embedding of their own, as does each view. So do calibrated tokens; they compute the attention of the last
+    block twice more and five products of P x P weights, and sum the neighbours of every patch.
 
     Args:
         taps: as `Tap` is written: KIND/BLOCK; other towers than CLIP's are left out.
@@ -60,6 +63,14 @@ def tower_operations(taps: Collection[str], shape: TowerShape, patch: int) -> fl
         count = _windows(shape, side)
         through = shape.layers * _block(1 + side**2, shape.width) + 2 * shape.width * shape.joint_width
         total += embedding + count * through
+    for _ in {at for kind, at in wanted if kind == "calibrated"}:
+        through = shape.layers * _block(1 + shape.patches, shape.width)
+        again = 2 * _attention(1 + shape.patches, shape.width, 1)
+        weights = 5 * 2 * shape.patches**2 * shape.width + 2 * 9 * shape.patches * (shape.width + 1)
+        total += embedding + through + again + weights
+    for views in {at for kind, at in wanted if kind == "views"}:
+        through = shape.layers * _block(1 + shape.patches, shape.width) + 2 * shape.width * shape.joint_width
+        total += views * (embedding + through)
     return total
 
 

@@ -55,10 +55,19 @@ class OpenClipTower(Tower):
         mixed = attention(q, k, v).transpose(1, 2).reshape(batch, length, width)
         return block.ls_1(trained.out_proj(mixed))
 
-    def project(self, tokens: Tensor, norm: bool = True) -> Tensor:
-        """Take tokens of the residual stream to unit vectors of the joint space: (..., W) to (..., C)."""
+    def mlp(self, number: int, x: Tensor) -> Tensor:
+        """Return what the MLP of a block adds to the residual stream; see `Tower`."""
+        block = self.blocks[number - 1]
+        return block.ls_2(block.mlp(block.ln_2(x)))
+
+    def final_norm(self, tokens: Tensor) -> Tensor:
+        """Return tokens after ln_post: (..., W) to the same shape."""
+        return self.visual.ln_post(tokens)
+
+    def project(self, tokens: Tensor, norm: bool = True, unit: bool = True) -> Tensor:
+        """Take tokens of the residual stream to vectors of the joint space: (..., W) to (..., C)."""
         if norm:
-            tokens = self.visual.ln_post(tokens)
+            tokens = self.final_norm(tokens)
         if self.visual.proj is not None:
             tokens = tokens @ self.visual.proj
-        return F.normalize(tokens, dim=-1)
+        return F.normalize(tokens, dim=-1) if unit else tokens

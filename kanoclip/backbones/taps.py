@@ -5,7 +5,7 @@ A kind of tap is one function, registered under its name. There are three forms:
 - `readout`: what is kept of the residual stream after a block (`tokens`, `cls`);
 - `local_stream`: what a block adds to a second stream that starts as a copy of the first and never feeds back into it
   (`vv`, `qkv`; the start is the backbone's `vv_start`);
-- `image_tap`: anything else that a tower computes from the pixels (`windows`, `pixels`).
+- `image_tap`: anything else that a tower computes from the pixels (`windows`, `views`, `pixels`, `calibrated`).
 """
 
 from collections.abc import Callable, Collection
@@ -25,7 +25,8 @@ class Tap:
 
     Attributes:
         kind: a registered kind, see `tap_kinds`.
-        at: a block, where 0 is the input of the first block; for `windows` and `pixels` a side length.
+        at: a block, where 0 is the input of the first block; for `windows` and `pixels` a side length, for `views` how
+            many.
         tower: name of the tower; a second tower has a name of its own.
 
     >>> str(Tap("vv", 24))
@@ -109,7 +110,7 @@ def check_taps(taps: Collection[Tap], layers: dict[str, int]) -> None:
             raise unknown_name("tower", tap.tower, layers)
         if tap.kind in IMAGE_TAPS:
             if tap.at < 1:
-                raise InputError(f"tap {tap}: expected a side of at least 1")
+                raise InputError(f"tap {tap}: expected a number of at least 1")
         elif tap.at > layers[tap.tower]:
             raise InputError(f"tap {tap}: the tower has {layers[tap.tower]} blocks; choose a block up to that number")
 

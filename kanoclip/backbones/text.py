@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 Hook = Callable[[int, Tensor], Tensor]
+Projection = Callable[[Tensor], Tensor]
 
 
 class TextTower(nn.Module):
@@ -35,13 +36,22 @@ class TextTower(nn.Module):
         tokens = self.tokenize(list(texts)).to(self.text.positional_embedding.device)
         return self.run(self.text.token_embedding(tokens), tokens)
 
-    def run(self, embeddings: Tensor, tokens: Tensor, before_block: Hook | None = None) -> Tensor:
+    def run(
+        self,
+        embeddings: Tensor,
+        tokens: Tensor,
+        before_block: Hook | None = None,
+        project: Projection | None = None,
+    ) -> Tensor:
         """Run the tower on word embeddings, some of which may be learned.
 
         Args:
             embeddings: (T, L, D) one vector per token, position table not yet added.
             tokens: (T, L) token ids of the same texts; they tell where each text ends.
-            before_block: given a block's number, from 1, and its input (T, L', D), what the block shall read instead.
+            before_block: given a block's number, from 1, and its input (T, L', D), what the block reads instead. As in
+                `Tower.run`, it is called once more after the last block, so adapters may follow any block.
+            project: takes the end-of-text tokens after the final layer norm (T, D) to the joint space (T, C); default:
+                the tower's own projection.
 
         Returns:
             (T, C), not normalised.
@@ -54,8 +64,15 @@ class TextTower(nn.Module):
         mask = text.attn_mask[:length, :length] if causal else None
         for number, block in enumerate(text.transformer.resblocks, start=1):
             x = block(before_block(number, x) if before_block else x, attn_mask=mask)
+        if before_block:
+            x = before_block(self.layers + 1, x)
         x = text.ln_final(x)
-        x = x[torch.arange(len(x), device=x.device), end]
-        if isinstance(text.text_projection, nn.Linear):
-            return text.text_projection(x)
-        return x if text.text_projection is None else x @ text.text_projection
+        ends = x[torch.arange(len(x), device=x.device), end]
+        return (project or self._project)(ends)
+
+    def _project(self, ends: Tensor) -> Tensor:
+        """The trained projection: (T, D) to (T, C)."""
+        trained = self.text.text_projection
+        if isinstance(trained, nn.Linear):
+            return trained(ends)
+        return ends if trained is None else ends @ trained

@@ -87,11 +87,26 @@ class TimmTower(Tower):
             return added if block.gamma_1 is None else block.gamma_1 * added
         return block.ls1(added)
 
-    def project(self, tokens: Tensor, norm: bool = True) -> Tensor:
-        """Take tokens to unit vectors, of the joint space where the trunk has a head: (..., W) to (..., C)."""
+    def mlp(self, number: int, x: Tensor) -> Tensor:
+        """Return what the MLP of a block adds to the residual stream; see `Tower`."""
+        block = self.blocks[number - 1]
+        if isinstance(block, EvaBlockPostNorm):
+            return block.norm2(block.mlp(x))
+        added = block.mlp(block.norm2(x))
+        if isinstance(block, EvaBlock):
+            return added if block.gamma_2 is None else block.gamma_2 * added
+        return block.ls2(added)
+
+    def final_norm(self, tokens: Tensor) -> Tensor:
+        """Return tokens after the trunk's final layer norms: (..., W) to the same shape."""
+        return self.trunk.fc_norm(self.trunk.norm(tokens))
+
+    def project(self, tokens: Tensor, norm: bool = True, unit: bool = True) -> Tensor:
+        """Take tokens to vectors, of the joint space where the trunk has a head: (..., W) to (..., C)."""
         if norm:
-            tokens = self.trunk.fc_norm(self.trunk.norm(tokens))
-        return F.normalize(self.trunk.head(tokens), dim=-1)
+            tokens = self.final_norm(tokens)
+        projected = self.trunk.head(tokens)
+        return F.normalize(projected, dim=-1) if unit else projected
 
     def _rotation(self) -> Tensor | None:
         """The rotary position table of the grid, for all blocks or one a block; None if positions are only added."""

@@ -84,12 +84,29 @@ class Tower(nn.Module, ABC):
         """
 
     @abstractmethod
-    def project(self, tokens: Tensor, norm: bool = True) -> Tensor:
-        """Take tokens of the residual stream to unit vectors of the joint space: (..., W) to (..., C).
+    def mlp(self, number: int, x: Tensor) -> Tensor:
+        """Return what the MLP of a block adds to the residual stream.
+
+        Args:
+            number: of the block, counted from 1.
+            x: (B, L, W) residual stream after the attention of the block was added.
+
+        Returns:
+            (B, L, W).
+        """
+
+    @abstractmethod
+    def final_norm(self, tokens: Tensor) -> Tensor:
+        """Return tokens of the residual stream, of any shape (..., W), after the final layer norm."""
+
+    @abstractmethod
+    def project(self, tokens: Tensor, norm: bool = True, unit: bool = True) -> Tensor:
+        """Take tokens of the residual stream to vectors of the joint space: (..., W) to (..., C).
 
         Args:
             tokens: of the residual stream.
             norm: apply the final layer norm first, as the tower was trained.
+            unit: divide the vectors by their length.
         """
 
     def normalise(self, rgb: Tensor) -> Tensor:

@@ -82,8 +82,8 @@ def _positive(path: Path | str, values: NDArray) -> NDArray[np.bool_]:
     """Return where any channel is above 0: (H, W) or (H, W, C) to (H, W)."""
     if np.issubdtype(values.dtype, np.floating) and np.isnan(values).any():
         raise InputError(f"{shown(path)}: expected numbers in the mask, found NaN; write 0 where nothing is marked")
-    above = values > 0
-    return above.any(axis=2) if above.ndim == 3 else above
+    above: NDArray[np.bool_] = np.asarray(values > 0)
+    return np.asarray(above.any(axis=2)) if above.ndim == 3 else above
 
 
 def _check_palette(path: Path | str, image: Image.Image) -> None:

@@ -3,20 +3,23 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Self, TypeVar, get_args
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from kanoclip.backbones.clip import Backbone
 from kanoclip.backbones.shape import TowerShape
 from kanoclip.backbones.taps import Tap
 from kanoclip.config import Strict
-from kanoclip.methods.batch import AnomalyOutput, Batch
+from kanoclip.methods.batch import AnomalyOutput, Batch, ClassScores
 from kanoclip.methods.phases import Phase
 from kanoclip.types import unknown_name
 
 __all__ = [
     "AnomalyOutput",
     "Batch",
+    "ClassScores",
     "Method",
     "log_odds",
     "method_class",
@@ -61,7 +64,7 @@ class Method(nn.Module, Generic[MethodOptions]):
     def __init_subclass__(cls, **keywords: Any):
         """Take the options from the base that names them."""
         super().__init_subclass__(**keywords)
-        for base in getattr(cls, "__orig_bases__", ()):
+        for base in cls.__dict__.get("__orig_bases__", ()):
             named = [part for part in get_args(base) if isinstance(part, type) and issubclass(part, Strict)]
             if named:
                 cls.Options = named[0]
@@ -94,6 +97,18 @@ class Method(nn.Module, Generic[MethodOptions]):
     def forward(self, batch: Batch) -> AnomalyOutput:
         """Score a batch; the scores of an image do not depend on the others in it."""
         raise TypeError(f"{type(self).__name__} has no forward")
+
+    def after_class(self, maps: NDArray[np.float32], scores: NDArray[np.float32]) -> ClassScores | None:
+        """Return what the scores of a class become at the end of a pass; None, as for most rows, leaves them.
+
+        It is called once per class of the target with all of its images. A row for which it returns anything is
+        transductive, and its `marks` say so.
+
+        Args:
+            maps: (n, h, w) as `forward` gave them; a large file may be behind them.
+            scores: (n,) as `forward` gave them.
+        """
+        return None
 
     def phases(self) -> Sequence[Phase]:
         """Return the phases of its training, in order; none for a method that is not trained."""

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from kanoclip.backbones.taps import Features
@@ -45,3 +47,18 @@ class AnomalyOutput:
 
     map: Tensor
     image_score: Tensor
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """What the scores of a class become when all of its images are scored. For transductive rows only.
+
+    Attributes:
+        scale: maps are multiplied by it.
+        shift: then added to maps, which end in 0..1.
+        image_score: (n,) in 0..1, of the images of the class.
+    """
+
+    scale: float
+    shift: float
+    image_score: NDArray[np.float32]

@@ -59,16 +59,16 @@ class LearnedPrompts(nn.Module):
         return F.normalize(torch.stack(polarities, dim=1), dim=-1).expand(len(class_names), -1, -1)
 
     def encode(self, backbone: Backbone, texts: Sequence[str], context: Tensor) -> Tensor:
-        """(T, C), not normalised: texts that begin with K placeholders, these replaced by the context.
+        """Encode texts whose first words, all placeholders, are replaced by the context: (T, C), not normalised.
 
         Args:
             backbone: whose text tower reads them.
-            texts: T of them.
-            context: (K, D) for all, or (T, K, D).
+            texts: T of them, each with at least as many placeholders as the context has embeddings.
+            context: (K, D) for all, or (T, K, D); K may exceed `length` by embeddings that are not learned.
         """
         tokens = backbone.tokenize(list(texts)).to(context.device)  # (T, 77)
         embeddings = backbone.text.token_embedding(tokens)  # (T, 77, D)
-        start, rest = embeddings[:, :1], embeddings[:, 1 + self.length :]
+        start, rest = embeddings[:, :1], embeddings[:, 1 + context.shape[-2] :]
         learned = context.expand(len(tokens), -1, -1)
         return backbone.encode_embeddings(torch.cat([start, learned, rest], dim=1), tokens, self.deep)
 

@@ -1,7 +1,7 @@
 """One number of a table, wherever it comes from, and how metrics over seeds and datasets become such numbers."""
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -45,6 +45,7 @@ class Cell:
         seeds: that were averaged.
         seen: the method was trained on the dataset.
         control: the row is no competitor.
+        marks: of the row; see `notes.MARKS`.
         doubtful: the printed number is in doubt; `note` says why.
         note: why there is no value or what to know about it; "" for nothing.
     """
@@ -64,6 +65,7 @@ class Cell:
     seeds: tuple[int, ...] = ()
     seen: bool = False
     control: bool = False
+    marks: tuple[str, ...] = ()
     doubtful: bool = False
     note: str = ""
 
@@ -101,13 +103,19 @@ def check_names(frame: pd.DataFrame, methods: Iterable[str], datasets: Iterable[
                 raise unknown_name(f"{kind} in the metrics", name, known)
 
 
-def cells_of(frame: pd.DataFrame, methods: Sequence[str], controls: Collection[str]) -> list[Cell]:
+def cells_of(
+    frame: pd.DataFrame,
+    methods: Sequence[str],
+    controls: Collection[str],
+    marks: Mapping[str, tuple[str, ...]] | None = None,
+) -> list[Cell]:
     """One cell for each method, dataset, class and metric, over its seeds.
 
     Args:
         frame: long metrics, as `collect` returns them, with or without the rows of `averages`.
         methods: the rows, in this order; one with several backbones becomes a row for each.
         controls: those that are not ranked.
+        marks: of the rows that have any.
 
     Raises:
         InputError: a cell mixes several auxiliary datasets.
@@ -120,11 +128,11 @@ def cells_of(frame: pd.DataFrame, methods: Sequence[str], controls: Collection[s
     cells = []
     for (method, backbone, *_), seeds in sorted(groups.items(), key=lambda group: methods.index(group[0][0])):
         name = method if backbones[method] == 1 else f"{method} ({backbone})"
-        cells.append(_over_seeds(name, seeds, method in controls))
+        cells.append(_over_seeds(name, seeds, method in controls, (marks or {}).get(method, ())))
     return cells
 
 
-def _over_seeds(name: str, seeds: list[dict[str, Any]], control: bool) -> Cell:
+def _over_seeds(name: str, seeds: list[dict[str, Any]], control: bool, marks: tuple[str, ...]) -> Cell:
     first = seeds[0]
     auxiliaries = list(dict.fromkeys(seed["auxiliary"] for seed in seeds))
     if len(auxiliaries) > 1:
@@ -146,6 +154,7 @@ def _over_seeds(name: str, seeds: list[dict[str, Any]], control: bool) -> Cell:
         seeds=tuple(seed["seed"] for seed in seeds),
         seen=first["seen"] if first["dataset"] == AVERAGE else auxiliaries[0] == first["dataset"],
         control=control,
+        marks=marks,
         note=next((seed["reason"] for seed in seeds if seed["reason"]), ""),
     )
 

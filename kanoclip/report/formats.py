@@ -113,4 +113,5 @@ def _tex(text: str) -> str:
     """Text with LaTeX's special characters written out."""
     escapes = {character: f"\\{character}" for character in "&%$#_{}"}
     escapes |= {"±": r"$\pm$", "†": r"$^\dagger$", "‡": r"$^\ddagger$"}
+    escapes |= {"§": r"\textsuperscript{\S}", "¶": r"\textsuperscript{\P}"}
     return "".join(escapes.get(character, character) for character in text)

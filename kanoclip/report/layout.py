@@ -8,7 +8,7 @@ import pandas as pd
 
 from kanoclip.report.cells import Cell, best_two
 from kanoclip.report.formats import Style
-from kanoclip.report.notes import MISSING
+from kanoclip.report.notes import MISSING, signs
 
 
 @dataclass(frozen=True)
@@ -35,17 +35,22 @@ class Table:
 
     @property
     def printed(self) -> list[Cell]:
-        """The cells with the names of print."""
+        """The cells with the names of print, those of marked rows with their signs."""
         named = self.names.get
         return [
-            replace(cell, method=named(cell.method, cell.method), dataset=named(cell.dataset, cell.dataset))
+            replace(
+                cell,
+                method=named(cell.method, cell.method) + signs(cell.marks),
+                dataset=named(cell.dataset, cell.dataset),
+            )
             for cell in self.cells
         ]
 
     def render(self, style: Style) -> pd.DataFrame:
         """The cells as text: percent with one decimal, mean ± standard deviation over seeds when there are several.
 
-        "-" stands for no value, † for a dataset seen in training, ‡ for a printed number in doubt.
+        "-" stands for no value, † for a dataset seen in training, ‡ for a printed number in doubt; a sign after the
+        name of a row is explained by `notes.MARKS`.
         """
         cells = self.printed
         places = best_two(cells)

@@ -11,7 +11,23 @@ Key = TypeVar("Key", bound=Hashable)
 TINY_BACKBONE = "kanoclip-tiny"
 TINY_NOTE = "Embedded tiny backbone: not results of the paper."
 SEEN_NOTE = "† seen in training: not zero-shot."
+MARKS = {
+    "transductive": ("§", "transductive: an image is scored with the help of the target's other images."),
+    "extension": ("¶", "extension: not an anomaly detector in its own paper."),
+}
+"""What rows may be marked with: the sign after their name, and what it means."""
 MISSING = "-"
+
+
+def signs(marks: Iterable[str]) -> str:
+    """Return the signs that follow the name of a row with these marks."""
+    return "".join(MARKS[mark][0] for mark in marks)
+
+
+def mark_notes(marks: Iterable[str]) -> list[str]:
+    """Return a line for each of some marks, in the order of `MARKS`."""
+    used = set(marks)
+    return [f"{sign} {meaning}" for mark, (sign, meaning) in MARKS.items() if mark in used]
 
 
 def legend(cells: Sequence[Cell], what: str, facts: Sequence[str]) -> list[str]:
@@ -28,6 +44,7 @@ def legend(cells: Sequence[Cell], what: str, facts: Sequence[str]) -> list[str]:
         _protocol(run, facts),
         _reading(cells, what),
         *([SEEN_NOTE] if any(cell.seen for cell in cells) else []),
+        *mark_notes(mark for cell in cells for mark in cell.marks),
         *_averages(here),
         *_missing(here),
         *_printed(cells),

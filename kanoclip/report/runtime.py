@@ -10,7 +10,7 @@ import pandas as pd
 
 from kanoclip.files import whole
 from kanoclip.report import formats
-from kanoclip.report.notes import MISSING, TINY_BACKBONE, TINY_NOTE
+from kanoclip.report.notes import MISSING, TINY_BACKBONE, TINY_NOTE, mark_notes, signs
 from kanoclip.run import Run
 from kanoclip.types import InputError
 
@@ -96,7 +96,7 @@ def summary(jobs: pd.DataFrame, run: Run) -> pd.DataFrame:
         }
     for name in run.main:
         scoring, training = scored[scored["method"] == name], trained[trained["method"] == name]
-        rows[name] = {
+        rows[name + signs(run.marks[name])] = {
             "train (s)": _number(training["seconds"].mean(), ".1f"),
             "images per second": _number(_rate(scoring), ".1f"),
             "peak memory (MB)": _number(training["peak_memory_mb"].max(), ".0f"),
@@ -131,6 +131,7 @@ def write_runtime(costs: Sequence[Path], models: Path, benchmarks: Path, out_dir
     jobs = read_jobs(costs, models, benchmarks)
     table = summary(jobs, run)
     lines = [f"Protocol: {'; '.join(run.facts(run.main, today))}.", COLUMNS_EXPLAINED]
+    lines += mark_notes(mark for name in run.main for mark in run.marks[name])
     lines += [TINY_NOTE] if any(name.startswith(TINY_BACKBONE) for name in jobs["backbone"]) else []
     with whole(out_dir / "runtime.csv") as temporary:
         jobs.assign(note=" ".join(lines)).to_csv(temporary, index=False)

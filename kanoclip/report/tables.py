@@ -1,7 +1,7 @@
 """From metrics.csv files to tables: the long one, which is the truth, and those that people read."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
@@ -24,8 +24,15 @@ MEANS = "AUROC in percent, unweighted mean over classes"
 PAIRS = f"Image {MEANS.replace('AUROC', 'AUROC / pixel AUROC')}"
 
 
+Marks = Mapping[str, tuple[str, ...]]
+
+
 def main_table(
-    frame: pd.DataFrame, methods: Sequence[str], datasets: Sequence[str], controls: Collection[str]
+    frame: pd.DataFrame,
+    methods: Sequence[str],
+    datasets: Sequence[str],
+    controls: Collection[str],
+    marks: Marks | None = None,
 ) -> Table:
     """Rows methods, columns datasets and their average x (image AUROC, pixel AUROC).
 
@@ -34,11 +41,12 @@ def main_table(
         methods: the rows, in this order; a method with several backbones has a row for each.
         datasets: the columns, in this order.
         controls: the methods that are not ranked.
+        marks: of the rows that have any.
 
     Raises:
         InputError: a method or dataset is not in the metrics, or a cell mixes several auxiliary datasets.
     """
-    cells = _with_absent(_class_means(frame, methods, datasets, controls), datasets)
+    cells = _with_absent(_class_means(frame, methods, datasets, controls, marks), datasets)
     return Table(
         "Main table", MEANS, cells, ("method",), lambda cell: (cell.method,), lambda cell: (cell.dataset, cell.label)
     )
@@ -54,7 +62,12 @@ def _comparison(title: str, here: Sequence[Cell], published: Sequence[Cell], tit
         titles: of the datasets, in order of the columns.
     """
     datasets = [*titles, *([AVERAGE] if any(cell.dataset == AVERAGE for cell in here) else [])]
-    printed = [cell for cell in published if cell.dataset in titles and (cell.level, cell.metric) in MAIN_METRICS]
+    marks = {cell.method: cell.marks for cell in here}
+    printed = [
+        replace(cell, marks=marks.get(cell.method, ()))
+        for cell in published
+        if cell.dataset in titles and (cell.level, cell.metric) in MAIN_METRICS
+    ]
     blocks: list[Cell] = []
     for method in dict.fromkeys(cell.method for cell in here):
         for kind in (HERE, *KINDS.values()):
@@ -70,12 +83,14 @@ def _comparison(title: str, here: Sequence[Cell], published: Sequence[Cell], tit
     )
 
 
-def _full(frame: pd.DataFrame, methods: Sequence[str], datasets: Sequence[str], controls: Collection[str]) -> Table:
+def _full(
+    frame: pd.DataFrame, methods: Sequence[str], datasets: Sequence[str], controls: Collection[str], marks: Marks
+) -> Table:
     """Rows classes x methods, the class mean last; columns all metrics."""
     classes = list(dict.fromkeys(frame["class_name"]))
     order = [*(name for name in classes if name != MEAN), MEAN]
     cells = sorted(
-        cells_of(frame[frame["dataset"].isin(datasets)], methods, controls),
+        cells_of(frame[frame["dataset"].isin(datasets)], methods, controls, marks),
         key=lambda cell: (
             datasets.index(cell.dataset),
             order.index(cell.class_name),
@@ -93,24 +108,39 @@ def _full(frame: pd.DataFrame, methods: Sequence[str], datasets: Sequence[str], 
 
 
 def _class_means(
-    frame: pd.DataFrame, methods: Sequence[str], datasets: Sequence[str], controls: Collection[str]
+    frame: pd.DataFrame,
+    methods: Sequence[str],
+    datasets: Sequence[str],
+    controls: Collection[str],
+    marks: Marks | None,
 ) -> list[Cell]:
     """AUROC of the class means, and their averages when there are several datasets."""
     check_names(frame, methods, datasets)
     shown = (frame["class_name"] == MEAN) & frame["dataset"].isin(datasets) & (frame["metric"] == "auroc")
     means = frame[shown]
     several = [averages(means, datasets)] if len(datasets) > 1 else []
-    return cells_of(pd.concat([means, *several]), methods, controls)
+    return cells_of(pd.concat([means, *several]), methods, controls, marks)
 
 
 def _with_absent(cells: Sequence[Cell], datasets: Sequence[str]) -> list[Cell]:
     """For each row every dataset in order, image before pixel; what is not there is a cell without a value."""
     known = {(cell.method, cell.kind, cell.dataset, cell.level): cell for cell in cells}
+    marks = {cell.method: cell.marks for cell in cells}
     columns = [*datasets, *([AVERAGE] if any(cell.dataset == AVERAGE for cell in cells) else [])]
     return [
         known.get(
             (method, kind, dataset, level),
-            Cell(method, dataset, MEAN, level, metric, math.nan, kind=kind, note=NOT_RUN if kind == HERE else ""),
+            Cell(
+                method,
+                dataset,
+                MEAN,
+                level,
+                metric,
+                math.nan,
+                kind=kind,
+                marks=marks[method],
+                note=NOT_RUN if kind == HERE else "",
+            ),
         )
         for method, kind in dict.fromkeys((cell.method, cell.kind) for cell in cells)
         for dataset in dict.fromkeys(columns)
@@ -121,12 +151,12 @@ def _with_absent(cells: Sequence[Cell], datasets: Sequence[str]) -> list[Cell]:
 def tables_of(frame: pd.DataFrame, run: Run, published: Sequence[Cell]) -> dict[str, Table]:
     """The tables of a run, by the names of `Run.tables`."""
     tables = {
-        "main": main_table(frame, run.main, list(run.titles), run.controls),
-        "full": _full(frame, run.main, list(run.titles), run.controls),
+        "main": main_table(frame, run.main, list(run.titles), run.controls, run.marks),
+        "full": _full(frame, run.main, list(run.titles), run.controls, run.marks),
     }
     for domain in run.domains:
         titles = run.titles_of(domain)
-        cells = _class_means(frame, run.main, list(titles), run.controls)
+        cells = _class_means(frame, run.main, list(titles), run.controls, run.marks)
         without_average = [cell for cell in cells if cell.dataset != AVERAGE]  # as the paper's Tables 1 and 2
         tables[domain] = _comparison(f"{domain.capitalize()} datasets", without_average, published, titles)
     return tables
@@ -140,7 +170,7 @@ def ablation_of(frame: pd.DataFrame, run: Run, name: str, published: Sequence[Ce
     """
     if name not in run.ablations:
         raise unknown_name("ablation", name, run.ablations)
-    cells = _class_means(frame, run.ablations[name], list(run.titles), run.controls)
+    cells = _class_means(frame, run.ablations[name], list(run.titles), run.controls, run.marks)
     return _comparison(f"Ablation: {name}", cells, published, run.titles)
 
 
@@ -182,5 +212,5 @@ def _long(cells: Sequence[Cell]) -> pd.DataFrame:
     for cell in cells:
         note = "; ".join(part for part in (cell.note, TINY_NOTE if is_tiny(cell) else "") if part)
         known = replace(cell, mean=round(cell.mean, 6), std=round(cell.std, 6), note=note)
-        lines.append(asdict(known) | {"seeds": " ".join(map(str, cell.seeds))})
+        lines.append(asdict(known) | {"seeds": " ".join(map(str, cell.seeds)), "marks": " ".join(cell.marks)})
     return pd.DataFrame(lines)

@@ -14,6 +14,7 @@ from kanoclip.backbones.taps import Features, Tap
 from kanoclip.datasets.masks import masks_at
 from kanoclip.features import FeatureSource
 from kanoclip.methods.base import Batch, Method
+from kanoclip.scoring.classes import finished
 from kanoclip.scoring.progress import ScoresInProgress
 from kanoclip.scoring.transfer import Stopwatch, Transfer
 from kanoclip.types import InputError, Progress
@@ -115,7 +116,8 @@ def score(
             raise InputError(
                 f"{type(method).__name__}: a score of {frame['image_path'].iloc[0]} or later is not finite"
             )
-    return found
+    final = finished(*found, frame, method.after_class)
+    return final.rows(0, len(frame)), final.image_score
 
 
 @dataclass

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from kanoclip import __version__
 from kanoclip.files import whole
+from kanoclip.scoring.classes import AfterClass, Finished, finished
 from kanoclip.types import InputError
 
 CHUNK = 2**17  # bytes of maps compressed together
@@ -65,10 +66,10 @@ class ScoresInProgress:
         self._seconds[0] += seconds
         self._done[rows.start : rows.stop] = True
 
-    def finish(self, path: Path, attributes: dict[str, Any]) -> None:
-        """Write scores.h5 when all images are scored; arguments as of `write_scores`."""
+    def finish(self, path: Path, attributes: dict[str, Any], after_class: AfterClass) -> None:
+        """Write scores.h5 when all images are scored; arguments as of `write_scores` and `finished`."""
         maps = np.load(self.folder / "map.npy", mmap_mode="r")
-        write_scores(path, maps, self._scores, self.frame, attributes)
+        write_scores(path, finished(maps, self._scores, self.frame, after_class), self.frame, attributes)
 
     def _array(self, name: str, shape: tuple[int, ...], kind: type) -> NDArray[Any]:
         """Open an array of an earlier process, or begin a new one filled with zeros."""
@@ -84,8 +85,7 @@ class ScoresInProgress:
 
 def write_scores(
     path: Path,
-    maps: NDArray[np.float32],
-    scores: NDArray[np.float32],
+    scores: Finished,
     frame: pd.DataFrame,
     attributes: dict[str, Any],
 ) -> None:
@@ -93,22 +93,22 @@ def write_scores(
 
     Args:
         path: the file.
-        maps: (N, h, w).
-        scores: (N,).
+        scores: of its images.
         frame: the index that was scored.
         attributes: method, backbone, auxiliary, dataset, seed, sigma, image_size; the version is added.
     """
+    maps = scores.maps
     rows = max(1, min(len(frame), CHUNK // maps[0].nbytes))
     with whole(path) as temporary, h5py.File(temporary, "w") as file:
         for column in ("image", "class_name"):
             file[column] = np.array(frame[column].tolist(), dtype=h5py.string_dtype())
-        file["image_score"] = scores
+        file["image_score"] = scores.image_score
         # maps at mask resolution (the oracle's) would be large without compression
         stored = file.create_dataset(
             "map", maps.shape, np.float32, chunks=(rows, *maps.shape[1:]), compression=1, shuffle=True
         )
         for start, stop in _slices(len(frame), max(rows, ROWS_AT_ONCE // rows * rows)):
-            stored[start:stop] = maps[start:stop]
+            stored[start:stop] = scores.rows(start, stop)
         file.attrs.update({**attributes, "version": __version__})
 
 

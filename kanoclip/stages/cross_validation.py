@@ -9,7 +9,7 @@ import numpy as np
 from kanoclip.config import parse
 from kanoclip.datasets.index import content
 from kanoclip.methods import method_class
-from kanoclip.scoring import write_scores
+from kanoclip.scoring import finished, write_scores
 from kanoclip.stages.code import training_code
 from kanoclip.stages.dataset import Dataset
 from kanoclip.stages.held_out import held_out
@@ -65,5 +65,5 @@ def cross_validate_stage(
         "sigma": found[-1].sigma,
         "image_size": backbone.config.image_size,
     }
-    write_scores(out, maps, scores, frame, attributes)
+    write_scores(out, finished(maps, scores, frame, lambda maps, scores: None), frame, attributes)
     shutil.rmtree(unfinished, ignore_errors=True)

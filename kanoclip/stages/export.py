@@ -153,7 +153,12 @@ def _check(detector: Detector, name: str, path: Path) -> None:
     for count in (1, 3):
         images = _noise(count, detector.size)
         expected = detector(torch.from_numpy(images))
-        for found, wanted in zip(run_onnx(path, images), expected, strict=True):
+        try:
+            answer = run_onnx(path, images)
+        except Exception as error:  # what onnxruntime raises has no common class
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"method {name} cannot be exported: onnxruntime refuses the file ({reason})") from error
+        for found, wanted in zip(answer, expected, strict=True):
             difference = np.abs(found - wanted.numpy()).max() if found.shape == tuple(wanted.shape) else np.inf
             if not difference <= TOLERANCE:
                 raise InputError(

@@ -142,7 +142,7 @@ def _outputs(row: Scored) -> dict[str, Path]:
 def _finish(scorer: Scorer, attributes: dict[str, Any], folder: Path) -> None:
     """Write scores.h5, and beside it what it cost, which differs from run to run."""
     method = scorer.method
-    scorer.scores.finish(folder / SCORES, {**attributes, "sigma": method.sigma})
+    scorer.scores.finish(folder / SCORES, {**attributes, "sigma": method.sigma}, method.after_class)
     names = ("method", "backbone", "auxiliary", "dataset", "seed")
     cost = {
         **{name: attributes[name] for name in names},

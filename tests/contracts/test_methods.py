@@ -21,6 +21,7 @@ from kanoclip.datasets.masks import masks_at
 from kanoclip.features import CachedFeatures, FeatureCache, LiveFeatures
 from kanoclip.methods import Batch, Method, method_class, method_names
 from kanoclip.methods.phases import Phase, TrainingOptions
+from kanoclip.report.notes import MARKS
 from kanoclip.scoring import score
 
 SIZE = 32  # of the images
@@ -122,6 +123,17 @@ def test_name_and_documentation(name: str) -> None:
 
 def test_what_was_published_can_be_configured(name: str) -> None:
     BackboneConfig(**method_class(name).published_backbone)
+
+
+@pytest.mark.parametrize(("name", "options"), ALL)
+def test_a_row_is_marked_where_its_scores_need_a_whole_class(
+    name: str, options: dict[str, Any], backbone: Backbone
+) -> None:
+    method = build(name, backbone, **options)
+    marks = method.marks(method.options)
+    assert marks <= set(MARKS)
+    maps, scores = np.linspace(0, 1, 32, dtype=np.float32).reshape(2, 4, 4), np.array([0.2, 0.6], np.float32)
+    assert (method.after_class(maps, scores) is not None) <= ("transductive" in marks)
 
 
 @pytest.mark.parametrize(("name", "options"), ALL)

@@ -115,9 +115,10 @@ def images() -> torch.Tensor:
 
 @pytest.fixture(scope="session")
 def batch(backbone: Backbone, images: torch.Tensor) -> Batch:
-    """These images as the package sees them: both streams at the four stages, the class token, windows, and masks."""
-    taps = {Tap(kind, block) for kind in ("tokens", "vv") for block in backbone.quarters}
-    taps |= {Tap("cls", backbone.layers), Tap("windows", 2), Tap("windows", 3)}
+    """These images as the package sees them: three streams at the four stages, what else methods read, and masks."""
+    taps = {Tap(kind, block) for kind in ("tokens", "vv", "qkv") for block in backbone.quarters}
+    taps |= {Tap("cls", backbone.layers), Tap("tokens", backbone.layers - 1), Tap("calibrated", 4)}
+    taps |= {Tap("windows", 2), Tap("windows", 3), Tap("tokens", 12, "dino")}
     masks = torch.zeros(2, 32, 32, dtype=torch.bool)
     masks[1, 5:20, 9:14] = True
     features = backbone.encode_images(images, taps)

@@ -157,4 +157,8 @@ def test_jobs_beyond_their_memory_and_time_get_more(tmp_path: Path, slurm: Path)
     (tmp_path / "Snakefile").write_text(WASTEFUL)
     (tmp_path / "tiny.yaml").write_text("{}")
     said = finish(tmp_path)
-    assert said.count("has been submitted with SLURM jobid") == 4
+    assert said.count("Trying to restart job") >= 2, said
+    listed = subprocess.run(["squeue", "-h", "-t", "all", "-o", "%k %T"], check=True, capture_output=True, text=True)
+    ends = [line.split() for line in listed.stdout.splitlines() if line.startswith(("rule_memory", "rule_time"))]
+    assert ["rule_time", "TIMEOUT"] in ends, ends
+    assert {state for rule, state in ends if rule == "rule_memory"} > {"COMPLETED"}, ends

@@ -1,4 +1,4 @@
-"""The mosaic against one laid out by hand, and a training that uses it."""
+"""The mosaic against one laid out by hand, a training that uses it, and changes of images with their masks."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kanoclip.augmentation import Mosaic, Sample
+from kanoclip.augmentation import Changes, ColourJitter, Geometric, Mosaic, Sample
 from kanoclip.config import BackboneConfig
 from kanoclip.stages.dataset import Dataset
 from kanoclip.stages.training import train_stage
@@ -113,3 +113,81 @@ def test_april_gan_with_mosaics_is_trained_live_and_repeatable_to_the_bit(
     assert first == trained("again", live, 0.5) == trained("threads", threads, 0.5) == trained("cached", cached, 0.5)
     assert trained("other", live, 0.6) != first
     assert trained("plain", cached, 0.0) != first
+
+
+def spot(height: int = 40, width: int = 60) -> Sample:
+    """A gray image whose only white pixels are those of its mask."""
+    mask = np.zeros((height, width), bool)
+    mask[10:20, 30:45] = True
+    image = np.where(mask, 255, 100).astype(np.uint8)
+    return np.repeat(image[..., None], 3, axis=2), mask
+
+
+def test_masks_move_with_their_images() -> None:
+    for seed in range(30):
+        image, mask = Geometric(1.0)(spot(), np.random.default_rng(seed))
+        assert image.shape == (40, 60, 3) and mask.shape == (40, 60) and mask.dtype == bool
+        bright = image[..., 0] > 200  # bilinear at the border, so a pixel there may differ
+        assert (bright != mask).sum() <= 0.35 * mask.sum()
+        assert (bright & mask).sum() >= 0.7 * mask.sum()
+
+
+def test_every_change_alone_by_hand() -> None:
+    """The draws decide: which of the four, then their amounts."""
+
+    class Told:
+        def __init__(self, which: int, amounts: object):
+            self.which, self.amounts = which, amounts
+
+        def random(self, count: int) -> np.ndarray:
+            return np.where(np.arange(count) == self.which, 0.0, 1.0)
+
+        def uniform(self, low: float, high: float, count: int | None = None) -> object:
+            assert (low, high, count) in [(-30.0, 30.0, None), (-0.15, 0.15, 2)]
+            return self.amounts
+
+    image, mask = spot()
+    expected = {2: (image[:, ::-1], mask[:, ::-1]), 3: (image[::-1], mask[::-1])}
+    moved, moved_mask = np.zeros_like(image), np.zeros_like(mask)
+    moved[:-4, 6:], moved_mask[:-4, 6:] = image[4:, :-6], mask[4:, :-6]
+    expected[1] = moved, moved_mask
+    for which, (of_image, of_mask) in expected.items():
+        found = Geometric(0.5)((image, mask), Told(which, (0.1, -0.1)))
+        assert np.array_equal(found[0], of_image) and np.array_equal(found[1], of_mask)
+    disc = np.hypot(*np.indices((41, 41)) - 20) < 15  # turning about the centre leaves it
+    sample = (np.repeat(np.where(disc, 200, 0).astype(np.uint8)[..., None], 3, axis=2), disc)
+    turned = Geometric(0.5)(sample, Told(0, 30.0))
+    assert (turned[1] != disc).mean() < 0.03
+
+
+def test_geometric_changes_come_as_often_as_asked() -> None:
+    image, mask = spot()
+    same = [np.array_equal(Geometric(0.3)((image, mask), np.random.default_rng(k))[0], image) for k in range(1500)]
+    assert np.mean(same) == pytest.approx(0.7**4, abs=0.04)
+    for seed in range(20):
+        assert np.array_equal(Geometric(0.0)((image, mask), np.random.default_rng(seed))[0], image)
+
+
+def test_colour_jitter_leaves_the_mask_and_keeps_its_range() -> None:
+    generator = np.random.default_rng(0)
+    image, mask = generator.integers(60, 120, (20, 30, 3), dtype=np.uint8), np.zeros((20, 30), bool)
+    means = []
+    for seed in range(300):
+        changed, same = ColourJitter(1.0)((image, mask), np.random.default_rng(seed))
+        assert same is mask and changed.dtype == np.uint8 and changed.shape == image.shape
+        means.append(changed.mean() / image.mean())
+    # contrast is about the mean gray and saturation about each pixel's, so the mean tells of the brightness
+    assert 0.48 < min(means) < 0.6 and 1.4 < max(means) < 1.52
+    changed = [ColourJitter(0.7)((image, mask), np.random.default_rng(k))[0] is not image for k in range(1000)]
+    assert np.mean(changed) == pytest.approx(0.7, abs=0.04)
+
+
+def test_changes_follow_one_another() -> None:
+    def brighter(sample: Sample, rng: np.random.Generator) -> Sample:
+        return sample[0] + 1, sample[1]
+
+    def doubled(sample: Sample, rng: np.random.Generator) -> Sample:
+        return sample[0] * 2, ~sample[1]
+
+    image, mask = Changes((brighter, doubled))(1, IMAGES, np.random.default_rng(0))
+    assert (image == 24).all() and mask.all()  # row 1: (11 + 1) 2, a normal image

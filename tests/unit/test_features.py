@@ -206,8 +206,8 @@ def test_another_configuration_is_refused(
         InputError, match=r"than the test uses: backbone: expected \{'vv_start': 1\}, found \{'vv_start': 2\}"
     ):
         cache.require(other.provenance(), all_taps, "the test")
-    with pytest.raises(InputError, match=r"the test needs the tap tokens/5, the cache holds cls/6, pixels/"):
-        cache.require(backbone.provenance(), [Tap("tokens", 5), Tap("tokens", 6)], "the test")
+    with pytest.raises(InputError, match=r"the test needs the tap tokens/1, the cache holds calibrated/4, cls/6"):
+        cache.require(backbone.provenance(), [Tap("tokens", 1), Tap("tokens", 6)], "the test")
 
 
 def test_missing_unfinished_and_foreign_caches_are_refused(index: Path, features: Path, tmp_path: Path) -> None:

@@ -42,6 +42,16 @@ def test_jobs_are_rows_times_targets_times_seeds() -> None:
     ]
 
 
+def test_a_transductive_recipe_marks_its_row() -> None:
+    methods = {
+        "aa_clip": None,
+        "as_printed": {"method": "aa_clip", "recipe": "published"},
+        "one_by_one": {"method": "aa_clip", "recipe": "published", "normalisation": "image"},
+    }
+    marks = protocol.describe(configuration(methods=methods)).marks
+    assert marks == {"aa_clip": (), "as_printed": ("transductive",), "one_by_one": ()}
+
+
 def test_each_training_once() -> None:
     found = protocol.describe(configuration()).trainings
     assert [(training.row, training.auxiliary, training.seeds) for training in found] == [
@@ -211,3 +221,21 @@ def test_random_weights_make_a_control() -> None:
     backbones = {"kanoclip-tiny": {"model": "kanoclip-tiny", "weights": "random:0"}}
     rows = protocol.rows(configuration(backbones=backbones, backbone="kanoclip-tiny"))
     assert all(row.control for row in rows)
+
+
+def test_a_second_tower_that_the_backbone_has_not_is_refused() -> None:
+    methods = {"crane_plus": {}}
+    message = "methods.crane_plus: it reads a second tower called dino, which backbone clip-l14-518 does not have"
+    with pytest.raises(InputError, match=message):
+        protocol.rows(configuration(methods=methods))
+    tower = {"model": "vit_tiny_patch16_224", "weights": "random:0"}
+    backbones = {"clip-l14-518": {"towers": {"dino": tower}}}
+    (row,) = protocol.rows(configuration(methods=methods, backbones=backbones))
+    assert "dino:tokens/12" in row.reads
+
+
+def test_the_published_recipe_of_crane_plus_brings_its_second_tower() -> None:
+    config = configuration(methods={"crane_plus": {"recipe": "published"}})
+    (row,) = protocol.rows(config)
+    tower = protocol.backbones(config)[row.backbone].towers["dino"]
+    assert tower.model == "vit_base_patch14_reg4_dinov2.lvd142m" and "dino:tokens/12" in row.reads

@@ -4,10 +4,12 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from kanoclip.backbones.clip import Backbone
 from kanoclip.backbones.shape import TowerShape
@@ -16,6 +18,7 @@ from kanoclip.config import Strict
 from kanoclip.datasets.index import read_index
 from kanoclip.features import CachedFeatures, FeatureCache, LiveFeatures
 from kanoclip.methods import AnomalyOutput, Batch, Method, method_class, method_names
+from kanoclip.methods.batch import ClassScores
 from kanoclip.methods.controls import Oracle, Random
 from kanoclip.scoring import Scorer, ScoresInProgress, run_pass, score
 from kanoclip.types import InputError
@@ -205,3 +208,36 @@ def test_a_row_with_scores_that_are_not_finite_is_given_up_alone(
     assert len(images) <= 4 * (broken[0] // 4 + 2)  # one batch more was under way
     with pytest.raises(InputError, match="is not finite"):
         score(bad.method, LiveFeatures(frame, backbone), frame)
+
+
+class Ranked(ReadsLast):
+    """A transductive row: what it says of a class follows from all of its images."""
+
+    def after_class(self, maps: NDArray[np.float32], scores: NDArray[np.float32]) -> ClassScores:
+        assert len(maps) == len(scores) == 8  # the images of a class
+        low, high = float(maps.min()), float(maps.max())
+        return ClassScores(1 / (high - low), -low / (high - low), scores.argsort().argsort().astype(np.float32) / 10)
+
+
+def test_scores_that_need_the_images_of_a_class(backbone: Backbone, frame: pd.DataFrame, tmp_path: Path) -> None:
+    """Against the raw scores of the same row, a class at a time; the order of the index does not matter."""
+    source = LiveFeatures(frame, backbone)
+    maps, scores = score(ReadsLast(backbone, Strict(), 0), source, frame)
+    mixed = frame.iloc[np.random.default_rng(0).permutation(len(frame))]
+    found = score(Ranked(backbone, Strict(), 0), source, mixed, batch_size=3)
+    (scorer,) = scorers([Ranked], backbone, frame, tmp_path)
+    run_pass([scorer], source, frame)
+    for attempt in ("first", "again"):  # a process killed in between begins with the same raw scores
+        scorer.scores.finish(tmp_path / f"{attempt}.h5", {}, scorer.method.after_class)
+    assert (tmp_path / "first.h5").read_bytes() == (tmp_path / "again.h5").read_bytes()
+    with h5py.File(tmp_path / "again.h5") as file:
+        final = file["map"][:], file["image_score"][:]
+    for name in ("nut", "bolt"):
+        rows = (frame["class_name"] == name).to_numpy()
+        of_class = maps[rows]
+        expected = (of_class - of_class.min()) / (of_class.max() - of_class.min())
+        np.testing.assert_allclose(final[0][rows], expected, atol=1e-5)
+        np.testing.assert_allclose(final[1][rows], pd.Series(scores[rows]).rank().to_numpy() / 10 - 0.1, atol=1e-6)
+    order = mixed.index.to_numpy().argsort()
+    np.testing.assert_allclose(found[0][order], final[0], atol=1e-5)
+    np.testing.assert_array_equal(found[1][order], final[1])

@@ -22,6 +22,7 @@ from kanoclip.datasets.index import read_index
 from kanoclip.methods import AnomalyOutput, Batch, method_class
 from kanoclip.methods.controls import Random
 from kanoclip.scoring import ScoresInProgress, score
+from kanoclip.scoring.classes import AfterClass
 from kanoclip.stages.dataset import Dataset
 from kanoclip.stages.scoring import Scored, score_stage
 from kanoclip.stages.training import train_stage
@@ -46,9 +47,11 @@ def work(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         done.append("tower")
         return encode(self, *arguments)
 
-    def counted_finish(self: ScoresInProgress, path: Path, attributes: dict[str, object]) -> None:
+    def counted_finish(
+        self: ScoresInProgress, path: Path, attributes: dict[str, object], after_class: AfterClass
+    ) -> None:
         done.append(str(attributes["method"]))
-        finish(self, path, attributes)
+        finish(self, path, attributes, after_class)
 
     def counted_fit(method: torch.nn.Module, *arguments: object) -> str:
         done.append(f"seed {method.seed}")

@@ -83,7 +83,7 @@ class KAnoCLIP(Method[KAnoCLIPOptions]):
 
     def forward(self, batch: Batch) -> AnomalyOutput:
         """Score a batch with the trained parts."""
-        images = len(next(iter(batch.features.values())))
+        images = next(iter(batch.features.values())).shape[0]
         text = per_class(batch.class_names, self._cached_text).expand(images, -1, -1)  # one class may stand for all
         evidence = self._evidence(batch.features, text)
         return AnomalyOutput(_combined(evidence.maps), image_score=evidence.score[:, 1])

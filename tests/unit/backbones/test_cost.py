@@ -13,7 +13,16 @@ from kanoclip.config import BackboneConfig
 
 
 def test_values_of_taps_are_those_of_a_forward(backbone: Backbone) -> None:
-    taps = [Tap("tokens", 2), Tap("vv", 6), Tap("qkv", 3), Tap("cls", 6), Tap("windows", 2), Tap("pixels", 9)]
+    taps = [
+        Tap("tokens", 2),
+        Tap("vv", 6),
+        Tap("qkv", 3),
+        Tap("cls", 6),
+        Tap("windows", 2),
+        Tap("views", 5),
+        Tap("calibrated", 4),
+        Tap("pixels", 9),
+    ]
     for tap, shape in backbone.feature_shapes(taps).items():
         assert tap_values(str(tap), backbone.shape) == torch.Size(shape).numel()
     assert tap_values("dino:tokens/2", backbone.shape) is None
@@ -21,7 +30,15 @@ def test_values_of_taps_are_those_of_a_forward(backbone: Backbone) -> None:
 
 @pytest.mark.parametrize(
     "taps",
-    [["tokens/6"], ["cls/3"], ["vv/2", "vv/6"], ["qkv/5", "tokens/6"], ["windows/2", "windows/3"]],
+    [
+        ["tokens/6"],
+        ["cls/3"],
+        ["vv/2", "vv/6"],
+        ["qkv/5", "tokens/6"],
+        ["windows/2", "windows/3"],
+        ["calibrated/4"],
+        ["views/5"],
+    ],
     ids=lambda taps: "+".join(taps),
 )
 def test_operations_are_those_that_torch_counts(taps: list[str]) -> None:

@@ -103,6 +103,19 @@ def test_attention_as_trained_is_the_blocks_own(shrunk: Backbone, pixels: Tensor
             torch.testing.assert_close(x + found, tower.block(number, x), atol=1e-5, rtol=1e-4)
 
 
+def test_attention_and_mlp_make_a_block(shrunk: Backbone, pixels: Tensor) -> None:
+    tower = shrunk.tower
+    with torch.no_grad():
+        x = tower.embed(pixels)
+        for number in range(1, tower.layers + 1):
+            attended = x + tower.attend(number, x, F.scaled_dot_product_attention)
+            found, x = attended + tower.mlp(number, attended), tower.block(number, x)
+            torch.testing.assert_close(found, x, atol=1e-5, rtol=1e-4)
+        normed = tower.final_norm(x)
+        torch.testing.assert_close(tower.project(normed, norm=False), tower.project(x))
+        assert not torch.allclose(normed, x)
+
+
 def test_local_stream_by_loops_over_heads(shrunk: Backbone, pixels: Tensor) -> None:
     tower = shrunk.tower
     with torch.no_grad():

@@ -1,3 +1,4 @@
+import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,9 @@ def test_the_text_vectors_are_those_of_the_published_forward(
 def test_the_command_writes_a_checkpoint_that_scores(tmp_path: Path, backbone: Backbone) -> None:
     content = published(backbone)
     source, out = save(content, tmp_path / "epoch_15.pth"), tmp_path / "checkpoint.safetensors"
+    towers = json.dumps({name: tower.model_dump() for name, tower in backbone.config.towers.items()})
     settings = ["model=kanoclip-tiny", "weights=random:0", f"image_size={backbone.config.image_size}"]
+    settings.append(f"towers={towers}")
     options = [part for setting in settings for part in ("--set", setting)]
     result = CliRunner().invoke(
         app, ["import-prompts", str(source), "--out", str(out), "--auxiliary", "visa", "--device", "cpu", *options]

@@ -14,8 +14,9 @@ def block_inputs(backbone: Backbone, text: str) -> list[Tensor]:
     """What each text block reads of a text: (1, L, D) a block."""
     seen: list[Tensor] = []
 
-    def keep(_: int, x: Tensor) -> Tensor:
-        seen.append(x)
+    def keep(number: int, x: Tensor) -> Tensor:
+        if number <= backbone.text_layers:
+            seen.append(x)
         return x
 
     with torch.no_grad():
@@ -30,6 +31,25 @@ def test_looking_before_each_block_changes_nothing(backbone: Backbone) -> None:
     found = backbone.encode_embeddings(backbone.text.token_embedding(tokens), tokens, lambda block, x: x)
     torch.testing.assert_close(found, backbone.clip.encode_text(tokens), atol=1e-5, rtol=1e-5)
     assert len(block_inputs(backbone, text)) == backbone.text_layers == 3
+
+
+def test_a_hook_after_the_last_block_and_another_projection(backbone: Backbone) -> None:
+    tokens = backbone.tokenize(["a pill.", "a photo of the pill."])
+    embeddings = backbone.text.token_embedding(tokens)
+    numbers: list[int] = []
+
+    def double_the_output(number: int, x: Tensor) -> Tensor:
+        numbers.append(number)
+        return 2 * x if number == backbone.text_layers + 1 else x
+
+    ends = []
+    with torch.no_grad():
+        found = backbone.encode_embeddings(embeddings, tokens, double_the_output)
+        backbone.encode_embeddings(embeddings, tokens, project=lambda x: ends.append(x) or x)
+    assert numbers == [1, 2, 3, 4]
+    # the final layer norm takes the factor out again, up to the constant under its root
+    torch.testing.assert_close(found, backbone.encode_text(["a pill.", "a photo of the pill."]), atol=1e-2, rtol=1e-2)
+    torch.testing.assert_close(ends[0] @ backbone.text.text_projection, backbone.clip.encode_text(tokens))
 
 
 @pytest.mark.parametrize("length", [1, 2, 4])

@@ -124,6 +124,14 @@ def test_the_files(costs, models, benchmarks, run, tmp_path):
     assert len(pd.read_csv(tmp_path / "tables" / "runtime.csv")) == 8
 
 
+def test_marked_rows_have_their_sign_and_note(costs, models, benchmarks, run, tmp_path):
+    rows = tuple(row.model_copy(update={"marks": ("transductive",)}) if row.name == "clip" else row for row in run.rows)
+    marked = run.model_copy(update={"rows": rows})
+    write_runtime(costs, models, benchmarks, tmp_path / "tables", marked, date(2025, 1, 31))
+    text = (tmp_path / "tables" / "runtime.md").read_text()
+    assert "clip§" in text and "§ transductive" in text and "kanoclip§" not in text
+
+
 @pytest.mark.parametrize("text", ["{}", "no JSON", "[1]"])
 def test_files_that_say_nothing_of_a_cost(costs, models, benchmarks, text):
     costs[0].write_text(text)

@@ -1,5 +1,6 @@
 """Tables against values computed by hand."""
 
+import html
 import math
 import re
 import shutil
@@ -13,7 +14,7 @@ from kanoclip.config import BackboneConfig
 from kanoclip.report import formats, tables
 from kanoclip.report.cells import KANOCLIP_PAPER, OWN_PAPER, Cell
 from kanoclip.report.metrics import collect, read_metrics
-from kanoclip.report.notes import SEEN_NOTE, TINY_NOTE, legend
+from kanoclip.report.notes import MARKS, SEEN_NOTE, TINY_NOTE, legend
 from kanoclip.report.tables import ablation_of, tables_of, write_tables
 from kanoclip.run import Row, Run, RunTarget
 from kanoclip.types import InputError
@@ -407,3 +408,27 @@ def check_latex(text):
     for row in rows:
         spanned = [int(count) for count in re.findall(r"\\multicolumn\{(\d+)\}", row)]
         assert row.count("&") + 1 + sum(spanned) - len(spanned) == width
+
+
+def test_marked_rows_have_a_sign_in_every_table_and_a_note(frame, printed, metrics_files, tmp_path):
+    run = run_of(["clip_ac", "kanoclip", "oracle"], TARGETS[:2], CONTROLS, backbone="kanoclip-tiny")
+    marked = [
+        row.model_copy(update={"marks": ("transductive",)}) if row.name == "kanoclip" else row for row in run.rows
+    ]
+    write_tables(metrics_files, tmp_path / "out", run.model_copy(update={"rows": tuple(marked)}), [], date(2025, 1, 31))
+    note = MARKS["transductive"][1]
+    for name in ("main", "full", "industrial", "medical"):
+        for ending, sign in ((".md", "kanoclip§"), (".html", "kanoclip§"), (".tex", r"kanoclip\textsuperscript{\S}")):
+            text = (tmp_path / "out" / name).with_suffix(ending).read_text()
+            assert sign in text and note in html.unescape(text)
+            assert "clip\\_ac§" not in text and "clip_ac§" not in text and "oracle§" not in text
+    write_tables(metrics_files, tmp_path / "plain", run, [], date(2025, 1, 31))
+    assert not any("§" in path.read_text() for path in (tmp_path / "plain").glob("*.md"))
+
+
+def test_printed_numbers_of_a_marked_row_stand_under_its_name(frame, printed):
+    run = run_of(METHODS, TARGETS[:2], CONTROLS)
+    marked = tuple(row.model_copy(update={"marks": ("extension",)}) for row in run.rows if row.name != "oracle")
+    run = run.model_copy(update={"rows": (*marked, run.row("oracle"))})
+    rows_shown = list(tables_of(frame, run, printed)["industrial"].render(formats.PLAIN).index)
+    assert rows_shown[:2] == [("CLIP¶", "here"), ("CLIP¶", "own paper")]

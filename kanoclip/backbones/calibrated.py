@@ -1,0 +1,120 @@
+"""The last attention of SC-CLIP (Bai et al., 2024, arXiv 2411.15869), as a kind of tap; nothing is trained.
+
+Some patch tokens of CLIP's deep blocks are outliers that draw the attention of all others, and deep patches have lost
+what middle blocks still know: which patches belong together. SC-CLIP replaces the outliers, averages patches over those
+that a middle block finds similar, and mixes the values of the last block by the same similarities. Written from the
+paper's description; docs/methods/sc_clip.md has the formulas and says what is our reading.
+"""
+
+from functools import reduce
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kanoclip.backbones.attention import mix, similarity_weights
+from kanoclip.backbones.taps import Tap, image_tap
+from kanoclip.backbones.tower import Tower
+from kanoclip.types import InputError
+
+NEIGHBOURS = 30  # of the local outlier factor
+CONTAMINATION = 0.05  # share of patches that are outliers
+SIMILAR = 0.4  # cosine from which patches are averaged
+SHARPNESS = 3.0  # of the similarities in the last attention
+CLASS_SHARE = 0.3  # of the class token in every patch
+
+
+@image_tap("calibrated")
+def calibrated(tower: Tower, pixels: Tensor, at: int) -> Tensor:
+    """Return the class token of the residual stream, and SC-CLIP's patch tokens.
+
+    Args:
+        tower: CLIP's image tower.
+        pixels: (B, 3, S, S), normalised.
+        at: the middle block whose similarities guide; 8 of 12 in the released code.
+
+    Returns:
+        (B, 1 + P, W).
+
+    Raises:
+        InputError: no such block, or a tower with registers.
+    """
+    last = tower.layers
+    if at > last or tower.prefix > 1:
+        raise InputError(
+            f"tap {Tap('calibrated', at, tower.name)}: expected one of {last} blocks, and a tower without registers"
+        )
+    levels = range(max(1, round(last / 4)), round(3 * last / 4) + 1)  # 3 to 9 of 12
+    taps = {block: Tap("tokens", block, tower.name) for block in {*levels, at, last - 1, last}}
+    found = tower.run(tower.embed(pixels), watch=list(taps.values()))
+    guide = F.normalize(found[taps[at]][:, 1:].float(), dim=-1)  # (B, P, W)
+    x = found[taps[last - 1]]
+    patches = aggregate(without_outliers(x[:, 1:], tower.grid), guide)
+    deep = torch.cat([x[:, :1], patches], dim=1)
+    weights = similarity_weights(guide, SHARPNESS, offset=1.0)
+
+    def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        alike = torch.cat([v[:, :, :1], mix(weights, v[:, :, 1:])], dim=2)  # the class token's row is not used
+        return (F.scaled_dot_product_attention(k, k, v) + alike) / 2
+
+    several = reduce(torch.add, [found[taps[block]] for block in levels])
+    local = tower.attend(last, deep, attention) + tower.attend(last, several, attention)
+    return torch.cat([found[taps[last]][:, :1], local[:, 1:] + CLASS_SHARE * x[:, :1]], dim=1)
+
+
+def without_outliers(patches: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Replace outliers by the mean of those of their eight neighbours that are none; without any, they stay.
+
+    Args:
+        patches: (B, P, W), row-major.
+        grid: (h, w), P = h w.
+    """
+    outlier = is_outlier(patches)[..., None]  # (B, P, 1)
+    normal = (~outlier).to(patches.dtype)
+    around = patches.new_ones(1, 1, 3, 3)
+    around[..., 1, 1] = 0
+
+    def over_neighbours(values: Tensor) -> Tensor:
+        maps = values.transpose(1, 2).flatten(0, 1).unflatten(1, grid)[:, None]  # (B W, 1, h, w)
+        return F.conv2d(maps, around, padding=1).view(len(values), -1, patches.shape[1]).transpose(1, 2)
+
+    count = over_neighbours(normal)  # (B, P, 1)
+    mean = over_neighbours(patches * normal) / count.clamp(min=1)
+    return torch.where(outlier & (count > 0), mean, patches)
+
+
+def is_outlier(patches: Tensor) -> Tensor:
+    """Return which patches of an image have the highest local outlier factors (Breunig et al. 2000): (B, P) bool.
+
+    The same as scikit-learn's `LocalOutlierFactor(n_neighbors=30, contamination=0.05)` on each image by itself.
+
+    Args:
+        patches: (B, P, W).
+    """
+    if patches.shape[1] == 1:
+        return torch.zeros(patches.shape[:2], dtype=torch.bool, device=patches.device)
+    distances = torch.cdist(patches.float(), patches.float(), compute_mode="donot_use_mm_for_euclid_dist")
+    distances.diagonal(dim1=1, dim2=2).fill_(float("inf"))
+    near, number = distances.topk(min(NEIGHBOURS, patches.shape[1] - 1), largest=False)  # (B, P, k)
+    radius = near[..., -1]  # (B, P)
+    reach = torch.maximum(near, _of(radius, number))
+    density = 1 / (reach.mean(-1) + 1e-10)
+    factor = _of(density, number).mean(-1) / density
+    return factor > factor.quantile(1 - CONTAMINATION, dim=1, keepdim=True)
+
+
+def aggregate(patches: Tensor, guide: Tensor) -> Tensor:
+    """Average each patch with those that the guide finds similar, weighted by similarity.
+
+    Args:
+        patches: (B, P, W).
+        guide: (B, P, C) unit vectors.
+    """
+    similarity = guide @ guide.transpose(1, 2)
+    weights = similarity * (similarity >= SIMILAR)
+    return (weights / weights.sum(-1, keepdim=True)).to(patches.dtype) @ patches
+
+
+def _of(values: Tensor, number: Tensor) -> Tensor:
+    """Return values (B, P) of the patches with these numbers: (B, P, k)."""
+    return values.gather(1, number.flatten(1)).view_as(number)

@@ -1,0 +1,32 @@
+"""The frozen image tower of the text phase: V-V attention in the only stream, with the MLPs where they were."""
+
+import torch
+from torch import Tensor
+
+from kanoclip.backbones.attention import value_value
+from kanoclip.backbones.clip import Backbone
+
+ATTENTIONS = {"value_value": value_value, "value": lambda q, k, v: v}
+
+
+@torch.no_grad()
+def operated_patches(backbone: Backbone, x: Tensor, class_tokens: Tensor, attention: str) -> Tensor:
+    """Return the patches that the text anchors are trained against.
+
+    Args:
+        backbone: whose image tower runs.
+        x: (B, 1 + P, W) tokens before block vv_start.
+        class_tokens: (B, W) after the last block of the tower as CLIP was trained.
+        attention: a key of ATTENTIONS.
+
+    Returns:
+        (B, P, C): the unit vector of each patch plus the unit vector of the image's class token, a sum that is not
+        normalised again.
+    """
+    tower = backbone.tower
+    with tower.autocast():
+        for number in range(backbone.shape.vv_start, tower.layers + 1):
+            x = x + tower.attend(number, x, ATTENTIONS[attention])
+            x = x + tower.mlp(number, x)
+    patches = backbone.project(x[:, 1:].float())
+    return patches + backbone.project(class_tokens)[:, None]

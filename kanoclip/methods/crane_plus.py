@@ -1,0 +1,94 @@
+"""Crane+ (Salehi et al., 2025, arXiv 2504.11055): Crane, with patches that attend as a second tower sees them.
+
+D-Attn mixes the values of CLIP's last block by the similarities that the patches have in a second tower such as DINOv2.
+The tower is the backbone's: `towers: {dino: {model: vit_base_patch14_reg4_dinov2.lvd142m}}`. docs/methods/crane.md has
+the formulas.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from kanoclip.backbones.attention import mix, query_key, similarity_weights
+from kanoclip.backbones.shape import TowerShape
+from kanoclip.backbones.taps import Tap
+from kanoclip.backbones.tower import Tower
+from kanoclip.methods.base import Batch, register
+from kanoclip.methods.crane import PUBLISHED_BACKBONE, Crane, CraneOptions
+
+
+class CranePlusOptions(CraneOptions):
+    """Options of Crane+."""
+
+    second_tower: str = Field("dino", description="name of the second tower in the backbone's `towers`")
+    second_block: int = Field(12, gt=0, description="its block whose patches are compared: the last of a ViT-B")
+    sharpness: float = Field(3.0, gt=0, description="multiplies the similarities of D-Attn (released code)")
+    offset: float = Field(
+        1.2, gt=0, description="a patch attends to those more similar than this times the image's mean (released code)"
+    )
+    d_attn_input: Literal["block", "after_attention"] = Field(
+        "block",
+        description="what values are computed from: the input of CLIP's last block, or that plus the block's own "
+        "attention, which the released code makes of it in place",
+    )
+
+
+@register("crane_plus")
+class CranePlus(Crane):
+    """Crane with D-Attn, which needs a second tower."""
+
+    Options = CranePlusOptions
+    options: CranePlusOptions
+    published = {"context_in_scoring": False, "d_attn_input": "after_attention"}
+    published_backbone = {
+        **PUBLISHED_BACKBONE,
+        "towers": {"dino": {"model": "vit_base_patch14_reg4_dinov2.lvd142m", "weights": "pretrained"}},
+    }
+
+    @classmethod
+    def reads(cls, options: CraneOptions, tower: TowerShape) -> frozenset[Tap]:
+        """Return what Crane reads, the input of the last block, and the patches of the second tower."""
+        assert isinstance(options, CranePlusOptions)
+        second = Tap("tokens", options.second_block, options.second_tower)
+        return super().reads(options, tower) | {Tap("tokens", tower.layers - 1), second}
+
+    def _features(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        image, patches = super()._features(batch)
+        similar = self.backbone.project(self._d_attn(batch))[:, None]  # (B, 1, P, C)
+        return image, torch.cat([patches, similar], dim=1)
+
+    @torch.no_grad()
+    def _d_attn(self, batch: Batch) -> Tensor:
+        """Return what the last block adds to patches when they attend as the second tower sees them: (B, P, W)."""
+        options, tower, last = self.options, self.backbone.tower, self.backbone.layers
+        second = self.backbone.towers[options.second_tower]
+        assert isinstance(second, Tower)
+        tokens = batch.features[Tap("tokens", options.second_block, options.second_tower)]
+        features = resample(second.project(tokens[:, 1:]), second.grid, self.backbone.grid)
+        weights = similarity_weights(features, options.sharpness, options.offset)
+
+        def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            return torch.cat([v[:, :, :1], mix(weights, v[:, :, 1:])], dim=2)  # the class token's row is not used
+
+        x = batch.features[Tap("tokens", last - 1)]
+        if options.d_attn_input == "after_attention":
+            x = x + tower.attend(last, x, query_key)
+        return tower.attend(last, x, attention)[:, 1:]
+
+
+def resample(features: Tensor, grid: tuple[int, int], target: tuple[int, int]) -> Tensor:
+    """Interpolate patch features to another grid bilinearly: (B, h w, C) to (B, h' w', C) unit vectors.
+
+    Args:
+        features: unit vectors, row-major.
+        grid: (h, w).
+        target: (h', w'); the same grid changes nothing.
+    """
+    if grid == target:
+        return features
+    maps = features.transpose(1, 2).unflatten(2, grid)  # (B, C, h, w)
+    maps = F.interpolate(maps, target, mode="bilinear", antialias=True)
+    return F.normalize(maps.flatten(2).transpose(1, 2), dim=-1)
