@@ -51,5 +51,6 @@ docs: install ## build the documentation in site/, to be read without network
 	python -m sphinx -W --keep-going -q -b html docs site
 	@echo "site/index.html"
 
-generated: install ## write what is made from the code: the schema and the page of all keys
+generated: install ## write what is made from the code: the schema, the page of all keys, the tables of methods
 	kanoclip schema --out workflow/schemas/config.schema.json --readme config/README.md
+	kanoclip overview --out docs/methods/README.md --readme README.md

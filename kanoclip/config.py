@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from kanoclip.types import InputError
 
@@ -138,6 +138,17 @@ class MethodConfig(BaseModel):
     backbone: str | None = Field(
         None, description="one of the configured backbones; null: the default one, or the recipe's"
     )
+    weights: Literal["trained", "published"] = Field(
+        "trained",
+        description="trained: by this run. published: fetched from the method's authors instead, who trained them on "
+        "the auxiliary dataset; needs recipe: published",
+    )
+
+    @model_validator(mode="after")
+    def _published_weights_need_their_recipe(self) -> "MethodConfig":
+        if self.weights == "published" and self.recipe != "published":
+            raise ValueError(f"weights: published needs recipe: published, found recipe: {self.recipe}")
+        return self
 
     @property
     def options(self) -> dict[str, Any]:

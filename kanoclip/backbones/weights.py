@@ -90,7 +90,8 @@ def _with_weights(config: BackboneConfig) -> Any:
     if weights.startswith("random:"):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_seed(weights))
-            return open_clip.create_model(model, pretrained=None, **insists)
+            # on torch's default device, so that the meta device shows a large model at once and without memory
+            return open_clip.create_model(model, pretrained=None, device=torch.get_default_device(), **insists)
     if weights == "embedded":
         clip = open_clip.create_model(model, pretrained=None, **insists)
         clip.load_state_dict(_embedded_state(model, clip))

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from kanoclip.cli import data, downloads, export, figures, methods, names, plan, predict, render
+from kanoclip.cli import data, downloads, export, figures, methods, names, plan, predict, published, render
 from kanoclip.types import InputError, setup_logging
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -35,7 +35,7 @@ _STAGES: tuple[Callable[..., None], ...] = (
     data.encode,
     methods.train,
     methods.cross_validate,
-    methods.import_prompts,
+    published.fetch_weights,
     methods.score,
     methods.score_pass,
     export.export,
@@ -50,8 +50,10 @@ _STAGES: tuple[Callable[..., None], ...] = (
 )
 for _stage in _STAGES:
     app.command()(_stage)
+app.command("import")(published.import_)
 app.command("list")(names.list_names)
 app.command()(names.schema)
+app.command()(names.overview)
 app.command()(names.version)
 
 

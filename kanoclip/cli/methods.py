@@ -1,4 +1,4 @@
-"""Train, import what others trained, score, evaluate, compare; and train the embedded backbone."""
+"""Train, score, evaluate, compare; and train the embedded backbone."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,7 +8,6 @@ import typer
 from kanoclip.cli.options import (
     Device,
     Index,
-    Out,
     Seed,
     Settings,
     Threads,
@@ -81,28 +80,6 @@ def cross_validate(
 
     data, where = _dataset("auxiliary", index, features, backbone_set, workers), choose_device(device, threads)
     cross_validate_stage(method, parse_options(settings), data, knowledge, out / "scores.h5", folds, seed, where)
-
-
-def import_prompts(
-    prompts: Annotated[Path, typer.Argument(help="File of AnomalyCLIP's or Crane's training code.", callback=existing)],
-    out: Out,
-    auxiliary: Annotated[str, typer.Option(help="Name of the dataset they were trained on, for the record.")],
-    settings: Settings = None,
-    seed: Seed = 111,
-    device: Device = "auto",
-    threads: Threads = 1,
-) -> None:
-    """Turn published prompts into a checkpoint of the method anomalyclip. --set takes the backbone's keys."""
-    from kanoclip.backbones.clip import load_backbone
-    from kanoclip.checkpoints import save_checkpoint
-    from kanoclip.config import BackboneConfig, parse
-    from kanoclip.files import sha256
-    from kanoclip.methods.imported import import_prompts as read
-
-    backbone = load_backbone(parse(BackboneConfig, parse_options(settings), "--set"), choose_device(device, threads))
-    method = read(prompts, backbone, seed)
-    record = {"method": "anomalyclip", "options": method.options.model_dump(mode="json"), "auxiliary": auxiliary}
-    save_checkpoint(out, method, {**record, "seed": seed, "imported": {prompts.name: sha256(prompts)}})
 
 
 def score(

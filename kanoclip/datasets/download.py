@@ -98,7 +98,7 @@ def _fetch(spec: DatasetSpec, source: ArchiveSource | ManualSource, place: Path)
     reasons = []
     for url in source.urls:
         try:
-            _fetch_from(url, archive)
+            fetch_from(url, archive)
             return archive
         except (Interrupted, Refused) as reason:
             logger.warning("%s: %s", url, reason)
@@ -109,8 +109,14 @@ def _fetch(spec: DatasetSpec, source: ArchiveSource | ManualSource, place: Path)
     )
 
 
-def _fetch_from(url: str, file: Path) -> None:
-    """Download a file from one mirror, in as many transfers as it takes while each brings something new."""
+def fetch_from(url: str, file: Path) -> None:
+    """Download a file from one mirror, in as many transfers as it takes while each brings something new.
+
+    What has arrived is kept beside it and continued by the next call.
+
+    Raises:
+        Interrupted, Refused: it did not arrive.
+    """
     partial = file.with_name(f"{file.name}.partial")
     furthest, in_vain = _size(partial), 0
     while True:

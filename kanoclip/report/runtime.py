@@ -76,7 +76,7 @@ def _measured(path: Path) -> dict[str, float]:
 
 
 def _training_seconds(path: Path) -> float:
-    """Return the seconds that a training took; NaN where there is no log, as of prompts that were imported."""
+    """Return the seconds that a training took; NaN where there is no log, as of weights that were imported."""
     return float(pd.read_csv(path)["seconds"].iloc[-1]) if path.is_file() else float("nan")
 
 

@@ -40,7 +40,7 @@ def train(
     backbone = method.backbone
     source.require(method.trains_on(method.options, backbone.shape), f"method {type(method).__name__}")
     method.learn_knowledge(knowledge.classes, knowledge.images)
-    data = TrainingData(source, frame, backbone.config.image_size, live)
+    data = TrainingData(source, frame, backbone.config.image_size, live, method.options.mask_resize)
     count = size(method.learned().values())
     logger.info("seed %d: %d learnable parameters, %d images", method.seed, count, len(data))
     return fit(method, data, state)

@@ -145,6 +145,23 @@ def test_batches_are_the_rows_asked_for(
         assert all(torch.equal(batch.features[tap], expected[tap]) for tap in all_taps)
 
 
+def test_masks_are_resized_as_the_options_say(index: Path, features: Path, backbone: Backbone) -> None:
+    frame = read_index(index)
+    source = CachedFeatures(FeatureCache(features, frame), backbone)
+    nearest, bilinear = (TrainingData(source, frame, 32, resize=resize).masks for resize in ("nearest", "bilinear"))
+    assert np.array_equal(bilinear, np.stack(list(masks_at(frame, 32, "bilinear"))))
+    assert not torch.equal(nearest, bilinear)
+
+
+def test_the_option_of_masks_changes_the_training(index: Path, features: Path, knowledge: Path, tmp_path: Path) -> None:
+    curves = [
+        train(index, features, knowledge, tmp_path / resize, epochs=1, mask_resize=resize).with_name("train.csv")
+        for resize in ("nearest", "bilinear")
+    ]
+    first, second = (pd.read_csv(path)["loss_total"].tolist() for path in curves)
+    assert first != second
+
+
 def test_training_lowers_the_loss(index: Path, features: Path, knowledge: Path, tmp_path: Path) -> None:
     checkpoint = train(index, features, knowledge, tmp_path, epochs=15, learning_rate=3e-3)
     losses = pd.read_csv(checkpoint.with_name("train.csv")).groupby("epoch")["loss_total"].mean()
@@ -191,6 +208,7 @@ def test_scores_come_back_from_the_checkpoint(
             "seed": 3,
             "sigma": 4.0,
             "image_size": 32,
+            "no_threshold": "trained without choosing a threshold",
             "version": __version__,
         }
     cost = json.loads((tmp_path / "cost.json").read_text())

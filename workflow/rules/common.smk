@@ -21,6 +21,7 @@ from kanoclip.expansion import expand as expand_configuration
 from kanoclip.files import listing_digest, remembered_sha256
 from kanoclip.layout import Layout
 from kanoclip.plan import summary_line
+from kanoclip.released import files_trained_on
 from kanoclip.run import NO_AUXILIARY
 from kanoclip.types import InputError
 
@@ -52,6 +53,7 @@ def with_attempts(amount):
 
 wildcard_constraints:
     row=any_of(row.name for row in RUN.rows),
+    method=any_of(row.method for row in RUN.rows),
     backbone=any_of(RUN.backbones),
     dataset=any_of(set(dataset_names()) | set(CONFIG.datasets)),
     target=any_of(CONFIG.targets),
@@ -135,6 +137,13 @@ def downloaded(wildcards):
     if load_spec(wildcards.dataset).source.kind not in ("archive", "manual"):
         return []
     return f"{RESOURCES}/{wildcards.dataset}/source.json"
+
+
+def released_files(method, auxiliary):
+    """What is known of published weights, so that another address or checksum is a change."""
+    return json.dumps(
+        [file.model_dump() for file in files_trained_on(method, auxiliary)]
+    )
 
 
 def backbone_values(name):

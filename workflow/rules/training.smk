@@ -15,6 +15,8 @@ rule train:
         f"{RESULTS}/logs/train/{{row}}/{{backbone}}/{{auxiliary}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/train/{{row}}/{{backbone}}/{{auxiliary}}.tsv"
+    wildcard_constraints:
+        row=any_of(row.name for row in RUN.rows if row.weights == "trained"),
     conda:
         "../../environment.yml"
     threads: LOADING_THREADS
