@@ -3,10 +3,11 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 RUN := results/quickstart
 QUICKSTART := --configfile config/quickstart.yaml
+DETECTOR := $(RUN)/models/kanoclip/kanoclip-tiny-128/synthetic_auxiliary/seed111/checkpoint.safetensors
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart unlock test test-slow test-slurm lint docs generated
+.PHONY: help install quickstart detector unlock test test-slow test-slurm lint docs generated
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,6 +27,10 @@ quickstart: install ## run the embedded benchmark and print its main table
 
 unlock: install ## after a killed run: lets the folder be used again (add CONFIG=FILE for another than the quickstart's)
 	snakemake --unlock --configfile $(or $(CONFIG),config/quickstart.yaml)
+
+detector: install ## train the model that kanoclip predict uses, and put it into the package
+	snakemake --cores all $(QUICKSTART) --config 'seeds=[111]' -- $(DETECTOR)
+	cp $(DETECTOR) kanoclip/predict/embedded/kanoclip.safetensors
 
 test: install ## run the test suite
 	python -m pytest -n 2

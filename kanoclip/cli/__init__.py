@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from kanoclip.cli import data, downloads, export, figures, methods, names, plan, published, render
+from kanoclip.cli import data, downloads, export, figures, methods, names, plan, predict, published, render
 from kanoclip.naming import printable
 from kanoclip.types import InputError, setup_logging
 
@@ -38,6 +38,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _STAGES: tuple[Callable[..., None], ...] = (
+    predict.predict,
+    predict.calibrate,
     plan.plan,
     downloads.downloads,
     downloads.fetch_backbone,

@@ -47,6 +47,9 @@ def train(
     seed: Annotated[
         list[int], typer.Option(help="Random seed of a training; repeat for several.", min=0, max=HIGHEST_SEED)
     ] = [111],  # noqa: B006
+    threshold_folds: Annotated[
+        int, typer.Option(help="Parts of the classes, each left out once to choose a threshold; 0 for none.", min=0)
+    ] = 2,
     store: StoreFolder = None,
     device: Device = "auto",
     threads: Threads = 1,
@@ -57,7 +60,9 @@ def train(
 
     data = _dataset(auxiliary, index, features, backbone_set, workers)
     where = choose_device(device, threads)
-    train_stage(method, parse_options(settings), data, knowledge, out, seed, where, store or out / "store")
+    train_stage(
+        method, parse_options(settings), data, knowledge, out, seed, where, store or out / "store", threshold_folds
+    )
 
 
 def cross_validate(

@@ -8,9 +8,27 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from kanoclip.gpus import take_gpu
+from kanoclip.devices import choose_device
 from kanoclip.naming import HIGHEST_SEED, check_name, printable
 from kanoclip.types import InputError
+
+__all__ = [
+    "Device",
+    "Index",
+    "Out",
+    "Seed",
+    "Settings",
+    "Threads",
+    "Workers",
+    "all_existing",
+    "choose_device",
+    "existing",
+    "input_file",
+    "named",
+    "parse_json",
+    "parse_options",
+    "parse_pairs",
+]
 
 
 def existing(path: Path | None) -> Path | None:
@@ -84,22 +102,3 @@ def named(name: str) -> str:
         return check_name(name)
     except ValueError as error:
         raise InputError(f"{printable(repr(name))}: {error}") from error
-
-
-def choose_device(name: str, threads: int) -> str:
-    """Set the number of threads and choose where to compute.
-
-    fp32 means fp32 on a GPU too: torch would compute convolutions in TF32 there, which keeps 10 bits of the mantissa.
-    """
-    import torch
-
-    torch.set_num_threads(threads)
-    torch.backends.cudnn.allow_tf32 = False
-    if name == "auto":
-        if not torch.cuda.is_available():
-            return "cpu"
-        torch.cuda.set_device(take_gpu(torch.cuda.device_count()))
-        return "cuda"  # the current device
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError(f"device '{name}': torch sees no GPU; use --device cpu")
-    return name

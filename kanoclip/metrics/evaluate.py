@@ -6,7 +6,7 @@ that runs again evaluates only what changed.
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from operator import attrgetter
 from pathlib import Path
@@ -180,8 +180,8 @@ def _evaluate(rows: list[_Row], frame: pd.DataFrame, wrong: list[InputError]) ->
             if isinstance(pixels, InputError):
                 wrong.append(pixels)
                 continue
-            row.results.add(str(name), "image", _rank_images(members, row.image_scores))
-            row.results.add(str(name), "pixel", pixels)
+            for level, ranking in (("image", _rank_images(members, row.image_scores)), ("pixel", pixels)):
+                row.results.add(str(name), level, _with_decision(ranking, level, row.attributes))
             good.append(row)
         rows = good
         if not rows:
@@ -196,6 +196,17 @@ def _rank_images(members: pd.DataFrame, image_scores: NDArray[np.float32]) -> Ra
         return rank(class_scores[anomalous], class_scores[~anomalous])
     except UndefinedMetricError as error:
         return error
+
+
+def _with_decision(
+    ranking: Ranking | UndefinedMetricError, level: str, attributes: dict[str, Any]
+) -> Ranking | UndefinedMetricError:
+    """Add the threshold of the auxiliary dataset that scores.h5 carries, or why there is none."""
+    if isinstance(ranking, UndefinedMetricError):
+        return ranking
+    decision = attributes.get(f"threshold_{level}")
+    reason = attributes.get("no_threshold", ranking.no_decision)
+    return replace(ranking, decision=None if decision is None else float(decision), no_decision=str(reason))
 
 
 def _write(row: _Row, store: Store | None, keys: dict[Evaluation, str]) -> None:

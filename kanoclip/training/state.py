@@ -91,7 +91,3 @@ class TrainingState:
         if self._optimizer is not None:
             optimizer.load_state_dict(self._optimizer)
             self._optimizer = None
-
-    def forget(self) -> None:
-        """Remove the file; the training is over and its checkpoint written."""
-        self.path.unlink(missing_ok=True)

@@ -59,11 +59,11 @@ def work(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         done.append(f"seed {method.seed}")
         return fit(method, *arguments)
 
-    from kanoclip.stages.training import fit
+    from kanoclip.stages.fitting import fit
 
     monkeypatch.setattr(Backbone, "encode_images", counted_encode)
     monkeypatch.setattr(ScoresInProgress, "finish", counted_finish)
-    monkeypatch.setattr("kanoclip.stages.training.fit", counted_fit)
+    monkeypatch.setattr("kanoclip.stages.fitting.fit", counted_fit)
     return done
 
 

@@ -210,6 +210,7 @@ def test_scores_come_back_from_the_checkpoint(
             "seed": 3,
             "sigma": 4.0,
             "image_size": 32,
+            "no_threshold": "trained without choosing a threshold",
             "version": __version__,
         }
     cost = json.loads((tmp_path / "cost.json").read_text())

@@ -70,7 +70,7 @@ def test_the_mean_row_is_the_unweighted_class_mean(files):
         ["method", "backbone", "auxiliary", "dataset", "class_name", "seed", "level", "metric"]
         + ["value", "low", "high", "threshold", "reason"]
     )
-    assert len(frame) == 3 * 8
+    assert len(frame) == 3 * 12
     assert frame[["method", "backbone", "auxiliary", "dataset", "seed"]].drop_duplicates().values.tolist() == [
         ["clip", "tiny", "none", "toy", 3]
     ]
@@ -88,7 +88,8 @@ def test_the_masks_themselves_score_one(tmp_path):
     scores = write_scores(index, tmp_path / "scores.h5", maps, maps.max(axis=(1, 2)), sigma=0.0)
     evaluate(scores, index, tmp_path / "metrics.csv")
     frame = pd.read_csv(tmp_path / "metrics.csv").set_index("metric")
-    assert (frame["value"].drop("aupro_200") == 1.0).all()
+    assert (frame["value"].drop(["aupro_200", "fpr_auxiliary"]) == 1.0).all()
+    assert (frame.loc["fpr_auxiliary", "value"] == 0.0).all()
     assert frame.loc["aupro_200", "value"].isna().all()  # published code divides zero by zero here
     assert frame.loc["aupro_200", "reason"].str.contains("fewer than two of 200 thresholds").all()
 
@@ -98,7 +99,7 @@ def test_without_masks_the_pixel_values_are_missing_with_the_reason(tmp_path):
     evaluate(write_scores(index, tmp_path / "scores.h5"), index, tmp_path / "metrics.csv")
     frame = pd.read_csv(tmp_path / "metrics.csv")
     pixel = frame[frame["level"] == "pixel"]
-    assert len(pixel) == 3 * 5
+    assert len(pixel) == 3 * 7
     assert pixel["value"].isna().all()
     assert (pixel["reason"] == "no masks").all()
     assert frame[frame["level"] == "image"]["value"].notna().all()
@@ -227,7 +228,7 @@ def test_intervals_thresholds_and_curves_are_written(files):
     frame = pd.read_csv(out)
     image = frame[frame["level"] == "image"]
     assert (image["low"] <= image["high"]).all()
-    assert set(frame.loc[frame["threshold"].notna(), "metric"]) == {"f1_max"}
+    assert set(frame.loc[frame["threshold"].notna(), "metric"]) == {"f1_max", "f1_auxiliary", "fpr_auxiliary"}
     curves = pd.read_csv(out.with_name("curves.csv"))
     assert list(curves.columns) == ["class_name", "level", "curve", "x", "y"]
     for name in ("bottle", "metal nut"):
