@@ -27,13 +27,13 @@ from kanoclip.backbones.cost import tap_values, tower_operations
 from kanoclip.backbones.taps import Tap
 from kanoclip.checkpoints import save_checkpoint
 from kanoclip.config import BackboneConfig, parse
+from kanoclip.datasets.image_loader import ImageLoader
 from kanoclip.datasets.index import read_index
-from kanoclip.datasets.loading import ImageLoader
 from kanoclip.features import CachedFeatures, FeatureCache, LiveFeatures, encode
 from kanoclip.methods import Batch, Method, method_class
 from kanoclip.scoring import Scorer, ScoresInProgress, run_pass, score
+from kanoclip.stages.fitting import Knowledge, train
 from kanoclip.stages.scoring import Scored
-from kanoclip.stages.training import Knowledge, train
 from kanoclip.training import TrainingState
 
 METHODS = ("clip", "clip_ac", "april_gan", "anomalyclip", "mvfa", "kanoclip", "winclip")

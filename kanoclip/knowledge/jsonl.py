@@ -1,0 +1,122 @@
+"""knowledge.jsonl: what is known about the classes of a dataset, one text a line, each with where it came from."""
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from kanoclip.files import read_text, write_text
+from kanoclip.naming import printable
+from kanoclip.types import InputError
+
+State = Literal["abnormal", "normal", "background"]
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a class looks like, in words.
+
+    Attributes:
+        class_name: as in index.csv.
+        source: who says so: "curated", "mask", "llm" or "vqa".
+        text: one or a few sentences, within CLIP's 77 tokens; empty if a model gave no usable answer.
+        state: what is described.
+        image: the image that is described, as in index.csv; empty if the text speaks of the class.
+        model: what wrote it; empty if no model did.
+        prompt_hash: of everything that the model was asked but class and image; empty likewise.
+        number: which of several answers to the same question, from 0.
+        date: of the answer, YYYY-MM-DD in UTC. Empty for curated and mask texts: they follow from versioned files and
+            must be the same bytes on every day.
+        note: what happened to the answer on its way, such as that it was shortened.
+    """
+
+    class_name: str
+    source: str
+    text: str
+    state: State = "abnormal"
+    image: str = ""
+    model: str = ""
+    prompt_hash: str = ""
+    number: int = 0
+    date: str = ""
+    note: str = ""
+
+
+def to_line(description: Description) -> str:
+    """A description as a line of JSON."""
+    return json.dumps(asdict(description), ensure_ascii=False) + "\n"
+
+
+def write_knowledge(path: Path, descriptions: Sequence[Description]) -> None:
+    """Write all lines, or nothing."""
+    write_text(path, "".join(map(to_line, descriptions)))
+
+
+def read_descriptions(path: Path) -> list[Description]:
+    """Every line of a knowledge.jsonl.
+
+    Raises:
+        InputError: a line is not a description.
+    """
+    descriptions = []
+    # not splitlines(): a text may hold one of the rarer line separators, which JSON leaves as they are
+    for number, line in enumerate(read_text(path, "descriptions").removesuffix("\n").split("\n"), start=1):
+        try:
+            descriptions += [_checked(json.loads(line))] if line else []
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InputError(
+                f"{path}, line {number}: expected a description in JSON, found {printable(line, 60)!r}; run kanoclip "
+                "knowledge again"
+            ) from error
+    return descriptions
+
+
+def _checked(values: Any) -> Description:
+    """Return a description from JSON.
+
+    Raises:
+        TypeError: a key is unknown or missing, or a value is of another type.
+        ValueError: a text cannot be written, or a state is unknown.
+    """
+    description = Description(**values)
+    for name, value in asdict(description).items():
+        if type(value) is not (int if name == "number" else str):
+            raise TypeError(f"{name} is {type(value).__name__}")
+        str(value).encode("utf-8")  # half of a surrogate pair cannot be written
+    if description.state not in get_args(State):
+        raise ValueError(f"state {description.state}")
+    return description
+
+
+def read_knowledge(path: Path, class_names: Sequence[str]) -> dict[str, list[str]]:
+    """The texts about the anomalies of each class, of all sources, in the order of the file.
+
+    Raises:
+        InputError: a line is not a description, or a class has none of its anomalies.
+    """
+    texts: dict[str, list[str]] = {name: [] for name in class_names}
+    for description in _abnormal(path):
+        texts.setdefault(description.class_name, []).append(description.text)
+    missing = [name for name in class_names if not texts[name]]
+    if missing:
+        raise InputError(f"{path}: no description of {', '.join(missing)}; run kanoclip knowledge for this dataset")
+    return texts
+
+
+def read_image_knowledge(path: Path) -> dict[str, list[str]]:
+    """The texts about the anomalies of single images, by the image's name in index.csv; other images are absent.
+
+    Raises:
+        InputError: a line is not a description.
+    """
+    texts: dict[str, list[str]] = defaultdict(list)
+    for description in _abnormal(path):
+        if description.image:
+            texts[description.image].append(description.text)
+    return dict(texts)
+
+
+def _abnormal(path: Path) -> list[Description]:
+    return [line for line in read_descriptions(path) if line.state == "abnormal"]

@@ -1,0 +1,102 @@
+"""Bi-CMCI (KAnoCLIP, section 2.4, equation 9): patches and text look at each other, one module a stage.
+
+The paper names the ingredients: text self-attention, deformable self-attention over the patches, cross-attention in
+both directions. Their order and sizes are our choice: GroundingDINO's feature enhancer has exactly these parts.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kanoclip.methods.kanoclip_paper.attention import (
+    Attention,
+    CrossAttention,
+    DeformableSelfAttention,
+    SharedSimilarity,
+    TwoAttentions,
+)
+from kanoclip.methods.kanoclip_paper.options import KAnoCLIPOptions
+
+CROSS_ATTENTIONS = {"two": TwoAttentions, "shared": SharedSimilarity}
+EXPANSION = 4  # of a feed-forward layer, as in every transformer
+
+
+class BiCMCI(nn.Module):
+    """One stage: patches of one tap and the two text vectors, to their similarities.
+
+    Args:
+        options: width, heads and which layers there are.
+        vision_width: W, of the patch tokens.
+        text_width: C, of the text vectors.
+        grid: (h, w) of the patches.
+    """
+
+    def __init__(self, options: KAnoCLIPOptions, vision_width: int, text_width: int, grid: tuple[int, int]):
+        super().__init__()
+        d, heads = options.width, options.heads
+        self.vision_in, self.text_in = nn.Linear(vision_width, d), nn.Linear(text_width, d)
+        self.text_attention = Residual(d, Attention(d, heads)) if options.text_attention else nn.Identity()
+        self.patch_attention = _patch_attention(options, grid)
+        self.cross_attention = CrossAttention(
+            d, CROSS_ATTENTIONS[options.cross_attention](d, heads), options.layer_scale
+        )
+        self.vision_feed_forward = _feed_forward(d) if options.feed_forward else nn.Identity()
+        self.text_feed_forward = _feed_forward(d) if options.feed_forward else nn.Identity()
+        self.in_clip_space = options.output_space == "clip"
+        if self.in_clip_space:  # projections that start at zero, so that training begins with CLIP's own map
+            self.vision_out, self.text_out = (nn.Linear(d, text_width) for _ in range(2))
+            for parameter in (*self.vision_out.parameters(), *self.text_out.parameters()):
+                nn.init.zeros_(parameter)
+
+    def forward(self, patches: Tensor, text: Tensor, joint: Tensor | None = None) -> Tensor:
+        """Fuse and compare.
+
+        Args:
+            patches: (B, P, W) tokens of a tap.
+            text: (B, 2, C) unit vectors, normal then abnormal.
+            joint: (B, P, C) patches as unit vectors of CLIP's joint space, where these are compared.
+
+        Returns:
+            (B, P, 2) cosine similarities in -1..1, normal then abnormal.
+        """
+        f = self.patch_attention(self.vision_in(patches))  # (B, P, d)
+        t = self.text_attention(self.text_in(text))  # (B, 2, d)
+        f, t = self.cross_attention(f, t)
+        f, t = self.vision_feed_forward(f), self.text_feed_forward(t)
+        if self.in_clip_space:
+            assert joint is not None
+            f, t = joint + self.vision_out(f), text + self.text_out(t)  # (B, P, C), (B, 2, C)
+        return cosines(f, t)
+
+
+class Residual(nn.Module):
+    """x + inner(LN(x))."""
+
+    def __init__(self, width: int, inner: nn.Module):
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, L, d) to (B, L, d)."""
+        return x + self.inner(self.norm(x))
+
+
+def cosines(features: Tensor, text: Tensor) -> Tensor:
+    """Cosine similarities (B, L, 2) of (B, L, C) features with (B, 2, C) text vectors."""
+    return F.normalize(features, dim=-1) @ F.normalize(text, dim=-1).transpose(1, 2)
+
+
+def _patch_attention(options: KAnoCLIPOptions, grid: tuple[int, int]) -> nn.Module:
+    d, heads = options.width, options.heads
+    if options.patch_attention == "none":
+        return nn.Identity()
+    if options.patch_attention == "full":
+        return Residual(d, Attention(d, heads))
+    groups, stride, kernel = options.deform_groups, options.deform_stride, options.deform_kernel
+    return Residual(d, DeformableSelfAttention(d, heads, grid, groups, stride, kernel, options.deform_range))
+
+
+def _feed_forward(width: int) -> nn.Module:
+    return Residual(
+        width, nn.Sequential(nn.Linear(width, EXPANSION * width), nn.GELU(), nn.Linear(EXPANSION * width, width))
+    )

@@ -1,0 +1,16 @@
+"""Digests of the code that trainings and scores depend on, for their fingerprints."""
+
+from typing import Any
+
+from kanoclip.code_digest import digest
+from kanoclip.methods import Method
+
+
+def training_code(kind: type[Method[Any]]) -> str:
+    """Return the digest of what trains a method: the stage, the method's own modules, and what they import."""
+    return digest("kanoclip.stages.training", kind.__module__)
+
+
+def scoring_code(kind: type[Method[Any]]) -> str:
+    """Return the digest of what scores with a method: the stage, the method's own modules, and what they import."""
+    return digest("kanoclip.stages.scoring", kind.__module__)

@@ -1,0 +1,69 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from kanoclip.knowledge.jsonl import (
+    Description,
+    read_descriptions,
+    read_image_knowledge,
+    read_knowledge,
+    write_knowledge,
+)
+from kanoclip.types import InputError
+
+LINES = [
+    Description("nut", "curated", "A nut with a “bent” flange."),
+    Description("bolt", "vqa", "A bolt, cut through.", image="a.png", model="some-model", prompt_hash="ab12"),
+    Description("nut", "curated", "An even nut.", state="normal"),
+    Description("nut", "mask", "There is a crack on the nut.", image="b.png"),
+    Description("nut", "vqa", "A nut with a crack.", image="b.png", date="2026-01-31", note="empty; asked again"),
+    Description("nut", "curated", "The nut lies on\u2028a plain ground.", state="background"),
+]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    write_knowledge(tmp_path / "knowledge.jsonl", LINES)
+    return tmp_path / "knowledge.jsonl"
+
+
+def test_what_is_written_is_read(path: Path) -> None:
+    assert read_descriptions(path) == LINES
+    assert [json.loads(line)["text"] for line in path.read_text().split("\n") if line] == [line.text for line in LINES]
+
+
+def test_every_line_says_where_it_came_from(path: Path) -> None:
+    for line in path.read_text().split("\n")[:-1]:
+        assert {"source", "model", "prompt_hash", "class_name", "image", "date"} <= set(json.loads(line))
+
+
+def test_only_the_abnormal_is_learned_from(path: Path) -> None:
+    assert read_knowledge(path, ["bolt", "nut"]) == {
+        "bolt": ["A bolt, cut through."],
+        "nut": ["A nut with a “bent” flange.", "There is a crack on the nut.", "A nut with a crack."],
+    }
+    assert read_image_knowledge(path) == {
+        "a.png": ["A bolt, cut through."],
+        "b.png": ["There is a crack on the nut.", "A nut with a crack."],
+    }
+
+
+def test_a_class_without_its_anomalies_is_refused(path: Path) -> None:
+    with pytest.raises(InputError, match="no description of washer"):
+        read_knowledge(path, ["nut", "washer"])
+    write_knowledge(path, [Description("nut", "curated", "An even nut.", state="normal")])
+    with pytest.raises(InputError, match="no description of nut"):
+        read_knowledge(path, ["nut"])
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '{"class_name": "nut"}', '{"class_name": "nut", "colour": "red"}'])
+def test_a_wrong_line_is_named(path: Path, line: str) -> None:
+    path.write_text(path.read_text() + line + "\n")
+    with pytest.raises(InputError, match=r"knowledge\.jsonl, line 7: expected a description in JSON"):
+        read_descriptions(path)
+
+
+def test_an_empty_file_has_no_description(tmp_path: Path) -> None:
+    write_knowledge(tmp_path / "empty.jsonl", [])
+    assert read_descriptions(tmp_path / "empty.jsonl") == []
