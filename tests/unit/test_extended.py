@@ -38,4 +38,6 @@ def test_rows_of_the_quickstart_have_its_options() -> None:
         assert extended[key] == quickstart[key]
     shared = extended["methods"].keys() & quickstart["methods"].keys()
     assert {"clip", "kanoclip"} <= shared
-    assert {name: extended["methods"][name] for name in shared} == {name: quickstart["methods"][name] for name in shared}
+    assert {name: extended["methods"][name] for name in shared} == {
+        name: quickstart["methods"][name] for name in shared
+    }
