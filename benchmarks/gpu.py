@@ -32,8 +32,8 @@ from kanoclip.datasets.loading import ImageLoader
 from kanoclip.features import CachedFeatures, FeatureCache, LiveFeatures, encode
 from kanoclip.methods import Batch, Method, method_class
 from kanoclip.scoring import Scorer, ScoresInProgress, run_pass, score
+from kanoclip.stages.fitting import Knowledge, train
 from kanoclip.stages.scoring import Scored
-from kanoclip.stages.training import Knowledge, train
 from kanoclip.training import TrainingState
 
 METHODS = ("clip", "clip_ac", "april_gan", "anomalyclip", "mvfa", "kanoclip", "winclip")

@@ -41,6 +41,7 @@ OUTSIDE = {
     "reference/configuration": Path("config/README.md"),
     "reference/results": Path("results/README.md"),
     "kanoclip-tiny": Path("kanoclip/backbones/tiny/README.md"),
+    "shipped-detector": Path("kanoclip/predict/embedded/README.md"),
 }
 LINK = re.compile(r"(?<=\]\()(?!https?:|#|mailto:)([^)#\s]+)(#[\w-]+)?(?=\))")
 

@@ -2,8 +2,8 @@
 
 `kanoclip.protocol` expands a configuration. It needs the classes of the methods, so importing it takes seconds.
 `expand` calls it once and keeps the answer in the user's cache folder under all that the answer depends on: the
-configuration, the code of `kanoclip.protocol` and of every method, the specs of the datasets, and the versions of
-kanoclip and open_clip.
+configuration, the code of `kanoclip.protocol` and of every method, the specs of the datasets, what is known of
+published weights, and the versions of kanoclip and open_clip.
 """
 
 from importlib.metadata import PackageNotFoundError, version
@@ -29,8 +29,9 @@ def expand(config: Configuration) -> Run:
 def _key(config: Configuration) -> str:
     """The SHA-256 of everything an expansion depends on."""
     package = installed()
-    specs = [f"datasets/specs/{path.name}" for path in (package.root / "datasets/specs").glob("*.yaml")]
-    code = digest("kanoclip.expansion", *package.methods.values(), *specs)
+    folders = ("datasets/specs", "methods/published")
+    plugins = [f"{folder}/{path.name}" for folder in folders for path in (package.root / folder).glob("*.yaml")]
+    code = digest("kanoclip.expansion", *package.methods.values(), *plugins)
     return fingerprint(config=config.model_dump(mode="json"), code=code, versions=[__version__, _open_clip()])
 
 

@@ -26,6 +26,7 @@ class Row(Strict):
         recipe: "protocol", the common one, or "published", that of the method's own publication.
         options: as written in the configuration, over those of the recipe.
         training_options: by auxiliary dataset, the options to train with where they differ.
+        weights: "trained" by the run, or "published" by the method's authors.
         backbone: one of the run's.
         control: whether it validates the evaluation instead of competing: a control, or any method on random weights.
         trainable: whether it is trained on an auxiliary dataset.
@@ -40,6 +41,7 @@ class Row(Strict):
     options: dict[str, Any]
     training_options: dict[str, dict[str, Any]]
     backbone: str
+    weights: str = "trained"
     control: bool
     trainable: bool
     reads: tuple[str, ...] = ()
@@ -191,10 +193,18 @@ class Run(Strict):
 
     @property
     def trainings(self) -> list[Training]:
-        """The trainings of all trained rows."""
+        """The trainings of all rows that this run trains."""
+        return self._trainings("trained")
+
+    @property
+    def imports(self) -> list[Training]:
+        """The trainings that the authors of methods did, whose weights are imported."""
+        return self._trainings("published")
+
+    def _trainings(self, weights: str) -> list[Training]:
         seeds: dict[tuple[str, str, str], list[int]] = {}
         for job in self.jobs:
-            if job.auxiliary != NO_AUXILIARY:
+            if job.auxiliary != NO_AUXILIARY and self.row(job.row).weights == weights:
                 seeds.setdefault((job.row, job.backbone, job.auxiliary), []).append(job.seed)
         return [Training(*place, tuple(dict.fromkeys(numbers))) for place, numbers in seeds.items()]
 
@@ -236,6 +246,7 @@ class Run(Strict):
         """
         shown = [row for row in self.rows if row.name in rows]
         published = [row.name for row in shown if row.recipe == "published"]
+        imported = [row.name for row in shown if row.weights == "published"]
         limits: dict[int, list[str]] = {}
         for target in self.targets:
             if target.limit is not None:
@@ -245,6 +256,7 @@ class Run(Strict):
             "maps evaluated at " + (f"{self.resolution} x {self.resolution}" if self.resolution else "the image size"),
             *(f"at most {limit} images a class and label of {', '.join(names)}" for limit, names in limits.items()),
             *([f"in their own publication's recipe: {', '.join(published)}"] if published else []),
+            *([f"with published weights, trained by their authors: {', '.join(imported)}"] if imported else []),
             f"made on {today.isoformat()} by kanoclip {self.version}",
         ]
 
@@ -262,6 +274,6 @@ def read_run(path: Path) -> Run:
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: expected a file written by kanoclip protocol, found none; run it") from error
     return parse(Run, values, str(path))

@@ -67,5 +67,6 @@ def window_embeddings(tower: Tower, pixels: Tensor, side: int) -> Tensor:
     sequences = x[:, chosen].reshape(-1, chosen.shape[1], x.shape[2])  # (B n, prefix + side², W)
     last = Tap("cls", tower.layers, tower.name)
     at_once = max(1, TOKENS_AT_ONCE.get(x.device.type, 65_536) // chosen.shape[1])
-    embedded = [tower.project(tower.run(part, watch=[last])[last]) for part in sequences.split(at_once)]
-    return torch.cat(embedded).view(len(x), len(patches), -1)
+    parts = (sequences,) if torch.compiler.is_exporting() else sequences.split(at_once)  # no number of parts in a graph
+    embedded = [tower.project(tower.run(part, watch=[last])[last]) for part in parts]
+    return torch.cat(embedded).view(x.shape[0], len(patches), -1)

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kanoclip.datasets.index import GOOD
-from kanoclip.types import InputError
+from kanoclip.datasets.pictures import IMAGE_SUFFIXES, is_image_name
+from kanoclip.types import InputError, logger
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"}
+# images of kinds that are not read; whoever has them should hear of it
+OTHER_SUFFIXES = (".avif", ".eps", ".exr", ".jp2", ".jxl", ".npy", ".pbm", ".pgm", ".ppm", ".psd", ".svg")
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,11 @@ def visible_folders(place: Path) -> list[Path]:
 def _images(place: Path) -> list[Path]:
     if not place.is_dir():
         return []
-    return sorted(
-        path for path in place.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-    )
+    visible = sorted(path for path in place.iterdir() if not path.name.startswith("."))
+    others = [path.name for path in visible if path.suffix.lower() in OTHER_SUFFIXES]
+    if others:
+        logger.warning("%s: %d files of kinds that are not read, such as %s", place, len(others), others[0])
+    return [path for path in visible if is_image_name(path)]
 
 
 def images_in(place: Path) -> list[Path]:
@@ -65,10 +69,22 @@ def images_in(place: Path) -> list[Path]:
     """
     images = _images(place)
     if not images:
-        raise InputError(f"{place}: expected images ({', '.join(sorted(IMAGE_SUFFIXES))}), found none")
+        raise InputError(f"{place}: expected images ({', '.join(IMAGE_SUFFIXES)}), found none")
     return images
 
 
 def masks_by_stem(places: Iterable[Path]) -> dict[str, Path]:
-    """Return the masks in those folders of `places` that exist, by file name without suffix."""
-    return {mask.stem: mask for place in places for mask in _images(place)}
+    """Return the masks in those folders of `places` that exist, by file name without suffix.
+
+    Raises:
+        InputError: a folder has two masks of one name.
+    """
+    found: dict[str, Path] = {}
+    for place in places:
+        in_place: dict[str, Path] = {}
+        for mask in _images(place):
+            if mask.stem in in_place:
+                raise InputError(f"{mask}: a second mask for one image, beside {in_place[mask.stem].name}; keep one")
+            in_place[mask.stem] = mask
+        found |= in_place
+    return found

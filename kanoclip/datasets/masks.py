@@ -1,21 +1,114 @@
-"""Ground-truth masks at another resolution."""
+"""Ground-truth masks: which pixels a file marks, and masks at another resolution."""
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from kanoclip.datasets.images import load_mask
+from kanoclip.datasets.deep import Stack
+from kanoclip.datasets.images import image_size
+from kanoclip.datasets.opening import is_deep_colour_png, read_file, shown
+from kanoclip.datasets.pictures import decode, single
+from kanoclip.types import InputError
 
 
-def masks_at(frame: pd.DataFrame, size: int) -> Iterator[NDArray[np.bool_]]:
+def load_mask(path: Path | str, size: tuple[int, int], content: bytes | None = None) -> NDArray[np.bool_]:
+    """Read a mask: a pixel is anomalous where any channel is above 0.
+
+    Args:
+        path: the mask file.
+        size: (W, H) of its image in pixels, as `PIL.Image.size`.
+        content: the bytes of the file, if they have been read already.
+
+    Returns:
+        (H, W) bool.
+
+    Raises:
+        InputError: the file is missing, truncated, not an image, of another size than its image, or it is not clear
+            which of its pixels are marked; see `marked`.
+    """
+    content = read_file(path) if content is None else content
+    pages = single(path, decode(path, content))
+    if is_deep_colour_png(content):
+        raise InputError(f"{shown(path)}: a mask with 16 bits in several channels; save it with 8 bits or as grey")
+    mask = _positive(path, pages.values[0]) if isinstance(pages, Stack) else marked(path, pages[0])
+    if mask.shape != size[::-1]:
+        raise InputError(
+            f"{shown(path)}: the mask is {mask.shape[1]}x{mask.shape[0]} pixels, its image {size[0]}x{size[1]}; "
+            "they must agree"
+        )
+    return mask
+
+
+def marked(path: Path | str, image: Image.Image) -> NDArray[np.bool_]:
+    """Return the pixels of a mask whose colour has any channel above 0.
+
+    A palette counts by its colours. Alpha counts where it varies and the colours do not, or where both mark the same
+    pixels; alpha that is above 0 everywhere says nothing.
+
+    Args:
+        path: for messages.
+        image: the mask in its own mode.
+
+    Returns:
+        (H, W) bool.
+
+    Raises:
+        InputError: alpha and colours mark different pixels, several entries of a palette are black, a value is NaN.
+    """
+    if image.mode == "P":
+        _check_palette(path, image)
+        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+    elif image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):  # 0 is not black in these
+        image = image.convert("RGB")
+    values = np.asarray(image)
+    if image.mode not in ("LA", "RGBA", "PA", "La", "RGBa"):
+        return _positive(path, values)
+    colours, alpha = _positive(path, values[..., :-1]), values[..., -1] > 0
+    if alpha.all() or np.array_equal(colours, alpha):
+        return colours
+    if colours.all() or (alpha.any() and not colours.any()):
+        return alpha
+    raise InputError(
+        f"{shown(path)}: colours mark {colours.sum()} pixels of the mask and alpha marks {alpha.sum()}, not the same; "
+        "save it without alpha"
+    )
+
+
+def _positive(path: Path | str, values: NDArray) -> NDArray[np.bool_]:
+    """Return where any channel is above 0: (H, W) or (H, W, C) to (H, W)."""
+    if np.issubdtype(values.dtype, np.floating) and np.isnan(values).any():
+        raise InputError(f"{shown(path)}: expected numbers in the mask, found NaN; write 0 where nothing is marked")
+    above: NDArray[np.bool_] = np.asarray(values > 0)
+    return np.asarray(above.any(axis=2)) if above.ndim == 3 else above
+
+
+def _check_palette(path: Path | str, image: Image.Image) -> None:
+    """Refuse a palette in which several of the entries used are black: their pixels could not be told apart."""
+    colours = np.array(image.getpalette() or [], np.uint8).reshape(-1, 3)
+    used = np.unique(np.asarray(image))
+    black = [int(entry) for entry in used if entry < len(colours) and not colours[entry].any()]
+    if len(black) > 1:
+        raise InputError(
+            f"{shown(path)}: the entries {', '.join(map(str, black))} of the palette are all black; "
+            "save the mask as grey, 0 where nothing is marked"
+        )
+
+
+Resize = Literal["nearest", "bilinear"]
+
+
+def masks_at(frame: pd.DataFrame, size: int, resize: Resize = "nearest") -> Iterator[NDArray[np.bool_]]:
     """Read the masks of some rows of an index, in order.
 
     Args:
         frame: rows from `read_index`.
         size: side length in pixels.
+        resize: see `resize_mask`.
 
     Yields:
         (size, size) bool for each row; all False where there is no mask.
@@ -24,20 +117,24 @@ def masks_at(frame: pd.DataFrame, size: int) -> Iterator[NDArray[np.bool_]]:
         if mask_path == "":
             yield np.zeros((size, size), dtype=bool)
         else:
-            with Image.open(image_path) as image:  # reads the header only
-                image_size = image.size
-            yield resize_mask(load_mask(mask_path, image_size), (size, size))
+            yield resize_mask(load_mask(mask_path, image_size(image_path)), (size, size), resize)
 
 
-def resize_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Resize a mask by nearest neighbour, so that it stays exact: no threshold has to be chosen.
+def resize_mask(mask: NDArray[np.bool_], size: tuple[int, int], resize: Resize = "nearest") -> NDArray[np.bool_]:
+    """Resize a mask.
 
     Args:
         mask: (H, W) True where anomalous.
         size: (height, width) wanted.
+        resize: "nearest", so that it stays exact and no threshold has to be chosen; or "bilinear" on 8 bits, smoothed
+            where it shrinks, True above 1/2: what Pillow does and torchvision with it, as in AnomalyCLIP's and
+            APRIL-GAN's code.
 
     Returns:
         (height, width) bool.
     """
     height, width = size
-    return np.array(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST), dtype=bool)
+    if resize == "nearest":
+        return np.array(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST), dtype=bool)
+    gray = Image.fromarray(mask.astype(np.uint8) * 255).resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(gray) > 127.5

@@ -15,14 +15,18 @@ from PIL import Image
 from kanoclip.datasets.archives import whole_folder
 from kanoclip.datasets.download import download
 from kanoclip.datasets.folders import Row
-from kanoclip.datasets.images import digest, load_image, load_mask, read_file
+from kanoclip.datasets.images import digest, load_image
 from kanoclip.datasets.index import DIGEST_COLUMNS, GOOD, INDEX_COLUMNS, write_index
 from kanoclip.datasets.layouts import read_layout
+from kanoclip.datasets.masks import load_mask
+from kanoclip.datasets.opening import read_file, shown
 from kanoclip.datasets.specs import DatasetSpec, FolderSource, PackageSource, SyntheticSource
 from kanoclip.datasets.synthetic import defects_of, render
+from kanoclip.naming import check_class_name
 from kanoclip.types import InputError, logger, progress
 
 THREADS = 8  # at most: each holds one decoded image
+NAMED = 10  # problems in a message, at most
 
 
 def prepare(
@@ -45,6 +49,7 @@ def prepare(
     """
     root = _root(spec, out.parent, resources, path).resolve()
     rows = read_layout(root, spec)
+    _check_classes(rows, spec)
     _check_masks_exist(rows, spec)
     if limit is not None:
         rows = _subset(rows, root, limit, seed)
@@ -101,16 +106,46 @@ def _save(image: Image.Image, path: Path) -> None:
     image.save(path)
 
 
+def _check_classes(rows: list[Row], spec: DatasetSpec) -> None:
+    """Refuse two folders that would be one class, and names that no class can have."""
+    folders: dict[str, str] = {}
+    for folder in dict.fromkeys(row.folder for row in rows):
+        name = spec.class_name(folder)
+        remedy = f"rename the folder, or give it a name in class_names of the dataset {spec.name}"
+        try:
+            check_class_name(name)
+        except ValueError as error:
+            raise InputError(f"dataset {spec.name}: folder {folder!r}: {error}; {remedy}") from error
+        if name in folders:
+            raise InputError(
+                f"dataset {spec.name}: the folders '{folders[name]}' and '{folder}' are both the class '{name}'; "
+                + remedy
+            )
+        folders[name] = folder
+
+
 def _check_masks_exist(rows: list[Row], spec: DatasetSpec) -> None:
     """Refuse an anomalous image without a mask in a dataset that has masks."""
     has_masks = any(row.mask for row in rows) if spec.masks is None else spec.masks
     if not has_masks:
         return
-    for row in rows:
-        if row.label == 1 and row.mask is None:
-            raise InputError(
-                f"{row.image}: an anomalous image without a mask, in a dataset that has masks ({spec.name})"
-            )
+    _refuse(
+        [
+            f"{shown(row.image)}: an anomalous image without a mask, in a dataset that has masks ({spec.name})"
+            for row in rows
+            if row.label == 1 and row.mask is None
+        ]
+    )
+
+
+def _refuse(problems: Sequence[str]) -> None:
+    """Raise one error for all problems, if there are any."""
+    if not problems:
+        return
+    if len(problems) == 1:
+        raise InputError(problems[0])
+    rest = f"; and {len(problems) - NAMED} more" if len(problems) > NAMED else ""
+    raise InputError(f"{len(problems)} problems: {'; '.join(problems[:NAMED])}{rest}")
 
 
 def _subset(rows: list[Row], root: Path, limit: int, seed: int) -> list[Row]:
@@ -130,22 +165,29 @@ def _check_files(rows: list[Row], name: str) -> dict[tuple[Path, Path | None], t
 
     Returns:
         For each pair of image and mask the digests of the two files; "" where there is no mask.
+
+    Raises:
+        InputError: files cannot be used; all of them in one line.
     """
     pairs = sorted({(row.image, row.mask) for row in rows}, key=str)
     with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
-        digests = list(progress(pool.map(_check_pair, pairs), f"prepare {name}", len(pairs), "images"))
-    return dict(zip(pairs, digests, strict=True))
+        found = list(progress(pool.map(_check_pair, pairs), f"prepare {name}", len(pairs), "images"))
+    _refuse([str(answer) for answer in found if isinstance(answer, InputError)])
+    return {pair: answer for pair, answer in zip(pairs, found, strict=True) if not isinstance(answer, InputError)}
 
 
-def _check_pair(pair: tuple[Path, Path | None]) -> tuple[str, str]:
-    """Read and decode an image and its mask; return the digests of the bytes that were decoded."""
+def _check_pair(pair: tuple[Path, Path | None]) -> tuple[str, str] | InputError:
+    """Read and decode an image and its mask; return the digests of the bytes that were decoded, or what is wrong."""
     image, mask = pair
-    content = read_file(image)
-    size = load_image(image, content).size
-    if mask is None:
-        return digest(content), ""
-    mask_content = read_file(mask)
-    load_mask(mask, size, mask_content)
+    try:
+        content = read_file(image)
+        size = load_image(image, content).size
+        if mask is None:
+            return digest(content), ""
+        mask_content = read_file(mask)
+        load_mask(mask, size, mask_content)
+    except InputError as error:
+        return error
     return digest(content), digest(mask_content)
 
 

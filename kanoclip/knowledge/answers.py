@@ -51,7 +51,7 @@ def _heal(path: Path) -> None:
         return
     try:
         Description(**json.loads(last))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         os.truncate(path, len(content) - len(last))
         logger.warning("%s: removed a half-written last line", path)
     else:

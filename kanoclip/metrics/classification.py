@@ -1,12 +1,12 @@
-"""AUROC, average precision and F1-max, of image scores or of pixels.
+"""AUROC, average precision, F1-max, and F1 and false alarms at a threshold, of image scores or of pixels.
 
-All three work along the last axis: of stacked rankings (R, K) they return an array (R,).
+All work along the last axis: of stacked rankings (R, K) they return an array (R,).
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kanoclip.metrics.ranking import Ranking
+from kanoclip.metrics.ranking import Ranking, UndefinedMetricError
 from kanoclip.metrics.registry import metric
 
 
@@ -56,6 +56,44 @@ def f1_max(ranking: Ranking) -> float:
     0.8
     """
     return np.max(_f1(ranking), axis=-1)
+
+
+def _decision(ranking: Ranking) -> float:
+    """Return the threshold that was chosen beforehand; undefined, with the reason, where there is none."""
+    if ranking.decision is None:
+        raise UndefinedMetricError(ranking.no_decision)
+    return ranking.decision
+
+
+@metric("f1_auxiliary", "F1 at the auxiliary's threshold", threshold=_decision, stacks=True)
+def f1_at_decision(ranking: Ranking) -> float:
+    """Return F1 at the threshold that was best on classes of the auxiliary dataset left out of training.
+
+    >>> from kanoclip.metrics.ranking import rank
+    >>> float(f1_at_decision(rank(np.array([0.9, 0.4]), np.array([0.5, 0.1]), decision=0.5)))  # finds 1, 1 false alarm
+    0.5
+    """
+    called = ranking.thresholds >= _decision(ranking)
+    true, false = ((counts * called).sum(axis=-1) for counts in (ranking.positives, ranking.negatives))
+    return 2.0 * true / (true + false + ranking.true_positives[..., -1])
+
+
+@metric(
+    "fpr_auxiliary",
+    "false alarms at the auxiliary's threshold",
+    higher_is_better=False,
+    threshold=_decision,
+    stacks=True,
+)
+def false_alarms_at_decision(ranking: Ranking) -> float:
+    """Return the share of the normal images or pixels at or above the same threshold.
+
+    >>> from kanoclip.metrics.ranking import rank
+    >>> float(false_alarms_at_decision(rank(np.array([0.9, 0.4]), np.array([0.5, 0.1]), decision=0.5)))
+    0.5
+    """
+    called = ranking.thresholds >= _decision(ranking)
+    return (ranking.negatives * called).sum(axis=-1) / ranking.false_positives[..., -1]
 
 
 def _f1(ranking: Ranking) -> NDArray[np.float64]:

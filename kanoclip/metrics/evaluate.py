@@ -6,7 +6,7 @@ that runs again evaluates only what changed.
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from operator import attrgetter
 from pathlib import Path
@@ -18,12 +18,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from kanoclip.datasets.index import content, read_index
+from kanoclip.datasets.unchanged import check_unchanged
 from kanoclip.files import sha256, whole
+from kanoclip.hdf5 import reading
 from kanoclip.maps import scaled_sigma
 from kanoclip.metrics.pixels import Maps, check, rank_pixels
 from kanoclip.metrics.ranking import Ranking, UndefinedMetricError, rank
 from kanoclip.metrics.results import Results
-from kanoclip.metrics.scores_file import open_scores
+from kanoclip.metrics.scores_file import KIND, REMEDY, open_scores
 from kanoclip.store import Store, fingerprint
 from kanoclip.types import InputError, logger, progress
 
@@ -109,6 +111,8 @@ def evaluate_pass(
     left = [one for one in todo if not (store and one in keys and store.fetch(keys[one], one.outputs))]
     if len(left) < len(todo):
         logger.info("%d of %d scores files were evaluated before", len(todo) - len(left), len(todo))
+    if left:
+        check_unchanged(frame)
     wrong: list[InputError] = []
     with ExitStack() as stack:
         rows = []
@@ -141,11 +145,15 @@ def _read(
     todo: Evaluation, file: h5py.File, images: pd.Series, resolution: int | None, bootstrap: int, device: str
 ) -> _Row:
     """Read all of a scores.h5 but its maps, and check the image scores."""
-    attributes = dict(file.attrs)
-    image_scores = file["image_score"][:]
+    with reading(todo.scores, KIND, REMEDY):
+        attributes = dict(file.attrs)
+        image_scores, stored = file["image_score"][:], file["map"]
+        sizes = int(attributes["image_size"]), float(attributes["sigma"])
+        for name in ("method", "backbone", "auxiliary", "dataset", "seed"):
+            attributes[name]  # noqa: B018 - metrics.csv states them
     check(todo.scores, images, np.isfinite(image_scores), "image score", "finite")
-    size = int(attributes["image_size"]) if resolution is None else resolution
-    maps = Maps(todo.scores, file["map"], size, scaled_sigma(float(attributes["sigma"]), size), device)
+    size = sizes[0] if resolution is None else resolution
+    maps = Maps(todo.scores, stored, size, scaled_sigma(sizes[1], size), device)
     return _Row(todo, attributes, image_scores, maps, Results(bootstrap))
 
 
@@ -172,8 +180,8 @@ def _evaluate(rows: list[_Row], frame: pd.DataFrame, wrong: list[InputError]) ->
             if isinstance(pixels, InputError):
                 wrong.append(pixels)
                 continue
-            row.results.add(str(name), "image", _rank_images(members, row.image_scores))
-            row.results.add(str(name), "pixel", pixels)
+            for level, ranking in (("image", _rank_images(members, row.image_scores)), ("pixel", pixels)):
+                row.results.add(str(name), level, _with_decision(ranking, level, row.attributes))
             good.append(row)
         rows = good
         if not rows:
@@ -188,6 +196,17 @@ def _rank_images(members: pd.DataFrame, image_scores: NDArray[np.float32]) -> Ra
         return rank(class_scores[anomalous], class_scores[~anomalous])
     except UndefinedMetricError as error:
         return error
+
+
+def _with_decision(
+    ranking: Ranking | UndefinedMetricError, level: str, attributes: dict[str, Any]
+) -> Ranking | UndefinedMetricError:
+    """Add the threshold of the auxiliary dataset that scores.h5 carries, or why there is none."""
+    if isinstance(ranking, UndefinedMetricError):
+        return ranking
+    decision = attributes.get(f"threshold_{level}")
+    reason = attributes.get("no_threshold", ranking.no_decision)
+    return replace(ranking, decision=None if decision is None else float(decision), no_decision=str(reason))
 
 
 def _write(row: _Row, store: Store | None, keys: dict[Evaluation, str]) -> None:

@@ -23,6 +23,8 @@ class Ranking:
         positives: (K,) int64, the number of anomalous images or pixels with exactly this score.
         negatives: (K,) int64, the number of normal ones with exactly this score.
         weights: (K,) float64, the sum of the weights of the positives with this score.
+        decision: a threshold that was chosen without these scores; None if there is none.
+        no_decision: why there is none.
 
     Raises:
         UndefinedMetricError: there are no positives, or no negatives.
@@ -38,6 +40,8 @@ class Ranking:
     positives: NDArray[np.int64]
     negatives: NDArray[np.int64]
     weights: NDArray[np.float64]
+    decision: float | None = None
+    no_decision: str = "no threshold from an auxiliary dataset"
 
     def __post_init__(self) -> None:
         if not self.positives.any():
@@ -93,18 +97,20 @@ class Ranking:
             which = np.flatnonzero(sizes == size)
             at = np.nonzero(drawn[which])[1].reshape(-1, size)  # of each draw the scores that occur
             positives, negatives = (np.take_along_axis(found[which], at, axis=1) for found in draws)
-            yield which, Ranking(self.thresholds[at], positives, negatives, positives.astype(float))
+            weights = positives.astype(float)
+            yield which, Ranking(self.thresholds[at], positives, negatives, weights, self.decision, self.no_decision)
 
     def unstacked(self) -> Iterator["Ranking"]:
         """Yield the rankings of a stack one by one."""
         for arrays in zip(self.thresholds, self.positives, self.negatives, self.weights, strict=True):
-            yield Ranking(*arrays)
+            yield Ranking(*arrays, self.decision, self.no_decision)
 
 
 def rank(
     positives: NDArray[np.floating],
     negatives: NDArray[np.floating],
     weights: NDArray[np.float64] | None = None,
+    decision: float | None = None,
 ) -> Ranking:
     """Rank scores by sorting them, exact for every floating type. Pixels are counted instead (kanoclip.metrics.counts).
 
@@ -112,6 +118,7 @@ def rank(
         positives: (P,) finite scores of anomalous images or pixels.
         negatives: (N,) finite scores of normal images or pixels, of the same type.
         weights: (P,) weight of each positive, for AUPRO; 1 if not given.
+        decision: see `Ranking`.
 
     Raises:
         UndefinedMetricError: there are no positives, or no negatives.
@@ -124,6 +131,7 @@ def rank(
         positives=np.bincount(at, minlength=n)[::-1],
         negatives=np.bincount(rest, minlength=n)[::-1],
         weights=np.bincount(at, weights, minlength=n)[::-1].astype(np.float64),
+        decision=decision,
     )
 
 

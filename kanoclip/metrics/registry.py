@@ -101,6 +101,6 @@ def metrics_of(level: str) -> list[Metric]:
     """Return every metric of a level, in the order of registration.
 
     >>> [metric.name for metric in metrics_of("image")]
-    ['auroc', 'ap', 'f1_max']
+    ['auroc', 'ap', 'f1_max', 'f1_auxiliary', 'fpr_auxiliary']
     """
     return [found for found in METRICS.values() if found.level == level]

@@ -1,5 +1,6 @@
 """From the rankings of each class to the rows of metrics.csv and curves.csv."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,11 +96,12 @@ class Results:
 
 
 def _draws(ranking: Ranking, metrics: list[Metric], count: int, generator: np.random.Generator) -> NDArray[np.float64]:
-    """Return the bootstrap values (count, M) of M metrics."""
-    values = np.empty((count, len(metrics)))
+    """Return the bootstrap values (count, M) of M metrics; NaN for those that are undefined."""
+    values = np.full((count, len(metrics)), np.nan)
     for which, stack in ranking.resamples(count, generator):
         for i, metric in enumerate(metrics):
-            values[which, i] = metric.of_each(stack)
+            with suppress(UndefinedMetricError):
+                values[which, i] = metric.of_each(stack)
     return values
 
 

@@ -86,7 +86,7 @@ def jpeg(c: Canvas, image: Array, other: Array) -> Array:
     Image.fromarray((np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)).save(
         buffer, "JPEG", quality=int(c.rng.integers(12, 60))
     )
-    return np.asarray(Image.open(buffer), np.float32) / 255
+    return np.asarray(Image.open(buffer, formats=("JPEG",)), np.float32) / 255
 
 
 CHANGES: dict[str, Change] = {

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from kanoclip.datasets.images import load_image
 from kanoclip.types import InputError
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -34,8 +34,7 @@ class Photograph:
 
     def read(self) -> NDArray[np.uint8]:
         """The pixels (H, W, 3), 0..255."""
-        with Image.open(self.path) as image:
-            return np.array(image.convert("RGB"))
+        return np.array(load_image(self.path))
 
 
 def read_photographs(folder: Path) -> list[Photograph]:

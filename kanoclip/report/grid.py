@@ -15,8 +15,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from kanoclip.datasets.images import image_size
 from kanoclip.datasets.index import load_image, load_mask
 from kanoclip.datasets.masks import resize_mask
+from kanoclip.datasets.unchanged import check_unchanged
 from kanoclip.metrics.scores_file import scored_index
 from kanoclip.report.heat import COLOURS, SIDE, colour_range
 from kanoclip.report.style import STYLE
@@ -69,6 +71,7 @@ def read_samples(index: Path, scores: Sequence[Path], titles: Mapping[int, str])
             low, high = colour_range(np.stack(list(maps.values())))
             for row, values in maps.items():
                 overlays[row].append(Overlay((values - low) / (high - low), float(file["image_score"][row])))
+    check_unchanged(rows.iloc[list(titles)])
     return [
         Sample(title, _square(rows["image_path"][row]), _mask(rows.iloc[row]), overlays[row])
         for row, title in titles.items()
@@ -81,8 +84,7 @@ def _square(path: str) -> NDArray[np.uint8]:
 
 def _mask(row: pd.Series) -> NDArray[np.bool_] | None:
     if row["mask_path"]:
-        with Image.open(row["image_path"]) as image:
-            return resize_mask(load_mask(row["mask_path"], image.size), (SIDE, SIDE))
+        return resize_mask(load_mask(row["mask_path"], image_size(row["image_path"])), (SIDE, SIDE))
     return None if row["label"] else np.zeros((SIDE, SIDE), dtype=bool)
 
 

@@ -16,7 +16,7 @@ from kanoclip.scoring import Scorer, ScoresInProgress, run_pass
 from kanoclip.scoring.passes import BATCH_SIZE
 from kanoclip.stages.code import scoring_code
 from kanoclip.stages.dataset import Dataset
-from kanoclip.stages.training import size
+from kanoclip.stages.fitting import size
 from kanoclip.store import Store, fingerprint
 from kanoclip.types import InputError, logger
 
@@ -96,7 +96,7 @@ def score_stage(
     todo: dict[str, tuple[Scored, dict[str, Any]]] = {}
     for row, record in zip(rows, records, strict=True):
         names = {"method": row.row, "backbone": backbone_name, "auxiliary": record["auxiliary"], "dataset": target.name}
-        attributes = {**names, "seed": record["seed"], "image_size": config.image_size}
+        attributes = {**names, "seed": record["seed"], "image_size": config.image_size, **_decisions(record)}
         made_from = {"checkpoint": sha256(row.checkpoint)} if row.checkpoint else {"options": record["options"]}
         code = scoring_code(method_class(row.method))
         key = fingerprint(**depends, **made_from, method=row.method, attributes=attributes, code=code)
@@ -122,6 +122,17 @@ def score_stage(
     for scorer in scorers.values():
         if scorer.failed is not None:
             raise scorer.failed
+
+
+def _decisions(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the thresholds that a checkpoint carries as attributes of scores.h5, or why there are none."""
+    if record["auxiliary"] == NO_AUXILIARY:
+        return {"no_threshold": "not trained, so no threshold from an auxiliary dataset"}
+    found = record.get("threshold", {"reason": "trained without choosing a threshold"})
+    if "reason" in found:
+        return {"no_threshold": found["reason"]}
+    known = {f"threshold_{level}": found[level] for level in ("image", "pixel") if found[level] is not None}
+    return known if len(known) == 2 else {**known, "no_threshold": "the auxiliary dataset has images without masks"}
 
 
 def _outputs(row: Scored) -> dict[str, Path]:

@@ -1,41 +1,28 @@
 """Train a method on an auxiliary dataset, with one seed after the other, from features read once."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
-from torch import nn
 
 from kanoclip.checkpoints import save_checkpoint
 from kanoclip.config import parse
 from kanoclip.datasets.index import content
-from kanoclip.features import FeatureSource, LiveFeatures
-from kanoclip.files import write_text
-from kanoclip.knowledge.store import read_image_knowledge, read_knowledge
-from kanoclip.methods import Method, method_class
+from kanoclip.files import write_json, write_text
+from kanoclip.methods import method_class
 from kanoclip.stages.code import training_code
 from kanoclip.stages.dataset import Dataset
+from kanoclip.stages.fitting import Knowledge, train
+from kanoclip.stages.held_out import held_out
 from kanoclip.store import Store, fingerprint
-from kanoclip.training import TrainingData, TrainingState, check_trainable, fit
+from kanoclip.thresholds import Tally
+from kanoclip.training import TrainingState, check_trainable
 from kanoclip.types import InputError, logger
 
-CHECKPOINT, CURVES, STATE = "checkpoint.safetensors", "train.csv", "state.pt"
-
-
-@dataclass(frozen=True)
-class Knowledge:
-    """Descriptions of anomalies: by class, and by image."""
-
-    classes: dict[str, list[str]]
-    images: dict[str, list[str]]
-
-    @classmethod
-    def read(cls, path: Path, frame: pd.DataFrame) -> "Knowledge":
-        """Read what is known about the classes of an index."""
-        return cls(read_knowledge(path, frame["class_name"].unique().tolist()), read_image_knowledge(path))
+CHECKPOINT, CURVES, STATE, THRESHOLD = "checkpoint.safetensors", "train.csv", "state.pt", "threshold.json"
+THRESHOLD_SEED = 0  # of the trainings that choose the threshold: it is the same for every seed of a row
 
 
 def train_stage(
@@ -47,6 +34,7 @@ def train_stage(
     seeds: Sequence[int],
     device: str,
     store: Path,
+    threshold_folds: int = 0,
 ) -> None:
     """Train a method and write checkpoint and loss curves of every seed.
 
@@ -62,6 +50,8 @@ def train_stage(
         seeds: each of the initial parameters and the order of the images.
         device: where to compute.
         store: folder of finished results.
+        threshold_folds: parts of the classes; each is left out once to choose the threshold that the checkpoints carry.
+            It costs a training less than there are parts, for all seeds together. 0 chooses none.
 
     Raises:
         InputError: an input does not fit; nothing is written.
@@ -82,13 +72,31 @@ def train_stage(
         "code": training_code(kind),
     }
     results = Store(store)
-    keys = {seed: fingerprint(**depends, record=record, seed=seed) for seed in seeds}
+    chosen = {"threshold_folds": threshold_folds} if threshold_folds else {}
+    keys = {seed: fingerprint(**depends, **chosen, record=record, seed=seed) for seed in seeds}
     outputs = {seed: {file: out / f"seed{seed}" / file for file in (CHECKPOINT, CURVES)} for seed in seeds}
     todo = [seed for seed in seeds if not results.fetch(keys[seed], outputs[seed])]
     logger.info("%s on %s: %d of %d seeds to train", name, auxiliary.name, len(todo), len(seeds))
     if not todo:
         return
-    backbone, source, live = auxiliary.open(device, frame)
+    opened = auxiliary.open(device, frame)
+    backbone, source, live = opened
+    if threshold_folds:
+        key = fingerprint(**depends, **chosen, record=record, result="threshold")
+        if not results.fetch(key, {THRESHOLD: out / THRESHOLD}):
+            folder = results.partial(key)
+            tally = Tally(backbone.config.image_size)
+            try:
+                for part in held_out(
+                    kind, settings, THRESHOLD_SEED, threshold_folds, frame, opened, knowledge, folder, key
+                ):
+                    tally.add(part.rows, part.maps, part.scores, part.sigma)
+                found = {**tally.thresholds(), "auxiliary": auxiliary.name, "folds": threshold_folds}
+            except InputError as error:
+                found = {"reason": str(error)}
+            write_json(folder / THRESHOLD, found)
+            results.finish(key, {THRESHOLD: folder / THRESHOLD}, {THRESHOLD: out / THRESHOLD})
+        record["threshold"] = json.loads((out / THRESHOLD).read_text(encoding="utf-8"))
     for seed in todo:
         folder = results.partial(keys[seed])
         torch.manual_seed(seed)
@@ -99,26 +107,3 @@ def train_stage(
         results.keep(keys[seed], {file: folder / file for file in (CHECKPOINT, CURVES)})
         results.fetch(keys[seed], outputs[seed])
     results.sweep()
-
-
-def train(
-    method: Method[Any],
-    frame: pd.DataFrame,
-    source: FeatureSource,
-    live: LiveFeatures,
-    knowledge: Knowledge,
-    state: TrainingState,
-) -> str:
-    """Train a freshly built method on the rows of an index and return the text of train.csv."""
-    backbone = method.backbone
-    source.require(method.trains_on(method.options, backbone.shape), f"method {type(method).__name__}")
-    method.learn_knowledge(knowledge.classes, knowledge.images)
-    data = TrainingData(source, frame, backbone.config.image_size, live)
-    count = size(method.learned().values())
-    logger.info("seed %d: %d learnable parameters, %d images", method.seed, count, len(data))
-    return fit(method, data, state)
-
-
-def size(parameters: Iterable[nn.Parameter]) -> int:
-    """Return the number of values in some parameters."""
-    return sum(parameter.numel() for parameter in parameters)

@@ -10,8 +10,9 @@ from kanoclip.types import InputError
 ALL = [pytest.param(metric, id=f"{level}-{name}") for (level, name), metric in METRICS.items()]
 
 
-def ranking(positives, negatives):
-    return rank(np.asarray(positives, float), np.asarray(negatives, float), np.full(len(positives), 0.25))
+def ranking(positives, negatives, decision=1.5):
+    weights = np.full(len(positives), 0.25)
+    return rank(np.asarray(positives, float), np.asarray(negatives, float), weights, decision)
 
 
 @pytest.mark.parametrize("metric", ALL)

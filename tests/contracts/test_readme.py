@@ -21,7 +21,7 @@ def test_every_stage_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     (tmp_path / "config").symlink_to(ROOT / "config")
     # the plan of the paper is refused where the disk cannot hold its features
     monkeypatch.setattr("kanoclip.plan.shutil.disk_usage", lambda path: SimpleNamespace(free=10**12))
-    commands = [line for line in LINES if line.startswith("kanoclip ")]
+    commands = [line for line in LINES if line.startswith("kanoclip ") and "PATH" not in line]
     assert len(commands) >= 6
     for command in commands:
         monkeypatch.setattr(sys, "argv", shlex.split(command))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kanoclip import code
-from kanoclip.cli.methods import evaluate_pass
+from kanoclip.cli.methods import evaluate
 from kanoclip.code import Package
 from kanoclip.methods import method_class, method_names
 from kanoclip.source import meaning, statements
@@ -213,7 +213,7 @@ def digests(root: Path) -> dict[str, str]:
     return found
 
 
-EVALUATE_PASS = f'"""{evaluate_pass.__doc__}"""'  # its docstring, for a statement in its place
+EVALUATE = f'"""{evaluate.__doc__}"""'  # its docstring, for a statement in its place
 ALL_METHODS = set(code.installed().methods)
 
 
@@ -225,9 +225,8 @@ ALL_METHODS = set(code.installed().methods)
             "def extent_name(",
             "def extent_name(unused: int, ",
             {"knowledge", "prepare", "pretrain"},
-            {"prepare elpv", "encode", "evaluate-pass", "tables"},
+            {"prepare elpv", "encode", "evaluate", "tables"},
         ),
-        ("methods/imported.py", "WORDS", "WORDS, NOUN", set(), None),
         (
             "methods/clip.py",
             "class Clip(Method[ClipOptions]):",
@@ -248,24 +247,24 @@ ALL_METHODS = set(code.installed().methods)
             "pairs: int = Field(24_000",
             "pairs: int = Field(25_000",
             {"pretrain", "protocol"},
-            {"encode", "train kanoclip", "evaluate-pass", "knowledge"},
+            {"encode", "train kanoclip", "evaluate", "knowledge"},
         ),
         (
             "cli/methods.py",
-            EVALUATE_PASS,
+            EVALUATE,
             "bootstrap += 1",
-            {"evaluate-pass"},
+            {"evaluate"},
             {"train", "score-pass", "encode", "pretrain"},
         ),
         (
             "cli/options.py",
             "torch.set_num_threads(threads)",
             "torch.set_num_threads(threads + 1)",
-            {"train", "score-pass", "encode", "evaluate-pass", "pretrain"},
+            {"train", "score-pass", "encode", "evaluate", "pretrain"},
             {"prepare", "knowledge", "tables", "page", "figure"},
         ),
         ("logs.py", '"""Send log lines to standard error, or', '"""Send log lines elsewhere, or', set(), None),
-        ("report/page.css", "{", "{ ", {"page"}, {"tables", "evaluate-pass"}),
+        ("report/page.css", "{", "{ ", {"page"}, {"tables", "evaluate"}),
     ],
 )
 def test_an_edit_changes_the_digests_that_depend_on_it(

@@ -77,7 +77,7 @@ def test_a_kill_loses_no_finished_fold(
         )
         with pytest.raises(KeyboardInterrupt):
             cross_validate_stage("kanoclip", SMALL, data, knowledge, out, 2, 3, "cpu")
-    assert len(list(tmp_path.glob("cross.h5.*.partial"))) == 2 and not out.exists()
+    assert len(list(tmp_path.glob("cross.h5.partial/*.pt"))) == 2 and not out.exists()
     monkeypatch.setattr("kanoclip.training.loop._step", None)  # no step is left to do
     cross_validate_stage("kanoclip", SMALL, data, knowledge, out, 2, 3, "cpu")
     assert not list(tmp_path.glob("*.partial"))

@@ -30,10 +30,11 @@ def test_pip_packages_are_the_data_packages():
     assert bounds(PIP) == bounds(PROJECT["optional-dependencies"]["data"])
 
 
-def test_the_client_for_language_models_is_there_to_be_switched_on():
+def test_optional_packages_are_there_to_be_switched_on():
     text = (ROOT / "environment.yml").read_text(encoding="utf-8")
     optional = [line.strip("# -").partition("  #")[0] for line in text.splitlines() if line.startswith("  # - ")]
-    assert bounds(optional) == bounds(PROJECT["optional-dependencies"]["llm"])
+    extras = PROJECT["optional-dependencies"]
+    assert bounds(optional) == bounds([*extras["llm"], *extras["formats"], *extras["export"]])
 
 
 def test_nothing_comes_from_channels_with_terms_of_use():

@@ -30,5 +30,5 @@ rule page:
     message:
         "Writing the page"
     shell:
-        "python -m kanoclip --log {log} page {input.figures} --table {input.table} --out {output} --title {params.title:q}"
+        "python -m kanoclip --log {log:q} page {input.figures:q} --table {input.table:q} --out {output:q} --title {params.title:q}"
         " {params.scores:q}"

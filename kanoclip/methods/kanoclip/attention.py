@@ -122,7 +122,7 @@ class DeformableSelfAttention(nn.Module):
         q = self.query(x)  # (B, P, d)
         points = self.sampling_points(q)  # (B g, h', w', 2)
         sampled = F.grid_sample(self._groups_of(x), points, mode="bilinear", align_corners=True)  # (B g, d/g, h', w')
-        sampled = sampled.reshape(len(x), x.shape[2], -1).transpose(1, 2)  # (B, P', d)
+        sampled = sampled.reshape(x.shape[0], x.shape[2], -1).transpose(1, 2)  # (B, P', d)
         q, k, v = (
             tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)
             for tokens in (q, self.key(sampled), self.value(sampled))
@@ -143,4 +143,4 @@ class DeformableSelfAttention(nn.Module):
 
     def _groups_of(self, x: Tensor) -> Tensor:
         """(B, P, d) to (B g, d/g, h, w)."""
-        return x.transpose(1, 2).reshape(len(x) * self.groups, -1, *self.grid)
+        return x.transpose(1, 2).reshape(x.shape[0] * self.groups, -1, *self.grid)

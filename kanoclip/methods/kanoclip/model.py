@@ -83,7 +83,9 @@ class KAnoCLIP(Method[KAnoCLIPOptions]):
 
     def forward(self, batch: Batch) -> AnomalyOutput:
         """Score a batch with the trained parts."""
-        evidence = self._evidence(batch.features, per_class(batch.class_names, self._cached_text))
+        images = next(iter(batch.features.values())).shape[0]
+        text = per_class(batch.class_names, self._cached_text).expand(images, -1, -1)  # one class may stand for all
+        evidence = self._evidence(batch.features, text)
         return AnomalyOutput(_combined(evidence.maps), image_score=evidence.score[:, 1])
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:

@@ -98,5 +98,5 @@ def _save(picture: Figure, out: Path) -> None:
     """Write the picture as a PNG with a palette."""
     buffer = io.BytesIO()
     picture.savefig(buffer, dpi=DPI)
-    with whole(out) as temporary, Image.open(buffer) as image:
+    with whole(out) as temporary, Image.open(buffer, formats=("PNG",)) as image:
         image.convert("RGB").quantize(COLOURS, kmeans=2, dither=Image.Dither.NONE).save(temporary, optimize=True)

@@ -6,10 +6,13 @@ import shutil
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from layout_writers import save_image, save_mask, write
+from PIL import Image
 
 from kanoclip.datasets.index import read_index
+from kanoclip.datasets.loading import ImageLoader
 from kanoclip.datasets.prepare import prepare
 from kanoclip.datasets.specs import ArchiveSource, folder_spec, load_spec
 from kanoclip.types import InputError
@@ -83,6 +86,37 @@ def test_truncated_mask(bolts, tmp_path):
     mask = bolts / "hex/ground_truth/crack/3_mask.png"
     mask.write_bytes(mask.read_bytes()[:50])
     refused(bolts, tmp_path, "3_mask.png: not a whole image")
+
+
+def test_all_problems_are_named_at_once(bolts, tmp_path):
+    for number in range(3):
+        (bolts / "hex/test/good" / f"{number}.png").write_bytes(b"")
+    save_mask(bolts / "wing/ground_truth/crack/4_mask.png", size=(3, 3))
+    refused(bolts, tmp_path, "^4 problems: .*hex/test/good/0.png: .*1.png: .*2.png: .*4_mask.png: the mask is 3x3")
+    for number in range(9):
+        (bolts / "wing/test/good" / f"{number}.png").write_bytes(b"")
+    refused(bolts, tmp_path, "^13 problems: .*; and 3 more$")
+
+
+def test_other_formats_are_rows_like_any(bolts, tmp_path, caplog):
+    good, bad = bolts / "hex/test/good", bolts / "hex/test/crack"
+    Image.open(good / "0.png").save(good / "a b'ü.webp", lossless=True)
+    Image.fromarray(np.arange(280, dtype=np.uint16).reshape(14, 20)).save(bad / "deep.tif")
+    save_mask(bolts / "hex/ground_truth/crack/deep_mask.png")
+    (good / "x.eps").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0")
+    frame = prepared(bolts, tmp_path)
+    assert {Path(image).name for image in frame["image"]} > {"a b'ü.webp", "deep.tif"} and len(frame) == 38
+    same = [path for path in frame["image_path"] if path.endswith((".webp", "hex/test/good/0.png"))]
+    with ImageLoader(8) as loader:
+        (batch,) = loader.stream([same])
+    assert len(batch) == 2 and (batch[0] == batch[1]).all()
+    assert "1 files of kinds that are not read, such as x.eps" in caplog.text
+
+
+def test_a_file_with_several_images_is_no_row(bolts, tmp_path):
+    pages = [Image.new("RGB", (20, 14), color) for color in ("red", "blue")]
+    pages[0].save(bolts / "hex/test/good/two.tif", save_all=True, append_images=pages[1:])
+    refused(bolts, tmp_path, "two.tif: expected one image in a file of a dataset, found 2; save each")
 
 
 def test_mask_of_another_size(bolts, tmp_path):

@@ -49,5 +49,5 @@ def write_scores(index, path, maps=None, image_score=None, sigma=4.0):
         for name in ("image_score", "image_probability", "map_score"):
             file[name] = np.asarray(image_score, dtype=np.float32)
         file.attrs.update(method="clip", backbone="tiny", auxiliary="none", dataset="toy", seed=3, version="0.1.0")
-        file.attrs.update(sigma=sigma, image_size=SIZE)
+        file.attrs.update(sigma=sigma, image_size=SIZE, threshold_image=0.5, threshold_pixel=0.5)
     return path

@@ -1,8 +1,14 @@
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
+from sklearn.metrics import average_precision_score, f1_score, precision_recall_curve, roc_auc_score
 
-from kanoclip.metrics.classification import auroc, average_precision, f1_max
+from kanoclip.metrics.classification import (
+    auroc,
+    average_precision,
+    f1_at_decision,
+    f1_max,
+    false_alarms_at_decision,
+)
 from kanoclip.metrics.ranking import UndefinedMetricError, rank
 
 
@@ -80,3 +86,17 @@ def test_the_input_is_left_as_it_was():
 def test_one_class_has_a_reason_and_no_value(positives, negatives, reason):
     with pytest.raises(UndefinedMetricError, match=reason):
         rank(np.array(positives), np.array(negatives))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_decisions_are_those_of_scikit_learn(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    labels, scores = generator.random(60) < 0.4, np.round(generator.random(60), 1)
+    ranking = rank(scores[labels], scores[~labels], decision=0.6)
+    assert f1_at_decision(ranking) == pytest.approx(f1_score(labels, scores >= 0.6))
+    assert false_alarms_at_decision(ranking) == pytest.approx(np.mean(scores[~labels] >= 0.6))
+
+
+def test_without_a_threshold_there_is_a_reason() -> None:
+    with pytest.raises(UndefinedMetricError, match="no threshold from an auxiliary dataset"):
+        f1_at_decision(rank(np.array([1.0]), np.array([0.0])))

@@ -9,6 +9,7 @@ from scipy import ndimage
 from scored_files import BAD, GOOD, GRID, SIZE, write_dataset, write_scores
 from sklearn.metrics import auc, average_precision_score, roc_auc_score
 
+from kanoclip.datasets.images import digest
 from kanoclip.datasets.index import read_index
 from kanoclip.metrics.evaluate import evaluate
 from kanoclip.types import InputError
@@ -69,7 +70,7 @@ def test_the_mean_row_is_the_unweighted_class_mean(files):
         ["method", "backbone", "auxiliary", "dataset", "class_name", "seed", "level", "metric"]
         + ["value", "low", "high", "threshold", "reason"]
     )
-    assert len(frame) == 3 * 8
+    assert len(frame) == 3 * 12
     assert frame[["method", "backbone", "auxiliary", "dataset", "seed"]].drop_duplicates().values.tolist() == [
         ["clip", "tiny", "none", "toy", 3]
     ]
@@ -87,7 +88,8 @@ def test_the_masks_themselves_score_one(tmp_path):
     scores = write_scores(index, tmp_path / "scores.h5", maps, maps.max(axis=(1, 2)), sigma=0.0)
     evaluate(scores, index, tmp_path / "metrics.csv")
     frame = pd.read_csv(tmp_path / "metrics.csv").set_index("metric")
-    assert (frame["value"].drop("aupro_200") == 1.0).all()
+    assert (frame["value"].drop(["aupro_200", "fpr_auxiliary"]) == 1.0).all()
+    assert (frame.loc["fpr_auxiliary", "value"] == 0.0).all()
     assert frame.loc["aupro_200", "value"].isna().all()  # published code divides zero by zero here
     assert frame.loc["aupro_200", "reason"].str.contains("fewer than two of 200 thresholds").all()
 
@@ -97,7 +99,7 @@ def test_without_masks_the_pixel_values_are_missing_with_the_reason(tmp_path):
     evaluate(write_scores(index, tmp_path / "scores.h5"), index, tmp_path / "metrics.csv")
     frame = pd.read_csv(tmp_path / "metrics.csv")
     pixel = frame[frame["level"] == "pixel"]
-    assert len(pixel) == 3 * 5
+    assert len(pixel) == 3 * 7
     assert pixel["value"].isna().all()
     assert (pixel["reason"] == "no masks").all()
     assert frame[frame["level"] == "image"]["value"].notna().all()
@@ -171,9 +173,16 @@ def test_a_map_with_values_outside_the_range_is_refused_naming_file_and_image(fi
     assert not out.exists()
 
 
+def redraw(mask, path, index):
+    """Another mask, and its digest in the index."""
+    before = digest(path.read_bytes())
+    Image.fromarray(mask).save(path)
+    index.write_text(index.read_text().replace(before, digest(path.read_bytes())))
+
+
 def test_an_empty_mask_of_an_anomalous_image_is_the_reason_for_missing_pixel_values(files, tmp_path):
     scores, index, out = files
-    Image.fromarray(np.zeros((48, 40), np.uint8)).save(tmp_path / "bottle-6_mask.png")
+    redraw(np.zeros((48, 40), np.uint8), tmp_path / "bottle-6_mask.png", index)
     evaluate(scores, index, out)
     frame = pd.read_csv(out).set_index(["class_name", "level"])
     assert frame.loc[("bottle", "pixel"), "value"].isna().all()
@@ -187,7 +196,7 @@ def test_a_mask_too_fine_for_the_resolution_is_told(files, tmp_path, caplog):
     scores, index, out = files
     dot = np.zeros((48, 40), np.uint8)
     dot[1, 1] = 255
-    Image.fromarray(dot).save(tmp_path / "bottle-6_mask.png")
+    redraw(dot, tmp_path / "bottle-6_mask.png", index)
     evaluate(scores, index, out, resolution=8)
     assert "bottle-6.png: nothing is left of its mask at 8 x 8" in caplog.text
     assert np.isfinite(value(pd.read_csv(out), "bottle", "pixel", "auroc"))
@@ -219,7 +228,7 @@ def test_intervals_thresholds_and_curves_are_written(files):
     frame = pd.read_csv(out)
     image = frame[frame["level"] == "image"]
     assert (image["low"] <= image["high"]).all()
-    assert set(frame.loc[frame["threshold"].notna(), "metric"]) == {"f1_max"}
+    assert set(frame.loc[frame["threshold"].notna(), "metric"]) == {"f1_max", "f1_auxiliary", "fpr_auxiliary"}
     curves = pd.read_csv(out.with_name("curves.csv"))
     assert list(curves.columns) == ["class_name", "level", "curve", "x", "y"]
     for name in ("bottle", "metal nut"):

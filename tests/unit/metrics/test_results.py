@@ -17,6 +17,10 @@ def draw(seed, n=60, decimals=2):
     return np.round(generator.normal(1, 1, n), decimals), np.round(generator.normal(0, 1, 2 * n), decimals)
 
 
+def ranked(positives, negatives):
+    return rank(positives, negatives, decision=0.5)
+
+
 def results(rankings, bootstrap=500):
     found = Results(bootstrap)
     for (class_name, level), ranking in rankings.items():
@@ -70,7 +74,7 @@ def test_the_draws_are_those_of_two_multinomials_in_this_order():
 @pytest.mark.parametrize("n", [1, 2, 5, 16, 60, 300, 9000])
 @pytest.mark.parametrize("metric", [m for m in metrics_of("image") if m.stacks], ids=lambda m: m.name)
 def test_stacked_draws_have_the_same_values_as_one_by_one_to_the_last_digit(metric, n):
-    ranking = rank(*draw(n, n, decimals=3))
+    ranking = ranked(*draw(n, n, decimals=3))
     for _, stack in ranking.resamples(100 if n < 1000 else 20, np.random.default_rng(0)):
         assert metric.of_each(stack).tolist() == [metric.compute(one) for one in stack.unstacked()]
 
@@ -84,7 +88,7 @@ def test_intervals_are_the_same_each_time_and_none_without_a_bootstrap():
 
 
 def test_only_image_metrics_have_an_interval():
-    found = table({("a", "image"): rank(*draw(0)), ("a", "pixel"): rank(*draw(1))})
+    found = table({("a", "image"): ranked(*draw(0)), ("a", "pixel"): ranked(*draw(1))})
     assert found.xs("image", level="level")[["low", "high"]].notna().all(axis=None)
     assert found.xs("pixel", level="level")[["low", "high"]].isna().all(axis=None)
 
@@ -106,7 +110,7 @@ def test_the_threshold_is_that_of_f1_max_and_of_nothing_else():
 
 
 def test_a_ranking_that_cannot_be_is_a_missing_value_of_every_metric_with_its_reason():
-    rankings = {("a", "image"): UndefinedMetricError("one class only: all normal"), ("b", "image"): rank(*draw(0))}
+    rankings = {("a", "image"): UndefinedMetricError("one class only: all normal"), ("b", "image"): ranked(*draw(0))}
     found = table(rankings)
     numbers = ["value", "low", "high", "threshold"]
     assert found.loc["a", numbers].isna().all(axis=None)

@@ -1,0 +1,210 @@
+"""Predict images without labels; calibrate decisions on normal ones."""
+
+import os
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kanoclip.cli.options import Device, Settings, input_file, parse_options
+from kanoclip.types import InputError, logger
+
+if TYPE_CHECKING:
+    from kanoclip.predict.detector import Detector
+
+SKIPPED_SHOWN = 10  # files named in the log
+WORST_SHOWN = 10  # images in the table at the end
+STOPPED = 130  # exit code of a run that Ctrl-C stopped, as shells have it
+
+Images = Annotated[list[Path], typer.Argument(help="Images, folders, or text files (.txt) with a path a line.")]
+ClassName = Annotated[str, typer.Option(help='What the images show, such as "metal plate".')]
+MethodName = Annotated[str | None, typer.Option(help="A method without training; default: kanoclip, as shipped.")]
+Checkpoint = Annotated[Path | None, input_file("Of a method that you trained, instead of --method and --backbone.")]
+BackboneName = Annotated[
+    str | None, typer.Option(help="A CLIP model, such as ViT-L-14-336-quickgelu; see `kanoclip list backbones`.")
+]
+Weights = Annotated[str | None, typer.Option(help="A tag of open_clip or a file; default: openai where there is one.")]
+ImageSize = Annotated[int | None, typer.Option(help="Pixels a side; default: the model's own.", min=1)]
+Tiles = Annotated[
+    int | None, typer.Option(help="Cut larger images into tiles of so many pixels, for small defects.", min=16)
+]
+FalseAlarms = Annotated[float, typer.Option(help="Wished share of normal images called anomalous.")]
+BatchSize = Annotated[int, typer.Option(help="Images at once.", min=1)]
+AllThreads = Annotated[int | None, typer.Option(help="CPU threads; default: one per core.", min=1)]
+
+
+def predict(
+    images: Images,
+    class_name: ClassName = "object",
+    normals: Annotated[
+        list[Path] | None, typer.Option(help="Images known to be normal, which choose the threshold; repeat.")
+    ] = None,
+    false_alarms: FalseAlarms = 0.01,
+    card: Annotated[Path | None, input_file("A threshold kept by `kanoclip calibrate`.")] = None,
+    method: MethodName = None,
+    checkpoint: Checkpoint = None,
+    backbone: BackboneName = None,
+    weights: Weights = None,
+    image_size: ImageSize = None,
+    settings: Settings = None,
+    tiles: Tiles = None,
+    out: Annotated[Path, typer.Option(help="The folder to write.")] = Path("predictions"),
+    pictures: Annotated[bool, typer.Option(help="Write heat maps, masks and thumbnails.")] = True,
+    maps: Annotated[bool, typer.Option(help="Write raw maps too, PNG of 16 bits.")] = False,
+    batch_size: BatchSize = 16,
+    device: Device = "auto",
+    threads: AllThreads = None,
+) -> None:
+    """Score images without labels: scores, heat maps, decisions and a page. A second run goes on."""
+    from kanoclip.predict.cards import use_card, write_card
+    from kanoclip.predict.coco import write_coco
+    from kanoclip.predict.drawing import Pictures
+    from kanoclip.predict.find import ImageFiles
+    from kanoclip.predict.folder import Job, predict_files
+    from kanoclip.predict.gallery import failed, write_gallery
+
+    if normals and card:
+        raise InputError("--normals and --card: expected one of them, found both")
+    skipped = _Skipped(out)
+    files = ImageFiles(images, skipped.add)
+    skipped.say()
+    detector = _detector(
+        method, checkpoint, backbone, weights, image_size, settings, class_name, tiles, device, threads
+    )
+    if card:
+        use_card(card, detector)
+    if normals:
+        _calibrate(detector, normals, false_alarms, batch_size)
+        write_card(out / "card.json", detector, date.today())
+    logger.info("model: %s%s", detector.description, _worth(checkpoint, method, backbone))
+    logger.info("decisions: %s", detector.threshold.words)
+    workers = min(8, threads or os.cpu_count() or 1)
+    job = Job(detector, files, out, Pictures(out, pictures, maps), batch_size, workers)
+    try:
+        predict_files(job)
+    except KeyboardInterrupt:
+        logger.info("stopped; the same command goes on where it stopped")
+        raise typer.Exit(STOPPED) from None
+    write_coco(out)
+    write_gallery(out, detector, pictures, maps)
+    _show(out)
+    broken = failed(out)
+    if broken:
+        raise InputError(f"{len(broken)} of {len(files)} images could not be read; {out / 'predictions.csv'} says why")
+
+
+def calibrate(
+    images: Images,
+    out: Annotated[Path, typer.Option(help="The card to write, a JSON file.")],
+    class_name: ClassName = "object",
+    false_alarms: FalseAlarms = 0.01,
+    method: MethodName = None,
+    checkpoint: Checkpoint = None,
+    backbone: BackboneName = None,
+    weights: Weights = None,
+    image_size: ImageSize = None,
+    settings: Settings = None,
+    tiles: Tiles = None,
+    batch_size: BatchSize = 16,
+    device: Device = "auto",
+    threads: AllThreads = None,
+) -> None:
+    """Choose a threshold from images known to be normal, and keep it as a card for `kanoclip predict --card`."""
+    from kanoclip.predict.cards import write_card
+
+    detector = _detector(
+        method, checkpoint, backbone, weights, image_size, settings, class_name, tiles, device, threads
+    )
+    _calibrate(detector, images, false_alarms, batch_size)
+    write_card(out, detector, date.today())
+    typer.echo(f"{detector.threshold.words}: a score of {detector.threshold.image:.4f} or more")
+
+
+def _detector(
+    method: str | None,
+    checkpoint: Path | None,
+    backbone: str | None,
+    weights: str | None,
+    image_size: int | None,
+    settings: list[str] | None,
+    class_name: str,
+    tiles: int | None,
+    device: str,
+    threads: int | None,
+) -> "Detector":
+    from kanoclip.predict.models import DEFAULT, TINY, load
+
+    if checkpoint and method:
+        raise InputError("--checkpoint and --method: expected one of them, found both; a checkpoint has its method")
+    model: str | Path = checkpoint or method or DEFAULT
+    if model == DEFAULT and not method and backbone not in (None, TINY):
+        model, backbone = str(backbone), None
+    return load(
+        model,
+        backbone=backbone,
+        weights=weights,
+        image_size=image_size,
+        class_name=class_name,
+        tile=tiles,
+        options=parse_options(settings),
+        device=device,
+        threads=threads,
+    )
+
+
+def _worth(checkpoint: Path | None, method: str | None, backbone: str | None) -> str:
+    """Return what the shipped model is worth; nothing is known about others."""
+    from kanoclip.predict.models import SHIPPED_WORTH, TINY
+
+    if checkpoint or method not in (None, "kanoclip") or backbone not in (None, TINY):
+        return ""
+    return f"; {SHIPPED_WORTH}"
+
+
+def _calibrate(detector: "Detector", normals: list[Path], false_alarms: float, batch_size: int) -> None:
+    from kanoclip.predict.find import ImageFiles
+    from kanoclip.types import progress
+
+    files = ImageFiles(normals)
+    detector.calibrate(
+        progress((file.path for file in files), "calibrate", len(files), "images"), false_alarms, batch_size=batch_size
+    )
+
+
+def _show(out: Path) -> None:
+    """Print the most anomalous images."""
+    from kanoclip.predict.gallery import PAGE, worst
+
+    typer.echo("   score  decision   image")
+    for record in worst(out, WORST_SHOWN):
+        name = (
+            record["image"].encode("unicode_escape").decode() if not record["image"].isprintable() else record["image"]
+        )
+        typer.echo(f"  {record['score']:.4f}  {record['decision'] or '-':9}  {name}")
+    typer.echo(f"page {out / PAGE}")
+
+
+class _Skipped:
+    """Files that are no images: the first are named in the log, all are listed in skipped.txt."""
+
+    def __init__(self, out: Path):
+        self._path = out / "skipped.txt"
+        self._first: list[Path] = []
+        self._count = 0
+
+    def add(self, path: Path) -> None:
+        """Note a file."""
+        self._count += 1
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("w" if self._count == 1 else "a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(f"{path}\n")
+        if len(self._first) < SKIPPED_SHOWN:
+            self._first.append(path)
+
+    def say(self) -> None:
+        """Log them."""
+        if self._count:
+            names = ", ".join(path.name for path in self._first)
+            more = f" and {self._count - len(self._first)} more" if self._count > len(self._first) else ""
+            logger.info("skipped %d files that are no images: %s%s", self._count, names, more)

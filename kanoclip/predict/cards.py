@@ -1,0 +1,61 @@
+"""Calibration cards: a threshold that is kept, and refused with another model."""
+
+import json
+from dataclasses import asdict, fields
+from datetime import date
+from pathlib import Path
+
+from kanoclip import __version__
+from kanoclip.files import write_json
+from kanoclip.predict.decisions import Calibration
+from kanoclip.predict.detector import Detector
+from kanoclip.types import InputError
+
+FORMAT = 1
+
+
+def write_card(path: Path, detector: Detector, today: date) -> None:
+    """Write the calibration of a detector with all it depends on.
+
+    Raises:
+        InputError: the detector is not calibrated.
+    """
+    if detector.calibration is None:
+        raise InputError(f"{path}: the detector is not calibrated; call calibrate first")
+    write_json(
+        path,
+        {
+            "format": FORMAT,
+            "model": detector.description,
+            "class_name": detector.class_name,
+            "checksum": detector.checksum(),
+            "date": today.isoformat(),
+            "version": __version__,
+            "says": detector.calibration.words,
+            **asdict(detector.calibration),
+        },
+    )
+
+
+def use_card(path: Path, detector: Detector) -> Detector:
+    """Give a detector the threshold of a card, and return it.
+
+    Raises:
+        InputError: the file is no card, or the card of another model or class name.
+    """
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        calibration = Calibration(**{field.name: card[field.name] for field in fields(Calibration)})
+        checksum, model, class_name = card["checksum"], card["model"], card["class_name"]
+    except OSError as error:
+        raise InputError(f"{path}: expected a card of kanoclip calibrate, found none ({error.strerror})") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: expected a card of kanoclip calibrate, found another kind of file") from error
+    if checksum != detector.checksum():
+        differs = f"images of '{class_name}'" if class_name != detector.class_name else model
+        raise InputError(
+            f"{path}: the card is of {differs}; it says nothing about {detector.description}: calibrate again"
+        )
+    detector.calibration = calibration
+    detector.threshold = calibration.threshold
+    return detector

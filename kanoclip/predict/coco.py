@@ -1,0 +1,39 @@
+"""Regions as COCO annotations, streamed from predictions.jsonl."""
+
+import json
+from pathlib import Path
+
+from kanoclip.files import whole
+from kanoclip.predict.records import read_records
+
+COCO = "regions.coco.json"
+CATEGORY = 1
+
+
+def write_coco(folder: Path) -> None:
+    """Write the regions of all images: bbox [x, y, width, height] and area in pixels, score the peak of the map."""
+    with whole(folder / COCO) as temporary, temporary.open("w", encoding="ascii") as file:
+        category = {"id": CATEGORY, "name": "anomaly", "supercategory": ""}
+        file.write(f'{{"info": {{}}, "licenses": [], "categories": [{json.dumps(category)}],\n"images": [')
+        scored = (record for record in read_records(folder) if "error" not in record)
+        for number, record in enumerate(scored, start=1):
+            image = {"id": number, "file_name": record["image"], "width": record["width"], "height": record["height"]}
+            file.write(("," if number > 1 else "") + "\n" + json.dumps(image))
+        file.write('],\n"annotations": [')
+        count = 0
+        scored = (record for record in read_records(folder) if "error" not in record)
+        for number, record in enumerate(scored, start=1):
+            for region in record["regions"]:
+                count += 1
+                entry = {
+                    "id": count,
+                    "image_id": number,
+                    "category_id": CATEGORY,
+                    "bbox": [region["x"], region["y"], region["width"], region["height"]],
+                    "area": region["area"],
+                    "score": region["value"],
+                    "iscrowd": 0,
+                    "segmentation": [],
+                }
+                file.write(("," if count > 1 else "") + "\n" + json.dumps(entry))
+        file.write("]}\n")

@@ -1,0 +1,149 @@
+"""predictions.jsonl and predictions.csv: one line an image, written as they come, taken up by a second run."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from kanoclip.files import whole
+from kanoclip.predict.result import Result
+
+JSONL, CSV = "predictions.jsonl", "predictions.csv"
+CSV_COLUMNS = [
+    "image",
+    "score",
+    "threshold",
+    "decision",
+    "regions",
+    "largest_region",
+    "peak_x",
+    "peak_y",
+    "peak",
+    "error",
+]
+DECISIONS = {None: "", True: "anomalous", False: "normal"}
+
+Record = dict[str, Any]
+"""A line of predictions.jsonl: image, file, state and either error, or score, threshold, decision, width, height and
+regions (x, y, width, height, area, peak, value)."""
+
+
+def record_of(result: Result, name: str, file: str, state: list[int]) -> Record:
+    """Return the line of an image.
+
+    Args:
+        result: of the image.
+        name: of the picture; that of the file, and what tells its pages apart.
+        file: name of the file.
+        state: its bytes and time of modification, to see whether it has changed.
+    """
+    return {
+        "image": name,
+        "file": file,
+        "state": state,
+        "score": result.score,
+        "threshold": result.threshold.image,
+        "decision": DECISIONS[result.is_anomalous],
+        "width": result.image.width,
+        "height": result.image.height,
+        "map_threshold": result.threshold.pixel,
+        "regions": [asdict(region) for region in result.regions],
+    }
+
+
+def state_of(path: Path) -> list[int]:
+    """Return what changes with a file: its bytes and its time of modification in nanoseconds; nothing if it is gone."""
+    try:
+        status = path.stat()
+    except OSError:
+        return []
+    return [status.st_size, status.st_mtime_ns]
+
+
+class Records:
+    """The two files, open for more lines; a context manager.
+
+    Args:
+        folder: where they are.
+        fresh: whether the line of an earlier run still holds; lines about errors never do.
+    """
+
+    def __init__(self, folder: Path, fresh: Callable[[Record], bool]):
+        self.done: set[int] = set()  # hashes of file names: a million take 60 MB
+        with (
+            whole(folder / JSONL) as lines,
+            whole(folder / CSV) as table,
+            lines.open("w", encoding="ascii") as kept,
+            _open_csv(table, "w") as rows,
+        ):
+            rows.write(_csv_line(CSV_COLUMNS))
+            for record in read_records(folder):
+                if "error" not in record and fresh(record):
+                    self.done.add(hash(record["file"]))
+                    kept.write(_json_line(record))
+                    rows.write(_csv_line(_csv_row(record)))
+        self._lines = (folder / JSONL).open("a", encoding="ascii")
+        self._rows = _open_csv(folder / CSV, "a")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._lines.close()
+        self._rows.close()
+
+    def __contains__(self, file: str) -> bool:
+        return hash(file) in self.done
+
+    def add(self, records: list[Record]) -> None:
+        """Write the lines of the pictures of one or more whole files."""
+        self._rows.write("".join(_csv_line(_csv_row(record)) for record in records))
+        self._lines.write("".join(map(_json_line, records)))
+        self._rows.flush()
+        self._lines.flush()
+
+
+def read_records(folder: Path) -> Iterator[Record]:
+    """Yield the whole lines of predictions.jsonl; a run that was cut off may leave a part of one."""
+    path = folder / JSONL
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue
+            if line.endswith("\n"):
+                yield record
+
+
+def _json_line(record: Record) -> str:
+    return json.dumps(record) + "\n"
+
+
+def _open_csv(path: Path, mode: str) -> Any:
+    # names of files need not be valid text
+    return path.open(mode, encoding="utf-8", errors="backslashreplace", newline="")
+
+
+def _csv_row(record: Record) -> list[Any]:
+    if "error" in record:
+        return [record["image"], *[""] * (len(CSV_COLUMNS) - 2), record["error"]]
+    first = record["regions"][0] if record["regions"] else None
+    largest = max((region["area"] for region in record["regions"]), default="")
+    peak = [*first["peak"], first["value"]] if first else ["", "", ""]
+    threshold = "" if record["threshold"] is None else record["threshold"]
+    return [record["image"], record["score"], threshold, record["decision"], len(record["regions"]), largest, *peak, ""]
+
+
+def _csv_line(values: list[Any]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(values)
+    return text.getvalue()

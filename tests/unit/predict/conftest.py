@@ -1,0 +1,34 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kanoclip.backbones.clip import Backbone
+from kanoclip.methods import method_class
+from kanoclip.predict import Detector, Threshold
+
+
+@pytest.fixture
+def detector(backbone: Backbone) -> Detector:
+    """CLIP on random weights, with a threshold in the middle of what it says."""
+    kind = method_class("clip")
+    found = Detector(kind(backbone, kind.Options(), 0), "clip", "nut")
+    found.threshold = Threshold(0.5, 0.5, "a threshold for tests")
+    return found
+
+
+@pytest.fixture
+def write_images(tmp_path: Path) -> Callable[..., Path]:
+    """Write small images of noise, each with other values, and return their folder."""
+
+    def write(*names: str, folder: str = "images", size: tuple[int, int] = (36, 24)) -> Path:
+        for number, name in enumerate(names):
+            path = tmp_path / folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            noise = np.random.default_rng(number).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+            Image.fromarray(noise).save(path)
+        return tmp_path / folder
+
+    return write

@@ -1,0 +1,64 @@
+"""Thresholds from normal images: the promised rate holds by simulation, and too few images are refused."""
+
+import numpy as np
+import pytest
+from scipy.stats import binom
+
+from kanoclip.predict.decisions import calibrated, guessed
+from kanoclip.types import InputError
+
+
+@pytest.mark.parametrize(("count", "rate"), [(9, 0.1), (50, 0.1), (99, 0.01), (30, 0.3)])
+def test_the_rate_and_its_interval_hold_over_many_draws(count: int, rate: float) -> None:
+    """The true rate of a threshold on uniform scores is what lies above it."""
+    generator = np.random.default_rng(0)
+    found = [calibrated(scores, scores, rate) for scores in generator.random((4000, count)).astype(np.float32)]
+    true = np.array([1 - one.image for one in found])
+    assert true.mean() == pytest.approx(found[0].expected, rel=0.05)
+    assert found[0].expected <= rate + 1e-9
+    assert np.mean(true < found[0].low) == pytest.approx(0.025, abs=0.01)
+    assert np.mean(true > found[0].high) == pytest.approx(0.025, abs=0.01)
+
+
+def test_the_interval_is_that_of_an_order_statistic() -> None:
+    """P(rate <= r) for the k-th of n is P(at most n - k of n lie above the quantile 1 - r): a sum of binomials."""
+    count, rate = 40, 0.1
+    found = calibrated(np.arange(count, dtype=np.float32), np.arange(count, dtype=np.float32), rate)
+    rank = int(np.floor(found.image)) + 1
+    assert binom.sf(count - rank, count, found.low) == pytest.approx(0.025, abs=1e-6)
+    assert binom.sf(count - rank, count, found.high) == pytest.approx(0.975, abs=1e-6)
+
+
+def test_nothing_that_calibrated_below_the_threshold_is_called_anomalous() -> None:
+    scores = np.random.default_rng(1).random(19).astype(np.float32)
+    found = calibrated(scores, scores + 1, 0.05)
+    assert (scores >= found.image).sum() == 0 and found.image == pytest.approx(scores.max(), abs=1e-6)
+    assert found.pixel == pytest.approx(scores.max() + 1, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("scores", "rate", "message"),
+    [
+        (np.arange(98.0), 0.01, "a false-alarm rate of 0.01 needs at least 99, found 98; 98 support 0.01 and above"),
+        (np.arange(4.0), 0.1, "needs at least 9, found 4; 4 support 0.2 and above"),
+        (np.arange(0.0), 0.1, "needs at least 9, found 0; give some"),
+        (np.full(20, 0.25), 0.1, "all 20 have the same score 0.25"),
+        (np.arange(4.0), 1.5, "expected a rate above 0 and below 1"),
+    ],
+)
+def test_what_says_nothing_is_refused(scores: np.ndarray, rate: float, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        calibrated(scores, scores, rate)
+
+
+def test_a_rate_that_is_just_supported_is_taken() -> None:
+    assert calibrated(np.arange(99.0), np.arange(99.0), 0.01).expected == pytest.approx(0.01)
+
+
+def test_a_guess_says_what_it_is_worth() -> None:
+    record = {"image": 0.3, "pixel": 0.4, "image_f1": 0.7, "image_f1_of_all": 0.66, "auxiliary": "drawn"}
+    found = guessed(record)
+    assert (found.image, found.pixel) == (0.3, 0.4)
+    assert "guessed from drawn" in found.words and "0.70" in found.words and "0.66" in found.words
+    assert guessed(None).image is None and "no decisions" in guessed(None).words
+    assert "one class" in guessed({"reason": "one class"}).words

@@ -1,0 +1,177 @@
+"""The Python API: equal to the benchmark's own pass, whatever form the images come in."""
+
+import doctest
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import kanoclip
+from kanoclip.backbones.clip import Backbone
+from kanoclip.datasets.index import read_index
+from kanoclip.features import LiveFeatures
+from kanoclip.maps import final_map
+from kanoclip.methods import method_class
+from kanoclip.predict import Detector
+from kanoclip.predict.models import SHIPPED, choose
+from kanoclip.predict.regions import regions_of
+from kanoclip.scoring import score
+from kanoclip.types import InputError
+
+MODULES = ("decisions", "detector", "drawing", "models", "regions")
+
+
+def flood_regions(mask: np.ndarray) -> list[set[tuple[int, int]]]:
+    """Regions by flooding from pixel to pixel, corners included."""
+    left = {(int(row), int(column)) for row, column in np.argwhere(mask)}
+    regions = []
+    while left:
+        region, edge = set(), [left.pop()]
+        while edge:
+            row, column = edge.pop()
+            region.add((row, column))
+            near = {(row + i, column + j) for i in (-1, 0, 1) for j in (-1, 0, 1)} & left
+            left -= near
+            edge += near
+        regions.append(region)
+    return regions
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples(name: str) -> None:
+    found = doctest.testmod(importlib.import_module(f"kanoclip.predict.{name}"))
+    assert found.attempted > 0 and found.failed == 0
+
+
+def test_scores_and_maps_are_those_of_the_benchmark(index: Path, backbone: Backbone) -> None:
+    kind = method_class("clip_ac")
+    method = kind(backbone, kind.Options(), 0)
+    frame = read_index(index)
+    frame = frame[frame["class_name"] == "nut"].reset_index(drop=True)
+    maps, scores = score(method, LiveFeatures(frame, backbone), frame)
+    found = Detector(method, "clip_ac", "nut").predict(frame["image_path"].tolist(), batch_size=3)
+    np.testing.assert_allclose([one.score for one in found], scores, atol=1e-6)
+    expected = final_map(torch.from_numpy(maps), backbone.config.image_size, method.sigma)
+    np.testing.assert_allclose([one.square for one in found], expected, atol=1e-6)
+    assert found[0].map.shape == (40, 48)
+
+
+def test_every_form_of_an_image_gives_the_same(detector: Detector, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "part.png")
+    forms = [
+        tmp_path / "part.png",
+        str(tmp_path / "part.png"),
+        Image.fromarray(pixels),
+        pixels,
+        pixels / 255,
+        torch.from_numpy(pixels),
+        torch.from_numpy(pixels).permute(2, 0, 1).float() / 255,
+    ]
+    scores = detector.scores(forms)
+    assert len(set(scores.tolist())) == 1
+    gray = pixels[..., 0]
+    assert len(set(detector.scores([gray, gray[..., None], np.stack([gray] * 3, -1), Image.fromarray(gray)]))) == 1
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((4, 4, 2), np.uint8), r"found \(4, 4, 2\)"),
+        (np.full((4, 4), 7.0), "expected floats in 0..1, found 7 to 7"),
+        (np.zeros((4, 4), complex), "found complex128"),
+        (3, "found int"),
+        ("nowhere.png", "nowhere.png: no such image"),
+    ],
+)
+def test_other_forms_are_refused_in_one_line(detector: Detector, image: object, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        detector.predict(image)
+
+
+def test_regions_are_those_of_a_flood_fill() -> None:
+    values = np.random.default_rng(2).random((30, 40))
+    found = regions_of(values, 0.8)
+    expected = flood_regions(values >= 0.8)
+    assert sorted(one.area for one in found) == sorted(len(region) for region in expected)
+    assert sum(one.area for one in found) == (values >= 0.8).sum()
+    for one in found:
+        region = next(region for region in expected if (one.peak[1], one.peak[0]) in region)
+        rows, columns = zip(*region, strict=True)
+        assert (one.y, one.x, one.height, one.width) == (
+            min(rows),
+            min(columns),
+            max(rows) - min(rows) + 1,
+            max(columns) - min(columns) + 1,
+        )
+        assert one.value == max(values[place] for place in region) == values[one.peak[1], one.peak[0]]
+    assert [one.value for one in found] == sorted((one.value for one in found), reverse=True)
+    assert regions_of(values, None) == [] and regions_of(values, 2.0) == []
+
+
+def test_calibration_calls_new_normal_images_anomalous_at_the_wished_rate(
+    detector: Detector, write_images: Callable[..., Path]
+) -> None:
+    folder = write_images(*(f"{i:02}.png" for i in range(30)))
+    files = sorted(folder.iterdir())
+    assert detector.calibrate(files[:19], false_alarms=0.1) is detector
+    called = [one.is_anomalous for one in detector.predict(files[:19])]
+    assert sum(called) == 1  # the 18th of 19 is the last that is normal
+    assert detector.calibration is not None and detector.calibration.normals == 19
+
+
+def test_a_result_can_be_drawn(detector: Detector) -> None:
+    result = detector.predict(np.random.default_rng(3).random((20, 30)))
+    figure = result.plot()
+    assert [panel.images[-1].get_array().shape[:2] for panel in figure.axes[:2]] == [(20, 30), (20, 30)]
+    assert result.mask is not None and result.mask.shape == (20, 30)
+    assert result.mask.sum() == sum(region.area for region in result.regions)
+
+
+def test_the_shipped_model_fits_the_shipped_backbone() -> None:
+    """Fails when kanoclip-tiny was trained again: then `make detector` trains this one again."""
+    detector = kanoclip.load()
+    assert SHIPPED.stat().st_size < 4_000_000
+    assert detector.method_name == "kanoclip" and detector.threshold.image is not None
+    assert detector.checksum() != detector.checksum("bolt")
+
+
+@pytest.mark.parametrize(
+    ("model", "backbone", "message"),
+    [
+        ("april_gan", None, "method april_gan is trained; give a checkpoint"),
+        ("oracle", None, "looks at the labels"),
+        ("kanoclip", "ViT-B-32", "kanoclip is shipped for kanoclip-tiny only"),
+        ("klip", None, "model 'klip': no such checkpoint, method"),
+        ("nowhere.safetensors", None, "found no file"),
+    ],
+)
+def test_a_model_that_is_none_is_refused(model: str, backbone: str | None, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        kanoclip.load(model, backbone=backbone)
+
+
+def test_a_clip_model_predicts_without_training_at_its_own_size() -> None:
+    choice = choose("ViT-L-14-336-quickgelu", None, None, None)
+    assert (choice.method, choice.backbone.weights, choice.backbone.image_size) == ("winclip", "openai", 336)
+    assert choose("clip", "ViT-B-32", "random:0", 64).backbone.weights == "random:0"
+
+
+def test_tiles_show_what_is_small(detector: Detector) -> None:
+    """An image no larger than a tile is scored as ever; a larger one as the worst of its tiles."""
+    whole = detector.predict(pixels := np.random.default_rng(5).random((40, 60)))
+    before = detector.checksum()
+    detector.tile = 60
+    assert detector.predict(pixels).score == pytest.approx(whole.score)
+    np.testing.assert_allclose(detector.predict(pixels).map, whole.map, atol=2e-3)  # Pillow's and our bilinear
+    detector.tile = 32
+    tiled = detector.predict(pixels)
+    image = Image.fromarray(np.round(255 * pixels).astype(np.uint8))
+    detector.tile = None
+    tiles = [image.crop((x, y, x + 32, y + 32)) for y in (0, 8) for x in (0, 14, 28)]
+    assert tiled.score == pytest.approx(detector.scores(tiles).max(), abs=1e-6)
+    assert tiled.map.shape == (40, 60) and detector.checksum() == before

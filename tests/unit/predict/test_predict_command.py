@@ -1,0 +1,105 @@
+"""kanoclip predict and calibrate: one clear line for each mistake, and what was done stays."""
+
+import errno
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kanoclip import cli
+from kanoclip.predict.drawing import Pictures
+
+ENDS = {"clean": (0, None), "stopped": (130,)}
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., object]:
+    """Run a command with CLIP without training on the shipped backbone; return its exit code, or its last line."""
+
+    def command(*arguments: object) -> object:
+        chosen = ["--method", "clip", "--threads", "1"]
+        monkeypatch.setattr(sys, "argv", ["kanoclip", *map(str, arguments), *chosen])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        return caught.value.code
+
+    return command
+
+
+def test_a_card_decides_and_is_refused_with_another_model(
+    run: Callable[..., object], write_images: Callable[..., Path], tmp_path: Path
+) -> None:
+    images, card = write_images(*(f"{i}.png" for i in range(9))), tmp_path / "card.json"
+    assert run("calibrate", images, "--false-alarms", 0.1, "--class-name", "nut", "--out", card) in ENDS["clean"]
+    kept = json.loads(card.read_text())
+    assert (kept["normals"], kept["false_alarms"], kept["class_name"]) == (9, 0.1, "nut")
+    again = ["predict", images, "--card", card, "--out", tmp_path / "out"]
+    assert run(*again, "--class-name", "nut") in ENDS["clean"]
+    lines = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
+    assert {line["threshold"] for line in lines} == {kept["image"]} and {line["decision"] for line in lines} == {
+        "normal"
+    }
+    for other in (
+        ["--class-name", "bolt"],
+        ["--class-name", "nut", "--image-size", 64],
+        ["--class-name", "nut", "--tiles", 16],
+    ):
+        assert "the card is of" in str(run(*again, *other)) and "calibrate again" in str(run(*again, *other))
+    (tmp_path / "other.json").write_text("{}")
+    assert "found another kind of file" in str(run("predict", images, "--card", tmp_path / "other.json"))
+
+
+def test_normals_that_are_too_few_or_alike(
+    run: Callable[..., object], write_images: Callable[..., Path], tmp_path: Path
+) -> None:
+    images = write_images("a.png", "b.png", "c.png")
+    out = ["--out", tmp_path / "out"]
+    assert "0.01 needs at least 99, found 3; 3 support 0.25 and above" in str(
+        run("predict", images, "--normals", images, *out)
+    )
+    content = (images / "a.png").read_bytes()
+    for number in range(9):
+        (alike := tmp_path / "alike").mkdir(exist_ok=True)
+        (alike / f"{number}.png").write_bytes(content)
+    message = str(run("predict", images, "--normals", alike, "--false-alarms", 0.1, *out))
+    assert "all 9 have the same score" in message and message.count("\n") == 0
+    message = str(run("predict", images, "--normals", images, "--card", images / "a.png", *out))
+    assert "expected one of them, found both" in message
+
+
+def test_what_is_no_image_is_listed_and_the_rest_is_done(
+    run: Callable[..., object], write_images: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images, out = write_images("a.png", "b.png"), tmp_path / "out"
+    (images / "notes.md").write_text("x")
+    (images / "broken.png").write_bytes(b"no image")
+    assert "1 of 3 images could not be read" in str(run("predict", images, "--out", out))
+    assert (out / "skipped.txt").read_text().splitlines() == [str(images / "notes.md")]
+    assert "broken.png" in (out / "predictions.csv").read_text() and (out / "index.html").is_file()
+    assert "a.png" in capsys.readouterr().out
+    (empty := tmp_path / "empty").mkdir()
+    assert "expected images" in str(run("predict", empty, "--out", out))
+
+
+def test_a_stop_and_a_full_disk_leave_what_was_done(
+    run: Callable[..., object], write_images: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, out = write_images(*(f"{i}.png" for i in range(6))), tmp_path / "out"
+    write, reasons = Pictures.write, [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device", "4.png")]
+
+    def failing(self: Pictures, result: object, name: str, scale: object) -> None:
+        if name == "4.png" and reasons:
+            raise reasons.pop(0)
+        write(self, result, name, scale)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Pictures, "write", failing)
+    command = ["predict", images, "--out", out, "--batch-size", 2]
+    assert run(*command) in ENDS["stopped"]
+    done = (out / "predictions.jsonl").read_text()
+    assert len(done.splitlines()) == 4
+    assert "cannot write 4.png: No space left on device; free space and run again" in str(run(*command))
+    assert (out / "predictions.jsonl").read_text() == done
+    assert run(*command) in ENDS["clean"]
+    assert len((out / "predictions.jsonl").read_text().splitlines()) == 6

@@ -1,0 +1,96 @@
+"""The threshold of the auxiliary dataset: against scikit-learn, and on its way from a training to the metrics."""
+
+import doctest
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import f1_score
+
+from kanoclip import thresholds
+from kanoclip.checkpoints import read_record
+from kanoclip.datasets.index import read_index
+from kanoclip.datasets.masks import masks_at
+from kanoclip.metrics.evaluate import evaluate
+from kanoclip.resampling import final_map_of
+from kanoclip.stages.cross_validation import cross_validate_stage
+from kanoclip.stages.dataset import Dataset
+from kanoclip.stages.scoring import Scored, score_stage
+from kanoclip.stages.training import train_stage
+from kanoclip.thresholds import Tally
+
+SMALL = {"width": 16, "heads": 2, "deform_groups": 2, "bottleneck": 8, "prompt_length": 3, "epochs": 1}
+SIDE = 32
+
+
+def test_examples() -> None:
+    found = doctest.testmod(thresholds)
+    assert found.attempted > 0 and found.failed == 0
+
+
+def test_no_threshold_is_better(index: Path) -> None:
+    """Brute force over all image scores, and over 200 thresholds of the pixels."""
+    frame = read_index(index)
+    generator = np.random.default_rng(0)
+    labels = frame["label"].to_numpy() == 1
+    scores = np.round(generator.random(len(frame)) + 0.2 * labels, 1).astype(np.float32)
+    maps = generator.random((len(frame), 4, 4)).astype(np.float32)
+    tally = Tally(SIDE)
+    for rows in (slice(0, 5), slice(5, None)):
+        tally.add(frame[rows], maps[rows], scores[rows], 4.0)
+    found = tally.thresholds()
+    assert found["images"] == 16
+    assert f1_score(labels, scores >= found["image"]) == pytest.approx(found["image_f1"])
+    assert max(f1_score(labels, scores >= each) for each in scores) == pytest.approx(found["image_f1"])
+    assert found["image_f1_of_all"] == pytest.approx(f1_score(labels, np.ones(16)))
+    masks = np.stack(list(masks_at(frame, SIDE))).ravel()
+    final = np.stack([final_map_of(grid, SIDE, 4.0) for grid in maps]).ravel()
+    assert f1_score(masks, final >= found["pixel"]) == pytest.approx(found["pixel_f1"], abs=1e-3)
+    tried = max(f1_score(masks, final >= each) for each in np.linspace(final.min(), final.max(), 200))
+    assert tried <= found["pixel_f1"] + 1e-3
+
+
+def test_without_masks_there_is_no_threshold_of_pixels(index: Path) -> None:
+    frame = read_index(index).assign(mask_path="")
+    tally = Tally(SIDE)
+    tally.add(frame, np.zeros((16, 2, 2), np.float32), np.linspace(0, 1, 16, dtype=np.float32), 0.0)
+    assert tally.thresholds()["pixel"] is None and tally.thresholds()["image"] is not None
+
+
+def test_it_goes_from_the_training_to_the_metrics(index: Path, features: Path, knowledge: Path, tmp_path: Path) -> None:
+    data, store = Dataset("parts", index, features), tmp_path / "store"
+    train_stage("kanoclip", SMALL, data, knowledge, tmp_path, [3, 4], "cpu", store, threshold_folds=2)
+    checkpoints = [tmp_path / f"seed{seed}" / "checkpoint.safetensors" for seed in (3, 4)]
+    first, second = (read_record(path)["threshold"] for path in checkpoints)
+    assert first == second == json.loads((tmp_path / "threshold.json").read_text())
+    cross_validate_stage("kanoclip", SMALL, data, knowledge, tmp_path / "cross.h5", 2, 0, "cpu")  # THRESHOLD_SEED
+    labels = read_index(index)["label"].to_numpy() == 1
+    with h5py.File(tmp_path / "cross.h5") as file:
+        assert f1_score(labels, file["image_score"][:] >= first["image"]) == pytest.approx(first["image_f1"])
+    row = Scored("kanoclip", "kanoclip", tmp_path / "scores", checkpoint=checkpoints[0])
+    score_stage([row, Scored("clip", "clip", tmp_path / "clip")], data, None, "cpu", store)
+    for name in ("scores", "clip"):
+        evaluate(tmp_path / name / "scores.h5", index, tmp_path / name / "metrics.csv", bootstrap=0)
+    found = pd.read_csv(tmp_path / "scores" / "metrics.csv").set_index(["level", "metric"])
+    for level in ("image", "pixel"):
+        for metric in ("f1_auxiliary", "fpr_auxiliary"):
+            rows = found.loc[(level, metric)]
+            assert rows["value"].notna().all()
+            assert rows.loc[rows["class_name"] != "mean", "threshold"].unique() == pytest.approx([first[level]])
+        assert (
+            found.loc[(level, "f1_auxiliary"), "value"] <= found.loc[(level, "f1_max"), "value"].to_numpy() + 1e-9
+        ).all()
+    of_clip = pd.read_csv(tmp_path / "clip" / "metrics.csv").set_index("metric").loc["f1_auxiliary"]
+    assert of_clip["value"].isna().all() and of_clip["reason"].str.contains("not trained").all()
+
+
+def test_a_dataset_of_too_few_classes_says_why_there_is_none(
+    index: Path, features: Path, knowledge: Path, tmp_path: Path
+) -> None:
+    data = Dataset("parts", index, features)
+    train_stage("kanoclip", SMALL, data, knowledge, tmp_path, [3], "cpu", tmp_path / "store", threshold_folds=3)
+    record = read_record(tmp_path / "seed3" / "checkpoint.safetensors")
+    assert "expected 2 to 2 folds" in record["threshold"]["reason"]
