@@ -1,7 +1,8 @@
 """Find wording that CONTRIBUTING's page of style rules out and a machine can find: `python tools/words.py [PATH ...]`.
 
 Comments and strings of Python files are read (of tests, whose strings are data, comments and docstrings), of Markdown
-the prose without code, of YAML, Snakemake and make files whole lines. Between `<!-- words: off -->` and `<!-- words: on -->` of a Markdown file everything is allowed.
+the prose without code, and whole lines of YAML, Snakemake and make files. In a Markdown file everything is allowed
+between `<!-- words: off -->` and `<!-- words: on -->`.
 """
 
 import io
@@ -23,13 +24,16 @@ UNITS = (
 NUMBERS = "one|two|three|four|five|six|eight|ten|twelve"
 NOT_NOUNS = "and|or|is|in|if|at|as|of|on|are|over|into|onto|also|all|it|its|among|against|above|after|equals|exceeds"
 
+NO_VERB = rf"(?!{GAP}(?:may|can|must|has|holds|marks|shows)\b)"  # "the pixels a mask marks" is a clause
+
 RULES = {
-    rf"(?i)\b(?:{NOUNS}|(?:{NUMBERS}){GAP}(?!(?:in|of|to|as|for)\b)[a-z-]+(?<!s)){GAP}an?{GAP}(?:{UNITS})\b": "write 'per', or what is meant",
+    rf"(?i)\b(?:{NOUNS}|(?:{NUMBERS}){GAP}(?!(?:in|of|to|as|for)\b)[a-z-]+(?<!s)){GAP}an?{GAP}(?:{UNITS})\b{NO_VERB}": "write 'per', or what is meant",
     rf"\b[Aa]{GAP}(?!(?:{NOT_NOUNS}|one|once|eu[a-z]*|one-[a-z-]+)\b)[aeio][a-z]+": "write 'an'",
     rf"\b[Aa]n{GAP}[bcdfgjklmnpqrstvwyz][a-z]{{3,}}": "write 'a'",
     rf"(?i)\b(?:likewise|whoever|hitherto|thereof|whence|thus{GAP}far|so{GAP}many)\b": "say it in plain words",
     rf"(?i)\b(?:nothing{GAP}is{GAP}worth|ties{GAP}are{GAP}ties|the{GAP}long{GAP}truth|ranks?{GAP}alike)\b": "say what",
 }
+CODE = "\0"  # stands for a character of code, so that words on both sides of it do not meet
 EMPTY = {"likewise", "as above", "the same", "ditto", "see above"}  # as a whole docstring
 SUFFIXES = {".py", ".md", ".yaml", ".yml", ".smk"}
 NAMES = {"Snakefile", "Makefile", "Dockerfile"}
@@ -82,8 +86,8 @@ def findings(name: str, text: str) -> list[tuple[int, str, str]]:
 
 
 def of_python(text: str, all_strings: bool) -> str:
-    """Return the text with blanks for all but comments and strings, or docstrings only; lines and columns stay."""
-    prose = [re.sub(r"[^\n]", " ", line) for line in text.splitlines(keepends=True)]
+    """Return comments and strings, or docstrings only, where they are; other characters become CODE."""
+    prose = [re.sub(r"\S", CODE, line) for line in text.splitlines(keepends=True)]
     for token in tokens(text):
         if not (all_strings or token.string.startswith(("#", '"""'))):
             continue
