@@ -13,8 +13,8 @@ editing one command of the command line changes no other. Names taken from the m
 module imports, are followed as definitions too: a new key of the configuration concerns only who reads its group.
 
 Plugins are found by scanning: the modules of `kanoclip.methods` and the files of the folders in `PLUGINS`. They are
-dependencies of whoever names them, not of the registry that scans: a row of the tables depends on the module of its
-method, an index on the file of its dataset.
+dependencies of the code that names them, not of the registry that scans: a row of the tables depends on the module
+of its method, an index on the file of its dataset.
 
 A digest changes with the meaning of the code: comments, docstrings, formatting, the order of imports and the release
 number do not count. It names units, never places, so that it is the same in every copy of a checkout.

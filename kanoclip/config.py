@@ -31,7 +31,7 @@ class TowerConfig(Strict):
         "'random:SEED'",
     )
     image_size: int | None = Field(
-        None, gt=0, description="pixels a side. null: that of the backbone; another one is made from the same squares"
+        None, gt=0, description="pixels per side. null: that of the backbone; another one is made from the same squares"
     )
     vv_start: int | None = Field(
         None, gt=0, description="first block of its local streams, counted from 1. null: the first quarter"
@@ -55,7 +55,7 @@ class BackboneConfig(Strict):
         518,
         gt=0,
         le=16_384,
-        description="pixels a side; images are squashed to a square. The paper is silent; its peers use 518",
+        description="pixels per side; images are squashed to a square. The paper is silent; its peers use 518",
     )
     taps: tuple[int, ...] | None = Field(
         None,
@@ -119,7 +119,7 @@ class DatasetConfig(Strict):
         None, description="a local folder, used instead of the download. Required for a dataset of your own"
     )
     limit: int | None = Field(
-        None, gt=0, description="at most so many images a class and label: a fixed, seeded subset. null takes all"
+        None, gt=0, description="largest number of images per class and label: a fixed, seeded subset. null takes all"
     )
     class_names: dict[str, str] = Field(
         default_factory=dict,
@@ -171,7 +171,9 @@ class EvaluationConfig(Strict):
     """How scores become metrics."""
 
     resolution: int | None = Field(
-        None, gt=0, description="pixels a side at which maps meet masks. null: the image size, as the paper's peers do"
+        None,
+        gt=0,
+        description="pixels per side at which maps meet masks. null: the image size, as the paper's peers do",
     )
     bootstrap: int = Field(
         1000,
@@ -241,7 +243,7 @@ class KnowledgeConfig(Strict):
 class PretrainingConfig(Strict):
     """How long and on what the embedded backbone is trained. Raise its last steps to go on with a finished run."""
 
-    pairs: int = Field(24_000, gt=0, description="training images: so many normal and so many anomalous ones")
+    pairs: int = Field(24_000, gt=0, description="number of normal training images, and of anomalous ones")
     text_steps: int = Field(900, gt=0, description="optimiser steps of the text tower")
     small_steps: int = Field(2_000, gt=0, description="steps of the image tower on half-size images, 64 a step")
     large_steps: int = Field(2_000, gt=0, description="steps on whole images, 32 a step")
@@ -269,7 +271,7 @@ class PretrainingConfig(Strict):
         description="embedded: go on from the weights in the package with the last two stages only, instead of "
         "training everything",
     )
-    validation_pairs: int = Field(336, gt=0, description="about so many pairs in each of the validation sets")
+    validation_pairs: int = Field(336, gt=0, description="approximate number of pairs in each validation set")
     processes: int = Field(1, gt=0, description="that draw images at once")
     seed: int = Field(0, ge=0, description="of everything")
 

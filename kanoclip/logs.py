@@ -99,7 +99,7 @@ class Progress:
                 lines.last(self._end)
 
     def update(self, count: float = 1) -> None:
-        """Say that so many more units are done."""
+        """Report that `count` more units are done."""
         self._done += count
         if self._bar is not None:
             self._bar.update(count)

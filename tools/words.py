@@ -23,11 +23,11 @@ UNITS = (
 )
 NUMBERS = "one|two|three|four|five|six|eight|ten|twelve"
 NOT_NOUNS = "and|or|is|in|if|at|as|of|on|are|over|into|onto|also|all|it|its|among|against|above|after|equals|exceeds"
-
-NO_VERB = rf"(?!{GAP}(?:may|can|must|has|holds|marks|shows)\b)"  # "the pixels a mask marks" is a clause
+COUNTED = rf"(?:{NOUNS}|(?:{NUMBERS}){GAP}(?!(?:in|of|to|as|for)\b)[a-z-]+(?<!s))"
+CLAUSE = rf"{GAP}(?:may|can|must|has|holds|marks|shows)\b"  # "the pixels a mask marks"
 
 RULES = {
-    rf"(?i)\b(?:{NOUNS}|(?:{NUMBERS}){GAP}(?!(?:in|of|to|as|for)\b)[a-z-]+(?<!s)){GAP}an?{GAP}(?:{UNITS})\b{NO_VERB}": "write 'per', or what is meant",
+    rf"(?i)\b{COUNTED}{GAP}an?{GAP}(?:{UNITS})\b(?!{CLAUSE})": "write 'per', or what is meant",
     rf"\b[Aa]{GAP}(?!(?:{NOT_NOUNS}|one|once|eu[a-z]*|one-[a-z-]+)\b)[aeio][a-z]+": "write 'an'",
     rf"\b[Aa]n{GAP}[bcdfgjklmnpqrstvwyz][a-z]{{3,}}": "write 'a'",
     rf"(?i)\b(?:likewise|whoever|hitherto|thereof|whence|thus{GAP}far|so{GAP}many)\b": "say it in plain words",

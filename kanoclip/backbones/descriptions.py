@@ -32,7 +32,7 @@ class Description:
         kind: of the image tower: open_clip's own ViT, a ViT of timm in `TRUNKS`, or another (ResNet, SigLIP, ...).
         trunk: timm's name of the image tower; "" for one of open_clip.
         layers, width, heads, patch_size: of the image tower; None for another tower.
-        image_size: pixels a side that the model was trained with.
+        image_size: pixels per side that the model was trained with.
         joint_width: of the space that images and texts share.
         text_layers, text_width, context_length: of the text tower; None where only Hugging Face knows.
         pooling: how the image tower makes one vector of its tokens: "tok" takes the class token, "avg" the mean of

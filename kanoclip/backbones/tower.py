@@ -34,7 +34,7 @@ class Tower(nn.Module, ABC):
         width: W of the residual stream.
         joint_width: C of the space that `project` leads to.
         grid: (h, w) patches of an image, P = h w.
-        image_size: S, pixels a side.
+        image_size: S, pixels per side.
         mean: of the three channels, subtracted from RGB in 0..1.
         std: of the three channels, divided by.
         prefix: tokens before the patches: the class token first, then registers, which taps leave out.

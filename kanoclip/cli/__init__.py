@@ -1,4 +1,4 @@
-"""The command line: one command a stage. Each reads files, calls one function of the package and writes files.
+"""The command line: one command per stage. Each reads files, calls one function of the package and writes files.
 
 Heavy modules are imported inside the commands, so that --help and the light stages start at once.
 """
@@ -31,7 +31,7 @@ REMEDIES = {
 }
 
 app = typer.Typer(
-    help="Zero-shot anomaly detection with CLIP. One command a stage; `snakemake` runs them all in order.",
+    help="Zero-shot anomaly detection with CLIP. One command per stage; `snakemake` runs them all in order.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,

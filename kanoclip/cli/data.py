@@ -37,7 +37,7 @@ def prepare(
     out: Out,
     resources: Annotated[Path, typer.Option(help="Folder of the downloads.")] = Path("resources"),
     path: Annotated[Path | None, typer.Option(help="A local folder, instead of the download.")] = None,
-    limit: Annotated[int | None, typer.Option(help="At most so many images a class and label.", min=1)] = None,
+    limit: Annotated[int | None, typer.Option(help="Largest number of images per class and label.", min=1)] = None,
     seed: Seed = 0,
     class_name: Annotated[
         list[str] | None, typer.Option(metavar="FOLDER=NAME", help="A class's name in prompts.")

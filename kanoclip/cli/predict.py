@@ -25,9 +25,10 @@ BackboneName = Annotated[
     str | None, typer.Option(help="A CLIP model, such as ViT-L-14-336-quickgelu; see `kanoclip list backbones`.")
 ]
 Weights = Annotated[str | None, typer.Option(help="A tag of open_clip or a file; default: openai where there is one.")]
-ImageSize = Annotated[int | None, typer.Option(help="Pixels a side; default: the model's own.", min=1)]
+ImageSize = Annotated[int | None, typer.Option(help="Pixels per side; default: the model's own.", min=1)]
 Tiles = Annotated[
-    int | None, typer.Option(help="Cut larger images into tiles of so many pixels, for small defects.", min=16)
+    int | None,
+    typer.Option(help="Cut larger images into tiles with this many pixels per side, for small defects.", min=16),
 ]
 FalseAlarms = Annotated[float, typer.Option(help="Wished share of normal images called anomalous.")]
 BatchSize = Annotated[int, typer.Option(help="Images at once.", min=1)]

@@ -50,7 +50,7 @@ def shown(path: Path | str) -> str:
 
 
 def max_pixels() -> int:
-    """Return how many pixels a file may hold: `KANOCLIP_MAX_PIXELS`, or 100 million.
+    """Return the largest number of pixels per image file: `KANOCLIP_MAX_PIXELS`, or 100 million.
 
     Raises:
         InputError: the variable is not a whole number above 0.

@@ -234,7 +234,7 @@ def _create(
 
 
 def _reserve(path: Path, size: int) -> None:
-    """Take so many bytes of the disk for a file, or fail at once."""
+    """Reserve this many bytes on the disk for a file, or fail at once."""
     free = shutil.disk_usage(path.parent).free
     try:
         if size > free + path.stat().st_blocks * 512:

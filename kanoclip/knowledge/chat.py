@@ -157,7 +157,7 @@ def _capped(response: Any, largest: int, until: float) -> Any:
 
 
 class Pace:
-    """Lets at most so many callers a minute through, evenly spaced."""
+    """Lets at most this number of callers per minute through, evenly spaced."""
 
     def __init__(self, per_minute: int | None) -> None:
         self._interval = 60 / per_minute if per_minute else 0.0

@@ -69,11 +69,11 @@ def describe(image: NDArray[np.uint8], mask: NDArray[np.bool_], class_name: str)
 
 
 def shape_name(rows: NDArray[np.int64], columns: NDArray[np.int64]) -> str:
-    """The shape of one region: "elongated", "compact" or "irregular".
+    """Return the shape of one region: "elongated", "compact" or "irregular".
 
     Args:
         rows: (N,) of its pixels.
-        columns: (N,) likewise.
+        columns: (N,) of the same pixels.
     """
     # a pixel is a square, not a point: its own variance is 1/12
     short, long = np.linalg.eigvalsh(np.cov(np.stack([rows, columns]), ddof=0) + np.eye(2) / 12)

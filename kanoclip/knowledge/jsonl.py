@@ -1,4 +1,4 @@
-"""knowledge.jsonl: what is known about the classes of a dataset, one text a line, each with where it came from."""
+"""knowledge.jsonl: what is known about the classes of a dataset, one text per line, each with where it came from."""
 
 import json
 from collections import defaultdict
@@ -25,7 +25,7 @@ class Description:
         state: what is described.
         image: the image that is described, as in index.csv; empty if the text speaks of the class.
         model: what wrote it; empty if no model did.
-        prompt_hash: of everything that the model was asked but class and image; empty likewise.
+        prompt_hash: hash of the question without class and image; empty if no model was asked.
         number: which of several answers to the same question, from 0.
         date: of the answer, YYYY-MM-DD in UTC. Empty for curated and mask texts: they follow from versioned files and
             must be the same bytes on every day.

@@ -36,10 +36,10 @@ class Question:
         class_name: as in index.csv.
         text: the question with the class filled in.
         config: who is asked, and how.
-        prompt_hash: of everything that is asked but class and image.
+        prompt_hash: hash of the question without class and image.
         image: the image's name in index.csv; empty if the question is about the class.
-        image_path: its file; empty likewise.
-        image_side: it is sent with at most so many pixels a side.
+        image_path: the file of the image; empty if the question is about the class.
+        image_side: the largest number of pixels per side with which the image is sent.
         number: which of several answers to this question, from 0.
     """
 

@@ -34,7 +34,7 @@ WORDS = (("",), ("damaged",))  # "[v_1] ... [v_K] object.", "[w_1] ... [w_K] dam
 class AnomalyCLIPOptions(TrainingOptions):
     """Options of AnomalyCLIP. Defaults: the released training script's."""
 
-    prompt_length: int = Field(12, gt=0, description="E, learned word embeddings a polarity (released code)")
+    prompt_length: int = Field(12, gt=0, description="E, learned word embeddings per polarity (released code)")
     deep_length: int = Field(
         4,
         gt=0,

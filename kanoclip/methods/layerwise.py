@@ -32,7 +32,7 @@ class LayerwiseOptions(TrainingOptions):
 
 
 def mean_map(log_odds: Tensor, resolution: Literal["grid", "image"], image_size: int) -> Tensor:
-    """Return the mean over the taps of the probability of abnormal; the published code adds them, which ranks alike.
+    """Return the mean over the taps of the probability of abnormal; the published code sums, which ranks the same.
 
     Args:
         log_odds: (B, K, h, w) of K taps.

@@ -17,7 +17,9 @@ from kanoclip.methods.base import AnomalyOutput, Batch, Method, register
 class LocalContrastOptions(Strict):
     """Options of local contrast."""
 
-    size: int = Field(128, gt=0, description="pixels a side of the image it looks at; small, so that noise is averaged")
+    size: int = Field(
+        128, gt=0, description="pixels per side of the image it looks at; small, so that noise is averaged"
+    )
     surroundings: float = Field(
         8.0,
         gt=0,

@@ -84,7 +84,7 @@ class Phase:
     reads: frozenset[Tap] | None = None
 
     def steps(self, images: int) -> int:
-        """Return the number of optimiser steps on a dataset of so many images."""
+        """Return the number of optimiser steps on a dataset with this number of images."""
         return self.epochs * math.ceil(images / self.batch_size)
 
 

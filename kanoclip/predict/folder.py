@@ -150,7 +150,7 @@ def _load(file: Found, size: int) -> _Loaded:
 
 
 def _batches(loaded: Iterable[_Loaded], size: int) -> Iterator[list[_Loaded]]:
-    """Put whole files together until there are so many pictures, or many pixels."""
+    """Group whole files until a group has `size` pictures, or many pixels."""
     batch: list[_Loaded] = []
     for one in loaded:
         batch.append(one)

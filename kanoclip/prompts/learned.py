@@ -20,7 +20,7 @@ class LearnedPrompts(nn.Module):
 
     Args:
         text_width: D, of a word embedding.
-        length: K, learned embeddings a prompt.
+        length: K, learned embeddings per prompt.
         words: the state words of the normal and of the abnormal prompts; "" is none.
         per_word: each word has a context of its own; otherwise the words of a polarity share one.
         noun: takes the place of every class name (AnomalyCLIP: "object").

@@ -65,7 +65,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class ClassView:
-    """What a method shows of one class: its tiles in order, out of `images` images with so many of each mistake."""
+    """What a method shows of one class: its tiles in order, and how often it makes each kind of mistake."""
 
     images: int
     missed: int
@@ -166,7 +166,7 @@ def choose(
 ) -> NDArray[np.intp]:
     """Which images of a class are shown: mistakes first; among them, and among the others, the highest score first.
 
-    Half of the places are for anomalous images and half for normal ones, if there are so many: a method whose mistakes
+    Half of the places are for anomalous images and half for normal ones, if there are enough: a method whose mistakes
     are all of one kind shows the other kind too. In each half the worst mistakes come in first; the others fill what
     room is left, evenly from the highest score to the lowest.
 

@@ -53,7 +53,7 @@ def main_table(
 
 
 def _comparison(title: str, here: Sequence[Cell], published: Sequence[Cell], titles: dict[str, str]) -> Table:
-    """Rows a block a method: run here, then as printed; columns datasets, image and pixel AUROC side by side.
+    """Return a block of rows per method, run here and then as printed; image and pixel AUROC side by side per dataset.
 
     Args:
         title: of the table.

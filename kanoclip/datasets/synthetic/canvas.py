@@ -69,7 +69,7 @@ class Canvas:
 
     Attributes:
         rng: the source of every random number of this image.
-        size: pixels a side.
+        size: pixels per side.
         pixel: the width of a pixel in coordinates.
         x, y: pixel centres, each (S, S).
     """

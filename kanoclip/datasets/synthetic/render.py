@@ -61,7 +61,7 @@ def render(kind: str, defect: str | None, seed: int, size: int = 128) -> Sample:
         kind: a key of KINDS.
         defect: one of `defects_of(kind)`, or None for a normal image.
         seed: 0 or more.
-        size: pixels a side, at least 32.
+        size: pixels per side, at least 32.
 
     Raises:
         InputError: the kind or defect is unknown, or the defect does not occur on the kind.

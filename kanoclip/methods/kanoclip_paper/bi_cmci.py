@@ -1,4 +1,4 @@
-"""Bi-CMCI (KAnoCLIP, section 2.4, equation 9): patches and text look at each other, one module a stage.
+"""Bi-CMCI (KAnoCLIP, section 2.4, equation 9): patches and text look at each other, one module per stage.
 
 The paper names the ingredients: text self-attention, deformable self-attention over the patches, cross-attention in
 both directions. Their order and sizes are our choice: GroundingDINO's feature enhancer has exactly these parts.

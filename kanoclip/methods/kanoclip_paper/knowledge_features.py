@@ -15,7 +15,7 @@ class KnowledgeFeatures:
     Args:
         encode_text: texts to (T, C).
         classes: class name: descriptions.
-        images: image: descriptions; empty for one feature a class.
+        images: image: descriptions; empty for one feature per class.
     """
 
     def __init__(

@@ -31,7 +31,7 @@ class KAnoCLIPOptions(TrainingOptions):
 
     # KnPL, section 2.2
     prompt_length: int = Field(
-        12, gt=0, le=64, description="learned word embeddings a polarity (paper, section 3.1); CLIP reads 77 tokens"
+        12, gt=0, le=64, description="learned word embeddings per polarity (paper, section 3.1); CLIP reads 77 tokens"
     )
     normal_words: tuple[str, ...] = Field(
         ("normal", "perfect"), min_length=1, description="state words of the normal prompts (paper, section 2.2)"
@@ -96,8 +96,8 @@ class KAnoCLIPOptions(TrainingOptions):
     deform_range: float | None = Field(
         None,
         gt=0,
-        description="DAT's offset range factor: tanh times so many half distances between sampled points. null: "
-        "offsets reach the whole image and are clamped to it, DAT's -1",
+        description="DAT's offset range factor: the largest offset, in half distances between sampled points. null: offsets "
+        "reach the whole image and are clamped to it, DAT's -1",
     )
     cross_attention: Literal["two", "shared"] = Field(
         "two",
