@@ -13,7 +13,7 @@ findings = WORDS["findings"]
     "sentence",
     [
         "Images a forward.",
-        "at most 50 images per class and label",
+        "at most 50 images a class and label",
         "One job a row.".lower(),
         "read a image",
         "an plain file",

@@ -96,8 +96,8 @@ class KAnoCLIPOptions(TrainingOptions):
     deform_range: float | None = Field(
         None,
         gt=0,
-        description="DAT's offset range factor: the largest offset, in half distances between sampled points. null: offsets "
-        "reach the whole image and are clamped to it, DAT's -1",
+        description="DAT's offset range factor: the largest offset, in half distances between sampled points. null: "
+        "offsets reach the whole image and are clamped to it, DAT's -1",
     )
     cross_attention: Literal["two", "shared"] = Field(
         "two",
