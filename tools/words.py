@@ -1,8 +1,8 @@
 """Find wording that CONTRIBUTING's page of style rules out and a machine can find: `python tools/words.py [PATH ...]`.
 
 Comments and strings of Python files are read (of tests, whose strings are data, comments and docstrings), of Markdown
-the prose without code, and whole lines of YAML, Snakemake and make files. In a Markdown file everything is allowed
-between `<!-- words: off -->` and `<!-- words: on -->`.
+the prose without code, and whole lines of YAML, reStructuredText, Snakemake and make files. In a Markdown file
+everything is allowed between `<!-- words: off -->` and `<!-- words: on -->`.
 """
 
 import io
@@ -35,7 +35,7 @@ RULES = {
 }
 CODE = "\0"  # stands for a character of code, so that words on both sides of it do not meet
 EMPTY = {"likewise", "as above", "the same", "ditto", "see above"}  # as a whole docstring
-SUFFIXES = {".py", ".md", ".yaml", ".yml", ".smk"}
+SUFFIXES = {".py", ".md", ".yaml", ".yml", ".smk", ".rst"}
 NAMES = {"Snakefile", "Makefile", "Dockerfile"}
 SKIPPED = {"tools/words.py", "tests/unit/test_words.py", "docs/reference/commands.md"}
 FOLDERS = {"site", "results", "build"}  # written, not kept; hidden ones are skipped too
