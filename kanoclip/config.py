@@ -388,7 +388,7 @@ def parse(model: type[Model], values: Mapping[str, Any], where: str) -> Model:
 
 
 def _nearest_key(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
-    """A hint for the last part of a location: the nearest key of the group it was found in."""
+    """Return a hint for the last part of a location: the nearest key of its group."""
     for part in location[:-1]:
         field = model.model_fields.get(str(part))
         if field is None:  # a name that the user chose (a dataset, a backbone): the group stays

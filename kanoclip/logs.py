@@ -185,7 +185,7 @@ class _Terminal(logging.StreamHandler[TextIO]):
     """Shows warnings on the terminal; a terminal that was closed must not stop the work."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """Go on."""
+        """Continue without the line that could not be written."""
 
 
 class _Tee(io.RawIOBase):

@@ -143,7 +143,7 @@ def supported(model: str) -> Description:
 
 
 def _image_shape(image: dict[str, Any], trunk: str, own: bool) -> tuple[int | None, int | None, int | None, int | None]:
-    """Layers, width, heads and patch size."""
+    """Return layers, width, heads and patch size."""
     if not own:
         return TRUNKS.get(trunk, (None, None, None, None))
     width = image.get("width", 768)
@@ -159,7 +159,7 @@ def _pooling(image: dict[str, Any], own: bool) -> str:
 
 @cache
 def _files() -> dict[str, Path]:
-    """The description of every model by name; ours replace open_clip's of the same name."""
+    """Return the description of every model by name; ours replace open_clip's of the same name."""
     found = importlib.util.find_spec("open_clip")  # finds the folder and runs nothing in it
     if found is None or found.origin is None:
         raise InputError("open_clip is not installed; run `pip install open_clip_torch`")

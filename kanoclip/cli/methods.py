@@ -188,7 +188,7 @@ def pretrain(
 
 
 def _dataset(name: str, index: Path, features: Path | None, backbone_set: list[str] | None, workers: int) -> "Dataset":
-    """The dataset of a stage: with a cache, or with a backbone that computes its features."""
+    """Return the dataset of a stage: with a cache, or with a backbone that computes its features."""
     from kanoclip.config import BackboneConfig, parse
     from kanoclip.stages.dataset import Dataset
 

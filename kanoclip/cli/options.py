@@ -32,19 +32,19 @@ __all__ = [
 
 
 def existing(path: Path | None) -> Path | None:
-    """An input file, or one clear line."""
+    """Return an input file, or one clear line."""
     if path is not None and not path.is_file():
         raise InputError(f"{path}: expected a file, found none; run the stage that makes it")
     return path
 
 
 def input_file(description: str) -> Any:
-    """An option that names a file which must be there."""
+    """Return an option that names a file which must be there."""
     return typer.Option(help=description, callback=existing)
 
 
 def all_existing(paths: list[Path] | None) -> list[Path] | None:
-    """Input files, each there."""
+    """Return input files, all of which exist."""
     for path in paths or []:
         existing(path)
     return paths
@@ -60,7 +60,7 @@ Seed = Annotated[int, typer.Option(help="Makes every random choice.", min=0, max
 
 
 def parse_pairs(items: Sequence[str] | None) -> list[tuple[str, str]]:
-    """KEY=VALUE items; a key may come again."""
+    """Parse KEY=VALUE items; a key may be repeated."""
     pairs = [item.partition("=") for item in items or []]
     for key, equals, value in pairs:
         if not (key and equals):
@@ -69,7 +69,7 @@ def parse_pairs(items: Sequence[str] | None) -> list[tuple[str, str]]:
 
 
 def parse_json(text: str, where: str) -> dict[str, Any]:
-    """A JSON object given as an option."""
+    """Return a JSON object given as an option."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -80,7 +80,7 @@ def parse_json(text: str, where: str) -> dict[str, Any]:
 
 
 def parse_options(items: Sequence[str] | None) -> dict[str, Any]:
-    """KEY=VALUE items with the values read as YAML.
+    """Parse KEY=VALUE items with values read as YAML.
 
     Raises:
         InputError: an item has no key, or its value is not YAML.
@@ -97,7 +97,7 @@ def parse_options(items: Sequence[str] | None) -> dict[str, Any]:
 
 
 def named(name: str) -> str:
-    """A name that the user gives to a dataset, or one clear line."""
+    """Return a name that the user gives to a dataset, or one clear line."""
     try:
         return check_name(name)
     except ValueError as error:

@@ -191,7 +191,7 @@ def _batches(count: int, size: int) -> list[range]:
 def _open_partial(
     partial: Path, attributes: dict[str, str], images: list[str], backbone: Backbone, taps: Collection[Tap]
 ) -> h5py.File:
-    """The unfinished cache: the one on disk if it was begun with the same attributes, else a new one."""
+    """Return the unfinished cache: the one on disk if it was begun with the same attributes, else a new one."""
     try:
         file = h5py.File(partial, "r+")
         if {name: value for name, value in file.attrs.items() if name != SEAL} == attributes and "done" in file:

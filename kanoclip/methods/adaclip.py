@@ -166,7 +166,7 @@ class AdaClip(Method[AdaClipOptions]):
         return [replace(phase, optimizer=adamw)]
 
     def _log_odds(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """(B, K, h, w) of the patches at K taps and (B,) of the image."""
+        """Return log-odds (B, K, h, w) of the patches at K taps and (B,) of the image."""
         backbone, options = self.backbone, self.options
         context = backbone.project(batch.features[Tap("cls", backbone.layers)], unit=False)  # (B, C)
         text = self._text(batch.class_names, self.language(context))  # (B, 2, C)
@@ -230,5 +230,5 @@ def _whole(maps: Tensor) -> Tensor:
 
 
 def _rows(maps: Tensor) -> Tensor:
-    """(B, S, S) to (B S, S, 1), a row of pixels each."""
+    """Reshape (B, S, S) to (B S, S, 1): one row of pixels each."""
     return maps.reshape(-1, maps.shape[-1], 1)

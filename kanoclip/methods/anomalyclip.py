@@ -152,7 +152,7 @@ class AnomalyCLIP(Method[AnomalyCLIPOptions]):
         return self.prompts(self.backbone, [NOUN])[0]
 
     def _log_odds(self, batch: Batch, text: Tensor) -> tuple[Tensor, Tensor]:
-        """(B,) of the image and (B, K, h, w) of its patches at K taps, against text vectors (2, C)."""
+        """Return log-odds (B,) of images and (B, K, h, w) of patches at K taps, against text vectors (2, C)."""
         text = text.expand(len(batch.images), -1, -1)
         image = self.backbone.project(
             batch.features[Tap("cls", self.backbone.layers)], norm=self.options.class_token_norm
@@ -170,12 +170,12 @@ def _check_tokens(state: State, name: str, text: str) -> None:
 
 
 def map_taps(options: AnomalyCLIPOptions, taps: tuple[int, ...], layers: int) -> tuple[int, ...]:
-    """The blocks whose V-V tokens make the map, given the backbone's taps and its number of blocks."""
+    """Return the blocks whose V-V tokens make the map, given the backbone's taps and its number of blocks."""
     return (layers,) if options.map_blocks == "last" else taps
 
 
 def object_prompts(text_width: int, text_layers: int, options: AnomalyCLIPOptions) -> LearnedPrompts:
-    """What is learned.
+    """Return the prompts that are learned.
 
     Args:
         text_width: D, of a word embedding.

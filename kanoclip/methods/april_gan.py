@@ -96,7 +96,7 @@ class AprilGan(Method[AprilGanOptions]):
         return learned
 
     def _log_odds(self, batch: Batch, text: Tensor) -> Tensor:
-        """(B, K, h, w) of K taps."""
+        """Return log-odds (B, K, h, w) of K taps."""
         projected = [
             F.normalize(layer(batch.features[Tap("tokens", tap)][:, 1:]), dim=-1)  # (B, P, C)
             for tap, layer in zip(self.backbone.quarters, self.projections, strict=True)

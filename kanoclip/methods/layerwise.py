@@ -62,5 +62,5 @@ def map_losses(log_odds: Tensor, masks: Tensor) -> dict[str, Tensor]:
 
 
 def at_pixels(log_odds: Tensor, image_size: int) -> Tensor:
-    """(B, K, h, w) to (B, K, S, S), bilinear; the corner patches lie on the corner pixels, as in the published code."""
+    """Upsample (B, K, h, w) to (B, K, S, S) bilinearly, corner patches on corner pixels, as the published code does."""
     return F.interpolate(log_odds, (image_size, image_size), mode="bilinear", align_corners=True)

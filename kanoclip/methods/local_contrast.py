@@ -48,5 +48,5 @@ class LocalContrast(Method[LocalContrastOptions]):
         return AnomalyOutput(maps, image_score=maps.amax((1, 2)))
 
     def _blurred(self, image: Tensor) -> Tensor:
-        """(B, 3, s, s) blurred, each colour by itself."""
+        """Blur (B, 3, s, s), each colour on its own."""
         return torch.stack([smooth(colour, self.options.surroundings) for colour in image.unbind(1)], dim=1)

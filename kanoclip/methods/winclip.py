@@ -88,5 +88,5 @@ def over_patches(scores: Tensor, grid: tuple[int, int], side: int) -> Tensor:
 
 
 def harmonic_mean(scores: Tensor) -> Tensor:
-    """The harmonic mean over the first dimension, (K, ...) to (...); 0 where one of them is 0."""
+    """Return the harmonic mean over the first dimension, (K, ...) to (...); 0 where one of them is 0."""
     return len(scores) / (1 / scores).sum(0)

@@ -116,7 +116,7 @@ def _agreed_scale(job: Job) -> Scale | None:
 
 
 def _fresh(files: ImageFiles, record: Record) -> bool:
-    """Whether the file of a line is as it was."""
+    """Return whether the file of a line is as it was."""
     return bool(record["state"]) and state_of(files.base / record["file"]) == record["state"]
 
 

@@ -138,7 +138,7 @@ class Caption:
 
 
 def describe(facts: Facts, rng: np.random.Generator) -> Caption:
-    """A random caption that is true of an image.
+    """Return a random caption that is true of an image.
 
     Args:
         facts: of the image; a `Sample` has them.
