@@ -40,7 +40,7 @@ def prepare(
     limit: Annotated[int | None, typer.Option(help="Largest number of images per class and label.", min=1)] = None,
     seed: Seed = 0,
     class_name: Annotated[
-        list[str] | None, typer.Option(metavar="FOLDER=NAME", help="A class's name in prompts.")
+        list[str] | None, typer.Option(metavar="FOLDER=NAME", help="The name of a class in prompts.")
     ] = None,
 ) -> None:
     """Check a dataset's images and masks and write its index.csv."""
@@ -57,7 +57,8 @@ def knowledge(
     index: Index,
     out: Out,
     answers: Annotated[
-        Path | None, typer.Option(help="Keeps what models answer; default: beside --out, as .answers.jsonl.")
+        Path | None,
+        typer.Option(help="File that keeps the answers of models; default: beside --out, as .answers.jsonl."),
     ] = None,
     settings: Settings = None,
 ) -> None:
@@ -75,9 +76,9 @@ def knowledge(
 def encode(
     index: Index,
     out: Out,
-    tap: Annotated[list[str], typer.Option(help="A tap to keep, such as tokens/24, vv/6 or windows/2; repeat.")],
+    tap: Annotated[list[str], typer.Option(help="A tap to store, such as tokens/24, vv/6 or windows/2; repeat.")],
     settings: Settings = None,
-    batch_size: Annotated[int, typer.Option(help="Images per forward.", min=1)] = 32,
+    batch_size: Annotated[int, typer.Option(help="Images per forward pass.", min=1)] = 32,
     workers: Annotated[int, typer.Option(help="Threads that load images.", min=1)] = 1,
     device: Device = "auto",
     threads: Threads = 1,

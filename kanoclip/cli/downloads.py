@@ -14,7 +14,9 @@ def downloads(
         list[Path] | None,
         typer.Option(help=f"A configuration; repeat to merge several, as Snakemake does. Default: {DEFAULT}."),
     ] = None,
-    config: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A key on top; repeat.")] = None,
+    config: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="A key that overrides the files; may be repeated.")
+    ] = None,
 ) -> None:
     """List the datasets and weights that a run still lacks: size, licence, where to get them, where to put them."""
     from kanoclip.config import Configuration, parse

@@ -11,7 +11,7 @@ from kanoclip.cli.options import Out, Settings, Threads, choose_device, existing
 def export(
     class_name: Annotated[str, typer.Option(help='The class for the prompts, as in "a photo of a {}".')],
     out: Out,
-    checkpoint: Annotated[Path | None, typer.Option(help="Of a trained method.", callback=existing)] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint of a trained method.", callback=existing)] = None,
     method: Annotated[str | None, typer.Option(help="A method that needs no checkpoint.")] = None,
     settings: Settings = None,
     backbone_set: Annotated[

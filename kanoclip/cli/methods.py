@@ -32,7 +32,9 @@ BackboneSettings = Annotated[
         "--backbone-set", metavar="KEY=VALUE", help="A key of the backbone that computes features live; repeat."
     ),
 ]
-StoreFolder = Annotated[Path | None, typer.Option(help="Keeps finished results; default: a folder beside --out.")]
+StoreFolder = Annotated[
+    Path | None, typer.Option(help="Folder that keeps finished results; default: a folder beside --out.")
+]
 
 
 def train(
@@ -40,7 +42,9 @@ def train(
     index: Index,
     knowledge: Annotated[Path, input_file("knowledge.jsonl of the auxiliary dataset.")],
     out: Annotated[Path, typer.Option(help="The folder for seed<n>/checkpoint.safetensors and seed<n>/train.csv.")],
-    auxiliary: Annotated[str, typer.Option(help="Name of the auxiliary dataset, for the record.", callback=named)],
+    auxiliary: Annotated[
+        str, typer.Option(help="Name of the auxiliary dataset, recorded in the checkpoint.", callback=named)
+    ],
     features: Features = None,
     backbone_set: BackboneSettings = None,
     settings: Settings = None,
@@ -48,7 +52,10 @@ def train(
         list[int], typer.Option(help="Random seed of a training; repeat for several.", min=0, max=HIGHEST_SEED)
     ] = [111],  # noqa: B006
     threshold_folds: Annotated[
-        int, typer.Option(help="Parts of the classes, each left out once to choose a threshold; 0 for none.", min=0)
+        int,
+        typer.Option(
+            help="Number of parts of the classes; each is left out once to choose a threshold; 0 for none.", min=0
+        ),
     ] = 2,
     store: StoreFolder = None,
     device: Device = "auto",
@@ -72,7 +79,9 @@ def cross_validate(
     out: Annotated[Path, typer.Option(help="The folder for scores.h5, which `kanoclip evaluate` reads.")],
     features: Features = None,
     backbone_set: BackboneSettings = None,
-    folds: Annotated[int, typer.Option(help="Parts of the classes; each is left out of training once.", min=2)] = 4,
+    folds: Annotated[
+        int, typer.Option(help="Number of parts of the classes; each is left out of training once.", min=2)
+    ] = 4,
     settings: Settings = None,
     seed: Seed = 111,
     device: Device = "auto",
@@ -97,7 +106,7 @@ def score(
     seed: Seed = 111,
     dataset: Annotated[str, typer.Option(help="Name of the target dataset in the tables.", callback=named)] = "target",
     store: StoreFolder = None,
-    batch_size: Annotated[int, typer.Option(help="Images at once.", min=1)] = 32,
+    batch_size: Annotated[int, typer.Option(help="Images per batch.", min=1)] = 32,
     device: Device = "auto",
     threads: Threads = 1,
     workers: Workers = 1,
@@ -120,7 +129,7 @@ def score_pass(
         typer.Option(help='JSON: {"row", "method", "options", "auxiliary", "seeds"} of a row of the tables; repeat.'),
     ],
     cached: Annotated[bool, typer.Option(help="Read features of the target from their cache.")] = False,
-    batch_size: Annotated[int, typer.Option(help="Images at once.", min=1)] = 32,
+    batch_size: Annotated[int, typer.Option(help="Images per batch.", min=1)] = 32,
     device: Device = "auto",
     threads: Threads = 1,
     workers: Workers = 1,
@@ -141,10 +150,12 @@ def evaluate(
     folders: Annotated[list[Path], typer.Argument(help="Folders of scores.h5; metrics.csv and curves.csv go there.")],
     index: Index,
     store: Annotated[
-        Path | None, typer.Option(help="Folder that keeps results; what is there is not computed again.")
+        Path | None, typer.Option(help="Folder that keeps finished results, so that they are not computed again.")
     ] = None,
     resolution: Annotated[int | None, typer.Option(help="Pixels per side; default: the image size.", min=1)] = None,
-    bootstrap: Annotated[int, typer.Option(help="Draws for the intervals of image metrics; 0: none.", min=0)] = 1000,
+    bootstrap: Annotated[
+        int, typer.Option(help="Bootstrap draws for the intervals of image metrics; 0: none.", min=0)
+    ] = 1000,
     device: Device = "auto",
     threads: Threads = 1,
 ) -> None:
@@ -175,7 +186,7 @@ def compare(
 
 
 def pretrain(
-    out: Annotated[Path, typer.Option(help="The folder of the run; a run that was cut off goes on.")],
+    out: Annotated[Path, typer.Option(help="The folder of the run; an interrupted run continues.")],
     settings: Settings = None,
     threads: Threads = 1,
 ) -> None:

@@ -18,7 +18,7 @@ def list_names(what: Annotated[str, typer.Argument(help="datasets, methods, metr
 
 def schema(
     out: Out,
-    readme: Annotated[Path | None, typer.Option(help="The Markdown page of all keys, written too.")] = None,
+    readme: Annotated[Path | None, typer.Option(help="Also write the Markdown page of all keys, here.")] = None,
 ) -> None:
     """Write the JSON schema of the configuration."""
     from kanoclip.files import write_json, write_text

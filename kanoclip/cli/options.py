@@ -56,7 +56,7 @@ Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE"
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes a free GPU if there is one.")]
 Threads = Annotated[int, typer.Option(help="CPU threads.", min=1)]
 Workers = Annotated[int, typer.Option(help="Threads that load images.", min=1)]
-Seed = Annotated[int, typer.Option(help="Makes every random choice.", min=0, max=HIGHEST_SEED)]
+Seed = Annotated[int, typer.Option(help="Random seed.", min=0, max=HIGHEST_SEED)]
 
 
 def parse_pairs(items: Sequence[str] | None) -> list[tuple[str, str]]:

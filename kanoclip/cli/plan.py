@@ -18,7 +18,9 @@ def plan(
         list[Path] | None,
         typer.Option(help=f"A configuration; repeat to merge several, as Snakemake does. Default: {DEFAULT}."),
     ] = None,
-    config: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A key on top; repeat.")] = None,
+    config: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="A key that overrides the files; may be repeated.")
+    ] = None,
 ) -> None:
     """Print what a run will take: images, features on the disk, downloads, jobs, hours. It fails if it cannot fit."""
     from kanoclip.config import Configuration, parse

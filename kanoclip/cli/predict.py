@@ -17,10 +17,12 @@ SKIPPED_SHOWN = 10  # files named in the log
 WORST_SHOWN = 10  # images in the table at the end
 STOPPED = 130  # exit code of a run that Ctrl-C stopped, as shells have it
 
-Images = Annotated[list[Path], typer.Argument(help="Images, folders, or text files (.txt) with a path a line.")]
+Images = Annotated[list[Path], typer.Argument(help="Images, folders, or text files (.txt) with one path per line.")]
 ClassName = Annotated[str, typer.Option(help='What the images show, such as "metal plate".')]
 MethodName = Annotated[str | None, typer.Option(help="A method without training; default: kanoclip, as shipped.")]
-Checkpoint = Annotated[Path | None, input_file("Of a method that you trained, instead of --method and --backbone.")]
+Checkpoint = Annotated[
+    Path | None, input_file("Checkpoint of a method that you trained, instead of --method and --backbone.")
+]
 BackboneName = Annotated[
     str | None, typer.Option(help="A CLIP model, such as ViT-L-14-336-quickgelu; see `kanoclip list backbones`.")
 ]
@@ -30,8 +32,8 @@ Tiles = Annotated[
     int | None,
     typer.Option(help="Cut larger images into tiles with this many pixels per side, for small defects.", min=16),
 ]
-FalseAlarms = Annotated[float, typer.Option(help="Wished share of normal images called anomalous.")]
-BatchSize = Annotated[int, typer.Option(help="Images at once.", min=1)]
+FalseAlarms = Annotated[float, typer.Option(help="Accepted share of normal images that are called anomalous.")]
+BatchSize = Annotated[int, typer.Option(help="Images per batch.", min=1)]
 AllThreads = Annotated[int | None, typer.Option(help="CPU threads; default: one per core.", min=1)]
 
 
@@ -39,7 +41,8 @@ def predict(
     images: Images,
     class_name: ClassName = "object",
     normals: Annotated[
-        list[Path] | None, typer.Option(help="Images known to be normal, which choose the threshold; repeat.")
+        list[Path] | None,
+        typer.Option(help="Images known to be normal, from which the threshold is chosen; may be repeated."),
     ] = None,
     false_alarms: FalseAlarms = 0.01,
     card: Annotated[Path | None, input_file("A threshold kept by `kanoclip calibrate`.")] = None,

@@ -27,7 +27,7 @@ def tables(
     out: Annotated[Path, typer.Option(help="The folder for metrics.csv and each table as .csv, .md, .tex, .html.")],
     protocol: Protocol,
     published: Annotated[
-        list[Path] | None, typer.Option(help="A file of printed numbers; repeat.", callback=all_existing)
+        list[Path] | None, typer.Option(help="A file of printed numbers; may be repeated.", callback=all_existing)
     ] = None,
     ablation: Annotated[str | None, typer.Option(help="Render this ablation table, and no other.")] = None,
 ) -> None:
@@ -59,14 +59,15 @@ def page(
     out: Out,
     title: Annotated[str, typer.Option(help="The heading.")],
     figures: Annotated[
-        list[Path] | None, typer.Argument(help="The PNGs of `kanoclip figure`, in order.", callback=all_existing)
+        list[Path] | None, typer.Argument(help="PNG files of `kanoclip figure`, in order.", callback=all_existing)
     ] = None,
     scores: Annotated[
         list[str] | None,
         typer.Option(metavar="INDEX=SCORES", help="A dataset and a method of the gallery; repeat, in order."),
     ] = None,
     gallery: Annotated[
-        int, typer.Option(min=0, help="Images of each dataset, class and method in the gallery, at most; 0 for none.")
+        int,
+        typer.Option(min=0, help="Largest number of images per dataset, class and method in the gallery; 0 for none."),
     ] = 12,
 ) -> None:
     """Write the page that a person opens first."""

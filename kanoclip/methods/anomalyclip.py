@@ -39,7 +39,7 @@ class AnomalyCLIPOptions(TrainingOptions):
         4,
         gt=0,
         validate_default=True,
-        description="learned tokens a text block, in the places of the first context tokens (released code)",
+        description="learned tokens per text block, in the places of the first context tokens (released code)",
     )
     deep_depth: int | None = Field(
         None,
@@ -49,20 +49,21 @@ class AnomalyCLIPOptions(TrainingOptions):
     )
     map_blocks: Literal["last", "stages"] = Field(
         "last",
-        description="whose V-V tokens make the map: the last block's, as in the released code (which once meant four "
-        "taps, and had the last four times), or those of the four taps; their losses are summed, their maps averaged",
+        description="block or blocks whose V-V tokens make the map. last: as the released code (which asks for four "
+        "taps but gets the last one four times); stages: the four taps, with losses summed and maps "
+        "averaged",
     )
     class_token_norm: bool = Field(
         False,
-        description="ln_post on the class token before its projection; the released code has none, and its authors "
-        "see no difference",
+        description="apply ln_post to the class token before its projection; the released code does not, and its "
+        "authors report no difference",
     )
     temperature: float = Field(0.07, gt=0, description="divides the cosine similarities (released code)")
     sigma: float = Field(
         4.0, ge=0, description="Gaussian of the final map in pixels at 518, scaled with the image size (released code)"
     )
-    map_weight: float = Field(4.0, ge=0, description="lambda, of the map's losses (released code)")
-    learning_rate: float = Field(1e-3, gt=0, description="Adam (released code)")
+    map_weight: float = Field(4.0, ge=0, description="lambda, weight of the losses of the map (released code)")
+    learning_rate: float = Field(1e-3, gt=0, description="learning rate of Adam (released code)")
 
     @field_validator("deep_length")
     @classmethod

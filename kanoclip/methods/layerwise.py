@@ -25,8 +25,8 @@ class LayerwiseOptions(TrainingOptions):
     )
     map_resolution: Literal["grid", "image"] = Field(
         "grid",
-        description="where softmax makes logits probabilities: at the patches, and the evaluation upsamples these as "
-        "every method's; or, as the published code, at the image's pixels after bilinear upsampling with aligned "
+        description="where the softmax is taken. grid: at the patches, and the evaluation upsamples the map, as for "
+        "every method; image: as the published code, at the pixels after bilinear upsampling with aligned "
         "corners, which writes maps of the image's size",
     )
 

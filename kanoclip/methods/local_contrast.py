@@ -18,7 +18,7 @@ class LocalContrastOptions(Strict):
     """Options of local contrast."""
 
     size: int = Field(
-        128, gt=0, description="pixels per side of the image it looks at; small, so that noise is averaged"
+        128, gt=0, description="pixels per side to which the image is resized; small, so that noise is averaged"
     )
     surroundings: float = Field(
         8.0,
@@ -26,7 +26,9 @@ class LocalContrastOptions(Strict):
         description="sigma of the blur that a pixel is compared with, in pixels of that size: larger than a "
         "scratch, smaller than an object",
     )
-    smoothing: float = Field(2.0, ge=0, description="sigma in those pixels that averages the differences; for noise")
+    smoothing: float = Field(
+        2.0, ge=0, description="sigma, in those pixels, of the blur of the differences; against noise"
+    )
 
 
 @register("local_contrast")

@@ -30,7 +30,7 @@ class MvfaOptions(LayerwiseOptions):
     residual: float = Field(
         0.1, ge=0, le=0.5, description="share of each of the two adapters in the residual stream (released code)"
     )
-    learning_rate: float = Field(1e-4, gt=0, description="Adam; the released code's for zero-shot")
+    learning_rate: float = Field(1e-4, gt=0, description="learning rate of Adam (released code, zero-shot)")
 
 
 @register("mvfa")
