@@ -61,7 +61,7 @@ class TimmTower(Tower):
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """Device of the parameters."""
         return self.trunk.cls_token.device
 
     def embed(self, pixels: Tensor) -> Tensor:

@@ -60,7 +60,7 @@ class Tower(nn.Module, ABC):
     @property
     @abstractmethod
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """Device of the parameters."""
 
     @abstractmethod
     def embed(self, pixels: Tensor) -> Tensor:
@@ -101,7 +101,7 @@ class Tower(nn.Module, ABC):
 
     @abstractmethod
     def project(self, tokens: Tensor, norm: bool = True, unit: bool = True) -> Tensor:
-        """Take tokens of the residual stream to vectors of the joint space: (..., W) to (..., C).
+        """Project tokens of the residual stream to the joint space: (..., W) to (..., C).
 
         Args:
             tokens: of the residual stream.

@@ -1,4 +1,4 @@
-"""What a mask marks, said in one sentence: where, how large, which shape and colour, how many regions.
+"""What a mask marks, in one sentence: where, how large, which shape and colour, how many regions.
 
 The paper asks a visual question answering model that it does not name exactly and that answers differently every time.
 This describer answers the same question from the ground truth: the same sentence everywhere, and true.
@@ -16,12 +16,12 @@ Float = NDArray[np.float64]
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
-# Our thresholds. The sentences of a class are averaged (equation 3), so where exactly they lie matters little.
-SPECK = 1 / 50  # of the largest region's area: less is a slip of the annotation and not counted
+# Our thresholds. The sentences of a class are averaged (equation 3), so their exact values matter little.
+SPECK = 1 / 50  # of the largest region's area: less is an annotation error and not counted
 SCATTERED = 3  # regions at least, none of which holds half of the area
 ELONGATED = 3.0  # times as long as wide
 COMPACT = 0.8  # of the area of the ellipse with the same second moments: a rectangle fills 0.95, a ring little
-MARGIN = 0.03  # of the shorter side: so far around the mask are its surroundings
+MARGIN = 0.03  # share of the shorter side: the width of the surroundings of a mask
 BRIGHTNESS = 5.0  # difference in CIELAB's L*, about twice what is just noticeable side by side
 COLOUR = 10.0  # distance in CIELAB
 

@@ -1,4 +1,4 @@
-"""Asking models many questions: each once, several at a time, cost shown before and progress during."""
+"""Ask models many questions: each once, several at a time, with the cost logged before and the progress during."""
 
 import threading
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ def ask(chat: Chat, question: Question) -> Description:
     """Return the answer to one question, asked once more, more strictly, if the first answer is unusable.
 
     Returns:
-        The answer; its text is empty if the second is of no use either.
+        The answer; its text is empty if the second is unusable too.
 
     Raises:
         InputError: the endpoint does not answer, or not with chat completions.
@@ -93,7 +93,7 @@ def judge(reply: Reply) -> tuple[str, str]:
 
 
 def _ask_all(questions: Sequence[Question], chat: Chat, answers: Answers) -> None:
-    """Ask, store and count; a failure stops what has not been asked yet, what is under way is still stored."""
+    """Ask, store and count; a failure stops questions not yet asked, and answers under way are still stored."""
     stopped = threading.Event()
 
     def work(question: Question) -> None:
@@ -102,7 +102,7 @@ def _ask_all(questions: Sequence[Question], chat: Chat, answers: Answers) -> Non
         try:
             answers.add(ask(chat, question))
         except Exception:
-            stopped.set()  # here, so that no thread asks on until the main one hears of it
+            stopped.set()  # here, so that no thread asks more before the main one learns of it
             raise
 
     total = len(questions)

@@ -16,14 +16,14 @@ State = Literal["abnormal", "normal", "background"]
 
 @dataclass(frozen=True)
 class Description:
-    """What a class looks like, in words.
+    """A description of a class in words.
 
     Attributes:
         class_name: as in index.csv.
-        source: who says so: "curated", "mask", "llm" or "vqa".
+        source: where the text comes from: "curated", "mask", "llm" or "vqa".
         text: one or a few sentences, within CLIP's 77 tokens; empty if a model gave no usable answer.
         state: what is described.
-        image: the image that is described, as in index.csv; empty if the text speaks of the class.
+        image: the image that is described, as in index.csv; empty if the text is about the class.
         model: what wrote it; empty if no model did.
         prompt_hash: hash of the question without class and image; empty if no model was asked.
         number: which of several answers to the same question, from 0.

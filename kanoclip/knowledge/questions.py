@@ -24,7 +24,7 @@ ABOUT_AN_IMAGE = (
 )
 STRICTER = "Answer with exactly one English sentence of at most 25 words and nothing else."
 
-Key = tuple[str, str, str, str, str, int]  # what makes two questions the same: see `Question.key`
+Key = tuple[str, str, str, str, str, int]  # identity of a question: see `Question.key`
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Question:
 
     @property
     def key(self) -> Key:
-        """What makes two questions the same; an answered one is never asked again."""
+        """The identity of a question; one that was answered is never asked again."""
         return (self.source, self.config.model, self.prompt_hash, self.class_name, self.image, self.number)
 
     def messages(self, stricter: bool = False) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""What a model wrote, made into a text that CLIP can read whole."""
+"""Turn what a model wrote into a text that CLIP can read whole."""
 
 import re
 import unicodedata
@@ -7,7 +7,7 @@ from typing import Any
 
 CONTEXT = 77  # tokens that CLIP reads, start and end included
 
-THOUGHTS = re.compile(r"<think>.*?(</think>|\Z)", re.DOTALL)  # of models that reason in the open
+THOUGHTS = re.compile(r"<think>.*?(</think>|\Z)", re.DOTALL)  # of models that write out their reasoning
 LIST_MARK = re.compile(r"^[ \t]*(?:[-*•#]+|\d+[.)])\s+", re.MULTILINE)
 EMPHASIS = re.compile(r"\*+|`+")
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
@@ -36,7 +36,7 @@ def fit(text: str, cut_off: bool = False) -> str:
 
     Args:
         text: tidy.
-        cut_off: the end of the text is missing, so a last sentence without an end is none.
+        cut_off: the end of the text is missing, so a last sentence without an end is dropped.
     """
     sentences = SENTENCE_END.split(text)
     if cut_off and not sentences[-1].endswith((".", "!", "?")):
@@ -53,6 +53,6 @@ def count_tokens(text: str) -> int:
 
 @cache
 def _tokenizer() -> Any:
-    from open_clip.tokenizer import SimpleTokenizer  # imports torch: only who asks a model waits for it
+    from open_clip.tokenizer import SimpleTokenizer  # imports torch, so only when a model is asked
 
     return SimpleTokenizer()

@@ -1,6 +1,6 @@
 """Crane and Crane+ (Salehi et al., 2025, arXiv 2504.11055): prompts that see the image, a score that sees its patches.
 
-The prompts are AnomalyCLIP's, with the image's own feature after the context vectors. Patches come from the E-Attn
+The prompts are AnomalyCLIP's, with the image's own feature after the context vectors. Patches come from the E-attention
 stream (q-q, k-k and v-v attention); the image's feature is mixed with a mean of its patches, weighted by how abnormal
 they look. Crane+, in crane_plus.py, adds patches that attend as a second tower such as DINOv2 sees them. The defaults
 follow the paper, the published recipe the released code; docs/methods/crane.md has the formulas.
@@ -77,7 +77,7 @@ class CraneOptions(AnomalyCLIPOptions):
 
 @register("crane")
 class Crane(Method[CraneOptions]):
-    """Learned prompts with image context, E-Attn patches, score-based pooling."""
+    """Learned prompts with image context, E-attention patches, score-based pooling."""
 
     trainable = True
     stochastic = True
@@ -97,7 +97,7 @@ class Crane(Method[CraneOptions]):
 
     @classmethod
     def reads(cls, options: CraneOptions, tower: TowerShape) -> frozenset[Tap]:
-        """Return the class token, and the E-Attn stream at the taps that make maps."""
+        """Return the class token, and the E-attention stream at the taps that make maps."""
         taps = map_taps(options, tower.taps, tower.layers)
         return frozenset({Tap("cls", tower.layers), *(Tap("qkv", tap) for tap in taps)})
 

@@ -1,7 +1,7 @@
 """Crane+ (Salehi et al., 2025, arXiv 2504.11055): Crane, with patches that attend as a second tower sees them.
 
-D-Attn mixes the values of CLIP's last block by the similarities that the patches have in a second tower such as DINOv2.
-The tower is the backbone's: `towers: {dino: {model: vit_base_patch14_reg4_dinov2.lvd142m}}`. docs/methods/crane.md has
+D-attention mixes the values of CLIP's last block by the similarities of the patches in a second tower such as
+DINOv2. The tower is the backbone's: `towers: {dino: {model: vit_base_patch14_reg4_dinov2.lvd142m}}`. docs/methods/crane.md has
 the formulas.
 """
 
@@ -40,7 +40,7 @@ class CranePlusOptions(CraneOptions):
 
 @register("crane_plus")
 class CranePlus(Crane):
-    """Crane with D-Attn, which needs a second tower."""
+    """Crane with D-attention, which needs a second tower."""
 
     Options = CranePlusOptions
     options: CranePlusOptions

@@ -1,4 +1,4 @@
-"""What stands beneath a table: the protocol of its numbers, and what its marks mean."""
+"""What stands below a table: the protocol of its numbers, and what its marks mean."""
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Sequence

@@ -1,4 +1,4 @@
-"""The page a person opens first: the main table, a gallery and the figures in one file that needs no network."""
+"""The page to open first: the main table, a gallery and the figures in one file that needs no network."""
 
 import base64
 import re

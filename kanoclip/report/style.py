@@ -42,7 +42,7 @@ LINES: tuple[Any, ...] = (
 
 @dataclass(frozen=True)
 class Mark:
-    """How one of several methods is drawn in every figure: colour never says anything alone."""
+    """How one of several methods is drawn in every figure: never told apart by colour alone."""
 
     colour: tuple[float, float, float]
     marker: str
@@ -60,7 +60,7 @@ def marks(names: Sequence[str]) -> dict[str, Mark]:
 
 @contextmanager
 def drawing(out: Path, rows: int, columns: int, panel: tuple[float, float]) -> Iterator[tuple[Figure, NDArray[Any]]]:
-    """Give a figure with empty panels; write it when the block ends well.
+    """Give a figure with empty panels; write it if the block ends without an error.
 
     Args:
         out: the PNG; a PDF and an SVG are written beside it.

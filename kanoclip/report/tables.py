@@ -1,4 +1,4 @@
-"""From metrics.csv files to tables: the long one, which is the truth, and those that people read."""
+"""From metrics.csv files to tables: the complete long-format one, and those that people read."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -189,7 +189,7 @@ def write_tables(
         out_dir: the folder, e.g. results/<run>/tables.
         run: its rows, datasets and protocol.
         published_files: printed numbers; see `published.read_published`.
-        today: for the note beneath.
+        today: for the note below.
         ablation: write the ablation table of this name instead of the main ones.
     """
     published = read_published(published_files)

@@ -60,7 +60,7 @@ def held_out(
         frame: the index of the auxiliary dataset.
         opened: the backbone and the features, as `Dataset.open` returns them.
         knowledge: knowledge.jsonl of the auxiliary dataset.
-        unfinished: folder of trainings that were cut off; they go on.
+        unfinished: folder of interrupted trainings, which continue.
         key: fingerprint of what the trainings depend on, but for the part.
 
     Raises:
