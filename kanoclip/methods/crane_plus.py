@@ -1,8 +1,8 @@
 """Crane+ (Salehi et al., 2025, arXiv 2504.11055): Crane, with patches that attend as a second tower sees them.
 
 D-attention mixes the values of CLIP's last block by the similarities of the patches in a second tower such as
-DINOv2. The tower is the backbone's: `towers: {dino: {model: vit_base_patch14_reg4_dinov2.lvd142m}}`. docs/methods/crane.md has
-the formulas.
+DINOv2, named in the backbone: `towers: {dino: {model: vit_base_patch14_reg4_dinov2.lvd142m}}`. docs/methods/crane.md
+has the formulas.
 """
 
 from typing import Literal
