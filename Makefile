@@ -28,9 +28,10 @@ quickstart: install ## run the embedded benchmark and print its main table
 unlock: install ## after a killed run: lets the folder be used again (add CONFIG=FILE for another than the quickstart's)
 	snakemake --unlock --configfile $(or $(CONFIG),config/quickstart.yaml)
 
-detector: install ## train the model that kanoclip predict uses, and put it into the package
+detector: install ## train the model that kanoclip predict uses, guess thresholds, and put both into the package
 	snakemake --cores all $(QUICKSTART) --config 'seeds=[111]' -- $(DETECTOR)
 	cp $(DETECTOR) kanoclip/predict/embedded/kanoclip.safetensors
+	python -m kanoclip.predict.guesses $(RUN)/data/synthetic_auxiliary/index.csv
 
 test: install ## run the test suite
 	python -m pytest -n 2

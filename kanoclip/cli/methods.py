@@ -48,8 +48,8 @@ def train(
         list[int], typer.Option(help="Random seed of a training; repeat for several.", min=0, max=HIGHEST_SEED)
     ] = [111],  # noqa: B006
     threshold_folds: Annotated[
-        int, typer.Option(help="Parts of the classes, each left out once to choose a threshold; 0 for none.", min=0)
-    ] = 2,
+        int, typer.Option(help="Trainings that leave out a part of the classes to choose a threshold.", min=0)
+    ] = 1,
     store: StoreFolder = None,
     device: Device = "auto",
     threads: Threads = 1,

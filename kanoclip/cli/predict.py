@@ -3,7 +3,7 @@
 import os
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -29,6 +29,7 @@ ImageSize = Annotated[int | None, typer.Option(help="Pixels a side; default: the
 Tiles = Annotated[
     int | None, typer.Option(help="Cut larger images into tiles of so many pixels, for small defects.", min=16)
 ]
+Maps = Literal["png", "hdf5"]
 FalseAlarms = Annotated[float, typer.Option(help="Wished share of normal images called anomalous.")]
 BatchSize = Annotated[int, typer.Option(help="Images at once.", min=1)]
 AllThreads = Annotated[int | None, typer.Option(help="CPU threads; default: one per core.", min=1)]
@@ -51,7 +52,9 @@ def predict(
     tiles: Tiles = None,
     out: Annotated[Path, typer.Option(help="The folder to write.")] = Path("predictions"),
     pictures: Annotated[bool, typer.Option(help="Write heat maps, masks and thumbnails.")] = True,
-    maps: Annotated[bool, typer.Option(help="Write raw maps too, PNG of 16 bits.")] = False,
+    maps: Annotated[
+        Maps | None, typer.Option(help="Write raw maps too: PNG of 16 bits each, or all in one HDF5 file.")
+    ] = None,
     batch_size: BatchSize = 16,
     device: Device = "auto",
     threads: AllThreads = None,
@@ -63,6 +66,7 @@ def predict(
     from kanoclip.predict.find import ImageFiles
     from kanoclip.predict.folder import Job, predict_files
     from kanoclip.predict.gallery import failed, write_gallery
+    from kanoclip.predict.maps_file import write_maps
 
     if normals and card:
         raise InputError("--normals and --card: expected one of them, found both")
@@ -80,14 +84,16 @@ def predict(
     logger.info("model: %s%s", detector.description, _worth(checkpoint, method, backbone))
     logger.info("decisions: %s", detector.threshold.words)
     workers = min(8, threads or os.cpu_count() or 1)
-    job = Job(detector, files, out, Pictures(out, pictures, maps), batch_size, workers)
+    job = Job(detector, files, out, Pictures(out, pictures, maps or ""), batch_size, workers)
     try:
         predict_files(job)
     except KeyboardInterrupt:
         logger.info("stopped; the same command goes on where it stopped")
         raise typer.Exit(STOPPED) from None
+    if maps == "hdf5":
+        write_maps(out)
     write_coco(out)
-    write_gallery(out, detector, pictures, maps)
+    write_gallery(out, detector, pictures, maps or "")
     _show(out)
     broken = failed(out)
     if broken:

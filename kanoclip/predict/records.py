@@ -4,13 +4,15 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from kanoclip.files import whole
+from kanoclip.predict.regions import Region
 from kanoclip.predict.result import Result
+from kanoclip.predict.rle import compressed, runs
 
 JSONL, CSV = "predictions.jsonl", "predictions.csv"
 CSV_COLUMNS = [
@@ -29,7 +31,7 @@ DECISIONS = {None: "", True: "anomalous", False: "normal"}
 
 Record = dict[str, Any]
 """A line of predictions.jsonl: image, file, state and either error, or score, threshold, decision, width, height and
-regions (x, y, width, height, area, peak, value)."""
+regions (x, y, width, height, area, peak, value, rle: COCO's compressed run-length encoding)."""
 
 
 def record_of(result: Result, name: str, file: str, state: list[int]) -> Record:
@@ -51,8 +53,13 @@ def record_of(result: Result, name: str, file: str, state: list[int]) -> Record:
         "width": result.image.width,
         "height": result.image.height,
         "map_threshold": result.threshold.pixel,
-        "regions": [asdict(region) for region in result.regions],
+        "regions": [_region(one, result.image.size) for one in result.regions],
     }
+
+
+def _region(region: Region, size: tuple[int, int]) -> dict[str, Any]:
+    values = {one.name: getattr(region, one.name) for one in fields(region) if one.name != "mask"}
+    return {**values, "rle": compressed(runs(region.mask, (region.x, region.y), size))}
 
 
 def state_of(path: Path) -> list[int]:
