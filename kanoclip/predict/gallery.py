@@ -68,7 +68,7 @@ def write_gallery(folder: Path, detector: Detector, pictures: bool, maps: str) -
 
 def _tile(record: Record, pictures: bool, masks: bool, maps: bool) -> dict[str, Any]:
     name = record["image"]
-    kinds = {HEAT: pictures, MASKS: pictures and masks, MAPS: maps}
+    kinds = {"heat": (HEAT, pictures), "mask": (MASKS, pictures and masks), "map": (MAPS, maps)}
     return {
         "name": name,
         "score": round(record["score"], 4),
@@ -77,7 +77,7 @@ def _tile(record: Record, pictures: bool, masks: bool, maps: bool) -> dict[str, 
         "size": [record["width"], record["height"]],
         "image": _url(thumbnail(name, "image")) if pictures else "",
         "heat": _url(thumbnail(name, "heat")) if pictures else "",
-        "files": {kind: _url(picture(kind, name)) for kind, there in kinds.items() if there},
+        "files": {label: _url(picture(kind, name)) for label, (kind, there) in kinds.items() if there},
     }
 
 

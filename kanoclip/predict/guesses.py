@@ -8,8 +8,11 @@ but the backbone was trained on images drawn in the same way.
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from kanoclip.backbones.clip import Backbone, load_backbone
 from kanoclip.config import BackboneConfig
@@ -49,19 +52,23 @@ def write_guesses(index: Path, out: Path = SHIPPED) -> None:
         index: of the dataset.
         out: the JSON file.
     """
-    frame = read_index(index)
     backbone = load_backbone(BackboneConfig(model="kanoclip-tiny", weights="embedded", image_size=128), "cpu")
+    kinds = {name: method_class(name) for name in method_names()}
+    names = [name for name, kind in kinds.items() if not kind.trainable and not kind.control]
+    write_json(out, {"backbone": _identity(backbone), "methods": guesses(read_index(index), backbone, names)})
+
+
+def guesses(frame: pd.DataFrame, backbone: Backbone, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return the best thresholds of some methods without training, by name, as `guess_of` returns them."""
     source = LiveFeatures(frame, backbone)
     found = {}
-    for name in method_names():
+    for name in names:
         kind = method_class(name)
-        if kind.trainable or kind.control:
-            continue
         method = kind(backbone, kind.Options(), 0)
         tally = Tally(backbone.config.image_size)
         tally.add(frame, *score(method, source, frame), method.sigma)
         found[name] = {**tally.thresholds(), "auxiliary": AUXILIARY, "folds": 0}
-    write_json(out, {"backbone": _identity(backbone), "methods": found})
+    return found
 
 
 def _identity(backbone: Backbone) -> str:

@@ -117,9 +117,7 @@ def test_a_dataset_of_too_few_classes_says_why_there_is_none(
     assert "expected 2 to 2 folds" in record["threshold"]["reason"]
 
 
-def test_one_fold_leaves_out_half_of_the_classes(
-    index: Path, features: Path, knowledge: Path, tmp_path: Path
-) -> None:
+def test_one_fold_leaves_out_half_of_the_classes(index: Path, features: Path, knowledge: Path, tmp_path: Path) -> None:
     data = Dataset("parts", index, features)
     train_stage("kanoclip", SMALL, data, knowledge, tmp_path, [3], "cpu", tmp_path / "store", threshold_folds=1)
     record = read_record(tmp_path / "seed3" / "checkpoint.safetensors")["threshold"]
