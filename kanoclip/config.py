@@ -321,9 +321,10 @@ class Configuration(Strict):
     threshold_folds: int = Field(
         1,
         ge=0,
-        description="further trainings per row that choose the threshold of its decisions, for all seeds together: each "
-        "leaves out another part of the auxiliary classes, 1 leaves out half of them. 1 costs half a training, 2 or more "
-        "use every class and cost that number less one. 0: no thresholds, so f1_auxiliary and fpr_auxiliary are empty",
+        description="further trainings per row that choose the threshold of its decisions, for all seeds together: "
+        "each leaves out another part of the auxiliary classes, 1 leaves out half of them. 1 costs half a training, 2 "
+        "or more use every class and cost that number less one. 0: no thresholds, so f1_auxiliary and fpr_auxiliary "
+        "are empty",
     )
     datasets: dict[Name, DatasetConfig] = Field(
         default_factory=dict, description="settings of shipped datasets, and datasets of your own (path required)"

@@ -26,8 +26,8 @@ REMEDY = "delete the folder and predict again"
 def write_maps(folder: Path) -> None:
     """Pack the maps of all images that were predicted.
 
-    The file holds "image", (N,) names as in predictions.csv and in its order, and "map/<n>" for the n-th of them, counted
-    from 0: (S, S) float32 in 0..1, the map of the square that the model saw, or (H, W) if it was seen by tiles.
+    The file holds "image", (N,) names as in predictions.csv and in its order, and "map/<n>" for the n-th of them,
+    counted from 0: (S, S) float32 in 0..1, the map of the square that the model saw, or (H, W) if it was seen by tiles.
 
     Args:
         folder: of the prediction.
