@@ -2,7 +2,6 @@
 
 import errno
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -127,13 +126,13 @@ def test_ctrl_c_stops_a_process_and_a_second_run_does_the_rest_only(
     assert "Traceback" not in said
     done = [json.loads(line)["image"] for line in lines.read_text().splitlines()]
     assert 0 < len(done) < 300
-    times = {name: os.stat(out / "heat" / f"{name}.png").st_mtime_ns for name in done}
+    times = {name: (out / "heat" / f"{name}.png").stat().st_mtime_ns for name in done}
     again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 0 and f"{len(done)} of 300 images were predicted before" in again.stderr
     assert sorted(json.loads(line)["image"] for line in lines.read_text().splitlines()) == sorted(
         path.name for path in images.iterdir()
     )
-    assert {name: os.stat(out / "heat" / f"{name}.png").st_mtime_ns for name in done} == times
+    assert {name: (out / "heat" / f"{name}.png").stat().st_mtime_ns for name in done} == times
 
 
 @pytest.mark.slow
