@@ -33,7 +33,7 @@ from kanoclip.cli.options import parse_json, parse_options  # noqa: E402
 from kanoclip.config import Configuration, LlmConfig, parse  # noqa: E402
 from kanoclip.datasets.archives import unpack  # noqa: E402
 from kanoclip.knowledge.chat import Chat, Reply  # noqa: E402
-from kanoclip.knowledge.store import read_descriptions  # noqa: E402
+from kanoclip.knowledge.jsonl import read_descriptions  # noqa: E402
 from kanoclip.metrics.evaluate import evaluate  # noqa: E402
 from kanoclip.report.metrics import read_metrics  # noqa: E402
 from kanoclip.types import InputError  # noqa: E402

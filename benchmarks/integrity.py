@@ -19,7 +19,7 @@ from kanoclip.backbones.taps import Tap
 from kanoclip.config import BackboneConfig
 from kanoclip.datasets.images import load_square
 from kanoclip.datasets.index import read_index
-from kanoclip.datasets.unchanged import check_unchanged
+from kanoclip.datasets.integrity import check_unchanged
 from kanoclip.features import FeatureCache, encode
 from kanoclip.hdf5 import row_checksum
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kanoclip.config import BackboneConfig, Configuration
 from kanoclip.datasets.specs import ArchiveSource, DatasetSpec, ManualSource, dataset_names, load_spec
-from kanoclip.released import files_trained_on, load_release
+from kanoclip.published_weights import files_trained_on, load_release
 from kanoclip.run import Run
 
 PRETRAINED = "pretrained"  # of a second tower: timm's own weights

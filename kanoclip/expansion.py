@@ -10,11 +10,11 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from kanoclip import __version__
-from kanoclip.caching import remembered
-from kanoclip.code import digest, installed
+from kanoclip.code_digest import digest, installed
 from kanoclip.config import Configuration
+from kanoclip.result_store import fingerprint
 from kanoclip.run import Run
-from kanoclip.store import fingerprint
+from kanoclip.user_cache import remembered
 
 
 def expand(config: Configuration) -> Run:

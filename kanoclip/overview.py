@@ -17,7 +17,7 @@ from kanoclip.backbones.descriptions import describe
 from kanoclip.backbones.taps import CLIP
 from kanoclip.config import BackboneConfig
 from kanoclip.methods import Batch, Method, method_class, method_names
-from kanoclip.released import load_release, release_names
+from kanoclip.published_weights import load_release, release_names
 from kanoclip.types import InputError
 
 MODEL, SIZE = "ViT-L-14-336-quickgelu", 518

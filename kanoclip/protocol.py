@@ -6,7 +6,7 @@ from kanoclip.backbones.taps import CLIP, Tap
 from kanoclip.config import BackboneConfig, Configuration, MethodConfig, Strict, parse
 from kanoclip.datasets.specs import dataset_names, load_spec
 from kanoclip.methods import method_class
-from kanoclip.released import files_trained_on
+from kanoclip.published_weights import files_trained_on
 from kanoclip.run import NO_AUXILIARY, Job, Row, Run, RunTarget
 from kanoclip.types import InputError, unknown_name
 

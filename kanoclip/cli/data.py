@@ -64,8 +64,8 @@ def knowledge(
     """Collect descriptions of an auxiliary dataset's classes and anomalies. --set takes the keys of knowledge."""
     from kanoclip.config import KnowledgeConfig, parse
     from kanoclip.datasets.index import read_index
+    from kanoclip.knowledge.jsonl import write_knowledge
     from kanoclip.knowledge.sources import collect
-    from kanoclip.knowledge.store import write_knowledge
 
     config = parse(KnowledgeConfig, parse_options(settings), "--set")
     answers = answers or out.with_suffix(".answers.jsonl")

@@ -149,9 +149,9 @@ def evaluate(
     threads: Threads = 1,
 ) -> None:
     """Compute the metrics of each class and their mean, for one or many scores.h5 of a dataset in one pass."""
-    from kanoclip.code import command_digest
+    from kanoclip.code_digest import command_digest
     from kanoclip.metrics.evaluate import Evaluation, evaluate_pass
-    from kanoclip.store import Store
+    from kanoclip.result_store import Store
 
     todo = [Evaluation(folder / "scores.h5", folder / "metrics.csv", folder / "curves.csv") for folder in folders]
     kept, code = (Store(store), command_digest("evaluate")) if store else (None, "")

@@ -58,7 +58,9 @@ def _registered(what: str) -> list[str]:
 
         return dataset_names()
     if what == "methods":
-        from kanoclip.code import installed  # reads their names without importing the methods, and torch with them
+        from kanoclip.code_digest import (
+            installed,  # reads their names without importing the methods, and torch with them
+        )
 
         return sorted(installed().methods)
     if what == "metrics":

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from kanoclip.datasets.decoding import IMAGE_SUFFIXES, is_image_name
 from kanoclip.datasets.index import GOOD
-from kanoclip.datasets.pictures import IMAGE_SUFFIXES, is_image_name
 from kanoclip.types import InputError, logger
 
 # images of kinds that are not read; whoever has them should hear of it

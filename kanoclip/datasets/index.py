@@ -10,7 +10,7 @@ import pandas as pd
 
 from kanoclip.datasets.images import DIGEST_DIGITS, digest, load_image
 from kanoclip.datasets.masks import load_mask
-from kanoclip.datasets.opening import read_file
+from kanoclip.datasets.safe_open import read_file
 from kanoclip.files import whole
 from kanoclip.naming import check_class_name, printable
 from kanoclip.tabular import read_csv

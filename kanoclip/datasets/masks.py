@@ -9,10 +9,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from kanoclip.datasets.deep import Stack
+from kanoclip.datasets.decoding import decode, single
+from kanoclip.datasets.high_bit_depth import Stack
 from kanoclip.datasets.images import image_size
-from kanoclip.datasets.opening import is_deep_colour_png, read_file, shown
-from kanoclip.datasets.pictures import decode, single
+from kanoclip.datasets.safe_open import is_deep_colour_png, read_file, shown
 from kanoclip.types import InputError
 
 

@@ -19,7 +19,7 @@ from kanoclip.datasets.images import digest, load_image
 from kanoclip.datasets.index import DIGEST_COLUMNS, GOOD, INDEX_COLUMNS, write_index
 from kanoclip.datasets.layouts import read_layout
 from kanoclip.datasets.masks import load_mask
-from kanoclip.datasets.opening import read_file, shown
+from kanoclip.datasets.safe_open import read_file, shown
 from kanoclip.datasets.specs import DatasetSpec, FolderSource, PackageSource, SyntheticSource
 from kanoclip.datasets.synthetic import defects_of, render
 from kanoclip.naming import check_class_name

@@ -26,7 +26,7 @@ from kanoclip.backbones.clip import Backbone
 from kanoclip.backbones.provenance import backbone_difference
 from kanoclip.backbones.taps import Features, Tap
 from kanoclip.datasets.index import content, read_index
-from kanoclip.datasets.unchanged import check_unchanged
+from kanoclip.datasets.integrity import check_unchanged
 from kanoclip.features.live import LiveFeatures
 from kanoclip.features.source import Rows, as_cached
 from kanoclip.hdf5 import DAMAGED, SEAL, UNSEALED, check_seal, open_hdf5, reading, row_checksum, seal

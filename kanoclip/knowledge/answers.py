@@ -5,8 +5,8 @@ import os
 import threading
 from pathlib import Path
 
+from kanoclip.knowledge.jsonl import Description, read_descriptions, to_line
 from kanoclip.knowledge.questions import Key, Question
-from kanoclip.knowledge.store import Description, read_descriptions, to_line
 from kanoclip.types import logger
 
 

@@ -11,11 +11,11 @@ import yaml
 
 from kanoclip.config import KnowledgeConfig
 from kanoclip.datasets.index import load_image, load_mask
-from kanoclip.datasets.unchanged import check_unchanged
+from kanoclip.datasets.integrity import check_unchanged
 from kanoclip.knowledge.describe import describe
 from kanoclip.knowledge.interview import interview
+from kanoclip.knowledge.jsonl import Description, State
 from kanoclip.knowledge.questions import image_questions, text_questions
-from kanoclip.knowledge.store import Description, State
 from kanoclip.types import logger
 
 CURATED = Path(__file__).parent / "curated"  # <dataset>.yaml; generic.yaml for all other classes

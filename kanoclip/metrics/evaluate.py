@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from kanoclip.datasets.index import content, read_index
-from kanoclip.datasets.unchanged import check_unchanged
+from kanoclip.datasets.integrity import check_unchanged
 from kanoclip.files import sha256, whole
 from kanoclip.hdf5 import reading
 from kanoclip.maps import scaled_sigma
@@ -26,7 +26,7 @@ from kanoclip.metrics.pixels import Maps, check, rank_pixels
 from kanoclip.metrics.ranking import Ranking, UndefinedMetricError, rank
 from kanoclip.metrics.results import Results
 from kanoclip.metrics.scores_file import KIND, REMEDY, open_scores
-from kanoclip.store import Store, fingerprint
+from kanoclip.result_store import Store, fingerprint
 from kanoclip.types import InputError, logger, progress
 
 AT_ONCE = 32  # scores files for which a mask is read once; their counts take 24 MB each at most

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from kanoclip.datasets.index import load_image, load_mask
+from kanoclip.datasets.integrity import check_unchanged
 from kanoclip.datasets.masks import resize_mask
-from kanoclip.datasets.unchanged import check_unchanged
 from kanoclip.metrics.classification import f1_max_threshold
 from kanoclip.metrics.ranking import UndefinedMetricError, rank
 from kanoclip.metrics.scores_file import scored_index

@@ -17,8 +17,8 @@ from PIL import Image
 
 from kanoclip.datasets.images import image_size
 from kanoclip.datasets.index import load_image, load_mask
+from kanoclip.datasets.integrity import check_unchanged
 from kanoclip.datasets.masks import resize_mask
-from kanoclip.datasets.unchanged import check_unchanged
 from kanoclip.metrics.scores_file import scored_index
 from kanoclip.report.heat import COLOURS, SIDE, colour_range
 from kanoclip.report.style import STYLE

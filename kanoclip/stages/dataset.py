@@ -9,7 +9,7 @@ from kanoclip.backbones.clip import Backbone, load_backbone, provenance
 from kanoclip.backbones.weights import weights_identity
 from kanoclip.config import BackboneConfig, parse
 from kanoclip.datasets.index import read_index
-from kanoclip.datasets.unchanged import check_unchanged
+from kanoclip.datasets.integrity import check_unchanged
 from kanoclip.features import CachedFeatures, FeatureCache, FeatureSource, LiveFeatures
 from kanoclip.types import InputError
 

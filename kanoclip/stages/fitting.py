@@ -9,7 +9,7 @@ import pandas as pd
 from torch import nn
 
 from kanoclip.features import FeatureSource, LiveFeatures
-from kanoclip.knowledge.store import read_image_knowledge, read_knowledge
+from kanoclip.knowledge.jsonl import read_image_knowledge, read_knowledge
 from kanoclip.methods import Method
 from kanoclip.training import TrainingData, TrainingState, fit
 from kanoclip.types import logger

@@ -14,7 +14,7 @@ from kanoclip.config import BackboneConfig, parse
 from kanoclip.datasets.download import Interrupted, Refused, fetch_from
 from kanoclip.files import sha256, write_json
 from kanoclip.methods import Method, method_class
-from kanoclip.released import ReleasedFile, files_trained_on, load_release, release_names
+from kanoclip.published_weights import ReleasedFile, files_trained_on, load_release, release_names
 from kanoclip.types import InputError, logger
 
 SOURCE = "source.json"  # beside fetched files: where they come from

@@ -13,8 +13,8 @@ from kanoclip.datasets.index import read_index
 from kanoclip.datasets.prepare import prepare
 from kanoclip.datasets.specs import folder_spec
 from kanoclip.features import encode
+from kanoclip.knowledge.jsonl import write_knowledge
 from kanoclip.knowledge.sources import collect
-from kanoclip.knowledge.store import write_knowledge
 from kanoclip.metrics.evaluate import evaluate
 from kanoclip.stages.dataset import Dataset
 from kanoclip.stages.scoring import Scored, score_stage

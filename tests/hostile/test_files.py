@@ -14,9 +14,9 @@ from PIL import Image
 
 from kanoclip.datasets.archives import unpack
 from kanoclip.datasets.index import read_index
+from kanoclip.datasets.integrity import check_unchanged
 from kanoclip.datasets.prepare import prepare
 from kanoclip.datasets.specs import folder_spec
-from kanoclip.datasets.unchanged import check_unchanged
 from kanoclip.files import HOST, whole
 from kanoclip.types import InputError
 

@@ -17,7 +17,7 @@ from kanoclip.cli.options import parse_json, parse_options
 from kanoclip.config import BackboneConfig, Configuration, parse
 from kanoclip.datasets.index import read_index
 from kanoclip.features import FeatureCache
-from kanoclip.knowledge.store import read_descriptions
+from kanoclip.knowledge.jsonl import read_descriptions
 from kanoclip.metrics.scores_file import scored_index
 from kanoclip.report.metrics import read_metrics
 from kanoclip.run import read_run

@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from kanoclip import protocol
-from kanoclip.caching import KEPT, remembered
 from kanoclip.config import Configuration, parse
 from kanoclip.expansion import expand
 from kanoclip.types import InputError
+from kanoclip.user_cache import KEPT, remembered
 
 ROOT = Path(__file__).parents[2]
 

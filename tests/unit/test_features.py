@@ -290,7 +290,7 @@ def test_size_of_taps_is_what_they_take(index: Path, features: Path, all_taps: f
 def test_no_image_is_read_for_methods_that_read_nothing(
     index: Path, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kanoclip.datasets.loading.load_square", None)
+    monkeypatch.setattr("kanoclip.datasets.image_loader.load_square", None)
     assert list(LiveFeatures(read_index(index), backbone).stream([[0, 1], [2]], [])) == [{}, {}]
 
 
@@ -299,7 +299,7 @@ def test_images_are_loaded_a_few_batches_ahead_and_no_more(
 ) -> None:
     frame, loaded = read_index(index), []
     monkeypatch.setattr(
-        "kanoclip.datasets.loading.load_square", lambda path, size: loaded.append(path) or load_square(path, size)
+        "kanoclip.datasets.image_loader.load_square", lambda path, size: loaded.append(path) or load_square(path, size)
     )
     stream = LiveFeatures(frame, backbone).stream([[row] for row in range(16)], [Tap("pixels", 8)])
     next(stream)

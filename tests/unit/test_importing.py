@@ -18,7 +18,7 @@ from kanoclip.backbones.taps import Tap
 from kanoclip.checkpoints import load_method, read_record
 from kanoclip.cli import app
 from kanoclip.methods import Batch, Method, method_class, method_names
-from kanoclip.released import load_release, release_names
+from kanoclip.published_weights import load_release, release_names
 from kanoclip.stages.importing import fill, load_plain, translate
 from kanoclip.types import InputError
 

@@ -15,13 +15,13 @@ from kanoclip.backbones.taps import Tap
 from kanoclip.datasets.index import content, read_index
 from kanoclip.datasets.masks import masks_at
 from kanoclip.features import CachedFeatures, FeatureCache
-from kanoclip.methods.kanoclip.model import KAnoCLIP, KAnoCLIPOptions
+from kanoclip.methods.kanoclip_paper.model import KAnoCLIP, KAnoCLIPOptions
 from kanoclip.methods.phases import Schedule
+from kanoclip.result_store import Store
 from kanoclip.scoring import score
 from kanoclip.stages.dataset import Dataset
 from kanoclip.stages.scoring import Scored, score_stage
 from kanoclip.stages.training import train_stage
-from kanoclip.store import Store
 from kanoclip.training import TrainingData, TrainingState, check_trainable, fit
 from kanoclip.training.loop import gradient_norm
 from kanoclip.types import InputError

@@ -15,7 +15,7 @@ sys.path.insert(0, str(ROOT))
 SHELL_ROOT = shlex.quote(str(ROOT)).replace("{", "{{").replace("}", "}}")
 shell.prefix(f"export PYTHONPATH={SHELL_ROOT}:${{{{PYTHONPATH:-}}}}; ")
 
-from kanoclip.code import command_digest, method_module
+from kanoclip.code_digest import command_digest, method_module
 from kanoclip.config import Configuration, parse as parse_configuration
 from kanoclip.datasets.specs import dataset_names, load_spec
 from kanoclip.downloads import fetched_weights
@@ -23,7 +23,7 @@ from kanoclip.expansion import expand as expand_configuration
 from kanoclip.files import listing_digest, remembered_sha256
 from kanoclip.layout import Layout
 from kanoclip.plan import summary_line
-from kanoclip.released import files_trained_on
+from kanoclip.published_weights import files_trained_on
 from kanoclip.run import NO_AUXILIARY
 from kanoclip.types import InputError
 

@@ -15,7 +15,7 @@ from kanoclip.datasets import masks
 from kanoclip.datasets.index import INDEX_COLUMNS, load_mask, write_index
 from kanoclip.metrics import evaluate as module
 from kanoclip.metrics.evaluate import Evaluation, evaluate, evaluate_pass
-from kanoclip.store import Store
+from kanoclip.result_store import Store
 from kanoclip.types import InputError
 
 # the grid, sigma and image size of each file: as rows of one table may differ

@@ -17,7 +17,7 @@ import torch
 import yaml
 from typer.testing import CliRunner
 
-from kanoclip import protocol, released
+from kanoclip import protocol, published_weights
 from kanoclip.backbones.clip import Backbone
 from kanoclip.cli import app
 from kanoclip.config import Configuration, parse
@@ -25,7 +25,7 @@ from kanoclip.datasets import download
 from kanoclip.datasets.index import read_index
 from kanoclip.features import LiveFeatures
 from kanoclip.methods import method_class, method_names
-from kanoclip.released import ReleasedFile, git_blob, load_release, release_names
+from kanoclip.published_weights import ReleasedFile, git_blob, load_release, release_names
 from kanoclip.run import NO_AUXILIARY
 from kanoclip.scoring import score
 from kanoclip.stages.importing import fetch_stage
@@ -92,7 +92,7 @@ def address(data: bytes, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 @pytest.fixture
 def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Write what is known of APRIL-GAN's weights."""
-    monkeypatch.setattr(released, "RELEASES", tmp_path)
+    monkeypatch.setattr(published_weights, "RELEASES", tmp_path)
 
     def write(*urls: str, **facts: Any) -> None:
         file = {"name": "w.pth", "auxiliary": "visa", "urls": list(urls), **facts}

@@ -26,8 +26,8 @@ from functools import cache, cached_property
 from keyword import iskeyword
 from pathlib import Path
 
-from kanoclip.caching import remembered
-from kanoclip.source import Import, Statement, quoted_names, registered, statements
+from kanoclip.python_source import Import, Statement, quoted_names, registered, statements
+from kanoclip.user_cache import remembered
 
 PLUGINS = ("datasets/specs", "knowledge/curated", "methods/published")  # folders with one data file a name
 BY_DEFINITION = ("config", "files", "types")  # modules that all others take something from
@@ -64,7 +64,7 @@ class Package:
     def statements(self) -> dict[str, list[Statement]]:
         """What every module consists of; kept in the user's cache folder, with the bytes of all files as key."""
         content = {name: path.read_bytes() for name, path in self.modules.items()}
-        key = hashlib.sha256(Path(__file__).with_name("source.py").read_bytes())
+        key = hashlib.sha256(Path(__file__).with_name("python_source.py").read_bytes())
         for name, text in content.items():
             key.update(f"{name} {len(text)} ".encode() + text)
 
