@@ -20,8 +20,8 @@ from kanoclip.datasets.index import read_index
 from kanoclip.features import LiveFeatures
 from kanoclip.files import write_json
 from kanoclip.methods import Method, method_class, method_names
+from kanoclip.result_store import fingerprint
 from kanoclip.scoring import score
-from kanoclip.store import fingerprint
 from kanoclip.thresholds import Tally
 
 SHIPPED = Path(__file__).parent / "embedded" / "thresholds.json"
