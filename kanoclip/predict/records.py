@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext, suppress
 from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
@@ -102,18 +103,24 @@ class Records:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._lines.close()
-        self._rows.close()
+        for file in (self._lines, self._rows):
+            # what could not be written is tried again by close; the first error is the one to be told
+            with nullcontext() if error is None else suppress(OSError):
+                file.close()
 
     def __contains__(self, file: str) -> bool:
         return hash(file) in self.done
 
     def add(self, records: list[Record]) -> None:
         """Write the lines of the pictures of one or more whole files."""
-        self._rows.write("".join(_csv_line(_csv_row(record)) for record in records))
-        self._lines.write("".join(map(_json_line, records)))
-        self._rows.flush()
-        self._lines.flush()
+        rows = "".join(_csv_line(_csv_row(record)) for record in records)
+        for file, text in ((self._rows, rows), (self._lines, "".join(map(_json_line, records)))):
+            try:
+                file.write(text)
+                file.flush()
+            except OSError as error:
+                error.filename = file.name
+                raise
 
 
 def read_records(folder: Path) -> Iterator[Record]:

@@ -102,7 +102,7 @@ def test_a_stop_and_a_full_disk_leave_what_was_done(
     assert run(*command) in ENDS["stopped"]
     done = (out / "predictions.jsonl").read_text()
     assert len(done.splitlines()) == 4
-    assert "cannot write 4.png: No space left on device; free space and run again" in str(run(*command))
+    assert "4.png: cannot be read or written: No space left on device; free space and run again" in str(run(*command))
     assert (out / "predictions.jsonl").read_text() == done
     assert run(*command) in ENDS["clean"]
     assert len((out / "predictions.jsonl").read_text().splitlines()) == 6
@@ -146,7 +146,7 @@ def test_a_disk_that_is_really_full_is_one_line(write_images: Callable[..., Path
     limited += "import os; os.execv(sys.argv[1], sys.argv[1:])"
     found = subprocess.run([sys.executable, "-c", limited, *command], capture_output=True, text=True)
     assert found.returncode == 1 and "Traceback" not in found.stderr
-    assert "File too large" in found.stderr.splitlines()[-1]
+    assert f"{out / 'predictions.csv'}: cannot be read or written: File too large" in found.stderr.splitlines()[-1]
     whole = [line for line in (out / "predictions.jsonl").read_text().splitlines() if line.endswith("}")]
     assert 0 < len(whole) < 40
     assert subprocess.run(command, capture_output=True).returncode == 0
