@@ -41,7 +41,7 @@ test-slow: install ## run the tests that take minutes
 test-slurm: install ## run the tests on a real Slurm that they start on this machine (as root; see docs/cluster.md)
 	python -m pytest -m slurm tests/slurm
 
-lint: install ## check style, types, imports and the workflow
+lint: install ## check style, types, imports, the workflow and the wording
 	ruff check .
 	ruff format --check .
 	mypy
@@ -49,6 +49,7 @@ lint: install ## check style, types, imports and the workflow
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 	hadolint Dockerfile
+	python tools/words.py
 
 docs: install ## build the documentation in site/, which works offline
 	python -m sphinx -W --keep-going -q -b html docs site

@@ -205,7 +205,7 @@ class _Skipped:
         self._count = 0
 
     def add(self, path: Path) -> None:
-        """Note a file."""
+        """Record a file."""
         self._count += 1
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("w" if self._count == 1 else "a", encoding="utf-8", errors="backslashreplace") as file:

@@ -43,7 +43,7 @@ class Frame:
 
 
 def is_image_name(path: Path | str) -> bool:
-    """Whether the name of a file ends like an image that can be read.
+    """Return whether the name of a file ends like an image that can be read.
 
     >>> is_image_name("brain.NII.GZ"), is_image_name("notes.txt")
     (True, False)

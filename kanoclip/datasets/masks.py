@@ -1,4 +1,4 @@
-"""Ground-truth masks: which pixels a file marks, and masks at another resolution."""
+"""Ground-truth masks: the pixels marked in a file, and masks at another resolution."""
 
 from collections.abc import Iterator
 from pathlib import Path

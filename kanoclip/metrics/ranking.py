@@ -139,7 +139,7 @@ def rank(
 
 
 def _shares(cumulated: NDArray[np.number]) -> NDArray[np.float64]:
-    """Cumulated numbers (K,) as shares (K + 1,) of the last one, from 0 to 1."""
+    """Return cumulated numbers (K,) as shares (K + 1,) of the last one, from 0 to 1."""
     shares = np.empty(cumulated.size + 1)
     shares[0] = 0.0
     np.divide(cumulated, cumulated[-1], out=shares[1:])

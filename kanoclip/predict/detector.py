@@ -38,7 +38,7 @@ class Detector:
         class_name: what images show, unless `predict` is told otherwise.
         threshold: what decisions are made with: the guess of the checkpoint, until `calibrate`.
         calibration: of the last call of `calibrate`; None before.
-        tile: pixels a side of the tiles that larger images are cut into; None squashes every image whole.
+        tile: pixels per side of the tiles that larger images are cut into; None squashes every image whole.
     """
 
     def __init__(

@@ -27,7 +27,7 @@ TORCH_FREE = [
 FIGURES = [name for name in code_digest.installed().modules if name.startswith("kanoclip.report.figures.")]
 # kanoclip.types passes its names on; who takes none of them loads it and uses nothing of it
 UNUSED = {"kanoclip.logs"}
-# what the registry of methods finds by scanning is a dependency of whoever names a method
+# what the registry of methods finds by scanning is a dependency of the code that names a method
 DISCOVERED = [name for name in code_digest.installed().modules if re.fullmatch(r"kanoclip\.methods\.\w+", name)]
 
 
