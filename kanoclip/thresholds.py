@@ -23,7 +23,7 @@ class Tally:
     """Counts normal and anomalous images and pixels by score, batch by batch, in constant memory but for the images.
 
     Args:
-        size: pixels a side at which maps and masks are compared.
+        size: pixels per side at which maps and masks are compared.
     """
 
     def __init__(self, size: int):

@@ -1,4 +1,4 @@
-"""predictions.jsonl and predictions.csv: one line an image, written as they come, taken up by a second run."""
+"""predictions.jsonl and predictions.csv: one line per image, written as they come, taken up by a second run."""
 
 import csv
 import io
