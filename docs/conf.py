@@ -68,9 +68,11 @@ def write_command_line(app: Sphinx) -> None:
     out = ROOT / "docs/reference/commands.md"
     made = [sys.executable, "-m", "typer", "kanoclip.cli", "utils", "docs", "--name", "kanoclip"]
     text = subprocess.run(made, check=True, capture_output=True, text=True, cwd=ROOT).stdout
-    text = (
-        "# Command line\n\nEvery command with its options, from `kanoclip COMMAND --help`.\n\n" + text.split("\n", 2)[2]
-    )
+    # the epilog of a command is an example, indented as in its help
+    text = re.sub(r"\x08\nExample:\n((?: +.+\n)+)", r"**Example**:\n\n```bash\n\1```\n", text)
+    text = re.sub(r"(?<=```bash\n)  (?=kanoclip )", "", text)
+    title = "# Command line\n\nEvery command with its options, from `kanoclip COMMAND --help`.\n\n"
+    text = title + text.split("\n", 2)[2]
     if not out.is_file() or out.read_text() != text:
         out.write_text(text)
 

@@ -337,6 +337,14 @@ class Configuration(Strict):
     seeds: tuple[Annotated[int, Field(ge=0, le=HIGHEST_SEED)], ...] = Field(
         (111, 112, 113), min_length=1, description="one training per seed. 111 is the seed of the paper's peers"
     )
+    threshold_folds: int = Field(
+        1,
+        ge=0,
+        description="further trainings per row that choose the threshold of its decisions, for all seeds together: "
+        "each leaves out another part of the auxiliary classes, 1 leaves out half of them. 1 costs half a training, 2 "
+        "or more use every class and cost that number less one. 0: no thresholds, so f1_auxiliary and fpr_auxiliary "
+        "are empty",
+    )
     datasets: dict[Name, DatasetConfig] = Field(
         default_factory=dict, description="settings of shipped datasets, and datasets of your own (path required)"
     )

@@ -132,6 +132,9 @@ def resize_mask(mask: NDArray[np.bool_], size: tuple[int, int], resize: Resize =
 
     Returns:
         (height, width) bool.
+
+    >>> resize_mask(np.array([[True, False]]), (1, 4)).tolist()
+    [[True, True, False, False]]
     """
     height, width = size
     if resize == "nearest":

@@ -40,7 +40,7 @@ class Schedule:
         """Return the factor, in 0..1, after `step` of `steps` optimiser steps.
 
         >>> Schedule("cosine").factor(5, 10)
-        0.5...
+        0.5
         >>> Schedule("steps", milestones=(3, 6)).factor(6, 10)
         0.25
         """

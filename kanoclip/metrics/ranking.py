@@ -122,6 +122,9 @@ def rank(
 
     Raises:
         UndefinedMetricError: there are no positives, or no negatives.
+
+    >>> rank(np.array([0.9, 0.5]), np.array([0.5])).true_positive_rates.tolist()
+    [0.0, 0.5, 1.0]
     """
     scores, place = np.unique(np.concatenate([positives, negatives]), return_inverse=True)
     at, rest = place[: positives.size], place[positives.size :]

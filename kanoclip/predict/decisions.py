@@ -123,10 +123,11 @@ def guessed(record: Mapping[str, Any] | None) -> Threshold:
         return Threshold(None, None, "no threshold, so no decisions: give normal images (--normals)")
     if "reason" in record:
         return Threshold(None, None, f"no threshold, so no decisions ({record['reason']}): give normal images")
-    f1, of_all = record["image_f1"], record["image_f1_of_all"]
+    found, alarms = _percent(record["image_found"]), _percent(record["image_false_alarms"])
+    where = "classes left out of training" if record["folds"] else "images"
     words = (
-        f"threshold guessed from {record['auxiliary']}: F1 {f1:.2f} on its classes left out of training (calling every "
-        f"image anomalous: {of_all:.2f}), unknown on your images; give normal images (--normals) for a rate you choose"
+        f"threshold guessed from {record['auxiliary']}: on its {where} it finds {found} of the anomalous images with "
+        f"{alarms} false alarms, unknown on your images; give normal images (--normals) for a rate you choose"
     )
     return Threshold(record["image"], record["pixel"], words)
 

@@ -152,7 +152,13 @@ class Detector:
     def scores(
         self, images: Iterable[Any], class_name: str | None = None, batch_size: int = BATCH_SIZE
     ) -> NDArray[np.float32]:
-        """Return the image scores (N,) in 0..1; arguments as of `predict`."""
+        """Return the image scores (N,) in 0..1; arguments as for `predict`.
+
+        >>> import numpy as np
+        >>> from kanoclip.predict import load
+        >>> load("clip").scores([np.zeros((32, 32)), np.ones((32, 32))]).shape
+        (2,)
+        """
         found = [result.score for result in self.stream(self._frames(images), class_name, batch_size)]
         return np.array(found, np.float32)
 

@@ -14,7 +14,9 @@ from kanoclip.config import BackboneConfig, parse
 from kanoclip.devices import choose_device
 from kanoclip.files import sha256
 from kanoclip.methods import Method, method_class, method_names
+from kanoclip.predict.decisions import guessed
 from kanoclip.predict.detector import Detector
+from kanoclip.predict.guesses import guess_of
 from kanoclip.types import InputError
 
 SHIPPED = Path(__file__).parent / "embedded" / "kanoclip.safetensors"
@@ -85,7 +87,10 @@ def load(
         )
     record = read_record(choice.checkpoint) if choice.checkpoint else None
     checksum = sha256(choice.checkpoint) if choice.checkpoint else ""
-    return Detector(method, choice.method, class_name, record, checksum, tile)
+    detector = Detector(method, choice.method, class_name, record, checksum, tile)
+    if record is None:
+        detector.threshold = guessed(guess_of(method, choice.method))
+    return detector
 
 
 def choose(model: str, backbone: str | None, weights: str | None, image_size: int | None) -> Choice:

@@ -19,10 +19,10 @@ from kanoclip.python_source import meaning, statements
 
 ROOT = Path(__file__).parents[2]
 RULES = "\n".join(path.read_text() for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
-COMMANDS = sorted(set(re.findall(r"python -m kanoclip --log \{log\} ([\w-]+)", RULES)))
+COMMANDS = sorted(set(re.findall(r"python -m kanoclip --log \{log:q\} ([\w-]+)", RULES)))
 TORCH_FREE = [
     *("download", "prepare", "knowledge", "protocol", "plan", "tables", "runtime", "page", "compare"),
-    *("list-names", "version"),
+    "list-names",
 ]
 FIGURES = [name for name in code_digest.installed().modules if name.startswith("kanoclip.report.figures.")]
 # kanoclip.types passes its names on; who takes none of them loads it and uses nothing of it
@@ -257,7 +257,7 @@ ALL_METHODS = set(code_digest.installed().methods)
             {"train", "score-pass", "encode", "pretrain"},
         ),
         (
-            "cli/options.py",
+            "devices.py",
             "torch.set_num_threads(threads)",
             "torch.set_num_threads(threads + 1)",
             {"train", "score-pass", "encode", "evaluate", "pretrain"},
