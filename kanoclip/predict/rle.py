@@ -1,8 +1,8 @@
 """Regions as COCO's compressed run-length encoding, which pycocotools and most annotation tools read.
 
-Pixels are counted column by column: first a run outside, then a run inside, and so on. From the fourth on, a count is stored
-as its difference from the last but one, in groups of five bits, lowest first; a sixth bit says whether another group
-follows, and 48 is added so that every group is a printable character. The format is that of `rleToString` in
+Pixels are counted column by column: first a run outside, then a run inside, and so on. From the fourth on, a count is
+stored as its difference from the last but one, in groups of five bits, lowest first; a sixth bit says whether another
+group follows, and 48 is added so that every group is a printable character. The format is that of `rleToString` in
 https://github.com/cocodataset/cocoapi/blob/master/common/maskApi.c.
 """
 
