@@ -1,11 +1,13 @@
 """The typed configuration: every key, its default and the reason for it. The JSON schema is generated from here."""
 
 import difflib
+import hashlib
+import os
 import re
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from kanoclip.types import InputError
 
@@ -138,6 +140,11 @@ class MethodConfig(BaseModel):
     backbone: str | None = Field(
         None, description="one of the configured backbones; null: the default one, or the recipe's"
     )
+    checkpoint: str | None = Field(
+        None,
+        description="score with this checkpoint of `kanoclip train` instead of training; embedded: the one that is "
+        "shipped, kanoclip on kanoclip-tiny. It has its options and its auxiliary dataset",
+    )
 
     @property
     def options(self) -> dict[str, Any]:
@@ -258,6 +265,14 @@ class Configuration(Strict):
     run: str = Field(
         "paper", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="name of the run: results go to results/<run>"
     )
+    folder: str | None = Field(
+        None,
+        description="a folder of your own images: short for a dataset of its name as the only target, and for a run "
+        "named after the folder and a checksum of its path",
+    )
+    class_name: str | None = Field(
+        None, description="what the images of `folder` show, for the prompts; null: its name. For folders of one class"
+    )
     resources: str = Field("resources", description="folder for downloaded archives and the images unpacked from them")
     backbones: dict[str, BackboneConfig] = Field(
         default_factory=lambda: {"clip-l14-518": BackboneConfig()},
@@ -302,6 +317,19 @@ class Configuration(Strict):
     pretraining: PretrainingConfig = Field(
         PretrainingConfig(), description="of the embedded backbone, with `snakemake pretrain`"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _folder_is_a_target(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or not isinstance(values.get("folder"), str):
+            return values
+        path = os.path.normpath(values["folder"])
+        name = re.sub(r"[^A-Za-z0-9_-]+", "_", os.path.basename(path)).strip("_-") or "images"
+        names = {} if values.get("class_name") is None else {name: values["class_name"]}
+        run = f"{name}-{hashlib.sha256(path.encode()).hexdigest()[:4]}"
+        dataset = {"path": path, "class_names": names}
+        others = values.get("datasets") or {}
+        return {"run": run, **values, "targets": [name], "datasets": {**others, name: dataset}}
 
     @field_validator("backbones")
     @classmethod

@@ -2,7 +2,7 @@
 
 `kanoclip.protocol` expands a configuration. It needs the classes of the methods, so importing it takes seconds.
 `expand` calls it once and keeps the answer in the user's cache folder under all that the answer depends on: the
-configuration, the code of `kanoclip.protocol` and of every method, the specs of the datasets, and the versions of
+configuration, the checkpoints that it names, the code of `kanoclip.protocol` and of every method, the specs of the datasets, and the versions of
 kanoclip and open_clip.
 """
 
@@ -13,7 +13,8 @@ from kanoclip import __version__
 from kanoclip.caching import remembered
 from kanoclip.code import digest, installed
 from kanoclip.config import Configuration
-from kanoclip.run import Run
+from kanoclip.files import remembered_sha256
+from kanoclip.run import Run, checkpoint_file
 from kanoclip.store import fingerprint
 
 
@@ -31,7 +32,11 @@ def _key(config: Configuration) -> str:
     package = installed()
     specs = [f"datasets/specs/{path.name}" for path in (package.root / "datasets/specs").glob("*.yaml")]
     code = digest("kanoclip.expansion", *package.methods.values(), *specs)
-    return fingerprint(config=config.model_dump(mode="json"), code=code, versions=[__version__, _open_clip()])
+    rows = [entry for entries in (config.methods, *config.ablations.values()) for entry in entries.values()]
+    files = [checkpoint_file(entry.checkpoint) for entry in rows if entry.checkpoint]
+    checkpoints = [remembered_sha256(path) for path in files if path.is_file()]
+    versions = [__version__, _open_clip()]
+    return fingerprint(config=config.model_dump(mode="json"), code=code, checkpoints=checkpoints, versions=versions)
 
 
 def _open_clip() -> str:

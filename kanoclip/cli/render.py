@@ -68,9 +68,13 @@ def page(
     gallery: Annotated[
         int, typer.Option(min=0, help="Images of each dataset, class and method in the gallery, at most; 0 for none.")
     ] = 12,
+    metrics: Annotated[
+        Path | None,
+        typer.Option(help="The long metrics.csv: the gallery opens on the class where the last method does best."),
+    ] = None,
 ) -> None:
     """Write the page that a person opens first."""
     from kanoclip.report.page import write_page
 
     pairs = [(Path(index), Path(path)) for index, path in parse_pairs(scores)]
-    write_page(table, figures or [], out, title, pairs, gallery)
+    write_page(table, figures or [], out, title, pairs, gallery, metrics)

@@ -21,7 +21,7 @@ from kanoclip.datasets.index import content, read_index
 from kanoclip.files import sha256, whole
 from kanoclip.maps import scaled_sigma
 from kanoclip.metrics.pixels import Maps, check, rank_pixels
-from kanoclip.metrics.ranking import Ranking, UndefinedMetricError, rank
+from kanoclip.metrics.ranking import NO_LABELS, Ranking, UndefinedMetricError, rank
 from kanoclip.metrics.results import Results
 from kanoclip.metrics.scores_file import open_scores
 from kanoclip.store import Store, fingerprint
@@ -182,6 +182,8 @@ def _evaluate(rows: list[_Row], frame: pd.DataFrame, wrong: list[InputError]) ->
 
 
 def _rank_images(members: pd.DataFrame, image_scores: NDArray[np.float32]) -> Ranking | UndefinedMetricError:
+    if (members["label"] < 0).any():
+        return UndefinedMetricError(NO_LABELS)
     anomalous = members["label"].to_numpy() == 1
     class_scores = image_scores[members.index]
     try:
