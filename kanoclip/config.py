@@ -5,6 +5,7 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -324,7 +325,7 @@ class Configuration(Strict):
         if not isinstance(values, Mapping) or not isinstance(values.get("folder"), str):
             return values
         path = os.path.normpath(values["folder"])
-        name = re.sub(r"[^A-Za-z0-9_-]+", "_", os.path.basename(path)).strip("_-") or "images"
+        name = re.sub(r"[^A-Za-z0-9_-]+", "_", Path(path).name).strip("_-") or "images"
         names = {} if values.get("class_name") is None else {name: values["class_name"]}
         run = f"{name}-{hashlib.sha256(path.encode()).hexdigest()[:4]}"
         dataset = {"path": path, "class_names": names}

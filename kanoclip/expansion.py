@@ -2,8 +2,8 @@
 
 `kanoclip.protocol` expands a configuration. It needs the classes of the methods, so importing it takes seconds.
 `expand` calls it once and keeps the answer in the user's cache folder under all that the answer depends on: the
-configuration, the checkpoints that it names, the code of `kanoclip.protocol` and of every method, the specs of the datasets, and the versions of
-kanoclip and open_clip.
+configuration, the checkpoints that it names, the code of `kanoclip.protocol` and of every method, the specs of the
+datasets, and the versions of kanoclip and open_clip.
 """
 
 from importlib.metadata import PackageNotFoundError, version

@@ -28,7 +28,8 @@ def write_index(frame: pd.DataFrame, path: Path) -> None:
 
     Args:
         frame: the columns of `INDEX_COLUMNS`; image and mask relative to the folder of `path`, label 0, 1 or -1 (not
-            known, an empty cell of the file). Also the columns of `DIGEST_COLUMNS`; if they are missing, every image and mask is read to compute them.
+            known, an empty cell of the file). Also the columns of `DIGEST_COLUMNS`; if they are missing, every image
+            and mask is read to compute them.
         path: the index.csv to appear.
 
     Raises:
@@ -54,7 +55,8 @@ def read_index(path: Path, split: str = "test") -> pd.DataFrame:
 
     Returns:
         The rows of that split, numbered from 0, with the columns of `INDEX_COLUMNS` (label 1 anomalous, 0 normal, -1
-        not known; mask "" where there is none), those of `DIGEST_COLUMNS`, and `image_path`, `mask_path`: absolute, mask_path "" where there is no mask.
+        not known; mask "" where there is none), those of `DIGEST_COLUMNS`, and `image_path`, `mask_path`: absolute,
+        mask_path "" where there is no mask.
 
     Raises:
         InputError: the file is missing, is not an index, or holds no row of that split.

@@ -237,8 +237,12 @@ def _unlabelled(root: Path, spec: DatasetSpec) -> list[Row]:
                 raise InputError(f"{inner}: expected {GOOD}/, found {inner.name}/; rename it")
     images = images_below(root)
     if not images:
-        raise InputError(f"{root}: expected images, in class folders, in {GOOD}/ and a folder per defect, or without any order; found none")
-    logger.warning("%s: no folder %s/, so its %d images have no labels: scores and maps, no metrics", root, GOOD, len(images))
+        raise InputError(
+            f"{root}: expected images, with labels ({GOOD}/ and a folder per defect) or without; found none"
+        )
+    logger.warning(
+        "%s: no folder %s/, so its %d images have no labels: scores and maps, no metrics", root, GOOD, len(images)
+    )
     return [row_of(image, spec.name, UNLABELLED) for image in images]
 
 

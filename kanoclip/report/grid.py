@@ -183,4 +183,4 @@ def _annotate(panel: Axes, x: int, sample: Sample, first_map: int) -> None:
         if sample.mask is not None and sample.mask.any():
             panel.contour(x + centres, y + centres, sample.mask, levels=[0.5], colors="white", linewidths=0.6)
         box = {"facecolor": "black", "alpha": 0.6, "linewidth": 0, "pad": 1.5}
-        panel.text(x + 0.04 * TILE, y + 0.05 * TILE, f"{overlay.score:#.3g}", va="top", color="white", bbox=box)
+        panel.text(x + 0.04 * TILE, y + 0.05 * TILE, f"{overlay.score:.3f}", va="top", color="white", bbox=box)

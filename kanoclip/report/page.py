@@ -51,7 +51,9 @@ def write_page(
     fragment = _table(table)
     views = read_gallery(scores, gallery) if gallery else {}
     first = opening(views, read_metrics(metrics) if metrics else None) if views else None
-    environment = Environment(loader=FileSystemLoader(TEMPLATE.parent), autoescape=True, trim_blocks=True, keep_trailing_newline=True)
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATE.parent), autoescape=True, trim_blocks=True, keep_trailing_newline=True
+    )
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False}  # datasets and methods in the order given
     page = environment.get_template(TEMPLATE.name).render(
         title=title,

@@ -23,8 +23,8 @@ def histograms(index: Path, scores: Sequence[Path], out: Path) -> None:
     """Image scores.
 
     Image scores of normal (filled) and anomalous (hatched) images, a row per class and a column per method, with the
-    first seed; unlabelled images are grey. Each group sums to 100 %. Dashed: the threshold with the highest F1 on these very images,
-    given above the panel with its F1; it is an upper bound, as no method knows it beforehand.
+    first seed; unlabelled images are grey. Each group sums to 100 %. Dashed: the threshold with the highest F1 on these
+    very images, given above the panel with its F1; it is an upper bound, as no method knows it beforehand.
 
     Args:
         index: index.csv of the dataset.
@@ -47,7 +47,7 @@ def histograms(index: Path, scores: Sequence[Path], out: Path) -> None:
         picture.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
         for panel in panels[-1]:
             panel.set_xlabel("image score")
-        picture.supylabel("share of the images (%)", fontsize=8)
+        picture.supylabel("images (%)", fontsize=8)
 
 
 def _draw(panel: Axes, labels: NDArray[np.integer], scores: NDArray[np.floating]) -> str:

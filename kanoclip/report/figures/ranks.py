@@ -20,9 +20,9 @@ def ranks(metrics: Path, methods: Sequence[str], datasets: Sequence[str], out: P
     """Average ranks.
 
     Average rank of each method over the datasets on which every method has a value, by image and by pixel AUROC (means
-    over classes and seeds); 1 is best. A level with fewer than two such datasets is left out. Thick bars join methods whose average ranks are no further apart than the
-    critical difference of Nemenyi's test at level 0.05 (Demšar, JMLR 2006): on these datasets their difference may be
-    chance. Controls are not ranked.
+    over classes and seeds); 1 is best. A level with fewer than two such datasets is left out. Thick bars join methods
+    whose average ranks are no further apart than the critical difference of Nemenyi's test at level 0.05 (Demšar, JMLR
+    2006): on these datasets their difference may be chance. Controls are not ranked.
 
     Args:
         metrics: the long metrics.csv.

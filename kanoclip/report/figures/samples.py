@@ -23,10 +23,11 @@ def qualitative(index: Path, scores: Sequence[Path], out: Path) -> None:
 
     From each class the anomalous images with the highest (best), the median and the lowest (worst) image score and the
     normal image with the median one, all by the method in the first row of maps; of a class without anomalous images,
-    those with the highest, the median and the lowest score. Nothing is picked by hand. Rows are the image, the ground truth where there is one, and the anomaly map of each method over the grey image; after twelve
-    columns the figure continues below. Images are shown as squares, as the methods see them. One colour scale per
-    method, the same in all columns, from the first to the last percentile of the values shown; white outline: ground
-    truth; number: image score.
+    those with the highest, the median and the lowest score. Nothing is picked by hand. Rows are the image, the ground
+    truth where there is one, and the anomaly map of each method over the grey image; after twelve columns the figure
+    continues below. Images are shown as squares, as the methods see them. One colour scale per method, the same in all
+    columns, from the first to the last percentile of the values shown; white outline: ground truth; number: image
+    score.
 
     Args:
         index: index.csv of the dataset.
@@ -50,8 +51,9 @@ def teaser(pairs: Sequence[tuple[Path, Path]], out: Path) -> None:
     """Overview.
 
     The anomalous images with the highest and the median image score of each dataset (of all its images, where none is
-    known to be anomalous), their masks, and the anomaly maps of one method. Images are shown as squares, as the method sees them. One colour scale per dataset, from the first to
-    the last percentile of the values shown; white outline: ground truth; number: image score.
+    known to be anomalous), their masks, and the anomaly maps of one method. Images are shown as squares, as the method
+    sees them. One colour scale per dataset, from the first to the last percentile of the values shown; white outline:
+    ground truth; number: image score.
 
     Args:
         pairs: (index.csv, scores.h5) of each dataset, the scores all by the same method.
