@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -290,7 +290,9 @@ class Configuration(Strict):
         description="allow a target equal to its auxiliary dataset; such cells are marked as not zero-shot. false "
         "refuses it",
     )
-    targets: tuple[str, ...] = Field(min_length=1, description="datasets that are scored, in the order of the tables")
+    targets: tuple[str, ...] = Field(
+        (), description="datasets that are scored, in the order of the tables. At least one, unless there is a `folder`"
+    )
     methods: dict[str, MethodConfig] = Field(min_length=1, description="rows of the tables: name: options")
     only: tuple[str, ...] = Field(
         (), description="run these rows of `methods` and no others: `--config 'only=[kanoclip]'`. Empty: all rows"
@@ -331,6 +333,12 @@ class Configuration(Strict):
         dataset = {"path": path, "class_names": names}
         others = values.get("datasets") or {}
         return {"run": run, **values, "targets": [name], "datasets": {**others, name: dataset}}
+
+    @model_validator(mode="after")
+    def _something_is_scored(self) -> Self:
+        if not self.targets:
+            raise ValueError("expected targets, or a folder, found none of them; name at least one dataset")
+        return self
 
     @field_validator("backbones")
     @classmethod

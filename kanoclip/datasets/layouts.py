@@ -240,9 +240,7 @@ def _unlabelled(root: Path, spec: DatasetSpec) -> list[Row]:
         raise InputError(
             f"{root}: expected images, with labels ({GOOD}/ and a folder per defect) or without; found none"
         )
-    logger.warning(
-        "%s: no folder %s/, so its %d images have no labels: scores and maps, no metrics", root, GOOD, len(images)
-    )
+    logger.warning("%s: no folder %s/, so its %d images are unlabelled: no metrics", root, GOOD, len(images))
     return [row_of(image, spec.name, UNLABELLED) for image in images]
 
 
