@@ -48,8 +48,8 @@ def opening(views: Mapping[str, DatasetView], metrics: pd.DataFrame | None) -> O
     why = ""
     if not math.isinf(value):
         label = get_metric(LEVELS[-level], METRIC).label
-        value = f"{100 * value:.0f} %"
-        why = f"Opens with {method} on {shown} ({dataset}): of all classes the one with its highest {label}, {value}."
+        reached = f"{label}, {100 * value:.0f} %"
+        why = f"Opens with {method} on {shown} ({dataset}): of all classes the one with its highest {reached}."
     return Opening(dataset, method, {name: found[2] for name, found in best.items()}, why)
 
 

@@ -36,7 +36,7 @@ def test_defaults_fill_in() -> None:
         (MINIMAL | {"targts": []}, ["unknown key 'targts'", "did you mean 'targets'?"]),
         (MINIMAL | {"backbones": {"a": {"image_sise": 3}}}, ["'backbones.a.image_sise'", "did you mean 'image_size'?"]),
         (MINIMAL | {"evaluation": {"resolutions": 3}}, ["did you mean 'resolution'?"]),
-        (MINIMAL | {"zzz": 1}, ["unknown key 'zzz'", "known keys: run, resources"]),
+        (MINIMAL | {"zzz": 1}, ["unknown key 'zzz'", "known keys: run, folder"]),
         ({"methods": {"clip": {}}}, ["expected targets, or a folder, found none"]),
         (MINIMAL | {"seeds": ["x"]}, ["'seeds.0'", "valid integer", "found 'x'"]),
         (MINIMAL | {"backbones": {"a": {"taps": [6, 3]}}}, ["'backbones.a.taps'", "ascending", "found [6, 3]"]),
