@@ -131,6 +131,12 @@ def page(browser, url):
     assert browser.get_log("browser") == []
 
 
+def prefer(page, scheme: str) -> None:
+    """Ask for light or dark colours."""
+    feature = {"name": "prefers-color-scheme", "value": scheme}
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+
+
 def tab_to(page, wanted) -> None:
     """Press Tab until an element has the focus."""
     for _ in range(40):
@@ -261,15 +267,13 @@ def test_photographs_keep_their_colours_in_the_dark_and_drawings_do_not(page):
     """Seen in screenshots of the first anomaly maps: paper and text change places, images stay as they are."""
     shots = []
     for scheme in ("light", "dark"):
-        page.execute_cdp_cmd(
-            "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-        )
+        prefer(page, scheme)
         figure = page.find_element(By.CSS_SELECTOR, "details[open] .figure")
         page.execute_script("arguments[0].scrollIntoView()", figure)
         shots.append(np.asarray(Image.open(io.BytesIO(figure.screenshot_as_png)).convert("L"), dtype=int))
     light, dark = shots
     left, top, width, height = page.execute_script(
-        "const box = arguments[0].getBoundingClientRect(), part = arguments[0].querySelector('i').getBoundingClientRect();"
+        "const [box, part] = [arguments[0], arguments[0].querySelector('i')].map((of) => of.getBoundingClientRect());"
         "return [part.left - box.left, part.top - box.top, part.width, part.height]",
         figure,
     )
@@ -327,8 +331,7 @@ def test_nothing_is_wider_than_a_phone(page, dataset):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_stands_out_from_the_paper(page, scheme):
-    feature = {"name": "prefers-color-scheme", "value": scheme}
-    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+    prefer(page, scheme)
     assert min(page.execute_script(CONTRASTS)) >= 4.5  # WCAG 2.2, level AA
     paper = page.find_element(By.TAG_NAME, "body").value_of_css_property("background-color")
     assert ("255, 255, 255" in paper) == (scheme == "light")
