@@ -7,7 +7,7 @@ DETECTOR := $(RUN)/models/kanoclip/kanoclip-tiny-128/synthetic_auxiliary/seed111
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart detector test test-slow test-slurm lint docs generated
+.PHONY: help install quickstart detector unlock test test-slow test-slurm lint docs generated
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,6 +24,9 @@ quickstart: install ## run the embedded benchmark and print its main table
 	@snakemake $(QUICKSTART) --report $(RUN)/report.zip --quiet all
 	@echo; cat $(RUN)/tables/main.md
 	@echo; echo "page     $(RUN)/index.html"; echo "figures  $(RUN)/figures/"; echo "report   $(RUN)/report.zip"
+
+unlock: install ## after a killed run: lets the folder be used again (add CONFIG=FILE for another than the quickstart's)
+	snakemake --unlock --configfile $(or $(CONFIG),config/quickstart.yaml)
 
 detector: install ## train the model that kanoclip predict uses, and put it into the package
 	snakemake --cores all $(QUICKSTART) --config 'seeds=[111]' -- $(DETECTOR)
@@ -51,5 +54,6 @@ docs: install ## build the documentation in site/, to be read without network
 	python -m sphinx -W --keep-going -q -b html docs site
 	@echo "site/index.html"
 
-generated: install ## write what is made from the code: the schema and the page of all keys
+generated: install ## write what is made from the code: the schema, the page of all keys, the tables of methods
 	kanoclip schema --out workflow/schemas/config.schema.json --readme config/README.md
+	kanoclip overview --out docs/methods/README.md --readme README.md

@@ -23,7 +23,7 @@ from kanoclip.datasets.index import read_index
 from kanoclip.datasets.prepare import prepare
 from kanoclip.datasets.specs import load_spec
 from kanoclip.metrics.evaluate import Evaluation, evaluate, evaluate_pass
-from kanoclip.store import Store
+from kanoclip.result_store import Store
 
 
 def write_scores(path: Path, frame: pd.DataFrame, grid: int, size: int, seed: int) -> None:

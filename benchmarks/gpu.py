@@ -27,8 +27,8 @@ from kanoclip.backbones.cost import tap_values, tower_operations
 from kanoclip.backbones.taps import Tap
 from kanoclip.checkpoints import save_checkpoint
 from kanoclip.config import BackboneConfig, parse
+from kanoclip.datasets.image_loader import ImageLoader
 from kanoclip.datasets.index import read_index
-from kanoclip.datasets.loading import ImageLoader
 from kanoclip.features import CachedFeatures, FeatureCache, LiveFeatures, encode
 from kanoclip.methods import Batch, Method, method_class
 from kanoclip.scoring import Scorer, ScoresInProgress, run_pass, score

@@ -21,8 +21,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from kanoclip.datasets.image_loader import ImageLoader
 from kanoclip.datasets.images import load_image, load_square
-from kanoclip.datasets.loading import ImageLoader
 
 MEAN, STD = (torch.tensor(values) for values in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD))
 BATCH, ROUNDS = 8, 4

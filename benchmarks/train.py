@@ -17,7 +17,7 @@ from kanoclip.datasets.index import read_index
 from kanoclip.datasets.prepare import prepare
 from kanoclip.datasets.specs import load_spec
 from kanoclip.features import CachedFeatures, FeatureCache, FeatureSource, LiveFeatures, encode
-from kanoclip.methods.kanoclip.model import KAnoCLIP, KAnoCLIPOptions
+from kanoclip.methods.kanoclip_paper.model import KAnoCLIP, KAnoCLIPOptions
 from kanoclip.training import TrainingData
 
 

@@ -6,10 +6,11 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from kanoclip.naming import HIGHEST_SEED, Name, PlainPath, check_class_name, printable
 from kanoclip.types import InputError
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -18,7 +19,7 @@ Model = TypeVar("Model", bound=BaseModel)
 class Strict(BaseModel):
     """A group of keys that knows all its keys and cannot be changed."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
 
 class TowerConfig(Strict):
@@ -54,7 +55,10 @@ class BackboneConfig(Strict):
         "'random:SEED'",
     )
     image_size: int = Field(
-        518, gt=0, description="pixels a side; images are squashed to a square. The paper is silent; its peers use 518"
+        518,
+        gt=0,
+        le=16_384,
+        description="pixels a side; images are squashed to a square. The paper is silent; its peers use 518",
     )
     taps: tuple[int, ...] | None = Field(
         None,
@@ -126,11 +130,18 @@ class DatasetConfig(Strict):
         "name with underscores as spaces",
     )
 
+    @field_validator("class_names")
+    @classmethod
+    def _classes_have_names(cls, names: dict[str, str]) -> dict[str, str]:
+        for name in names.values():
+            check_class_name(name)
+        return names
+
 
 class MethodConfig(BaseModel):
     """One row of the tables: a registered method with options of its own."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
     method: str | None = Field(None, description="the registered method; null: the row's own name")
     recipe: Literal["protocol", "published"] = Field(
@@ -146,6 +157,19 @@ class MethodConfig(BaseModel):
         description="score with this checkpoint of `kanoclip train` instead of training; embedded: the one that is "
         "shipped, kanoclip on kanoclip-tiny. It has its options and its auxiliary dataset",
     )
+    weights: Literal["trained", "published"] = Field(
+        "trained",
+        description="trained: by this run. published: fetched from the method's authors instead, who trained them on "
+        "the auxiliary dataset; needs recipe: published",
+    )
+
+    @model_validator(mode="after")
+    def _published_weights_need_their_recipe(self) -> "MethodConfig":
+        if self.weights == "published" and self.recipe != "published":
+            raise ValueError(f"weights: published needs recipe: published, found recipe: {self.recipe}")
+        if self.weights == "published" and self.checkpoint is not None:
+            raise ValueError("expected a checkpoint or weights: published, found both; leave one out")
+        return self
 
     @property
     def options(self) -> dict[str, Any]:
@@ -234,7 +258,7 @@ class PretrainingConfig(Strict):
     mixed_steps: int = Field(
         6_000, ge=0, description="steps on whole images in pairs that are blended and recoloured, 32 a step"
     )
-    photographs: str | None = Field(
+    photographs: PlainPath | None = Field(
         None,
         description="a folder of photographs without defects, such as DTD and ImageNet samples: defects are put into "
         "them. Without it the last stages see drawn images only",
@@ -266,7 +290,7 @@ class Configuration(Strict):
     run: str = Field(
         "paper", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="name of the run: results go to results/<run>"
     )
-    folder: str | None = Field(
+    folder: PlainPath | None = Field(
         None,
         description="a folder of your own images: short for a dataset of its name as the only target, and for a run "
         "named after the folder and a checksum of its path",
@@ -274,14 +298,16 @@ class Configuration(Strict):
     class_name: str | None = Field(
         None, description="what the images of `folder` show, for the prompts; null: its name. For folders of one class"
     )
-    resources: str = Field("resources", description="folder for downloaded archives and the images unpacked from them")
-    backbones: dict[str, BackboneConfig] = Field(
+    resources: PlainPath = Field(
+        "resources", description="folder for downloaded archives and the images unpacked from them"
+    )
+    backbones: dict[Name, BackboneConfig] = Field(
         default_factory=lambda: {"clip-l14-518": BackboneConfig()},
         description="name: model and settings. The name appears in paths and tables",
     )
     backbone: str = Field("clip-l14-518", description="the backbone of every method that names none")
-    auxiliary: str = Field("mvtec_ad", description="dataset whose test split, with masks, trains the methods")
-    auxiliary_for: dict[str, str] = Field(
+    auxiliary: Name = Field("mvtec_ad", description="dataset whose test split, with masks, trains the methods")
+    auxiliary_for: dict[Name, Name] = Field(
         default_factory=lambda: {"mvtec_ad": "visa"},
         description="target: another auxiliary dataset. The paper's MVTec-AD row can only be read as trained on VisA",
     )
@@ -290,10 +316,10 @@ class Configuration(Strict):
         description="allow a target equal to its auxiliary dataset; such cells are marked as not zero-shot. false "
         "refuses it",
     )
-    targets: tuple[str, ...] = Field(
+    targets: tuple[Name, ...] = Field(
         (), description="datasets that are scored, in the order of the tables. At least one, unless there is a `folder`"
     )
-    methods: dict[str, MethodConfig] = Field(min_length=1, description="rows of the tables: name: options")
+    methods: dict[Name, MethodConfig] = Field(min_length=1, description="rows of the tables: name: options")
     only: tuple[str, ...] = Field(
         (), description="run these rows of `methods` and no others: `--config 'only=[kanoclip]'`. Empty: all rows"
     )
@@ -303,16 +329,16 @@ class Configuration(Strict):
         "worth it only where a method is developed on a CPU; otherwise their images go through the tower once, with "
         "every row, and nothing is stored",
     )
-    ablations: dict[str, dict[str, MethodConfig]] = Field(
+    ablations: dict[Name, dict[Name, MethodConfig]] = Field(
         default_factory=dict,
         description="name of a table: its rows in order, written as under methods; an empty row is the one "
         "of that name under methods. Rows called baseline, knpl, clip_vv, bi_cmci and conv_adapter (or kanoclip) stand "
         "beside what the paper's Table 3 prints. They run with `snakemake ablation`",
     )
-    seeds: tuple[int, ...] = Field(
+    seeds: tuple[Annotated[int, Field(ge=0, le=HIGHEST_SEED)], ...] = Field(
         (111, 112, 113), min_length=1, description="one training per seed. 111 is the seed of the paper's peers"
     )
-    datasets: dict[str, DatasetConfig] = Field(
+    datasets: dict[Name, DatasetConfig] = Field(
         default_factory=dict, description="settings of shipped datasets, and datasets of your own (path required)"
     )
     knowledge: KnowledgeConfig = Field(KnowledgeConfig(), description="what describes anomalies, for training")
@@ -327,7 +353,7 @@ class Configuration(Strict):
         if not isinstance(values, Mapping) or not isinstance(values.get("folder"), str):
             return values
         path = os.path.normpath(values["folder"])
-        name = re.sub(r"[^A-Za-z0-9_-]+", "_", Path(path).name).strip("_-") or "images"
+        name = re.sub(r"[^A-Za-z0-9_-]+", "_", Path(path).name)[:50].strip("_-") or "images"
         names = {} if values.get("class_name") is None else {name: values["class_name"]}
         run = f"{name}-{hashlib.sha256(path.encode()).hexdigest()[:4]}"
         dataset = {"path": path, "class_names": names}
@@ -350,6 +376,14 @@ class Configuration(Strict):
                 )
         return backbones
 
+    @field_validator("targets", "seeds", "only")
+    @classmethod
+    def _named_once(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        twice = [value for value in values if values.count(value) > 1]
+        if twice:
+            raise ValueError(f"{twice[0]} is given twice")
+        return values
+
     @field_validator("methods", "datasets", mode="before")
     @classmethod
     def _empty_means_defaults(cls, value: Any) -> Any:
@@ -360,6 +394,8 @@ class Configuration(Strict):
     @field_validator("ablations", mode="before")
     @classmethod
     def _empty_rows_too(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
         return {table: cls._empty_means_defaults(rows) for table, rows in value.items()}
 
 
@@ -378,13 +414,13 @@ def parse(model: type[Model], values: Mapping[str, Any], where: str) -> Model:
         return model.model_validate(values)
     except ValidationError as error:
         problem = error.errors()[0]
-        place = ".".join(str(part) for part in problem["loc"])
+        place = printable(".".join(str(part) for part in problem["loc"] if part != "[key]"))
         if problem["type"] == "extra_forbidden":
             raise InputError(f"{where}: unknown key '{place}'; {_nearest_key(model, problem['loc'])}") from None
-        message = problem["msg"].removeprefix("Value error, ")
+        message = printable(problem["msg"], 500).removeprefix("Value error, ")
         if not place:  # of several keys together: the message names them and what was found
             raise InputError(f"{where}: {message}") from None
-        found = "" if problem["type"] == "missing" else f", found {problem['input']!r}"
+        found = "" if problem["type"] == "missing" else f", found {printable(repr(problem['input']))}"
         raise InputError(f"{where}: '{place}': {message[0].lower()}{message[1:]}{found}") from None
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from kanoclip.config import BackboneConfig, Configuration
 from kanoclip.datasets.specs import ArchiveSource, DatasetSpec, ManualSource, dataset_names, load_spec
+from kanoclip.published_weights import files_trained_on, load_release
 from kanoclip.run import Run
 
 PRETRAINED = "pretrained"  # of a second tower: timm's own weights
@@ -57,7 +58,11 @@ def missing(config: Configuration, run: Run, root: Path = Path()) -> list[Missin
     auxiliaries = [one.auxiliary for one in run.trainings if one.row in run.main]
     names = dict.fromkeys([*config.targets, *auxiliaries])
     resources = root / config.resources
-    return [*_datasets(names, config, resources), *_weights(run.backbones, resources, root)]
+    return [
+        *_datasets(names, config, resources),
+        *_weights(run.backbones, resources, root),
+        *_released(run, resources),
+    ]
 
 
 def render(found: list[Missing]) -> str:
@@ -105,6 +110,18 @@ def _weights(backbones: Mapping[str, BackboneConfig], resources: Path, root: Pat
         for tag in fetched_weights(config, root):
             licence, origin = "see the model's card", "the Hugging Face hub"
             yield Missing(f"weights of {name}: {tag}", "unknown", licence, "by the workflow", origin, "$HF_HOME")
+
+
+def _released(run: Run, resources: Path) -> Iterator[Missing]:
+    imports = {(run.row(one.row).method, one.auxiliary) for one in run.imports if one.row in run.main}
+    for method, auxiliary in sorted(imports):
+        licence = load_release(method).licence
+        for file in files_trained_on(method, auxiliary):
+            path = resources / "weights" / method / auxiliary / file.name
+            if not path.is_file():
+                size = "unknown" if file.bytes is None else f"{file.bytes / 1e6:.1f} MB"
+                what, origin = f"weights of {method}, trained on {auxiliary}", " or ".join(file.urls)
+                yield Missing(what, size, licence, "by the workflow", origin, str(path))
 
 
 def _is_local(weights: str, root: Path) -> bool:

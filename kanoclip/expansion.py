@@ -3,19 +3,19 @@
 `kanoclip.protocol` expands a configuration. It needs the classes of the methods, so importing it takes seconds.
 `expand` calls it once and keeps the answer in the user's cache folder under all that the answer depends on: the
 configuration, the checkpoints that it names, the code of `kanoclip.protocol` and of every method, the specs of the
-datasets, and the versions of kanoclip and open_clip.
+datasets, what is known of published weights, and the versions of kanoclip and open_clip.
 """
 
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from kanoclip import __version__
-from kanoclip.caching import remembered
-from kanoclip.code import digest, installed
+from kanoclip.code_digest import digest, installed
 from kanoclip.config import Configuration
 from kanoclip.files import remembered_sha256
+from kanoclip.result_store import fingerprint
 from kanoclip.run import Run, checkpoint_file
-from kanoclip.store import fingerprint
+from kanoclip.user_cache import remembered
 
 
 def expand(config: Configuration) -> Run:
@@ -30,8 +30,9 @@ def expand(config: Configuration) -> Run:
 def _key(config: Configuration) -> str:
     """The SHA-256 of everything an expansion depends on."""
     package = installed()
-    specs = [f"datasets/specs/{path.name}" for path in (package.root / "datasets/specs").glob("*.yaml")]
-    code = digest("kanoclip.expansion", *package.methods.values(), *specs)
+    folders = ("datasets/specs", "methods/published")
+    plugins = [f"{folder}/{path.name}" for folder in folders for path in (package.root / folder).glob("*.yaml")]
+    code = digest("kanoclip.expansion", *package.methods.values(), *plugins)
     rows = [entry for entries in (config.methods, *config.ablations.values()) for entry in entries.values()]
     files = [checkpoint_file(entry.checkpoint) for entry in rows if entry.checkpoint]
     checkpoints = [remembered_sha256(path) for path in files if path.is_file()]

@@ -1,16 +1,20 @@
 """Write files whole or not at all; tell whether files have changed."""
 
+import glob
 import hashlib
 import json
 import os
+import platform
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kanoclip.types import logger
+from kanoclip.types import InputError, logger
 
+HOST = hashlib.sha256(f"{platform.node()} {os.getuid()}".encode()).hexdigest()[:6]
 RACY = 2.0  # seconds: a file changed so recently may change again without another time of modification
 
 
@@ -25,7 +29,7 @@ def whole(path: Path) -> Iterator[Path]:
         The temporary path to write to. It ends like `path` (writers that choose a format by suffix work).
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    temporary = temporary_beside(path)
     try:
         yield temporary
         temporary.replace(path)
@@ -33,10 +37,55 @@ def whole(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def temporary_beside(path: Path) -> Path:
+    """Return a temporary name beside a path, after removing what dead processes left under such names.
+
+    The name tells machine and process: on a file system that machines share, only what a process of this machine wrote
+    is known to be dead.
+    """
+    for left in path.parent.glob(f".{glob.escape(HOST)}-*.{glob.escape(path.name)}"):
+        process = left.name.removeprefix(f".{HOST}-").removesuffix(f".{path.name}")
+        if process.isdecimal() and not _alive(int(process)):
+            logger.info("%s: removed, left by a process that was killed", left)
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+    return path.with_name(f".{HOST}-{os.getpid()}.{path.name}")
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):  # another user's; no process has such a number
+        return True
+    return True
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
     with whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def read_text(path: Path, what: str, largest: int = 2**30) -> str:
+    """Return the text of a file.
+
+    Args:
+        path: the file.
+        what: it should hold, for the message.
+        largest: bytes.
+
+    Raises:
+        InputError: it is missing, cannot be read, is no text in UTF-8, or is larger.
+    """
+    try:
+        if path.stat().st_size > largest:
+            raise InputError(f"{path}: expected {what}, found {path.stat().st_size} bytes, more than {largest}")
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: expected {what} as text in UTF-8, found other bytes; make the file again") from error
+    except OSError as error:
+        raise InputError(f"{path}: expected {what}, cannot read it: {error.strerror or error}") from error
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -205,6 +205,7 @@ def _existing(folder: Path) -> Path:
 def _jobs(run: Run, datasets: Collection[DatasetPlan], auxiliaries: int) -> dict[str, int]:
     """Count the jobs of the main tables, as the workflow's rules make them."""
     trainings = [one for one in run.trainings if one.row in run.main]
+    imports = [one for one in run.imports if one.row in run.main]
     passes = [one for one in run.passes if not one.ablations]
     cached = {(one.backbone, one.auxiliary) for one in trainings if one.auxiliary in run.taps.get(one.backbone, {})}
     if run.cached_targets:
@@ -216,6 +217,8 @@ def _jobs(run: Run, datasets: Collection[DatasetPlan], auxiliaries: int) -> dict
         "knowledge": auxiliaries,
         "encode": len(cached),
         "train": len(trainings),
+        "fetch weights": len({(run.row(one.row).method, one.auxiliary) for one in imports}),
+        "import": len(imports),
         "score": len(passes),
         "evaluate": len(passes),
         "figures": len(run.targets) + 1,
@@ -230,7 +233,9 @@ def _is_downloaded(one: DatasetPlan) -> bool:
 
 
 def _ablation_jobs(run: Run) -> dict[str, int]:
-    """Count the trainings and passes of rows that are in ablation tables only."""
+    """Count the trainings, imports and passes of rows that are in ablation tables only."""
     trainings = sum(one.row not in run.main for one in run.trainings)
+    imports = sum(one.row not in run.main for one in run.imports)
     passes = sum(one.ablations for one in run.passes)
-    return {"train": trainings, "score": passes, "evaluate": passes} if passes else {}
+    jobs = {"train": trainings, "import": imports, "score": passes, "evaluate": passes}
+    return {kind: count for kind, count in jobs.items() if count} if passes else {}

@@ -9,6 +9,7 @@ from kanoclip.checkpoints import read_record
 from kanoclip.config import BackboneConfig, Configuration, MethodConfig, Strict, parse
 from kanoclip.datasets.specs import dataset_names, load_spec
 from kanoclip.methods import method_class
+from kanoclip.published_weights import files_trained_on
 from kanoclip.run import NO_AUXILIARY, Checkpoint, Job, Row, Run, RunTarget, checkpoint_file
 from kanoclip.types import InputError, unknown_name
 
@@ -77,10 +78,13 @@ def _row(config: Configuration, name: str) -> Row:
     if entry.checkpoint is not None:
         checkpoint, options = _checkpoint(entry, name, method)
     changed = kind.published_on.items() if published else ()
+    if entry.weights == "published" and not kind.trainable:
+        raise InputError(f"methods.{name}: weights: published is for trained methods; {method} learns nothing")
     row = Row(
         name=name,
         method=method,
         recipe=entry.recipe,
+        weights=entry.weights,
         options=options,
         training_options={auxiliary: {**kind.published, **changes, **entry.options} for auxiliary, changes in changed},
         backbone=backbone,
@@ -133,7 +137,7 @@ def all_jobs(config: Configuration) -> list[Job]:
 
 
 def _jobs(config: Configuration, of: list[Row]) -> list[Job]:
-    """Controls, and methods that seeds do not change, run once."""
+    """Controls, published weights, and methods that seeds do not change, run once."""
     return [
         Job(row=row.name, backbone=row.backbone, auxiliary=auxiliary_of(config, row, target), target=target, seed=seed)
         for row in of
@@ -146,14 +150,16 @@ def _seeds(config: Configuration, row: Row) -> tuple[int, ...]:
     if row.checkpoint is not None:
         return (row.checkpoint.seed,)
     kind = method_class(row.method)
-    return config.seeds if kind.stochastic and not kind.control else config.seeds[:1]
+    varies = kind.stochastic and not kind.control and row.weights == "trained"
+    return config.seeds if varies else config.seeds[:1]
 
 
 def auxiliary_of(config: Configuration, row: Row, target: str) -> str:
     """The dataset a row is trained on, here or in its checkpoint, before it scores a target.
 
     Raises:
-        InputError: it is the target itself and `allow_seen` is false.
+        InputError: it is the target itself and `allow_seen` is false; or no weights are published for it, or their
+            authors trained them on the target as well.
     """
     if not row.trainable:
         return NO_AUXILIARY
@@ -165,7 +171,18 @@ def auxiliary_of(config: Configuration, row: Row, target: str) -> str:
             f"target '{target}' is also the auxiliary dataset of '{row.name}', so it would not be zero-shot; name "
             f"another dataset in auxiliary_for.{target}, or set allow_seen: true to have the cell marked"
         )
+    if row.weights == "published":
+        _check_published(row, auxiliary, target)
     return auxiliary
+
+
+def _check_published(row: Row, auxiliary: str, target: str) -> None:
+    for file in files_trained_on(row.method, auxiliary):
+        if target in file.also_trained_on:
+            raise InputError(
+                f"target '{target}': the published weights of {row.method} were trained on it as well as on "
+                f"{auxiliary}, so it would not be zero-shot; leave out the target or the row '{row.name}'"
+            )
 
 
 def check_datasets(config: Configuration) -> None:
@@ -208,7 +225,7 @@ def encodings(config: Configuration) -> dict[tuple[str, str], frozenset[Tap]]:
     for job in all_jobs(config):
         row, kind = named[job.row], method_class(named[job.row].method)
         shape = tower_shape(backbones(config)[row.backbone])
-        if row.trainable and row.checkpoint is None and "auxiliary" in config.cache:
+        if row.trained_here and "auxiliary" in config.cache:
             options = parse(kind.Options, row.options_on(job.auxiliary), f"methods.{row.name}")
             add(row.backbone, job.auxiliary, kind.trains_on(options, shape))
         if "targets" in config.cache:

@@ -47,6 +47,7 @@ class Row(Strict):
         recipe: "protocol", the common one, or "published", that of the method's own publication.
         options: as written in the configuration, over those of the recipe; or those of the checkpoint.
         training_options: by auxiliary dataset, the options to train with where they differ.
+        weights: "trained" by the run, or "published" by the method's authors.
         backbone: one of the run's.
         control: whether it validates the evaluation instead of competing: a control, or any method on random weights.
         trainable: whether it has learned parameters.
@@ -62,12 +63,18 @@ class Row(Strict):
     options: dict[str, Any]
     training_options: dict[str, dict[str, Any]]
     backbone: str
+    weights: str = "trained"
     control: bool
     trainable: bool
     checkpoint: Checkpoint | None = None
     reads: tuple[str, ...] = ()
     default_epochs: int = 0
     marks: tuple[str, ...] = ()
+
+    @property
+    def trained_here(self) -> bool:
+        """Whether the run trains it: it learns, and neither its authors nor a checkpoint give what it has learned."""
+        return self.trainable and self.weights == "trained" and self.checkpoint is None
 
     def options_on(self, auxiliary: str) -> dict[str, Any]:
         """Return the options to train with on a dataset."""
@@ -222,11 +229,18 @@ class Run(Strict):
 
     @property
     def trainings(self) -> list[Training]:
-        """The trainings of all rows that are trained and have no checkpoint."""
-        given = {row.name for row in self.rows if row.checkpoint}
+        """The trainings of all rows that this run trains."""
+        return self._trainings({row.name for row in self.rows if row.trained_here})
+
+    @property
+    def imports(self) -> list[Training]:
+        """The trainings that the authors of methods did, whose weights are imported."""
+        return self._trainings({row.name for row in self.rows if row.weights == "published"})
+
+    def _trainings(self, rows: Collection[str]) -> list[Training]:
         seeds: dict[tuple[str, str, str], list[int]] = {}
         for job in self.jobs:
-            if job.auxiliary != NO_AUXILIARY and job.row not in given:
+            if job.auxiliary != NO_AUXILIARY and job.row in rows:
                 seeds.setdefault((job.row, job.backbone, job.auxiliary), []).append(job.seed)
         return [Training(*place, tuple(dict.fromkeys(numbers))) for place, numbers in seeds.items()]
 
@@ -269,6 +283,7 @@ class Run(Strict):
         shown = [row for row in self.rows if row.name in rows]
         published = [row.name for row in shown if row.recipe == "published"]
         given = [f"{row.name} ({row.checkpoint.file})" for row in shown if row.checkpoint]
+        imported = [row.name for row in shown if row.weights == "published"]
         limits: dict[int, list[str]] = {}
         for target in self.targets:
             if target.limit is not None:
@@ -279,6 +294,7 @@ class Run(Strict):
             *(f"at most {limit} images a class and label of {', '.join(names)}" for limit, names in limits.items()),
             *([f"in their own publication's recipe: {', '.join(published)}"] if published else []),
             *([f"trained before, from a checkpoint: {', '.join(given)}"] if given else []),
+            *([f"with published weights, trained by their authors: {', '.join(imported)}"] if imported else []),
             f"made on {today.isoformat()} by kanoclip {self.version}",
         ]
 
@@ -296,6 +312,6 @@ def read_run(path: Path) -> Run:
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: expected a file written by kanoclip protocol, found none; run it") from error
     return parse(Run, values, str(path))

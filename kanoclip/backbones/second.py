@@ -11,6 +11,7 @@ from huggingface_hub import hf_hub_download
 from kanoclip.backbones.timm import TimmTower, unsupported_trunk
 from kanoclip.config import TowerConfig
 from kanoclip.files import remembered_sha256
+from kanoclip.naming import printable
 from kanoclip.types import InputError, unknown_name
 
 RANDOM = "random:"
@@ -85,8 +86,11 @@ def _load(name: str, trunk: Any, path: Path) -> None:
     try:
         state = sys.modules[type(trunk).__module__].checkpoint_filter_fn(timm.models.load_state_dict(str(path)), trunk)
         missing = trunk.load_state_dict(state, strict=False).missing_keys
-    except (RuntimeError, KeyError, ValueError, AttributeError, OSError) as error:
-        raise InputError(f"tower {name}: cannot load {path}: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # readers of checkpoints raise whatever the bytes lead them to
+        said = printable(f"{type(error).__name__}: {error}")
+        raise InputError(
+            f"tower {name}: cannot load {path} ({said}); expected a whole checkpoint of the model"
+        ) from error
     if missing:
         raise InputError(f"tower {name}: {path} holds no {missing[0]}; expected weights of the model, from timm")
 

@@ -59,7 +59,8 @@ class TextTower(nn.Module):
         text = self.text
         end = tokens.argmax(dim=-1)  # the end-of-text token has the largest id
         causal = text.attn_mask is not None
-        length = int(end.max()) + 1 if causal else embeddings.shape[1]  # causal: what follows the end changes nothing
+        known = causal and not end.is_meta  # tensors of the meta device have shapes and no values
+        length = int(end.max()) + 1 if known else embeddings.shape[1]  # causal: what follows the end changes nothing
         x = embeddings[:, :length] + text.positional_embedding[:length]
         mask = text.attn_mask[:length, :length] if causal else None
         for number, block in enumerate(text.transformer.resblocks, start=1):

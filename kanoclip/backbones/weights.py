@@ -21,6 +21,7 @@ from kanoclip.backbones.timm import TimmTower, unsupported_trunk
 from kanoclip.backbones.tower import Tower
 from kanoclip.config import BackboneConfig
 from kanoclip.files import remembered_sha256, sha256
+from kanoclip.naming import printable
 from kanoclip.types import InputError
 
 
@@ -90,7 +91,8 @@ def _with_weights(config: BackboneConfig) -> Any:
     if weights.startswith("random:"):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_seed(weights))
-            return open_clip.create_model(model, pretrained=None, **insists)
+            # on torch's default device, so that the meta device shows a large model at once and without memory
+            return open_clip.create_model(model, pretrained=None, device=torch.get_default_device(), **insists)
     if weights == "embedded":
         clip = open_clip.create_model(model, pretrained=None, **insists)
         clip.load_state_dict(_embedded_state(model, clip))
@@ -98,8 +100,11 @@ def _with_weights(config: BackboneConfig) -> Any:
     _check_tag(config)
     try:
         return open_clip.create_model(model, pretrained=weights, **insists)
-    except (RuntimeError, KeyError) as error:
-        raise InputError(f"backbone {model}: cannot load weights '{weights}': {str(error).splitlines()[0]}") from error
+    except Exception as error:  # readers of checkpoints raise whatever the bytes lead them to
+        said = printable(f"{type(error).__name__}: {error}")
+        raise InputError(
+            f"backbone {model}: cannot load weights '{weights}' ({said}); expected a whole checkpoint of this model"
+        ) from error
 
 
 def _check_tag(config: BackboneConfig) -> None:

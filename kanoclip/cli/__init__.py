@@ -11,10 +11,24 @@ from typing import Annotated
 
 import typer
 
-from kanoclip.cli import data, downloads, export, figures, methods, names, plan, predict, render
+from kanoclip.cli import data, downloads, export, figures, methods, names, plan, predict, published, render
+from kanoclip.naming import printable
 from kanoclip.types import InputError, setup_logging
 
-DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+FULL, FORBIDDEN = "free space and run again", "make it writable, or choose another folder"
+REMEDIES = {
+    errno.ENOSPC: FULL,
+    errno.EDQUOT: FULL,
+    errno.EFBIG: FULL,
+    errno.EACCES: FORBIDDEN,
+    errno.EPERM: FORBIDDEN,
+    errno.EROFS: FORBIDDEN,
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EISDIR: "name a file",
+    errno.ENOTDIR: "name a folder",
+    errno.EEXIST: "remove it, or choose another name",
+    errno.ENOENT: "run the stage that makes it",
+}
 
 app = typer.Typer(
     help="Zero-shot anomaly detection with CLIP. One command a stage; `snakemake` runs them all in order.",
@@ -35,7 +49,7 @@ _STAGES: tuple[Callable[..., None], ...] = (
     data.encode,
     methods.train,
     methods.cross_validate,
-    methods.import_prompts,
+    published.fetch_weights,
     methods.score,
     methods.score_pass,
     export.export,
@@ -50,8 +64,10 @@ _STAGES: tuple[Callable[..., None], ...] = (
 )
 for _stage in _STAGES:
     app.command()(_stage)
+app.command("import")(published.import_)
 app.command("list")(names.list_names)
 app.command()(names.schema)
+app.command()(names.overview)
 app.command()(names.version)
 
 
@@ -77,10 +93,18 @@ def main() -> None:
         app()
     except InputError as error:
         sys.exit(f"error: {error}")
+    except RecursionError:
+        sys.exit("error: a configuration, an option or a file is nested too deeply; expected a few levels")
+    except UnicodeError as error:
+        sys.exit(f"error: text that is not UTF-8 ({error}); write it in UTF-8")
     except OSError as error:
-        if error.errno in DISK_FULL:
-            sys.exit(
-                f"error: cannot write{f' {error.filename}' if error.filename else ''}: {error.strerror}; free "
-                f"space and run again"
-            )
-        raise
+        if error.errno is None:  # of a library, not of the system
+            raise
+        sys.exit(f"error: {_of_the_system(error)}")
+
+
+def _of_the_system(error: OSError) -> str:
+    """Return one line about what the system refused, and what to do."""
+    file = printable(str(error.filename)) if error.filename else "a file"
+    remedy = REMEDIES.get(error.errno or 0, "check the path and run again")
+    return f"{file}: cannot be read or written: {error.strerror}; {remedy}"

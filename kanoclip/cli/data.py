@@ -13,6 +13,7 @@ from kanoclip.cli.options import (
     Settings,
     Threads,
     choose_device,
+    named,
     parse_options,
     parse_pairs,
 )
@@ -30,7 +31,9 @@ def download(
 
 
 def prepare(
-    dataset: Annotated[str, typer.Option(help="Name of a shipped dataset, or any name together with --path.")],
+    dataset: Annotated[
+        str, typer.Option(help="Name of a shipped dataset, or any name together with --path.", callback=named)
+    ],
     out: Out,
     resources: Annotated[Path, typer.Option(help="Folder of the downloads.")] = Path("resources"),
     path: Annotated[Path | None, typer.Option(help="A local folder, instead of the download.")] = None,
@@ -50,7 +53,7 @@ def prepare(
 
 
 def knowledge(
-    dataset: Annotated[str, typer.Option(help="Name of the auxiliary dataset.")],
+    dataset: Annotated[str, typer.Option(help="Name of the auxiliary dataset.", callback=named)],
     index: Index,
     out: Out,
     answers: Annotated[
@@ -61,8 +64,8 @@ def knowledge(
     """Collect descriptions of an auxiliary dataset's classes and anomalies. --set takes the keys of knowledge."""
     from kanoclip.config import KnowledgeConfig, parse
     from kanoclip.datasets.index import read_index
+    from kanoclip.knowledge.jsonl import write_knowledge
     from kanoclip.knowledge.sources import collect
-    from kanoclip.knowledge.store import write_knowledge
 
     config = parse(KnowledgeConfig, parse_options(settings), "--set")
     answers = answers or out.with_suffix(".answers.jsonl")

@@ -1,4 +1,4 @@
-"""Train, import what others trained, score, evaluate, compare; and train the embedded backbone."""
+"""Train, score, evaluate, compare; and train the embedded backbone."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,7 +8,6 @@ import typer
 from kanoclip.cli.options import (
     Device,
     Index,
-    Out,
     Seed,
     Settings,
     Threads,
@@ -16,9 +15,11 @@ from kanoclip.cli.options import (
     choose_device,
     existing,
     input_file,
+    named,
     parse_json,
     parse_options,
 )
+from kanoclip.naming import HIGHEST_SEED
 from kanoclip.types import InputError
 
 if TYPE_CHECKING:
@@ -39,11 +40,13 @@ def train(
     index: Index,
     knowledge: Annotated[Path, input_file("knowledge.jsonl of the auxiliary dataset.")],
     out: Annotated[Path, typer.Option(help="The folder for seed<n>/checkpoint.safetensors and seed<n>/train.csv.")],
-    auxiliary: Annotated[str, typer.Option(help="Name of the auxiliary dataset, for the record.")],
+    auxiliary: Annotated[str, typer.Option(help="Name of the auxiliary dataset, for the record.", callback=named)],
     features: Features = None,
     backbone_set: BackboneSettings = None,
     settings: Settings = None,
-    seed: Annotated[list[int], typer.Option(help="Random seed of a training; repeat for several.")] = [111],  # noqa: B006
+    seed: Annotated[
+        list[int], typer.Option(help="Random seed of a training; repeat for several.", min=0, max=HIGHEST_SEED)
+    ] = [111],  # noqa: B006
     threshold_folds: Annotated[
         int, typer.Option(help="Parts of the classes, each left out once to choose a threshold; 0 for none.", min=0)
     ] = 2,
@@ -83,28 +86,6 @@ def cross_validate(
     cross_validate_stage(method, parse_options(settings), data, knowledge, out / "scores.h5", folds, seed, where)
 
 
-def import_prompts(
-    prompts: Annotated[Path, typer.Argument(help="File of AnomalyCLIP's or Crane's training code.", callback=existing)],
-    out: Out,
-    auxiliary: Annotated[str, typer.Option(help="Name of the dataset they were trained on, for the record.")],
-    settings: Settings = None,
-    seed: Seed = 111,
-    device: Device = "auto",
-    threads: Threads = 1,
-) -> None:
-    """Turn published prompts into a checkpoint of the method anomalyclip. --set takes the backbone's keys."""
-    from kanoclip.backbones.clip import load_backbone
-    from kanoclip.checkpoints import save_checkpoint
-    from kanoclip.config import BackboneConfig, parse
-    from kanoclip.files import sha256
-    from kanoclip.methods.imported import import_prompts as read
-
-    backbone = load_backbone(parse(BackboneConfig, parse_options(settings), "--set"), choose_device(device, threads))
-    method = read(prompts, backbone, seed)
-    record = {"method": "anomalyclip", "options": method.options.model_dump(mode="json"), "auxiliary": auxiliary}
-    save_checkpoint(out, method, {**record, "seed": seed, "imported": {prompts.name: sha256(prompts)}})
-
-
 def score(
     method: Annotated[str, typer.Option(help="A method; see `kanoclip list methods`.")],
     index: Index,
@@ -114,7 +95,7 @@ def score(
     checkpoint: Annotated[Path | None, input_file("Of a trained method.")] = None,
     settings: Settings = None,
     seed: Seed = 111,
-    dataset: Annotated[str, typer.Option(help="Name of the target dataset in the tables.")] = "target",
+    dataset: Annotated[str, typer.Option(help="Name of the target dataset in the tables.", callback=named)] = "target",
     store: StoreFolder = None,
     batch_size: Annotated[int, typer.Option(help="Images at once.", min=1)] = 32,
     device: Device = "auto",
@@ -168,9 +149,9 @@ def evaluate(
     threads: Threads = 1,
 ) -> None:
     """Compute the metrics of each class and their mean, for one or many scores.h5 of a dataset in one pass."""
-    from kanoclip.code import command_digest
+    from kanoclip.code_digest import command_digest
     from kanoclip.metrics.evaluate import Evaluation, evaluate_pass
-    from kanoclip.store import Store
+    from kanoclip.result_store import Store
 
     todo = [Evaluation(folder / "scores.h5", folder / "metrics.csv", folder / "curves.csv") for folder in folders]
     kept, code = (Store(store), command_digest("evaluate")) if store else (None, "")

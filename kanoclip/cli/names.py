@@ -29,6 +29,19 @@ def schema(
         write_text(readme, configuration_readme())
 
 
+def overview(
+    out: Out,
+    readme: Annotated[Path, typer.Option(help="A README with marks around its table of methods.")],
+) -> None:
+    """Write what each method learns, reads and costs, in full and for the README."""
+    from kanoclip.files import write_text
+    from kanoclip.overview import overviews, page, short, with_table
+
+    rows = overviews()
+    write_text(out, page(rows))
+    write_text(readme, with_table(readme.read_text(encoding="utf-8"), short(rows), str(readme)))
+
+
 def version() -> None:
     """Print the version."""
     typer.echo(__version__)
@@ -45,7 +58,9 @@ def _registered(what: str) -> list[str]:
 
         return dataset_names()
     if what == "methods":
-        from kanoclip.code import installed  # reads their names without importing the methods, and torch with them
+        from kanoclip.code_digest import (
+            installed,  # reads their names without importing the methods, and torch with them
+        )
 
         return sorted(installed().methods)
     if what == "metrics":

@@ -9,6 +9,7 @@ import typer
 import yaml
 
 from kanoclip.devices import choose_device
+from kanoclip.naming import HIGHEST_SEED, check_name, printable
 from kanoclip.types import InputError
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "choose_device",
     "existing",
     "input_file",
+    "named",
     "parse_json",
     "parse_options",
     "parse_pairs",
@@ -54,7 +56,7 @@ Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE"
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes a free GPU if there is one.")]
 Threads = Annotated[int, typer.Option(help="CPU threads.", min=1)]
 Workers = Annotated[int, typer.Option(help="Threads that load images.", min=1)]
-Seed = Annotated[int, typer.Option(help="Makes every random choice.")]
+Seed = Annotated[int, typer.Option(help="Makes every random choice.", min=0, max=HIGHEST_SEED)]
 
 
 def parse_pairs(items: Sequence[str] | None) -> list[tuple[str, str]]:
@@ -70,13 +72,33 @@ def parse_json(text: str, where: str) -> dict[str, Any]:
     """A JSON object given as an option."""
     try:
         value = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"{where}: expected a JSON object, found '{text}' ({error})") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: expected a JSON object, found '{printable(text)}' ({error})") from error
     if not isinstance(value, dict):
-        raise InputError(f"{where}: expected a JSON object, found '{text}'")
+        raise InputError(f"{where}: expected a JSON object, found '{printable(text)}'")
     return value
 
 
 def parse_options(items: Sequence[str] | None) -> dict[str, Any]:
-    """KEY=VALUE items with the values read as YAML."""
-    return {key: yaml.safe_load(value) for key, value in parse_pairs(items)}
+    """KEY=VALUE items with the values read as YAML.
+
+    Raises:
+        InputError: an item has no key, or its value is not YAML.
+    """
+    options: dict[str, Any] = {}
+    for key, value in parse_pairs(items):
+        try:
+            options[key] = yaml.safe_load(value)
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            raise InputError(
+                f"{printable(key)}: expected a value in YAML, found '{printable(value, 60)}' ({printable(str(error))})"
+            ) from error
+    return options
+
+
+def named(name: str) -> str:
+    """A name that the user gives to a dataset, or one clear line."""
+    try:
+        return check_name(name)
+    except ValueError as error:
+        raise InputError(f"{printable(repr(name))}: {error}") from error

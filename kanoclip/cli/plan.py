@@ -45,7 +45,7 @@ def read_configuration(files: Sequence[Path], changes: Mapping[str, Any]) -> dic
     for path in files:
         try:
             values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             raise InputError(f"{path}: expected a configuration in YAML, found none: {_line(error)}") from error
         if not isinstance(values, Mapping):
             raise InputError(f"{path}: expected keys and values in YAML, found {type(values).__name__}")

@@ -1,16 +1,27 @@
-"""Unpack archives safely; write folders whole or not at all."""
+"""Unpack archives safely, read to their end and within a stated size; write folders whole or not at all."""
 
+import bz2
+import gzip
 import lzma
-import os
 import shutil
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import Any
 
+from kanoclip.files import temporary_beside
 from kanoclip.types import InputError
+
+LARGEST = 100 * 10**9  # bytes unpacked: the largest dataset of the paper has 5 GB
+BLOCK = 2**20
+COMPRESSED: dict[bytes, Callable[[Path], Any]] = {
+    b"\x1f\x8b": gzip.GzipFile,
+    b"BZ": bz2.BZ2File,
+    b"\xfd7": lzma.LZMAFile,
+}  # by the first two bytes
 
 
 @contextmanager
@@ -19,7 +30,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
     A folder of that name is replaced.
     """
-    temporary = folder.with_name(f".{os.getpid()}.{folder.name}")
+    temporary = temporary_beside(folder)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
@@ -31,33 +42,78 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def unpack(archive: Path, folder: Path) -> None:
+def unpack(archive: Path, folder: Path, largest: int = LARGEST) -> None:
     """Unpack a tar or zip archive into a folder, whole or not at all.
 
+    Args:
+        archive: the file.
+        folder: to appear.
+        largest: bytes that its files may take; a bomb unpacks to more.
+
     Raises:
-        InputError: the archive is damaged, is neither zip nor tar, or would write outside the folder.
+        InputError: the archive is damaged anywhere, is neither zip nor tar, would write outside the folder, or unpacks
+            to more than `largest`.
     """
     # zipfile raises RuntimeError for a password or a compression it does not know
-    broken = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, RuntimeError)
+    broken = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, RuntimeError, ValueError)
     with whole_folder(folder) as temporary:
         try:
             if zipfile.is_zipfile(archive):
-                _unzip(archive, temporary)
+                _unzip(archive, temporary, largest)
             elif tarfile.is_tarfile(archive):
-                with tarfile.open(archive) as tar:
-                    tar.extractall(temporary, filter="data")
+                _untar(archive, temporary, largest)
             else:
                 raise InputError(f"{archive}: neither a zip nor a tar archive")
+        except InputError:
+            raise
         except tarfile.FilterError as error:
             raise InputError(f"{archive}: refused, it would write outside its folder ({error})") from error
+        except OSError as error:
+            if error.errno is not None:  # of the disk; those of gzip and bz2 have no number
+                raise
+            raise InputError(f"{archive}: a damaged archive ({error}); delete it and fetch it again") from error
         except broken as error:
             raise InputError(f"{archive}: a damaged archive ({error}); delete it and fetch it again") from error
 
 
-def _unzip(archive: Path, folder: Path) -> None:
+def _untar(archive: Path, folder: Path, largest: int) -> None:
+    with tarfile.open(archive) as tar:
+        members, total = [], 0
+        for member in tar:
+            total += member.size
+            _check_size(archive, total, largest)
+            members.append(member)
+        tar.extractall(folder, members, filter="data")
+    _read_to_the_end(archive)
+
+
+def _read_to_the_end(archive: Path) -> None:
+    """Read a compressed tar whole: its checksum comes last, behind the end that tarfile stops at.
+
+    Raises:
+        OSError, EOFError, LZMAError, zlib.error: the content is not what was compressed.
+    """
+    with archive.open("rb") as file:
+        opener = COMPRESSED.get(file.read(2))
+    if opener is not None:
+        with opener(archive) as stream:
+            while stream.read(BLOCK):
+                pass
+
+
+def _check_size(archive: Path, total: int, largest: int) -> None:
+    if total > largest:
+        raise InputError(
+            f"{archive}: refused, it would unpack to more than {largest / 1e9:g} GB; unpack it by hand if that is right"
+        )
+
+
+def _unzip(archive: Path, folder: Path, largest: int) -> None:
     with zipfile.ZipFile(archive) as file:
+        # zipfile reads no more of a file than its header says, so the sum of these is what can be written
+        _check_size(archive, sum(member.file_size for member in file.infolist()), largest)
         for name in file.namelist():
             path = PurePosixPath(name.replace("\\", "/"))
-            if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+            if path.is_absolute() or ".." in path.parts or ":" in "".join(path.parts[:1]):
                 raise InputError(f"{archive}: refused, it would write outside its folder ({name})")
         file.extractall(folder)

@@ -1,9 +1,10 @@
 """Download archives: resumed where they stopped, verified, unpacked whole or not at all."""
 
+import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 
@@ -16,6 +17,7 @@ TIMEOUT = 60.0  # seconds without a byte
 TRIES = 4  # in a row that bring nothing new
 WAIT = 2.0  # seconds before a further try, doubled with each that brought nothing
 BLOCK = 1 << 16  # bytes
+LAST = "archive.json"  # of the last download; it stays when source.json is removed
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 
 
@@ -56,12 +58,30 @@ def download(spec: DatasetSpec, resources: Path) -> Path:
     if fetched:
         archive = _fetch(spec, source, place)
     facts = _archive_facts(archive, source, delete_if_wrong=fetched) if archive else {}
+    _compare_with_last(place / LAST, facts)
     if archive and not placed_images:
         unpack(archive, images)
     where = source.urls if isinstance(source, ArchiveSource) else [source.where]
     about = {"dataset": spec.name, "homepage": spec.homepage, "licence": spec.licence, "citation": spec.citation}
     write_json(note, {**about, "urls": where, **facts})
+    if facts:
+        write_json(place / LAST, facts)
     return images
+
+
+def _compare_with_last(record: Path, facts: Mapping[str, str | int]) -> None:
+    """Warn where an archive is another than that of an earlier download; its publisher may have changed it."""
+    try:
+        last = json.loads(record.read_text(encoding="utf-8"))["sha256"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return
+    if facts and last != facts["sha256"]:
+        logger.warning(
+            "%s: another archive than last time: SHA-256 %s, before %s; results are not comparable",
+            record,
+            facts["sha256"],
+            last,
+        )
 
 
 def _placed(source: ArchiveSource | ManualSource, archives: Path) -> Path | None:
@@ -98,7 +118,7 @@ def _fetch(spec: DatasetSpec, source: ArchiveSource | ManualSource, place: Path)
     reasons = []
     for url in source.urls:
         try:
-            _fetch_from(url, archive)
+            fetch_from(url, archive)
             return archive
         except (Interrupted, Refused) as reason:
             logger.warning("%s: %s", url, reason)
@@ -109,8 +129,14 @@ def _fetch(spec: DatasetSpec, source: ArchiveSource | ManualSource, place: Path)
     )
 
 
-def _fetch_from(url: str, file: Path) -> None:
-    """Download a file from one mirror, in as many transfers as it takes while each brings something new."""
+def fetch_from(url: str, file: Path) -> None:
+    """Download a file from one mirror, in as many transfers as it takes while each brings something new.
+
+    What has arrived is kept beside it and continued by the next call.
+
+    Raises:
+        Interrupted, Refused: it did not arrive.
+    """
     partial = file.with_name(f"{file.name}.partial")
     furthest, in_vain = _size(partial), 0
     while True:

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from kanoclip.datasets.decoding import IMAGE_SUFFIXES, is_image_name
 from kanoclip.datasets.index import GOOD, UNLABELLED
-from kanoclip.datasets.pictures import IMAGE_SUFFIXES, is_image_name
 from kanoclip.types import InputError, logger
 
 # images of kinds that are not read; whoever has them should hear of it
@@ -79,5 +79,17 @@ def images_below(place: Path) -> list[Path]:
 
 
 def masks_by_stem(places: Iterable[Path]) -> dict[str, Path]:
-    """Return the masks in those folders of `places` that exist, by file name without suffix."""
-    return {mask.stem: mask for place in places for mask in _images(place)}
+    """Return the masks in those folders of `places` that exist, by file name without suffix.
+
+    Raises:
+        InputError: a folder has two masks of one name.
+    """
+    found: dict[str, Path] = {}
+    for place in places:
+        in_place: dict[str, Path] = {}
+        for mask in _images(place):
+            if mask.stem in in_place:
+                raise InputError(f"{mask}: a second mask for one image, beside {in_place[mask.stem].name}; keep one")
+            in_place[mask.stem] = mask
+        found |= in_place
+    return found

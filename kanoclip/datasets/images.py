@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from kanoclip.datasets.deep import Stack
-from kanoclip.datasets.opening import header_size, read_file
-from kanoclip.datasets.pictures import decode, eight_bits, single
+from kanoclip.datasets.decoding import decode, eight_bits, single
+from kanoclip.datasets.high_bit_depth import Stack
+from kanoclip.datasets.safe_open import header_size, read_file
 
 DIGEST_DIGITS = 32  # hexadecimal digits kept of a SHA-256: 128 bits tell files apart, and an index stays readable
 
@@ -24,7 +24,7 @@ def digest(content: bytes) -> str:
 
 
 def load_image(path: Path | str, content: bytes | None = None) -> Image.Image:
-    """Read a whole image as RGB, upright and scaled to 8 bits as `kanoclip.datasets.pictures` says.
+    """Read a whole image as RGB, upright and scaled to 8 bits as `kanoclip.datasets.decoding` says.
 
     Args:
         path: the image file.

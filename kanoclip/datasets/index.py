@@ -10,8 +10,10 @@ import pandas as pd
 
 from kanoclip.datasets.images import DIGEST_DIGITS, digest, load_image
 from kanoclip.datasets.masks import load_mask
-from kanoclip.datasets.opening import read_file
+from kanoclip.datasets.safe_open import read_file
 from kanoclip.files import whole
+from kanoclip.naming import check_class_name, printable
+from kanoclip.tabular import read_csv
 from kanoclip.types import InputError
 
 __all__ = ["GOOD", "INDEX_COLUMNS", "UNLABELLED", "content", "load_image", "load_mask", "read_index", "write_index"]
@@ -63,10 +65,7 @@ def read_index(path: Path, split: str = "test") -> pd.DataFrame:
     """
     if not path.is_file():
         raise InputError(f"{path}: no such index; make it with `kanoclip prepare`")
-    try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a CSV file: {str(error).strip()}") from error
+    frame = read_csv(path, None, "prepare the dataset again", dtype=str, keep_default_na=False)
     _check_columns(list(frame.columns), path)
     _check_values(frame, path)
     frame = frame[frame["split"] == split].reset_index(drop=True)
@@ -111,20 +110,28 @@ def _check_columns(found: list[str], path: Path) -> None:
         )
 
 
+def _is_class_name(name: str) -> bool:
+    try:
+        return bool(check_class_name(name))
+    except ValueError:
+        return False
+
+
 def _check_values(frame: pd.DataFrame, path: Path) -> None:
     """Refuse the first row with a value that no index can hold; lines are numbered as in an editor."""
     is_digest = frame[DIGEST_COLUMNS].apply(lambda column: column.str.fullmatch(f"[0-9a-f]{{{DIGEST_DIGITS}}}"))
     wrong = {
         "image": frame["image"] == "",
-        "class_name": frame["class_name"] == "",
+        "class_name": ~frame["class_name"].map(_is_class_name).astype(bool),
         "label": ~frame["label"].isin(["0", "1", ""]),
         "split": ~frame["split"].isin(SPLITS),
         "image_digest": ~is_digest["image_digest"],
         "mask_digest": ~is_digest["mask_digest"].where(frame["mask"] != "", frame["mask_digest"] == ""),
     }
+    # the same image may belong to several classes, but is one image of each
+    wrong["image (it is listed twice)"] = frame.duplicated(["image", "class_name", "split"])
     for column, rows in wrong.items():
         if rows.any():
             row = int(rows.to_numpy().argmax())
-            raise InputError(
-                f"{path}, line {row + 2}: '{frame[column][row]}' is not a valid {column}; prepare the dataset again"
-            )
+            value = printable(frame[column.split()[0]][row])
+            raise InputError(f"{path}, line {row + 2}: '{value}' is not a valid {column}; prepare the dataset again")

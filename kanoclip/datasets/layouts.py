@@ -22,6 +22,7 @@ from kanoclip.datasets.images import image_size
 from kanoclip.datasets.index import GOOD, UNLABELLED
 from kanoclip.datasets.masks import load_mask
 from kanoclip.datasets.specs import DatasetSpec
+from kanoclip.tabular import read_csv
 from kanoclip.types import InputError, logger, unknown_name
 
 MASK_FOLDERS = ("ground_truth", "masks")
@@ -170,7 +171,8 @@ def headct(root: Path, spec: DatasetSpec) -> list[Row]:
 @layout("elpv")
 def elpv(root: Path, spec: DatasetSpec) -> list[Row]:
     """labels.csv: path, probability of a defect, cell type (the class); probabilities between 0 and 1 are left out."""
-    table = pd.read_csv(root / "labels.csv", sep=r"\s+", names=["image", "probability", "type"])
+    names = ["image", "probability", "type"]
+    table = read_csv(root / "labels.csv", None, "get the dataset again", sep=r"\s+", names=names)
     certain = table[table["probability"].isin([0.0, 1.0])]
     return [
         row_of(root / image, cell, "defective" if probability == 1.0 else GOOD)
@@ -271,8 +273,10 @@ def class_rows(place: Path, name: str, normal: str) -> Iterator[Row]:
             if defect.name == normal:
                 yield row_of(image, name, GOOD)
             else:
-                mask = masks.get(f"{image.stem}_mask", masks.get(image.stem))
-                yield row_of(image, name, defect.name, mask)
+                both = [masks[stem] for stem in (f"{image.stem}_mask", image.stem) if stem in masks]
+                if len(both) > 1:
+                    raise InputError(f"{image}: two masks, {both[0].name} and {both[1].name}; keep one")
+                yield row_of(image, name, defect.name, both[0] if both else None)
     if (place / "train" / normal).is_dir():
         yield from (row_of(image, name, GOOD, split="train") for image in images_in(place / "train" / normal))
 
@@ -302,7 +306,8 @@ def _table(path: Path, columns: list[str]) -> pd.DataFrame:
     """Return some columns of a CSV file as text."""
     if not path.is_file():
         raise InputError(f"{path}: no such table")
-    table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
+    remedy = "get the dataset again"
+    table = read_csv(path, None, remedy, dtype=str, keep_default_na=False, skipinitialspace=True)
     missing = [column for column in columns if column not in table.columns]
     if missing:
         raise InputError(f"{path}: expected the columns {', '.join(columns)}; missing {', '.join(missing)}")

@@ -2,16 +2,17 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from kanoclip.datasets.deep import Stack
+from kanoclip.datasets.decoding import decode, single
+from kanoclip.datasets.high_bit_depth import Stack
 from kanoclip.datasets.images import image_size
-from kanoclip.datasets.opening import is_deep_colour_png, read_file, shown
-from kanoclip.datasets.pictures import decode, single
+from kanoclip.datasets.safe_open import is_deep_colour_png, read_file, shown
 from kanoclip.types import InputError
 
 
@@ -98,12 +99,16 @@ def _check_palette(path: Path | str, image: Image.Image) -> None:
         )
 
 
-def masks_at(frame: pd.DataFrame, size: int) -> Iterator[NDArray[np.bool_]]:
+Resize = Literal["nearest", "bilinear"]
+
+
+def masks_at(frame: pd.DataFrame, size: int, resize: Resize = "nearest") -> Iterator[NDArray[np.bool_]]:
     """Read the masks of some rows of an index, in order.
 
     Args:
         frame: rows from `read_index`.
         size: side length in pixels.
+        resize: see `resize_mask`.
 
     Yields:
         (size, size) bool for each row; all False where there is no mask.
@@ -112,18 +117,24 @@ def masks_at(frame: pd.DataFrame, size: int) -> Iterator[NDArray[np.bool_]]:
         if mask_path == "":
             yield np.zeros((size, size), dtype=bool)
         else:
-            yield resize_mask(load_mask(mask_path, image_size(image_path)), (size, size))
+            yield resize_mask(load_mask(mask_path, image_size(image_path)), (size, size), resize)
 
 
-def resize_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Resize a mask by nearest neighbour, so that it stays exact: no threshold has to be chosen.
+def resize_mask(mask: NDArray[np.bool_], size: tuple[int, int], resize: Resize = "nearest") -> NDArray[np.bool_]:
+    """Resize a mask.
 
     Args:
         mask: (H, W) True where anomalous.
         size: (height, width) wanted.
+        resize: "nearest", so that it stays exact and no threshold has to be chosen; or "bilinear" on 8 bits, smoothed
+            where it shrinks, True above 1/2: what Pillow does and torchvision with it, as in AnomalyCLIP's and
+            APRIL-GAN's code.
 
     Returns:
         (height, width) bool.
     """
     height, width = size
-    return np.array(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST), dtype=bool)
+    if resize == "nearest":
+        return np.array(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST), dtype=bool)
+    gray = Image.fromarray(mask.astype(np.uint8) * 255).resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(gray) > 127.5

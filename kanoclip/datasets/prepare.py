@@ -19,9 +19,10 @@ from kanoclip.datasets.images import digest, load_image
 from kanoclip.datasets.index import DIGEST_COLUMNS, GOOD, INDEX_COLUMNS, write_index
 from kanoclip.datasets.layouts import read_layout
 from kanoclip.datasets.masks import load_mask
-from kanoclip.datasets.opening import read_file, shown
+from kanoclip.datasets.safe_open import read_file, shown
 from kanoclip.datasets.specs import DatasetSpec, FolderSource, PackageSource, SyntheticSource
 from kanoclip.datasets.synthetic import defects_of, render
+from kanoclip.naming import check_class_name
 from kanoclip.types import InputError, logger, progress
 
 THREADS = 8  # at most: each holds one decoded image
@@ -48,6 +49,7 @@ def prepare(
     """
     root = _root(spec, out.parent, resources, path).resolve()
     rows = read_layout(root, spec)
+    _check_classes(rows, spec)
     _check_masks_exist(rows, spec)
     if limit is not None:
         rows = _subset(rows, root, limit, seed)
@@ -104,6 +106,24 @@ def _draw_images(kind: str, defects: Sequence[str | None], source: SyntheticSour
 def _save(image: Image.Image, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path)
+
+
+def _check_classes(rows: list[Row], spec: DatasetSpec) -> None:
+    """Refuse two folders that would be one class, and names that no class can have."""
+    folders: dict[str, str] = {}
+    for folder in dict.fromkeys(row.folder for row in rows):
+        name = spec.class_name(folder)
+        remedy = f"rename the folder, or give it a name in class_names of the dataset {spec.name}"
+        try:
+            check_class_name(name)
+        except ValueError as error:
+            raise InputError(f"dataset {spec.name}: folder {folder!r}: {error}; {remedy}") from error
+        if name in folders:
+            raise InputError(
+                f"dataset {spec.name}: the folders '{folders[name]}' and '{folder}' are both the class '{name}'; "
+                + remedy
+            )
+        folders[name] = folder
 
 
 def _check_masks_exist(rows: list[Row], spec: DatasetSpec) -> None:

@@ -7,6 +7,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from kanoclip.config import Strict
+from kanoclip.naming import check_class_name
 from kanoclip.types import InputError, unknown_name
 
 SPECS = Path(__file__).parent / "specs"
@@ -106,6 +107,8 @@ class DatasetSpec(Strict):
         doubled = sorted({name for name in names if names.count(name) > 1})
         if doubled:
             raise ValueError(f"two classes share the name '{doubled[0]}'")
+        for name in names:
+            check_class_name(name)
         return self
 
 

@@ -1,9 +1,11 @@
 """The feature cache: one HDF5 file per (dataset, backbone), written once, read by every method and epoch.
 
 Layout: `image` (N,) names as in index.csv, and per tap a dataset of its name (`vv/24`, `cls/24`, `windows/2`, ...),
-fp16, one chunk per image. While it grows the file is called `<name>.partial` and `done` (N,) marks the finished images.
+fp16, one chunk per image. `checksum/<tap>` (N,) holds the CRC-32 of each row, which is compared whenever the row is
+read. While it grows the file is called `<name>.partial` and `done` (N,) marks the finished images.
+
 All its space is taken when the file is created, so that neither a killed process nor a full disk leaves its structure
-half written.
+half written. HDF5's own checksums would be written into chunks whose space is taken later, so these are ours.
 """
 
 import errno
@@ -18,17 +20,20 @@ import h5py
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from kanoclip.backbones.clip import Backbone
 from kanoclip.backbones.provenance import backbone_difference
 from kanoclip.backbones.taps import Features, Tap
 from kanoclip.datasets.index import content, read_index
+from kanoclip.datasets.integrity import check_unchanged
 from kanoclip.features.live import LiveFeatures
 from kanoclip.features.source import Rows, as_cached
+from kanoclip.hdf5 import DAMAGED, SEAL, UNSEALED, check_seal, open_hdf5, reading, row_checksum, seal
 from kanoclip.types import InputError, Progress, logger
 
-FORMAT = 3
+FORMAT = 4
+KIND, REMEDY = "a feature cache", "delete it and encode again"
 MARGIN = 2**20  # bytes an HDF5 file needs beside its data
 
 
@@ -53,6 +58,7 @@ def encode(
     frame = read_index(index)
     live = LiveFeatures(frame, backbone, workers)
     live.require(taps, "encode")
+    check_unchanged(frame)
     partial = out.with_name(f"{out.name}.partial")
     out.parent.mkdir(parents=True, exist_ok=True)
     provenance = {**backbone.provenance(), "taps": sorted(map(str, taps)), "format": FORMAT}
@@ -74,6 +80,8 @@ def encode(
                 for rows, features in zip(todo, live.stream(todo, taps), strict=True):
                     _write(file, rows, features)
                     bar.update(len(rows))
+            seal(file, _sealed(taps))
+            file.flush()
     except OSError as error:
         raise InputError(
             f"{partial}: cannot write: {_reason(error)}; free space and run again, finished images are kept"
@@ -103,18 +111,23 @@ class FeatureCache:
             cut_off = path.with_name(f"{path.name}.partial").is_file()
             hint = "an encode was cut off; run it again to finish" if cut_off else "run kanoclip encode"
             raise InputError(f"{path}: expected a feature cache, found none; {hint}")
+        if not path.is_file():
+            cut_off = path.with_name(f"{path.name}.partial").is_file()
+            hint = "an encode was cut off; run it again to finish" if cut_off else "run kanoclip encode"
+            raise InputError(f"{path}: expected a feature cache, found none; {hint}")
         self.path = path
-        try:
-            self._file = h5py.File(path, "r")
+        self._file = open_hdf5(path, KIND, REMEDY)
+        with reading(path, KIND, REMEDY):
             self.provenance: dict[str, Any] = json.loads(self._file.attrs["provenance"])
-        except (OSError, KeyError) as error:
-            raise InputError(f"{path}: expected a feature cache, found another kind of file") from error
-        if self.provenance.get("format") != FORMAT:
-            raise InputError(f"{path}: expected a feature cache of format {FORMAT}, found another; encode again")
-        self.config: dict[str, Any] = json.loads(self._file.attrs["config"])
-        self.taps = frozenset(map(Tap.parse, self.provenance["taps"]))
-        found = self._file["image"].asstr()[:].tolist()
-        if found != frame["image"].tolist() or json.loads(self._file.attrs["content"]) != content(frame):
+            if self.provenance["format"] != FORMAT:
+                raise InputError(f"{path}: expected a feature cache of format {FORMAT}, found another; encode again")
+            self.config: dict[str, Any] = json.loads(self._file.attrs["config"])
+            self.taps = frozenset(map(Tap.parse, self.provenance["taps"]))
+            check_seal(self._file, _sealed(self.taps), path, REMEDY)
+            self._checksums = {tap: self._file[f"checksum/{tap}"][:] for tap in self.taps}
+            found = self._file["image"].asstr()[:].tolist()
+            same = found == frame["image"].tolist() and json.loads(self._file.attrs["content"]) == content(frame)
+        if not same:
             raise InputError(
                 f"{path}: expected the {len(frame)} images of the index, found others or in another order; "
                 "encode the dataset again"
@@ -152,12 +165,23 @@ class FeatureCache:
         return sum(self._file[str(tap)].nbytes for tap in taps)
 
     def read(self, rows: Rows, taps: Collection[Tap]) -> Features:
-        """Return features of some rows, in the given order, fp16 on the CPU."""
+        """Return features of some rows, in the given order, fp16 on the CPU.
 
-        def take(tap: Tap) -> Tensor:
-            return torch.from_numpy(np.stack([self._file[str(tap)][row] for row in rows]))
+        Raises:
+            InputError: a row is not what was written.
+        """
+        with reading(self.path, KIND, REMEDY):
+            return {tap: torch.from_numpy(np.stack([self._row(tap, row) for row in rows])) for tap in sorted(taps)}
 
-        return {tap: take(tap) for tap in sorted(taps)}
+    def _row(self, tap: Tap, row: int) -> NDArray[np.float16]:
+        values = self._file[str(tap)][row]
+        if row_checksum(values, row) != self._checksums[tap][row]:
+            raise InputError(f"{self.path}: damaged: {tap} of image {row} is not what was written; {REMEDY}")
+        return values
+
+
+def _sealed(taps: Collection[Tap]) -> list[str]:
+    return ["image", *(f"checksum/{tap}" for tap in sorted(taps))]
 
 
 def _batches(count: int, size: int) -> list[range]:
@@ -170,13 +194,13 @@ def _open_partial(
     """The unfinished cache: the one on disk if it was begun with the same attributes, else a new one."""
     try:
         file = h5py.File(partial, "r+")
-        if dict(file.attrs) == attributes:
+        if {name: value for name, value in file.attrs.items() if name != SEAL} == attributes and "done" in file:
             return file
         file.close()
         logger.info("%s: begun with other images or another configuration; starting over", partial)
     except FileNotFoundError:
         pass
-    except OSError as error:
+    except DAMAGED as error:
         if "lock" in str(error):
             raise InputError(f"{partial}: another process is encoding this dataset; wait for it or stop it") from error
         logger.info("%s: not readable; starting over", partial)
@@ -192,13 +216,15 @@ def _create(
     try:
         # HDF5 cannot recover from a full disk, so the space is tried with a plain file first and then kept
         beginning.touch()
-        _reserve(beginning, sum(2 * int(np.prod(shape)) for shape in shapes.values()) + MARGIN)
+        _reserve(beginning, sum(2 * int(np.prod(shape)) + 4 * shape[0] for shape in shapes.values()) + MARGIN)
         with h5py.File(beginning, "w") as file:
             for name, shape in shapes.items():
                 file.create_dataset(name, shape, np.float16, chunks=(1, *shape[1:]), dcpl=_allocated_at_once())
+                file.create_dataset(f"checksum/{name}", (len(images),), np.uint32, dcpl=_allocated_at_once())
             file.create_dataset("done", (len(images),), bool)
             file["image"] = np.array(images, dtype=h5py.string_dtype())
             file.attrs.update(attributes)
+            file.attrs[SEAL] = UNSEALED
         _reserve(beginning, beginning.stat().st_size)
     except BaseException:
         beginning.unlink(missing_ok=True)
@@ -233,7 +259,11 @@ def _allocated_at_once() -> h5py.h5p.PropDCID:
 def _write(file: h5py.File, rows: range, features: Features) -> None:
     """Write a batch, and only when it is on its way to the disk mark it done."""
     for tap, tensor in as_cached(features).items():
-        file[str(tap)][rows.start : rows.stop] = tensor.cpu().numpy()
+        values = tensor.cpu().numpy()
+        file[str(tap)][rows.start : rows.stop] = values
+        file[f"checksum/{tap}"][rows.start : rows.stop] = [
+            row_checksum(one, row) for row, one in zip(rows, values, strict=True)
+        ]
     file.flush()
     file["done"][rows.start : rows.stop] = True
     file.flush()

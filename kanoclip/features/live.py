@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from kanoclip.backbones.clip import Backbone
 from kanoclip.backbones.taps import Features, Tap
-from kanoclip.datasets.loading import ImageLoader
+from kanoclip.datasets.image_loader import ImageLoader
 from kanoclip.features.source import Rows, as_cached, as_read
 
 

@@ -5,8 +5,8 @@ import os
 import threading
 from pathlib import Path
 
+from kanoclip.knowledge.jsonl import Description, read_descriptions, to_line
 from kanoclip.knowledge.questions import Key, Question
-from kanoclip.knowledge.store import Description, read_descriptions, to_line
 from kanoclip.types import logger
 
 
@@ -51,7 +51,7 @@ def _heal(path: Path) -> None:
         return
     try:
         Description(**json.loads(last))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         os.truncate(path, len(content) - len(last))
         logger.warning("%s: removed a half-written last line", path)
     else:

@@ -1,15 +1,19 @@
 """One question to an OpenAI-compatible endpoint and back. The only module that knows the API key."""
 
-import json
 import os
+import sys
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from kanoclip.config import EndpointConfig
 from kanoclip.types import InputError
 
+LARGEST = 2**20  # bytes of an answer: a completion of 150 tokens has a few thousand
+LONGEST_TEXT = 20_000  # characters kept of an answer; CLIP reads some 300
+PATIENCE = 10  # times the time-out: a body that still drips then is given up
 FILTERED = {"content_filter", "content_policy_violation"}  # codes of a refusal by the server, not by the model
 
 
@@ -55,12 +59,15 @@ class Chat:
         self._openai = openai
         self._key = _api_key(config.key_variable)
         pace = Pace(config.requests_per_minute)
+        http = openai.DefaultHttpxClient(
+            event_hooks={"request": [pace.wait, _ask_for_plain_bytes], "response": [self._cap]}
+        )
         self._client = openai.OpenAI(
             base_url=config.base_url,
             api_key=self._key or "none",  # a server without keys ignores it, the client insists on one
             timeout=config.timeout,
             max_retries=config.retries,
-            http_client=openai.DefaultHttpxClient(event_hooks={"request": [pace.wait]}),  # retries are paced too
+            http_client=http,  # retries are paced too
         )
 
     def ask(self, messages: list[Any]) -> Reply:
@@ -74,7 +81,7 @@ class Chat:
             completion = self._client.chat.completions.create(
                 model=config.model, messages=messages, extra_body=config.request
             )
-        except json.JSONDecodeError:
+        except (ValueError, TypeError, AttributeError, RecursionError):  # of JSON, or of the client that reads it
             return Reply(readable=False)
         except openai.APIError as error:
             if error.code in FILTERED:
@@ -88,26 +95,65 @@ class Chat:
         raise InputError(f"{problem}; what was answered is kept, run again to go on")
 
     def _reply(self, completion: Any) -> Reply:
-        """Servers vary: every field may be absent."""
-        if not getattr(completion, "choices", None) or completion.choices[0].message is None:
+        """Servers vary: every field may be absent or of any type."""
+        choices = getattr(completion, "choices", None)
+        choice = choices[0] if isinstance(choices, list) and choices else None
+        message, reason = getattr(choice, "message", None), getattr(choice, "finish_reason", None)
+        content = getattr(message, "content", "")
+        if message is None or isinstance(message, str | list | dict) or not isinstance(content, str | None):
             return Reply(readable=False)
-        choice = completion.choices[0]
+        # half of a surrogate pair is no character, and cannot be written to a file
+        text = self._without_key((content or "")[:LONGEST_TEXT].encode("utf-8", "ignore").decode("utf-8"))
         return Reply(
-            text=self._without_key(choice.message.content or ""),
-            cut_off=choice.finish_reason == "length",
-            refused=choice.finish_reason == "content_filter" or bool(choice.message.refusal),
+            text=text,
+            cut_off=reason == "length" or len(content or "") > LONGEST_TEXT,
+            refused=reason == "content_filter" or bool(getattr(message, "refusal", None)),
         )
+
+    def _cap(self, response: Any) -> None:
+        """Let no more of a body through than an answer can have, nor for longer; a cut-off body is no JSON."""
+        largest = LARGEST
+        if response.headers.get("content-encoding", "identity") != "identity":
+            # it was asked for as it is; a compressed body may unpack to a thousand times its size
+            largest = 0
+            del response.headers["content-encoding"]
+        response.stream = _capped(response, largest, time.monotonic() + PATIENCE * self.config.timeout)
 
     def _count(self, completion: Any) -> None:
         usage = getattr(completion, "usage", None)
-        if usage is not None:
-            with self._counting:
-                self.tokens_in += usage.prompt_tokens or 0
-                self.tokens_out += usage.completion_tokens or 0
+        asked, answered = (getattr(usage, name, 0) for name in ("prompt_tokens", "completion_tokens"))
+        with self._counting:
+            self.tokens_in += asked if isinstance(asked, int) else 0
+            self.tokens_out += answered if isinstance(answered, int) else 0
 
     def _without_key(self, text: str) -> str:
         """Some servers repeat the key that they reject."""
         return text.replace(self._key, "<key>") if self._key else text
+
+
+def _ask_for_plain_bytes(request: Any) -> None:
+    request.headers["Accept-Encoding"] = "identity"
+
+
+def _capped(response: Any, largest: int, until: float) -> Any:
+    """Return a body that ends after a number of bytes, or at a time of the monotonic clock in seconds."""
+    stream = response.stream
+    # httpx, or what the openai client has in its place: it takes streams of its own kind only
+    library: Any = sys.modules[type(response).__module__.partition(".")[0]]
+
+    class Capped(library.SyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            left = largest
+            for part in stream:
+                left -= len(part)
+                if left < 0 or time.monotonic() > until:
+                    return
+                yield part
+
+        def close(self) -> None:
+            stream.close()
+
+    return Capped()
 
 
 class Pace:

@@ -9,8 +9,8 @@ from pathlib import Path
 from kanoclip.config import EndpointConfig
 from kanoclip.knowledge.answers import Answers
 from kanoclip.knowledge.chat import Chat, Reply
+from kanoclip.knowledge.jsonl import Description
 from kanoclip.knowledge.questions import Question
-from kanoclip.knowledge.store import Description
 from kanoclip.knowledge.wording import CONTEXT, fit, is_refusal, tidy
 from kanoclip.types import InputError, logger
 

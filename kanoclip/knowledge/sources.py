@@ -11,10 +11,11 @@ import yaml
 
 from kanoclip.config import KnowledgeConfig
 from kanoclip.datasets.index import load_image, load_mask
+from kanoclip.datasets.integrity import check_unchanged
 from kanoclip.knowledge.describe import describe
 from kanoclip.knowledge.interview import interview
+from kanoclip.knowledge.jsonl import Description, State
 from kanoclip.knowledge.questions import image_questions, text_questions
-from kanoclip.knowledge.store import Description, State
 from kanoclip.types import logger
 
 CURATED = Path(__file__).parent / "curated"  # <dataset>.yaml; generic.yaml for all other classes
@@ -34,6 +35,8 @@ def collect(dataset: str, frame: pd.DataFrame, config: KnowledgeConfig, answers:
     Raises:
         InputError: an image or mask cannot be read, or a model cannot be asked; the answers so far are kept.
     """
+    if not {"mask", "vqa"}.isdisjoint(config.sources):
+        check_unchanged(frame[frame["label"] == 1])
     class_names = frame["class_name"].unique().tolist()
     descriptions: list[Description] = []
     for source in config.sources:

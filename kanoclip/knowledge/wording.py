@@ -1,13 +1,14 @@
 """What a model wrote, made into a text that CLIP can read whole."""
 
 import re
+import unicodedata
 from functools import cache
 from typing import Any
 
 CONTEXT = 77  # tokens that CLIP reads, start and end included
 
 THOUGHTS = re.compile(r"<think>.*?(</think>|\Z)", re.DOTALL)  # of models that reason in the open
-LIST_MARK = re.compile(r"^\s*(?:[-*•#]+|\d+[.)])\s+", re.MULTILINE)
+LIST_MARK = re.compile(r"^[ \t]*(?:[-*•#]+|\d+[.)])\s+", re.MULTILINE)
 EMPHASIS = re.compile(r"\*+|`+")
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 REFUSAL = re.compile(
@@ -20,8 +21,9 @@ REFUSAL = re.compile(
 
 def tidy(answer: str) -> str:
     """An answer as plain text on one line: without thoughts, list marks and emphasis."""
-    plain = EMPHASIS.sub("", LIST_MARK.sub("", THOUGHTS.sub("", answer)))
-    return " ".join(plain.split())
+    plain = " ".join(EMPHASIS.sub("", LIST_MARK.sub("", THOUGHTS.sub("", answer))).split())
+    # control characters, marks that turn the direction of writing, and characters without a meaning
+    return "".join(character for character in plain if unicodedata.category(character)[0] != "C")
 
 
 def is_refusal(text: str) -> bool:

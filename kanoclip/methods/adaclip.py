@@ -83,7 +83,7 @@ class AdaClip(Method[AdaClipOptions]):
 
     trainable = True
     stochastic = True
-    published = {"epochs": 5, "batch_size": 1, "map_resolution": "image", "dice_over": "row"}
+    published = {"epochs": 5, "batch_size": 1, "map_resolution": "image", "dice_over": "row", "mask_resize": "bilinear"}
     published_on = {"mvtec_ad": {"mosaic": 0.2}}
     # the released code builds OpenAI's weights without their QuickGELU
     published_backbone = {"model": "ViT-L-14-336", "weights": "openai", "activation": "gelu", "image_size": 518}

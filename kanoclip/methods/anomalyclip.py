@@ -5,8 +5,10 @@ parameters on ViT-L/14. Patches come from the V-V stream (the paper's DPAM), the
 released code is followed; docs/methods/anomalyclip.md has the formulas.
 """
 
-from typing import Literal, Self
+from collections.abc import Sequence
+from typing import Any, Literal, Self
 
+import open_clip
 import torch
 import torch.nn.functional as F
 from pydantic import Field, ValidationInfo, field_validator
@@ -20,8 +22,9 @@ from kanoclip.maps import upsample
 from kanoclip.methods.base import AnomalyOutput, Batch, Method, log_odds, register
 from kanoclip.methods.layerwise import LABEL_SMOOTHING
 from kanoclip.methods.phases import Phase, TrainingOptions
+from kanoclip.methods.states import State, levels, states, take
 from kanoclip.prompts.deep import DeepPrompts
-from kanoclip.prompts.learned import LearnedPrompts
+from kanoclip.prompts.learned import LearnedPrompts, prompt_text
 from kanoclip.types import InputError
 
 NOUN = "object"
@@ -75,6 +78,7 @@ class AnomalyCLIP(Method[AnomalyCLIPOptions]):
 
     trainable = True
     stochastic = True
+    published = {"mask_resize": "bilinear"}
     published_backbone = {
         "model": "ViT-L-14-336-quickgelu",
         "weights": "openai",
@@ -120,6 +124,25 @@ class AnomalyCLIP(Method[AnomalyCLIPOptions]):
         prompts = {"name": "prompts", "params": list(self.prompts.parameters()), "lr": self.options.learning_rate}
         return [self.options.phase(self.losses, [prompts])]
 
+    @classmethod
+    def from_published(cls, files: Sequence[Any]) -> dict[str, Tensor]:
+        """Translate the state of the authors' `prompt_learner`; Crane's, which grew from it, has the same prompts.
+
+        Their forward rounds the deep prompts through float16 where it uses them, so the rounded ones are taken.
+        """
+        (state,) = states(files, "prompt_learner")
+        normal = take(state, "ctx_pos", (1, 1, None, None))  # (1, 1, E, D)
+        abnormal = take(state, "ctx_neg", tuple(normal.shape))
+        for name, (word,) in zip(("tokenized_prompts_pos", "tokenized_prompts_neg"), WORDS, strict=True):
+            _check_tokens(state, name, prompt_text(normal.shape[2], word, NOUN))
+        learned = {"prompts.context": torch.cat([normal[0], abnormal[0]])}
+        shape: tuple[int | None, ...] = (None, normal.shape[3])
+        deep = []
+        for number in range(levels(state, "compound_prompts_text.{}")):
+            deep.append(take(state, f"compound_prompts_text.{number}", shape))  # (M, D)
+            shape = tuple(deep[0].shape)
+        return learned | ({"prompts.deep.layers": torch.stack(deep).half().float()} if deep else {})
+
     def train(self, mode: bool = True) -> Self:
         """Forget the text vectors when the prompts may change."""
         self._text = None
@@ -138,6 +161,12 @@ class AnomalyCLIP(Method[AnomalyCLIPOptions]):
         patches = torch.stack([batch.features[Tap("vv", tap)][:, 1:] for tap in taps], dim=1)  # (B, K, P, W)
         maps = log_odds(self.backbone.project(patches), text, self.options.temperature)  # (B, K, P)
         return log_odds(image, text, self.options.temperature), maps.unflatten(2, self.backbone.grid)
+
+
+def _check_tokens(state: State, name: str, text: str) -> None:
+    """Refuse prompts that were learned in front of other words."""
+    if name in state and state[name].flatten().tolist() != open_clip.tokenize([text])[0].tolist():
+        raise InputError(f"{name}: expected the tokens of '{text}', found those of another text")
 
 
 def map_taps(options: AnomalyCLIPOptions, taps: tuple[int, ...], layers: int) -> tuple[int, ...]:

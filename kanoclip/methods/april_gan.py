@@ -5,6 +5,9 @@ mean over the taps of their maps against the text ensemble. The image score is C
 followed; docs/methods/april_gan.md has the formulas and what differs.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from pydantic import Field
@@ -17,6 +20,7 @@ from kanoclip.backbones.taps import Tap
 from kanoclip.methods.base import AnomalyOutput, Batch, Method, log_odds, per_class, register, two_way
 from kanoclip.methods.layerwise import LayerwiseOptions, map_losses, mean_map
 from kanoclip.methods.phases import Phase
+from kanoclip.methods.states import levels, states, take
 from kanoclip.prompts.ensemble import PromptEnsemble
 
 
@@ -39,7 +43,7 @@ class AprilGan(Method[AprilGanOptions]):
 
     trainable = True
     stochastic = True
-    published = {"epochs": 3, "map_resolution": "image", "mosaic": 0.2}
+    published = {"epochs": 3, "map_resolution": "image", "mosaic": 0.2, "mask_resize": "bilinear"}
     published_on = {"visa": {"epochs": 15, "mosaic": 0.0}}
     # the published code builds OpenAI's weights without their QuickGELU
     published_backbone = {"model": "ViT-L-14-336", "weights": "openai", "activation": "gelu", "image_size": 518}
@@ -47,7 +51,7 @@ class AprilGan(Method[AprilGanOptions]):
     def __init__(self, backbone: Backbone, options: AprilGanOptions, seed: int):
         super().__init__(backbone, options, seed)
         self.text = PromptEnsemble(backbone, "april_gan")
-        self.projections = tap_projections(backbone.quarters, backbone.width, backbone.joint_width)
+        self.projections = tap_projections(len(backbone.quarters), backbone.width, backbone.joint_width)
 
     @classmethod
     def reads(cls, options: AprilGanOptions, tower: TowerShape) -> frozenset[Tap]:
@@ -81,16 +85,26 @@ class AprilGan(Method[AprilGanOptions]):
         taps = frozenset(Tap("tokens", tap) for tap in self.backbone.quarters)
         return [self.options.phase(self.losses, [layers], augment, taps)]
 
+    @classmethod
+    def from_published(cls, files: Sequence[Any]) -> dict[str, Tensor]:
+        """Translate the state of the authors' `trainable_linearlayer`."""
+        (state,) = states(files, "trainable_linearlayer")
+        learned = {}
+        for level in range(max(1, levels(state, "fc.{}.weight"))):
+            weight = learned[f"projections.{level}.weight"] = take(state, f"fc.{level}.weight", (None, None))
+            learned[f"projections.{level}.bias"] = take(state, f"fc.{level}.bias", (weight.shape[0],))
+        return learned
+
     def _log_odds(self, batch: Batch, text: Tensor) -> Tensor:
         """(B, K, h, w) of K taps."""
         projected = [
-            F.normalize(layer(batch.features[Tap("tokens", int(tap))][:, 1:]), dim=-1)  # (B, P, C)
-            for tap, layer in self.projections.items()
+            F.normalize(layer(batch.features[Tap("tokens", tap)][:, 1:]), dim=-1)  # (B, P, C)
+            for tap, layer in zip(self.backbone.quarters, self.projections, strict=True)
         ]
         patches = log_odds(torch.stack(projected, dim=1), text, self.options.temperature)  # (B, K, P)
         return patches.unflatten(2, self.backbone.grid)
 
 
-def tap_projections(taps: tuple[int, ...], width: int, joint_width: int) -> nn.ModuleDict:
+def tap_projections(taps: int, width: int, joint_width: int) -> nn.ModuleList:
     """Return one linear layer with bias per tap, from the tower's tokens (W) to the joint space (C)."""
-    return nn.ModuleDict({str(tap): nn.Linear(width, joint_width) for tap in taps})
+    return nn.ModuleList(nn.Linear(width, joint_width) for _ in range(taps))

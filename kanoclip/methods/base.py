@@ -14,7 +14,7 @@ from kanoclip.backbones.taps import Tap
 from kanoclip.config import Strict
 from kanoclip.methods.batch import AnomalyOutput, Batch, ClassScores
 from kanoclip.methods.phases import Phase
-from kanoclip.types import unknown_name
+from kanoclip.types import InputError, unknown_name
 
 __all__ = [
     "AnomalyOutput",
@@ -113,6 +113,21 @@ class Method(nn.Module, Generic[MethodOptions]):
     def phases(self) -> Sequence[Phase]:
         """Return the phases of its training, in order; none for a method that is not trained."""
         return ()
+
+    @classmethod
+    def from_published(cls, files: Sequence[Any]) -> dict[str, Tensor]:
+        """Translate what its authors published into what `learned` names.
+
+        Args:
+            files: what each file of the authors holds, as torch loads it: containers, numbers and tensors only.
+
+        Returns:
+            The learned parameters by name; one without values, such as deep prompts of no depth, may be left out.
+
+        Raises:
+            InputError: the files are laid out differently, or no layout is known.
+        """
+        raise InputError(f"{cls.__name__}: no published layout is known")
 
     def learn_knowledge(self, knowledge: Mapping[str, Sequence[str]], images: Mapping[str, Sequence[str]] = {}) -> None:
         """Take descriptions of the auxiliary dataset's anomalies, before training. Most methods need none.

@@ -6,6 +6,9 @@ blocks which follow see it. The method reads the tokens before the first adapter
 The released code is followed; docs/methods/mvfa.md has the formulas.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from pydantic import Field
@@ -17,6 +20,7 @@ from kanoclip.backbones.taps import Tap
 from kanoclip.methods.base import AnomalyOutput, Batch, Method, log_odds, per_class, register
 from kanoclip.methods.layerwise import LayerwiseOptions, map_losses, mean_map
 from kanoclip.methods.phases import Phase
+from kanoclip.methods.states import levels, states, take
 from kanoclip.prompts.ensemble import PromptEnsemble
 
 
@@ -51,8 +55,7 @@ class Mvfa(Method[MvfaOptions]):
         super().__init__(backbone, options, seed)
         self.text = PromptEnsemble(backbone, "april_gan")
         self.segmentation, self.detection = (
-            nn.ModuleDict({str(tap): Adapter(backbone.width, backbone.joint_width) for tap in backbone.quarters})
-            for _ in range(2)
+            nn.ModuleList(Adapter(backbone.width, backbone.joint_width) for _ in backbone.quarters) for _ in range(2)
         )
 
     @classmethod
@@ -87,6 +90,18 @@ class Mvfa(Method[MvfaOptions]):
         ]
         return [self.options.phase(self.losses, groups)]
 
+    @classmethod
+    def from_published(cls, files: Sequence[Any]) -> dict[str, Tensor]:
+        """Translate the states of the authors' `seg_adapters` and `det_adapters`."""
+        learned = {}
+        branches = zip(("segmentation", "detection"), states(files, "seg_adapters", "det_adapters"), strict=True)
+        for branch, state in branches:
+            for level in range(max(1, levels(state, "{}.fc1.0.weight"))):
+                down = learned[f"{branch}.{level}.down.weight"] = take(state, f"{level}.fc1.0.weight", (None, None))
+                up = take(state, f"{level}.fc2.0.weight", (down.shape[1], down.shape[0]))
+                learned[f"{branch}.{level}.up.weight"] = up
+        return learned
+
     def _log_odds(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """(B, K, h, w) of the segmentation branch and (B, K, P) of the detection branch, at K levels."""
         text = per_class(batch.class_names, self.text)  # (B, 2, C)
@@ -106,21 +121,21 @@ class Mvfa(Method[MvfaOptions]):
         Returns:
             Segmentation and detection, each K x (B, P, C) unit vectors.
         """
-        levels = self.backbone.quarters
+        blocks = self.backbone.quarters
         share = self.options.residual
         compared: tuple[list[Tensor], list[Tensor]] = [], []
 
         def adapt(number: int, x: Tensor) -> Tensor:
-            if number - 1 not in levels:
+            if number - 1 not in blocks:
                 return x
             residuals = []
             for found, branch in zip(compared, (self.segmentation, self.detection), strict=True):
-                tokens, residual = branch[str(number - 1)](x)
+                tokens, residual = branch[blocks.index(number - 1)](x)
                 found.append(F.normalize(tokens[:, 1:].float(), dim=-1))
                 residuals.append(residual)
             return (1 - 2 * share) * x + share * (residuals[0] + residuals[1])
 
-        self.backbone.tower.run(x, start=levels[0], stop=levels[-1], before_block=adapt)
+        self.backbone.tower.run(x, start=blocks[0], stop=blocks[-1], before_block=adapt)
         return compared
 
 

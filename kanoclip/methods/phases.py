@@ -95,6 +95,11 @@ class TrainingOptions(Strict):
         15, gt=0, description="passes over the auxiliary dataset: AnomalyCLIP's. The last is used, always"
     )
     batch_size: int = Field(8, gt=0, description="images per step: AnomalyCLIP's")
+    mask_resize: Literal["nearest", "bilinear"] = Field(
+        "nearest",
+        description="how masks reach the image size: by nearest neighbour, which keeps them exact; or bilinearly, cut "
+        "at 1/2, as the published code of AnomalyCLIP and APRIL-GAN does",
+    )
     schedule: Literal["constant", "cosine"] = Field(
         "constant", description="learning-rate schedule; constant, as in all compared methods"
     )

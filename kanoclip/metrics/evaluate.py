@@ -18,13 +18,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from kanoclip.datasets.index import content, read_index
+from kanoclip.datasets.integrity import check_unchanged
 from kanoclip.files import sha256, whole
+from kanoclip.hdf5 import reading
 from kanoclip.maps import scaled_sigma
 from kanoclip.metrics.pixels import Maps, check, rank_pixels
 from kanoclip.metrics.ranking import NO_LABELS, Ranking, UndefinedMetricError, rank
 from kanoclip.metrics.results import Results
-from kanoclip.metrics.scores_file import open_scores
-from kanoclip.store import Store, fingerprint
+from kanoclip.metrics.scores_file import KIND, REMEDY, open_scores
+from kanoclip.result_store import Store, fingerprint
 from kanoclip.types import InputError, logger, progress
 
 AT_ONCE = 32  # scores files for which a mask is read once; their counts take 24 MB each at most
@@ -109,6 +111,8 @@ def evaluate_pass(
     left = [one for one in todo if not (store and one in keys and store.fetch(keys[one], one.outputs))]
     if len(left) < len(todo):
         logger.info("%d of %d scores files were evaluated before", len(todo) - len(left), len(todo))
+    if left:
+        check_unchanged(frame)
     wrong: list[InputError] = []
     with ExitStack() as stack:
         rows = []
@@ -141,11 +145,15 @@ def _read(
     todo: Evaluation, file: h5py.File, images: pd.Series, resolution: int | None, bootstrap: int, device: str
 ) -> _Row:
     """Read all of a scores.h5 but its maps, and check the image scores."""
-    attributes = dict(file.attrs)
-    image_scores = file["image_score"][:]
+    with reading(todo.scores, KIND, REMEDY):
+        attributes = dict(file.attrs)
+        image_scores, stored = file["image_score"][:], file["map"]
+        sizes = int(attributes["image_size"]), float(attributes["sigma"])
+        for name in ("method", "backbone", "auxiliary", "dataset", "seed"):
+            attributes[name]  # noqa: B018 - metrics.csv states them
     check(todo.scores, images, np.isfinite(image_scores), "image score", "finite")
-    size = int(attributes["image_size"]) if resolution is None else resolution
-    maps = Maps(todo.scores, file["map"], size, scaled_sigma(float(attributes["sigma"]), size), device)
+    size = sizes[0] if resolution is None else resolution
+    maps = Maps(todo.scores, stored, size, scaled_sigma(sizes[1], size), device)
     return _Row(todo, attributes, image_scores, maps, Results(bootstrap))
 
 

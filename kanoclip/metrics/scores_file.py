@@ -7,8 +7,12 @@ from pathlib import Path
 import h5py
 import pandas as pd
 
-from kanoclip.datasets.index import read_index
+from kanoclip.datasets.index import content, read_index
+from kanoclip.hdf5 import SEAL, check_seal, open_hdf5, reading
 from kanoclip.types import InputError
+
+KIND, REMEDY = "scores written by kanoclip score", "score again"
+SEALED = ("image", "class_name", "image_score")
 
 
 @contextmanager
@@ -28,7 +32,12 @@ def scored_index(scores: Path, index: Path) -> Iterator[tuple[pd.DataFrame, h5py
     existing(scores)
     rows = read_index(index)
     with open_scores(scores, rows, index) as file:
-        yield rows, file
+        try:
+            yield rows, file
+        except OSError as error:
+            if error.errno is not None:  # of another file: HDF5's own errors have no number
+                raise
+            raise InputError(f"{scores}: damaged ({' '.join(str(error).split())}); {REMEDY}") from error
 
 
 @contextmanager
@@ -44,15 +53,15 @@ def open_scores(scores: Path, rows: pd.DataFrame, index: Path) -> Iterator[h5py.
         The open file; its row i is row i of `rows`.
 
     Raises:
-        InputError: there is no such file, it is not HDF5, or it does not list the same images in the same order.
+        InputError: there is no such file, it is damaged or of another kind, or it does not list the same images in the
+            same order.
     """
     existing(scores)
-    try:
-        opened = h5py.File(scores, "r")
-    except OSError as error:
-        raise InputError(f"{scores}: not a whole HDF5 file ({error}); score again") from error
-    with opened as file:
-        scored = list(file["image"].asstr()[:])
+    with open_hdf5(scores, KIND, REMEDY) as file:
+        with reading(scores, KIND, REMEDY):
+            if SEAL in file.attrs:  # scores of other programs have none
+                check_seal(file, SEALED, scores, REMEDY)
+            scored = file["image"].asstr()[:].tolist()
         if len(scored) != len(rows):
             raise InputError(f"{scores}: {len(scored)} images, {index} lists {len(rows)}; score again with this index")
         for row, (found, expected) in enumerate(zip(scored, rows["image"], strict=True)):
@@ -60,7 +69,35 @@ def open_scores(scores: Path, rows: pd.DataFrame, index: Path) -> Iterator[h5py.
                 raise InputError(
                     f"{scores}: row {row} is '{found}', in {index} it is '{expected}'; score again with this index"
                 )
+        with reading(scores, KIND, REMEDY):
+            _check_kinds(file, len(rows))
+        if file.attrs.get("content", content(rows)) != content(rows):
+            raise InputError(f"{scores}: of other images, classes or labels than {index}; score again with this index")
         yield file
+
+
+def attribute(scores: Path, name: str) -> str:
+    """Return what a scores.h5 says of itself, such as its method.
+
+    Raises:
+        InputError: there is no such file, or it does not say.
+    """
+    with open_hdf5(scores, KIND, REMEDY) as file, reading(scores, KIND, REMEDY):
+        return str(file.attrs[name])
+
+
+def _check_kinds(file: h5py.File, count: int) -> None:
+    """Raise ValueError or KeyError where a dataset or an attribute is not of the kind that readers count on."""
+    shapes = {"image_score": (count,), **({"map": (count, *file["map"].shape[1:])} if "map" in file else {})}
+    for name, shape in shapes.items():
+        found = file[name]
+        if found.shape != shape or found.dtype.kind not in "fiu" or len(shape) not in (1, 3):
+            raise ValueError(f"{name} has shape {found.shape} of {found.dtype}")
+    for name, kind in (("sigma", float), ("image_size", int), ("seed", int)):
+        kind(file.attrs.get(name, 0))
+    for name in ("method", "dataset"):
+        if not isinstance(file.attrs.get(name, ""), str):
+            raise ValueError(f"{name} is no text")
 
 
 def existing(scores: Path) -> None:

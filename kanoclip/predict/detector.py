@@ -11,14 +11,14 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from kanoclip.datasets.pictures import Frame
+from kanoclip.datasets.decoding import Frame
 from kanoclip.features import LiveFeatures
 from kanoclip.maps import final_map
 from kanoclip.methods import Batch, Method
 from kanoclip.predict.decisions import Calibration, Threshold, calibrated, guessed
 from kanoclip.predict.inputs import as_frames, square
 from kanoclip.predict.result import Result
-from kanoclip.store import fingerprint
+from kanoclip.result_store import fingerprint
 from kanoclip.tiles import score_by_tiles
 from kanoclip.types import InputError
 
@@ -95,7 +95,7 @@ class Detector:
         """Score images.
 
         Args:
-            images: a path, an image of Pillow, an array or a tensor (see `kanoclip.datasets.pictures.to_rgb`), or a
+            images: a path, an image of Pillow, an array or a tensor (see `kanoclip.datasets.decoding.to_rgb`), or a
                 list of these. A file of several pages or slices is given in a list, and has a result for each.
             class_name: what they show; default: the detector's.
             batch_size: images at once.

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kanoclip.datasets.pictures import is_image_name
+from kanoclip.datasets.decoding import is_image_name
 from kanoclip.types import InputError
 
 LIST = ".txt"

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kanoclip.datasets.pictures import Frame, read_image
+from kanoclip.datasets.decoding import Frame, read_image
 from kanoclip.files import write_json
 from kanoclip.predict.detector import Detector
 from kanoclip.predict.drawing import Pictures, Scale, scale_of

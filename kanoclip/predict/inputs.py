@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from kanoclip.datasets.pictures import Frame, eight_bits, read_image, to_rgb
+from kanoclip.datasets.decoding import Frame, eight_bits, read_image, to_rgb
 from kanoclip.types import InputError
 
 
@@ -16,7 +16,7 @@ def as_frames(given: Any) -> list[Frame]:
 
     Args:
         given: a path, whose file may hold several pages or slices; an image of Pillow; an array or a tensor, see
-            `kanoclip.datasets.pictures.to_rgb`.
+            `kanoclip.datasets.decoding.to_rgb`.
 
     Raises:
         InputError: something else, or a file that cannot be read.

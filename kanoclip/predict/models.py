@@ -80,8 +80,8 @@ def load(
     method = _build(choice, tower, dict(options or {}))
     if "transductive" in method.marks(method.options):
         raise InputError(
-            f"method {choice.method}: with these options it scores an image with the help of all others, so no image can be "
-            "scored alone; take other options or another method"
+            f"method {choice.method}: with these options it scores an image with the help of all others, so none "
+            "can be scored alone; take other options or another method"
         )
     record = read_record(choice.checkpoint) if choice.checkpoint else None
     checksum = sha256(choice.checkpoint) if choice.checkpoint else ""

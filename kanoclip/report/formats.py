@@ -51,10 +51,10 @@ def write(path: Path, title: str, render: Callable[[Style], pd.DataFrame], lines
 
 def to_markdown(table: pd.DataFrame, lines: Sequence[str]) -> str:
     """The table (of style MARKDOWN) in Markdown, its notes beneath."""
-    labelled = _with_labels(table)
+    labelled = _with_labels(table.rename(index=_markdown, columns=_markdown))
     one_line = [" ".join(column).strip() if isinstance(column, tuple) else column for column in labelled.columns]
     text = labelled.set_axis(one_line, axis="columns").to_markdown(disable_numparse=True, index=False)
-    return text + "\n\n" + "  \n".join(lines) + "\n"
+    return text + "\n\n" + "  \n".join(map(_markdown, lines)) + "\n"
 
 
 def to_latex(table: pd.DataFrame, lines: Sequence[str]) -> str:
@@ -109,9 +109,16 @@ def _with_labels(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([labels, table.reset_index(drop=True)], axis="columns")
 
 
+def _markdown(text: str) -> str:
+    """Text without what Markdown reads as a cell, a line or HTML."""
+    return " ".join(text.replace("\\", "\\\\").replace("|", r"\|").replace("<", "&lt;").split())
+
+
 def _tex(text: str) -> str:
     """Text with LaTeX's special characters written out."""
     escapes = {character: f"\\{character}" for character in "&%$#_{}"}
+    escapes |= {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"}
+    escapes |= {"|": r"\textbar{}", "<": r"\textless{}", ">": r"\textgreater{}", "\n": " "}
     escapes |= {"±": r"$\pm$", "†": r"$^\dagger$", "‡": r"$^\ddagger$"}
     escapes |= {"§": r"\textsuperscript{\S}", "¶": r"\textsuperscript{\P}"}
     return "".join(escapes.get(character, character) for character in text)

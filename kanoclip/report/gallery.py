@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from kanoclip.datasets.index import load_image, load_mask
+from kanoclip.datasets.integrity import check_unchanged
 from kanoclip.datasets.masks import resize_mask
 from kanoclip.metrics.classification import f1_max_threshold
 from kanoclip.metrics.ranking import UndefinedMetricError, rank
@@ -126,7 +127,9 @@ def read_gallery(pairs: Sequence[tuple[Path, Path]], count: int) -> dict[str, Da
                     raise InputError(f"{scores}: {method} on {name} is given twice; the gallery shows one seed of each")
                 view.methods[method] = _method_view(rows, file, count)
                 tiles = [tile for shown in view.methods[method].classes.values() for tile in shown.tiles]
-                for row in sorted({tile.row for tile in tiles} - view.pictures.keys()):
+                new = sorted({tile.row for tile in tiles} - view.pictures.keys())
+                check_unchanged(rows.iloc[new])
+                for row in new:
                     view.pictures[row] = _picture(rows.iloc[row])
     return datasets
 

@@ -18,6 +18,7 @@ from PIL import Image
 
 from kanoclip.datasets.images import image_size
 from kanoclip.datasets.index import load_image, load_mask
+from kanoclip.datasets.integrity import check_unchanged
 from kanoclip.datasets.masks import resize_mask
 from kanoclip.metrics.scores_file import scored_index
 from kanoclip.report.heat import COLOURS, SIDE, colour_range
@@ -71,6 +72,7 @@ def read_samples(index: Path, scores: Sequence[Path], titles: Mapping[int, str])
             low, high = colour_range(np.stack(list(maps.values())))
             for row, values in maps.items():
                 overlays[row].append(Overlay((values - low) / (high - low), float(file["image_score"][row])))
+    check_unchanged(rows.iloc[list(titles)])
     return [
         Sample(title, _square(rows["image_path"][row]), _mask(rows.iloc[row]), overlays[row])
         for row, title in titles.items()

@@ -6,19 +6,36 @@ from pathlib import Path
 import pandas as pd
 
 from kanoclip.files import whole
-from kanoclip.metrics.registry import METRICS_COLUMNS, METRICS_KEYS, METRICS_NUMBERS
+from kanoclip.metrics.registry import METRICS_COLUMNS, METRICS_KEYS, METRICS_NUMBERS, get_metric
+from kanoclip.tabular import read_csv
 from kanoclip.types import InputError
+
+REMEDY = "evaluate again"
 
 
 def read_metrics(path: Path) -> pd.DataFrame:
     """Read a metrics.csv; a missing value is NaN and has a reason.
 
     Raises:
-        InputError: the columns are not those of a metrics.csv.
+        InputError: the columns are not those of a metrics.csv, or a value is not one that its metric can have.
     """
-    frame = pd.read_csv(path, keep_default_na=False, na_values=dict.fromkeys(METRICS_NUMBERS, [""]))
-    if list(frame.columns) != METRICS_COLUMNS:
-        raise InputError(f"{path}: expected the columns {','.join(METRICS_COLUMNS)}, found {','.join(frame.columns)}")
+    text = dict.fromkeys((*METRICS_KEYS, "reason"), str) | {"seed": int} | dict.fromkeys(METRICS_NUMBERS, float)
+    missing = dict.fromkeys(METRICS_NUMBERS, [""])
+    frame = read_csv(path, METRICS_COLUMNS, REMEDY, keep_default_na=False, na_values=missing, dtype=text)
+    for (level, name), values in frame.groupby(["level", "metric"])["value"]:
+        known = get_metric(str(level), str(name))
+        wrong = values[~(values.isna() | values.between(known.lowest, known.highest))]
+        if not wrong.empty:
+            raise InputError(
+                f"{path}, line {wrong.index[0] + 2}: expected a {level} {name} from {known.lowest:g} to "
+                f"{known.highest:g}, found {wrong.iloc[0]:g}; {REMEDY}"
+            )
+    unexplained = frame["value"].isna() & (frame["reason"] == "")
+    if unexplained.any():
+        raise InputError(
+            f"{path}, line {int(unexplained.to_numpy().argmax()) + 2}: expected a value or a reason why there is none, "
+            f"found neither; {REMEDY}"
+        )
     return frame
 
 

@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 from matplotlib.colors import to_hex
 
-from kanoclip.files import write_text
+from kanoclip.files import read_text, write_text
 from kanoclip.report.embedding import groups_of
 from kanoclip.report.gallery import MORE, read_gallery
 from kanoclip.report.heat import COLOURS
@@ -76,7 +76,7 @@ def write_page(
 
 def _table(path: Path) -> str:
     """The table of a document of `formats.to_document`, with the notes beneath it."""
-    found = re.search(r"<table.*</table>.*</div>", path.read_text(encoding="utf-8"), re.DOTALL)
+    found = re.search(r"<table.*</table>.*</div>", read_text(path, "a table written by kanoclip tables"), re.DOTALL)
     if found is None:
         raise InputError(f"{path}: expected a table written by kanoclip tables, found none; run it")
     return found[0]

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
-
 from kanoclip.metrics.registry import LEVELS, MEAN
 from kanoclip.report.cells import KANOCLIP_PAPER, OWN_PAPER, Cell
+from kanoclip.tabular import read_csv
 from kanoclip.types import InputError, unknown_name
 
 KEYS = ["method", "dataset", "level", "metric", "source_kind"]
@@ -27,9 +26,8 @@ def read_published(paths: Sequence[Path]) -> list[Cell]:
     """
     cells: dict[tuple[str, ...], Cell] = {}
     for path in paths:
-        frame = pd.read_csv(path, keep_default_na=False, dtype={"value": float})
-        if list(frame.columns) != COLUMNS:
-            raise InputError(f"{path}: expected the columns {','.join(COLUMNS)}, found {','.join(frame.columns)}")
+        types = dict.fromkeys(COLUMNS, str) | {"value": float}
+        frame = read_csv(path, COLUMNS, "correct the file", keep_default_na=False, dtype=types)
         for line, row in enumerate(frame.to_dict("records"), start=2):
             where = f"{path}, line {line}"
             key = tuple(row[name] for name in KEYS)

@@ -8,10 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from kanoclip.files import whole
+from kanoclip.files import read_text, whole
 from kanoclip.report import formats
 from kanoclip.report.notes import MISSING, TINY_BACKBONE, TINY_NOTE, mark_notes, signs
 from kanoclip.run import Run
+from kanoclip.tabular import read_csv
 from kanoclip.types import InputError
 
 KEYS = ["stage", "method", "backbone", "auxiliary", "dataset", "seed"]
@@ -61,9 +62,12 @@ def read_jobs(costs: Sequence[Path], models: Path, benchmarks: Path) -> pd.DataF
 
 def _cost(path: Path) -> dict[str, Any]:
     try:
-        cost = json.loads(path.read_text(encoding="utf-8"))
-        return {key: cost[key] for key in COST}
-    except (ValueError, TypeError, KeyError) as error:
+        cost = json.loads(read_text(path, "the cost of a scoring"))
+        kinds = dict.fromkeys(KEYS[1:5], str) | dict.fromkeys(("seed", *COUNTS), int) | {"seconds": float}
+        return {key: kind(cost[key]) for key, kind in kinds.items()}
+    except InputError:
+        raise
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise InputError(f"{path}: expected the keys {', '.join(COST)}, found others; score again") from error
 
 
@@ -71,13 +75,26 @@ def _measured(path: Path) -> dict[str, float]:
     """Return seconds and peak memory of a job; nothing if it was not measured."""
     if not path.is_file():
         return {}
-    line = pd.read_csv(path, sep="\t", na_values=["-"]).iloc[-1]
-    return {"seconds": float(line["s"]), "peak_memory_mb": float(line["max_rss"])}
+    return {"seconds": _last(path, "s", sep="\t"), "peak_memory_mb": _last(path, "max_rss", sep="\t")}
 
 
 def _training_seconds(path: Path) -> float:
-    """Return the seconds that a training took; NaN where there is no log, as of prompts that were imported."""
-    return float(pd.read_csv(path)["seconds"].iloc[-1]) if path.is_file() else float("nan")
+    """Return the seconds that a training took; NaN where there is no log, as of weights that were imported."""
+    return _last(path, "seconds") if path.is_file() else float("nan")
+
+
+def _last(path: Path, column: str, **options: Any) -> float:
+    """Return the last number of a column.
+
+    Raises:
+        InputError: there is none.
+    """
+    remedy = "delete the file to leave it out"
+    frame = read_csv(path, None, remedy, na_values=["-"], **options)
+    try:
+        return float(frame[column].iloc[-1])
+    except (KeyError, IndexError, ValueError) as error:
+        raise InputError(f"{path}: expected a number in the column {column}, found none; {remedy}") from error
 
 
 def summary(jobs: pd.DataFrame, run: Run) -> pd.DataFrame:

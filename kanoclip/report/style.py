@@ -10,6 +10,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from numpy.typing import NDArray
 
 from kanoclip.files import whole
@@ -83,13 +84,17 @@ def drawing(out: Path, rows: int, columns: int, panel: tuple[float, float]) -> I
 def save(figure: Figure, out: Path, notes: Mapping[str, str] | None = None) -> None:
     """Write the figure as PNG, PDF and SVG, each whole or not at all.
 
-    The panels are laid out once, for the PNG; the other formats take their places from it.
+    The panels are laid out once, for the PNG; the other formats take their places from it. Names are drawn as they are
+    written: a dollar sign in one begins no formula, which may be no valid one.
 
     Args:
         figure: the figure.
         out: the PNG; a PDF and an SVG are written beside it.
         notes: what the PNG tells the page of itself, under `NOTHING` or `PICTURES`.
     """
+    for text in figure.findobj(Text):
+        if r"\mathdefault" not in text.get_text():  # the powers of a logarithmic axis
+            text.set_parse_math(False)
     with matplotlib.rc_context(fname=STYLE):
         for suffix, metadata in FORMATS.items():
             own = metadata | dict(notes or {}) if suffix == ".png" else metadata

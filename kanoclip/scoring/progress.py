@@ -1,6 +1,7 @@
 """The scores of one row and seed while a pass runs: written batch by batch, then made into scores.h5."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from kanoclip import __version__
+from kanoclip.datasets.index import content
 from kanoclip.files import whole
+from kanoclip.hdf5 import row_checksum, seal
 from kanoclip.scoring.classes import AfterClass, Finished, finished
-from kanoclip.types import InputError
+from kanoclip.types import InputError, logger
 
 CHUNK = 2**17  # bytes of maps compressed together
 ROWS_AT_ONCE = 64  # images copied into scores.h5 at once
@@ -20,6 +23,8 @@ ROWS_AT_ONCE = 64  # images copied into scores.h5 at once
 
 class ScoresInProgress:
     """Maps and scores of N images in memory-mapped files, so that a killed pass goes on and memory stays small.
+
+    Each row has a checksum: rows that are not what an earlier process wrote are scored again.
 
     Args:
         folder: of the files; those of an earlier process are taken up.
@@ -29,13 +34,14 @@ class ScoresInProgress:
     def __init__(self, folder: Path, frame: pd.DataFrame):
         self.folder, self.frame = folder, frame
         self._scores = self._array("image_score", (len(frame),), np.float32)
-        self._done = self._array("done", (len(frame),), np.bool_)
+        self._checksums = self._array("checksum", (len(frame),), np.int64)  # 0 where an image is not scored
         self._seconds = self._array("seconds", (1,), np.float64)
         self._maps: NDArray[np.float32] | None = None
+        self._drop_damaged()
 
     def lacks(self, rows: range) -> bool:
         """Return whether an image of these rows is not scored yet."""
-        return not self._done[rows.start : rows.stop].all()
+        return not self._checksums[rows.start : rows.stop].all()
 
     @property
     def seconds(self) -> float:
@@ -64,23 +70,43 @@ class ScoresInProgress:
         self._maps[rows.start : rows.stop] = maps
         self._scores[rows.start : rows.stop] = scores
         self._seconds[0] += seconds
-        self._done[rows.start : rows.stop] = True
+        self._checksums[rows.start : rows.stop] = [_checksum(self._maps[row], self._scores[row], row) for row in rows]
 
     def finish(self, path: Path, attributes: dict[str, Any], after_class: AfterClass) -> None:
         """Write scores.h5 when all images are scored; arguments as of `write_scores` and `finished`."""
         maps = np.load(self.folder / "map.npy", mmap_mode="r")
         write_scores(path, finished(maps, self._scores, self.frame, after_class), self.frame, attributes)
 
+    def _drop_damaged(self) -> None:
+        """Forget the rows of an earlier process that are not what it wrote."""
+        done = np.flatnonzero(self._checksums)
+        if not done.size:
+            return
+        try:
+            maps = np.load(self.folder / "map.npy", mmap_mode="r")
+            good = [_checksum(maps[row], self._scores[row], row) == self._checksums[row] for row in done.tolist()]
+        except (OSError, ValueError, IndexError):  # no array, or a smaller one
+            good = [False] * done.size
+        bad = done[~np.array(good)]
+        if bad.size:
+            logger.warning("%s: %d images are not what was written; scoring them again", self.folder, bad.size)
+            self._checksums[bad] = 0
+
     def _array(self, name: str, shape: tuple[int, ...], kind: type) -> NDArray[Any]:
         """Open an array of an earlier process, or begin a new one filled with zeros."""
         path = self.folder / f"{name}.npy"
-        if path.is_file():
+        with suppress(OSError, ValueError):  # there is none, or it is damaged
             found = np.load(path, mmap_mode="r+")
             if found.shape == shape and found.dtype == kind:
                 return found
         with whole(path) as temporary:
             np.lib.format.open_memmap(temporary, "w+", kind, shape).flush()
         return np.load(path, mmap_mode="r+")
+
+
+def _checksum(one: NDArray[np.float32], score: np.float32, row: int) -> int:
+    """Return 1..2^32 for the map and the score of an image."""
+    return row_checksum(np.append(one.ravel(), score), row) + 1
 
 
 def write_scores(
@@ -95,21 +121,30 @@ def write_scores(
         path: the file.
         scores: of its images.
         frame: the index that was scored.
-        attributes: method, backbone, auxiliary, dataset, seed, sigma, image_size; the version is added.
+        attributes: method, backbone, auxiliary, dataset, seed, sigma, image_size; the version and the digest of the
+            index are added.
     """
     maps = scores.maps
     rows = max(1, min(len(frame), CHUNK // maps[0].nbytes))
-    with whole(path) as temporary, h5py.File(temporary, "w") as file:
+    # from version 1.10 of its format HDF5 has checksums of its structure; of the values they are asked for below
+    with whole(path) as temporary, h5py.File(temporary, "w", libver="v110") as file:
         for column in ("image", "class_name"):
             file[column] = np.array(frame[column].tolist(), dtype=h5py.string_dtype())
-        file["image_score"] = scores.image_score
+        file.create_dataset("image_score", data=scores.image_score, fletcher32=True)
         # maps at mask resolution (the oracle's) would be large without compression
         stored = file.create_dataset(
-            "map", maps.shape, np.float32, chunks=(rows, *maps.shape[1:]), compression=1, shuffle=True
+            "map",
+            maps.shape,
+            np.float32,
+            chunks=(rows, *maps.shape[1:]),
+            compression=1,
+            shuffle=True,
+            fletcher32=True,
         )
         for start, stop in _slices(len(frame), max(rows, ROWS_AT_ONCE // rows * rows)):
             stored[start:stop] = scores.rows(start, stop)
-        file.attrs.update({**attributes, "version": __version__})
+        file.attrs.update({**attributes, "content": content(frame), "version": __version__})
+        seal(file, ("image", "class_name", "image_score"))
 
 
 def _slices(count: int, size: int) -> Iterator[tuple[int, int]]:

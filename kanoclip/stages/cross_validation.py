@@ -9,11 +9,11 @@ import numpy as np
 from kanoclip.config import parse
 from kanoclip.datasets.index import content
 from kanoclip.methods import method_class
+from kanoclip.result_store import fingerprint
 from kanoclip.scoring import finished, write_scores
-from kanoclip.stages.code import training_code
 from kanoclip.stages.dataset import Dataset
 from kanoclip.stages.held_out import held_out
-from kanoclip.store import fingerprint
+from kanoclip.stages.method_digests import training_code
 
 
 def cross_validate_stage(

@@ -9,6 +9,7 @@ from kanoclip.backbones.clip import Backbone, load_backbone, provenance
 from kanoclip.backbones.weights import weights_identity
 from kanoclip.config import BackboneConfig, parse
 from kanoclip.datasets.index import read_index
+from kanoclip.datasets.integrity import check_unchanged
 from kanoclip.features import CachedFeatures, FeatureCache, FeatureSource, LiveFeatures
 from kanoclip.types import InputError
 
@@ -58,7 +59,11 @@ class Dataset:
         Returns:
             The backbone on its device, the features (cached where there is a cache), and live features in any case,
             for trainings that change their images.
+
+        Raises:
+            InputError: an image or a mask has changed since the dataset was prepared.
         """
+        check_unchanged(frame)
         backbone = load_backbone(self.config(frame), device)
         live = LiveFeatures(frame, backbone, self.workers)
         if self.features is None:

@@ -9,7 +9,7 @@ import pandas as pd
 from torch import nn
 
 from kanoclip.features import FeatureSource, LiveFeatures
-from kanoclip.knowledge.store import read_image_knowledge, read_knowledge
+from kanoclip.knowledge.jsonl import read_image_knowledge, read_knowledge
 from kanoclip.methods import Method
 from kanoclip.training import TrainingData, TrainingState, fit
 from kanoclip.types import logger
@@ -40,7 +40,7 @@ def train(
     backbone = method.backbone
     source.require(method.trains_on(method.options, backbone.shape), f"method {type(method).__name__}")
     method.learn_knowledge(knowledge.classes, knowledge.images)
-    data = TrainingData(source, frame, backbone.config.image_size, live)
+    data = TrainingData(source, frame, backbone.config.image_size, live, method.options.mask_resize)
     count = size(method.learned().values())
     logger.info("seed %d: %d learnable parameters, %d images", method.seed, count, len(data))
     return fit(method, data, state)

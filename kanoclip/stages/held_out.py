@@ -15,9 +15,9 @@ from kanoclip.backbones.taps import Tap
 from kanoclip.config import Strict
 from kanoclip.features import FeatureSource, LiveFeatures
 from kanoclip.methods import Method
+from kanoclip.result_store import fingerprint
 from kanoclip.scoring import score
 from kanoclip.stages.fitting import Knowledge, train
-from kanoclip.store import fingerprint
 from kanoclip.training import TrainingState, check_trainable
 from kanoclip.types import InputError
 

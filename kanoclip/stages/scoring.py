@@ -11,13 +11,13 @@ from kanoclip.config import parse
 from kanoclip.datasets.index import content
 from kanoclip.files import sha256, write_json
 from kanoclip.methods import Method, method_class
+from kanoclip.result_store import Store, fingerprint
 from kanoclip.run import NO_AUXILIARY
 from kanoclip.scoring import Scorer, ScoresInProgress, run_pass
 from kanoclip.scoring.passes import BATCH_SIZE
-from kanoclip.stages.code import scoring_code
 from kanoclip.stages.dataset import Dataset
 from kanoclip.stages.fitting import size
-from kanoclip.store import Store, fingerprint
+from kanoclip.stages.method_digests import scoring_code
 from kanoclip.types import InputError, logger
 
 SCORES, COST = "scores.h5", "cost.json"

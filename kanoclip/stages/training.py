@@ -12,11 +12,11 @@ from kanoclip.config import parse
 from kanoclip.datasets.index import content
 from kanoclip.files import write_json, write_text
 from kanoclip.methods import method_class
-from kanoclip.stages.code import training_code
+from kanoclip.result_store import Store, fingerprint
 from kanoclip.stages.dataset import Dataset
 from kanoclip.stages.fitting import Knowledge, train
 from kanoclip.stages.held_out import held_out
-from kanoclip.store import Store, fingerprint
+from kanoclip.stages.method_digests import training_code
 from kanoclip.thresholds import Tally
 from kanoclip.training import TrainingState, check_trainable
 from kanoclip.types import InputError, logger

@@ -14,7 +14,7 @@ from PIL import Image
 from kanoclip.augmentation import Augmentation, Sample
 from kanoclip.backbones.taps import Features, Tap
 from kanoclip.datasets.index import load_image, load_mask
-from kanoclip.datasets.masks import masks_at, resize_mask
+from kanoclip.datasets.masks import Resize, masks_at, resize_mask
 from kanoclip.features import FeatureSource, LiveFeatures
 from kanoclip.methods.base import Batch
 from kanoclip.types import InputError
@@ -46,13 +46,22 @@ class TrainingData:
         frame: its index, or some rows of it; its labels are rows of the source.
         size: pixels per side of the masks.
         live: where phases that augment get their features; None refuses such phases.
+        resize: how masks reach their size; see `resize_mask`.
     """
 
-    def __init__(self, source: FeatureSource, frame: pd.DataFrame, size: int, live: LiveFeatures | None = None):
-        self.source, self.live, self.size = source, live, size
+    def __init__(
+        self,
+        source: FeatureSource,
+        frame: pd.DataFrame,
+        size: int,
+        live: LiveFeatures | None = None,
+        resize: Resize = "nearest",
+    ):
+        self.source, self.live, self.size, self.resize = source, live, size, resize
         self.images, self.class_names = frame["image"].tolist(), frame["class_name"].tolist()
         self.labels = torch.tensor(frame["label"].to_numpy())  # (N,)
-        self.masks = torch.from_numpy(np.stack(list(masks_at(frame, size))))  # (N, S, S) bool, one byte per pixel
+        masks = list(masks_at(frame, size, resize))
+        self.masks = torch.from_numpy(np.stack(masks))  # (N, S, S) bool, one byte per pixel
         self._rows: list[int] = frame.index.tolist()  # where the source has them
         self._files = IndexedImages(frame)
 
@@ -110,7 +119,7 @@ class TrainingData:
     def _changed(self, row: int, augment: Augmentation, seed: list[int]) -> Sample:
         image, mask = augment(row, self._files, np.random.default_rng(seed))
         square = Image.fromarray(image).resize((self.size, self.size), Image.Resampling.BICUBIC)
-        return np.asarray(square), resize_mask(mask, (self.size, self.size))
+        return np.asarray(square), resize_mask(mask, (self.size, self.size), self.resize)
 
 
 def prefetched(batches: Sequence[Sequence[Callable[[], Sample]]], workers: int) -> Iterator[list[Sample]]:

@@ -1,6 +1,10 @@
-"""The state of a training between two epochs, in a file, so that a killed training goes on where it stopped."""
+"""The state of a training between two epochs, in a file, so that a killed training goes on where it stopped.
 
-import zipfile
+The file begins with the SHA-256 of the rest: a damaged state would go on into another checkpoint.
+"""
+
+import hashlib
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +16,8 @@ from kanoclip.files import whole
 from kanoclip.methods.base import Method
 from kanoclip.methods.phases import Phase
 from kanoclip.types import logger
+
+DIGEST_BYTES = 32
 
 
 @dataclass
@@ -52,18 +58,22 @@ class TrainingState:
         }
         state["learned"] = {name: parameter.detach() for name, parameter in method.learned().items()}
         state["optimizer"] = optimizer.state_dict() if optimizer else None
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
         with whole(self.path) as temporary:
-            torch.save(state, temporary)
+            temporary.write_bytes(hashlib.sha256(buffer.getbuffer()).digest() + buffer.getbuffer())
 
     def restore(self, method: Method[Any], phases: Sequence[Phase]) -> None:
         """Take up the state of the file, if there is one and it belongs to this training."""
         if not self.path.is_file():
             return
-        if not zipfile.is_zipfile(self.path):  # as torch writes it
-            logger.info("%s: not readable; starting over", self.path)
+        content = self.path.read_bytes()
+        digest, body = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
+        if hashlib.sha256(body).digest() != digest:
+            logger.info("%s: damaged, or of another version; starting over", self.path)
             return
         # on the CPU, where Adam counts its steps: a count on a GPU is waited for, by every parameter in every step
-        state = torch.load(self.path, weights_only=True, map_location="cpu")
+        state = torch.load(io.BytesIO(body), weights_only=True, map_location="cpu")
         if state["fingerprint"] != self.fingerprint:
             logger.info("%s: of another training; starting over", self.path)
             return

@@ -25,7 +25,7 @@ def logits(backbone: Backbone, slow, images: torch.Tensor, april_gan_texts) -> A
     for number in range(2):
         after = slow.blocks(slow.embed(images[number].double().numpy()))
         for k, tap in enumerate((2, 3, 4, 6)):  # the quarters of six blocks, 1.5 rounded to 2 and 4.5 to 4
-            layer = method.projections[str(tap)]
+            layer = method.projections[k]
             weight, bias = (parameter.detach().double().numpy() for parameter in (layer.weight, layer.bias))
             for patch, token in enumerate(after[tap][1:]):
                 projected = weight @ token + bias

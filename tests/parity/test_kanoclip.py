@@ -12,8 +12,8 @@ from scipy.special import erf, softmax
 
 from kanoclip.backbones.clip import Backbone
 from kanoclip.methods.base import Batch
-from kanoclip.methods.kanoclip import KAnoCLIP
-from kanoclip.methods.kanoclip.options import KAnoCLIPOptions
+from kanoclip.methods.kanoclip_paper import KAnoCLIP
+from kanoclip.methods.kanoclip_paper.options import KAnoCLIPOptions
 
 Array = NDArray[np.float64]
 ROOT = Path(__file__).parents[2]

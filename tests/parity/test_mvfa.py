@@ -20,7 +20,7 @@ def build(backbone: Backbone, **options: str) -> Mvfa:
 
 def adapter(method: Mvfa, branch: str, tap: int, token: Array) -> tuple[Array, Array]:
     """The token that meets the text, and the one for the residual stream."""
-    module = getattr(method, branch)[str(tap)]
+    module = getattr(method, branch)[TAPS.index(tap)]
     down, up = (layer.weight.detach().double().numpy() for layer in (module.down, module.up))
     middle = leaky(down @ token)
     return middle, leaky(up @ middle)

@@ -36,6 +36,18 @@ def test_what_is_there_is_not_missing(tmp_path: Path) -> None:
     assert set(before) - set(of_the_paper(tmp_path)) == {"visa", "dagm", "br35h", "btad", weights}
 
 
+def test_published_weights_are_listed_until_they_are_there(tmp_path: Path) -> None:
+    row = {"method": "april_gan", "recipe": "published"}
+    values = {"targets": ["btad"], "auxiliary": "visa", "methods": {"row": row | {"weights": "published"}}}
+    config = parse(Configuration, values, "configuration")
+    what = f"weights of {row['method']}, trained on visa"
+    (found,) = [one for one in missing(config, describe(config), tmp_path) if one.what == what]
+    assert found.get == "by the workflow" and found.origin.startswith("https://")
+    Path(found.destination).parent.mkdir(parents=True)
+    Path(found.destination).touch()
+    assert what not in {one.what for one in missing(config, describe(config), tmp_path)}
+
+
 def test_weights_that_come_from_a_hub(tmp_path: Path) -> None:
     file = tmp_path / "mine.pt"
     file.touch()

@@ -10,11 +10,11 @@ import pytest
 import yaml
 
 from kanoclip import protocol
-from kanoclip.caching import KEPT, remembered
 from kanoclip.config import Configuration, parse
 from kanoclip.expansion import expand
 from kanoclip.run import SHIPPED
 from kanoclip.types import InputError
+from kanoclip.user_cache import KEPT, remembered
 
 ROOT = Path(__file__).parents[2]
 

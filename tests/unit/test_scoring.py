@@ -83,7 +83,7 @@ def scorers(kinds: list[type[Method]], backbone: Backbone, frame: pd.DataFrame, 
 
 
 def kept(folder: Path) -> dict[str, np.ndarray]:
-    return {name: np.load(folder / f"{name}.npy") for name in ("map", "image_score", "done")}
+    return {name: np.load(folder / f"{name}.npy") for name in ("map", "image_score", "checksum")}
 
 
 def test_methods_never_see_the_truth_and_the_oracle_does(
@@ -152,7 +152,7 @@ def test_the_tower_runs_once_per_batch_however_many_rows(
         maps, scores = score(scorer.method, LiveFeatures(frame, backbone), frame, batch_size=6)
         found = kept(tmp_path / str(number))
         assert np.array_equal(found["map"], maps) and np.array_equal(found["image_score"], scores)
-        assert found["done"].all() and scorer.failed is None
+        assert found["checksum"].all() and scorer.failed is None
 
 
 def test_only_taps_of_rows_that_lack_results_are_computed(
@@ -204,7 +204,7 @@ def test_a_row_with_scores_that_are_not_finite_is_given_up_alone(
     bad, good = scorers([Broken, ReadsBoth], backbone, frame, tmp_path)
     run_pass([bad, good], LiveFeatures(frame, backbone), frame, batch_size=4)
     assert str(bad.failed) == f"{frame['image_path'][broken[0]]}: its {field} is not finite"
-    assert good.failed is None and kept(tmp_path / "1")["done"].all()
+    assert good.failed is None and kept(tmp_path / "1")["checksum"].all()
     assert len(images) <= 4 * (broken[0] // 4 + 2)  # one batch more was under way
     with pytest.raises(InputError, match="is not finite"):
         score(bad.method, LiveFeatures(frame, backbone), frame)

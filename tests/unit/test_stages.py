@@ -1,5 +1,6 @@
 """Stages compute what is missing and nothing else, whatever was killed before."""
 
+import io
 import json
 import multiprocessing
 import random
@@ -27,6 +28,7 @@ from kanoclip.stages.dataset import Dataset
 from kanoclip.stages.scoring import Scored, score_stage
 from kanoclip.stages.training import train_stage
 from kanoclip.training import loop
+from kanoclip.training.state import DIGEST_BYTES
 from kanoclip.types import InputError
 
 ROWS = {"clip": 0, "clip_ac": 0, "winclip": 0, "random": 1, "oracle": 0}
@@ -228,6 +230,11 @@ def killed_at_random(
     return reached[1:]
 
 
+def state_in(path: Path) -> dict[str, object]:
+    """The state of a training without its digest."""
+    return torch.load(io.BytesIO(path.read_bytes()[DIGEST_BYTES:]))
+
+
 def results_in(store: Path, state: str, whole: int, part: Callable[[Path], int]) -> int:
     """Add up what is done in a store: `whole` per finished result, and what the states of the others say."""
     finished = {path.name for path in store.glob("kept/*")}
@@ -282,7 +289,7 @@ def test_a_training_killed_at_any_moment_ends_with_the_same_bytes(
 
     def trained() -> int:
         store = tmp_path / "killed" / "store"
-        return results_in(store, "state.pt", epochs, lambda path: len(torch.load(path)["rows"]) // 2)
+        return results_in(store, "state.pt", epochs, lambda path: len(state_in(path)["rows"]) // 2)
 
     train_stage(*arguments(tmp_path / "whole"))
     reached = killed_at_random(processes, train_stage, arguments(tmp_path / "killed"), trained)

@@ -12,16 +12,16 @@ from safetensors.numpy import load_file
 from kanoclip import __version__
 from kanoclip.backbones.clip import Backbone
 from kanoclip.backbones.taps import Tap
-from kanoclip.datasets.index import read_index
+from kanoclip.datasets.index import content, read_index
 from kanoclip.datasets.masks import masks_at
 from kanoclip.features import CachedFeatures, FeatureCache
-from kanoclip.methods.kanoclip.model import KAnoCLIP, KAnoCLIPOptions
+from kanoclip.methods.kanoclip_paper.model import KAnoCLIP, KAnoCLIPOptions
 from kanoclip.methods.phases import Schedule
+from kanoclip.result_store import Store
 from kanoclip.scoring import score
 from kanoclip.stages.dataset import Dataset
 from kanoclip.stages.scoring import Scored, score_stage
 from kanoclip.stages.training import train_stage
-from kanoclip.store import Store
 from kanoclip.training import TrainingData, TrainingState, check_trainable, fit
 from kanoclip.training.loop import gradient_norm
 from kanoclip.types import InputError
@@ -145,6 +145,23 @@ def test_batches_are_the_rows_asked_for(
         assert all(torch.equal(batch.features[tap], expected[tap]) for tap in all_taps)
 
 
+def test_masks_are_resized_as_the_options_say(index: Path, features: Path, backbone: Backbone) -> None:
+    frame = read_index(index)
+    source = CachedFeatures(FeatureCache(features, frame), backbone)
+    nearest, bilinear = (TrainingData(source, frame, 32, resize=resize).masks for resize in ("nearest", "bilinear"))
+    assert np.array_equal(bilinear, np.stack(list(masks_at(frame, 32, "bilinear"))))
+    assert not torch.equal(nearest, bilinear)
+
+
+def test_the_option_of_masks_changes_the_training(index: Path, features: Path, knowledge: Path, tmp_path: Path) -> None:
+    curves = [
+        train(index, features, knowledge, tmp_path / resize, epochs=1, mask_resize=resize).with_name("train.csv")
+        for resize in ("nearest", "bilinear")
+    ]
+    first, second = (pd.read_csv(path)["loss_total"].tolist() for path in curves)
+    assert first != second
+
+
 def test_training_lowers_the_loss(index: Path, features: Path, knowledge: Path, tmp_path: Path) -> None:
     checkpoint = train(index, features, knowledge, tmp_path, epochs=15, learning_rate=3e-3)
     losses = pd.read_csv(checkpoint.with_name("train.csv")).groupby("epoch")["loss_total"].mean()
@@ -183,7 +200,9 @@ def test_scores_come_back_from_the_checkpoint(
     with h5py.File(tmp_path / "scores.h5") as file:
         assert np.array_equal(file["map"][:], maps)
         assert np.array_equal(file["image_score"][:], scores)
-        assert dict(file.attrs) == {
+        told = dict(file.attrs)
+        assert told.pop("content") == content(frame) and len(told.pop("digest")) == 64
+        assert told == {
             "method": "row",
             "backbone": "tiny",
             "auxiliary": "parts",
@@ -191,6 +210,7 @@ def test_scores_come_back_from_the_checkpoint(
             "seed": 3,
             "sigma": 4.0,
             "image_size": 32,
+            "no_threshold": "trained without choosing a threshold",
             "version": __version__,
         }
     cost = json.loads((tmp_path / "cost.json").read_text())
@@ -218,7 +238,11 @@ def test_foreign_checkpoints_are_refused(index: Path, features: Path, knowledge:
     assert "found another kind of file" in refusal("kanoclip", index)
     assert "found no file" in refusal("kanoclip", tmp_path / "nowhere")
     renamed, reshaped, moved = (tmp_path / f"{name}.safetensors" for name in ("renamed", "reshaped", "moved"))
-    blob = path.read_bytes()
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(path.read_bytes().replace(b'\\"seed\\": 3', b'\\"seed\\": 4'))
+    assert "damaged: its content is not what was written; train again" in refusal("kanoclip", damaged)
+    # as an older version wrote them, without a digest
+    blob = path.read_bytes().replace(b'\\"format\\": 3', b'\\"format\\": 2').replace(b'\\"digest\\"', b'\\"unused\\"')
     renamed.write_bytes(blob.replace(b'\\"method\\": \\"kanoclip\\"', b'\\"method\\": \\"otherone\\"'))
     assert "expected a checkpoint of kanoclip, found one of otherone" in refusal("kanoclip", renamed)
     reshaped.write_bytes(blob.replace(b'\\"width\\": 16', b'\\"width\\": 32'))

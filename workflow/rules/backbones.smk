@@ -15,4 +15,4 @@ rule fetch_backbone:
     message:
         "Fetching the weights of {wildcards.backbone}"
     shell:
-        "python -m kanoclip --log {log:q} fetch-backbone {params.settings} --out {output:q}"
+        "python -m kanoclip --log {log:q} fetch-backbone {params.settings:q} --out {output:q}"

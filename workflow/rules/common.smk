@@ -11,9 +11,11 @@ from snakemake.exceptions import WorkflowError
 ROOT = Path(workflow.current_basedir).parent.parent
 sys.path.insert(0, str(ROOT))
 # so that the rules find the package in an environment that holds only its dependencies
-shell.prefix(f"export PYTHONPATH={shlex.quote(str(ROOT))}:${{{{PYTHONPATH:-}}}}; ")
+# (the prefix is formatted, so braces in a path are doubled)
+SHELL_ROOT = shlex.quote(str(ROOT)).replace("{", "{{").replace("}", "}}")
+shell.prefix(f"export PYTHONPATH={SHELL_ROOT}:${{{{PYTHONPATH:-}}}}; ")
 
-from kanoclip.code import command_digest, method_module
+from kanoclip.code_digest import command_digest, method_module
 from kanoclip.config import Configuration, parse as parse_configuration
 from kanoclip.datasets.specs import dataset_names, load_spec
 from kanoclip.downloads import fetched_weights
@@ -21,6 +23,7 @@ from kanoclip.expansion import expand as expand_configuration
 from kanoclip.files import listing_digest, remembered_sha256
 from kanoclip.layout import Layout
 from kanoclip.plan import summary_line
+from kanoclip.published_weights import files_trained_on
 from kanoclip.run import NO_AUXILIARY, checkpoint_file
 from kanoclip.types import InputError
 
@@ -42,7 +45,7 @@ MAIN_JOBS = RUN.jobs_of(RUN.main)
 
 
 def any_of(names):
-    return "|".join(sorted(names)) or "none"
+    return "|".join(map(re.escape, sorted(names))) or "none"
 
 
 def with_attempts(amount):
@@ -52,6 +55,7 @@ def with_attempts(amount):
 
 wildcard_constraints:
     row=any_of(row.name for row in RUN.rows),
+    method=any_of(row.method for row in RUN.rows),
     backbone=any_of(RUN.backbones),
     dataset=any_of(set(dataset_names()) | set(CONFIG.datasets)),
     target=any_of(CONFIG.targets),
@@ -61,16 +65,13 @@ wildcard_constraints:
 
 
 def settings(values):
-    """Options for the command line, each value as JSON, which YAML reads."""
+    """Options for the command line, each value as JSON, which YAML reads; `:q` quotes them."""
     return set_options("--set", values)
 
 
 def set_options(option, values):
-    """Keys and values for the command line, each value as JSON, which YAML reads."""
-    return " ".join(
-        f"{option} {shlex.quote(f'{key}={json.dumps(value)}')}"
-        for key, value in values.items()
-    )
+    """Keys and values for the command line, each value as JSON, which YAML reads; `:q` quotes them."""
+    return [f"{option}={key}={json.dumps(value)}" for key, value in values.items()]
 
 
 def local_folder(name):
@@ -83,12 +84,12 @@ def dataset_options(name):
     """How a dataset is prepared, for the command line."""
     entry = CONFIG.datasets.get(name)
     if entry is None:
-        return ""
-    options = [] if entry.path is None else ["--path", entry.path]
-    options += [] if entry.limit is None else ["--limit", str(entry.limit)]
+        return []
+    options = [] if entry.path is None else [f"--path={entry.path}"]
+    options += [] if entry.limit is None else [f"--limit={entry.limit}"]
     for folder, class_name in entry.class_names.items():
-        options += ["--class-name", f"{folder}={class_name}"]
-    return shlex.join(options)
+        options.append(f"--class-name={folder}={class_name}")
+    return options
 
 
 def dataset_listing(name):
@@ -137,6 +138,13 @@ def downloaded(wildcards):
     return f"{RESOURCES}/{wildcards.dataset}/source.json"
 
 
+def released_files(method, auxiliary):
+    """What is known of published weights, so that another address or checksum is a change."""
+    return json.dumps(
+        [file.model_dump() for file in files_trained_on(method, auxiliary)]
+    )
+
+
 def backbone_values(name):
     """A backbone's configuration, defaults included, so that a changed default is a change."""
     return RUN.backbones[name].model_dump(mode="json")
@@ -156,7 +164,7 @@ def fetched(name):
 
 def tap_options(backbone, dataset):
     """What is cached of a dataset with a backbone, for the command line."""
-    return " ".join(f"--tap {tap}" for tap in RUN.taps[backbone][dataset])
+    return [f"--tap={tap}" for tap in RUN.taps[backbone][dataset]]
 
 
 def is_cached(backbone, dataset):
@@ -173,7 +181,7 @@ def cached_features(wildcards):
 def source_options(backbone, dataset):
     """Where a training gets its features, for the command line: from the cache, or live from a backbone."""
     if is_cached(backbone, dataset):
-        return f"--features {LAYOUT.features(backbone, dataset)}"
+        return [f"--features={LAYOUT.features(backbone, dataset)}"]
     return set_options("--backbone-set", backbone_values(backbone))
 
 
@@ -228,5 +236,4 @@ def given_checkpoints(one):
 
 def pass_rows(one):
     """The rows of a pass with their seeds, for the command line."""
-    rows = [row.model_dump_json() for row in RUN.rows_of(one)]
-    return " ".join(f"--row {shlex.quote(text)}" for text in rows)
+    return [f"--row={row.model_dump_json()}" for row in RUN.rows_of(one)]

@@ -14,7 +14,7 @@ rule download:
     message:
         "Downloading {wildcards.dataset}"
     shell:
-        "python -m kanoclip --log {log} download --dataset {wildcards.dataset} --resources {params.resources:q}"
+        "python -m kanoclip --log {log:q} download --dataset {wildcards.dataset:q} --resources {params.resources:q}"
 
 
 rule prepare:
@@ -36,5 +36,5 @@ rule prepare:
     message:
         "Preparing {wildcards.dataset}"
     shell:
-        "python -m kanoclip --log {log} prepare --dataset {wildcards.dataset} --resources {params.resources:q} {params.options}"
-        " --out {output}"
+        "python -m kanoclip --log {log:q} prepare --dataset {wildcards.dataset:q} --resources {params.resources:q} {params.options:q}"
+        " --out {output:q}"

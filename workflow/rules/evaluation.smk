@@ -31,15 +31,15 @@ for one in RUN.passes:
             target=one.target,
             settings=set_options("--backbone-set", backbone_values(one.backbone)),
             rows=pass_rows(one),
-            cached="--cached" if RUN.cached_targets else "",
+            cached=["--cached"] * RUN.cached_targets,
             weights=weights_digest(one.backbone),
             given=given_checkpoints(one),
             code=methods_code("score-pass", [job.row for job in one.jobs]),
         message:
             f"Scoring {one.target} with {len(one.jobs)} rows and seeds on {one.backbone}"
         shell:
-            "python -m kanoclip --log {log} score-pass --results {params.results} --backbone {params.backbone}"
-            " {params.settings} --target {params.target} {params.rows} {params.cached}"
+            "python -m kanoclip --log {log:q} score-pass --results {params.results:q} --backbone {params.backbone:q}"
+            " {params.settings:q} --target {params.target:q} {params.rows:q} {params.cached:q}"
             " --threads {threads} --workers {threads}"
 
     rule:
@@ -67,14 +67,14 @@ for one in RUN.passes:
             ],
             store=lambda wildcards: LAYOUT.store,
             resolution=(
-                f"--resolution {CONFIG.evaluation.resolution}"
+                [f"--resolution={CONFIG.evaluation.resolution}"]
                 if CONFIG.evaluation.resolution is not None
-                else ""
+                else []
             ),
             bootstrap=CONFIG.evaluation.bootstrap,
             code=command_digest("evaluate"),
         message:
             f"Evaluating {len(one.jobs)} rows and seeds on {one.target}"
         shell:
-            "python -m kanoclip --log {log} evaluate {params.folders} --index {input.index} --store {params.store}"
-            " {params.resolution} --bootstrap {params.bootstrap} --threads {threads}"
+            "python -m kanoclip --log {log:q} evaluate {params.folders:q} --index {input.index:q} --store {params.store:q}"
+            " {params.resolution:q} --bootstrap {params.bootstrap:q} --threads {threads}"

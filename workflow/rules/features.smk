@@ -23,5 +23,5 @@ rule encode:
     message:
         "Encoding {wildcards.dataset} with {wildcards.backbone}"
     shell:
-        "python -m kanoclip --log {log} encode --index {input.index} --out {output} {params.backbone}"
-        " {params.taps} --threads {threads} --workers {threads}"
+        "python -m kanoclip --log {log:q} encode --index {input.index:q} --out {output:q} {params.backbone:q}"
+        " {params.taps:q} --threads {threads} --workers {threads}"

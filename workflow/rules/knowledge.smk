@@ -19,5 +19,5 @@ rule knowledge:
     message:
         "Collecting knowledge about {wildcards.dataset}"
     shell:
-        "python -m kanoclip --log {log} knowledge --dataset {wildcards.dataset} --index {input.index} {params.options}"
-        " --answers {params.answers:q} --out {output}"
+        "python -m kanoclip --log {log:q} knowledge --dataset {wildcards.dataset:q} --index {input.index:q} {params.options:q}"
+        " --answers {params.answers:q} --out {output:q}"

@@ -34,7 +34,7 @@ rule pretrain_towers:
     message:
         "Training kanoclip-tiny on drawn images, and on composites where there are photographs"
     shell:
-        "python -m kanoclip --log {log} pretrain --out {params.folder} {params.settings} --threads {threads}"
+        "python -m kanoclip --log {log:q} pretrain --out {params.folder:q} {params.settings:q} --threads {threads}"
 
 
 rule pretraining_curves:
@@ -52,11 +52,11 @@ rule pretraining_curves:
     params:
         # logs that grow while the towers train; results.json, the input, is written when they are complete
         code=command_digest("figure", "kanoclip.report.figures.pretraining"),
-        logs=lambda wildcards, input: " ".join(
-            f"--{name} {Path(input.results).with_name(name)}.csv"
+        logs=lambda wildcards, input: [
+            f"--{name}={Path(input.results).with_name(name)}.csv"
             for name in ("train", "validation")
-        ),
+        ],
     message:
         "Drawing the learning curves of kanoclip-tiny"
     shell:
-        "python -m kanoclip --log {log} figure pretraining_curves={output.png} {params.logs}"
+        "python -m kanoclip --log {log:q} figure pretraining_curves={output.png:q} {params.logs:q}"

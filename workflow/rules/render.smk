@@ -31,5 +31,5 @@ rule page:
     message:
         "Writing the page"
     shell:
-        "python -m kanoclip --log {log} page {input.figures} --table {input.table} --out {output} --title {params.title:q}"
-        " --metrics {input.metrics} {params.scores:q}"
+        "python -m kanoclip --log {log:q} page {input.figures:q} --table {input.table:q} --out {output:q} --title {params.title:q}"
+        " --metrics {input.metrics:q} {params.scores:q}"

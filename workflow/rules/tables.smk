@@ -29,7 +29,7 @@ rule protocol:
     message:
         "Describing the run"
     shell:
-        "python -m kanoclip --log {log} protocol {params.settings} --out {output}"
+        "python -m kanoclip --log {log:q} protocol {params.settings:q} --out {output:q}"
 
 
 rule tables:
@@ -71,8 +71,8 @@ rule tables:
     message:
         "Rendering the tables"
     shell:
-        "python -m kanoclip --log {log} tables {input.metrics} --protocol {input.protocol} {params.published:q}"
-        " --out {params.folder}"
+        "python -m kanoclip --log {log:q} tables {input.metrics:q} --protocol {input.protocol:q} {params.published:q}"
+        " --out {params.folder:q}"
 
 
 rule runtime:
@@ -107,8 +107,8 @@ rule runtime:
     message:
         "Rendering the runtime table"
     shell:
-        "python -m kanoclip --log {log} runtime {input.costs} --benchmarks {params.benchmarks} --models {params.models}"
-        " --protocol {input.protocol} --out {params.folder}"
+        "python -m kanoclip --log {log:q} runtime {input.costs:q} --benchmarks {params.benchmarks:q} --models {params.models:q}"
+        " --protocol {input.protocol:q} --out {params.folder:q}"
 
 
 rule ablation_table:
@@ -141,8 +141,8 @@ rule ablation_table:
     message:
         "Rendering the ablation {wildcards.ablation}"
     shell:
-        "python -m kanoclip --log {log} tables {input.metrics} --protocol {input.protocol} {params.published:q}"
-        " --ablation {wildcards.ablation:q} --out {params.folder}"
+        "python -m kanoclip --log {log:q} tables {input.metrics:q} --protocol {input.protocol:q} {params.published:q}"
+        " --ablation {wildcards.ablation:q} --out {params.folder:q}"
 
 
 rule ablation:

@@ -15,6 +15,8 @@ rule train:
         f"{RESULTS}/logs/train/{{row}}/{{backbone}}/{{auxiliary}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/train/{{row}}/{{backbone}}/{{auxiliary}}.tsv"
+    wildcard_constraints:
+        row=any_of(row.name for row in RUN.rows if row.trained_here),
     conda:
         "../../environment.yml"
     threads: LOADING_THREADS
@@ -28,7 +30,7 @@ rule train:
             RUN.row(wildcards.row).options_on(wildcards.auxiliary)
         ),
         source=lambda wildcards: source_options(wildcards.backbone, wildcards.auxiliary),
-        seeds=" ".join(f"--seed {seed}" for seed in CONFIG.seeds),
+        seeds=[f"--seed={seed}" for seed in CONFIG.seeds],
         out=lambda wildcards: LAYOUT.models(**wildcards),
         store=lambda wildcards: LAYOUT.store,
         weights=lambda wildcards: weights_digest(wildcards.backbone),
@@ -36,6 +38,6 @@ rule train:
     message:
         "Training {wildcards.row} on {wildcards.auxiliary}"
     shell:
-        "python -m kanoclip --log {log} train --method {params.method} {params.options} {params.seeds}"
-        " --auxiliary {wildcards.auxiliary} {params.source} --index {input.index} --knowledge {input.knowledge}"
-        " --out {params.out} --store {params.store} --threads {threads} --workers {threads}"
+        "python -m kanoclip --log {log:q} train --method {params.method:q} {params.options:q} {params.seeds:q}"
+        " --auxiliary {wildcards.auxiliary:q} {params.source:q} --index {input.index:q} --knowledge {input.knowledge:q}"
+        " --out {params.out:q} --store {params.store:q} --threads {threads} --workers {threads}"

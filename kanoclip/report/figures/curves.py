@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from kanoclip.metrics.curves import CURVES_COLUMNS
 from kanoclip.report.registry import figure
 from kanoclip.report.style import drawing, marks, save_reason
-from kanoclip.types import InputError
+from kanoclip.tabular import read_csv
 
 PANELS = {
     ("image", "roc"): ("image ROC", "true positive rate", 1.0),
@@ -84,7 +84,5 @@ def mean_curve(frame: pd.DataFrame, level: str, curve: str, rates: NDArray[np.fl
 
 
 def _read(path: Path) -> pd.DataFrame:
-    frame = pd.read_csv(path)
-    if not set(CURVES_COLUMNS) <= set(frame.columns):
-        raise InputError(f"{path}: expected the columns {','.join(CURVES_COLUMNS)}, found {','.join(frame.columns)}")
-    return frame
+    types = dict.fromkeys(CURVES_COLUMNS, str) | {"x": float, "y": float}
+    return read_csv(path, CURVES_COLUMNS, "evaluate again", dtype=types)

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from textwrap import fill
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from kanoclip.metrics.scores_file import scored_index
+from kanoclip.metrics.scores_file import attribute, scored_index
 from kanoclip.report.grid import read_samples, save_grid
 from kanoclip.report.registry import figure
 
@@ -43,7 +42,7 @@ def qualitative(index: Path, scores: Sequence[Path], out: Path) -> None:
         for name, members in rows.groupby("class_name", sort=False):
             places = _spread(members["label"].to_numpy(), image_score[members.index])
             titles |= {int(members.index[k]): f"{fill(str(name), TITLE_WIDTH)}\n{place}" for k, place in places.items()}
-    save_grid(read_samples(index, scores, titles), [_attribute(path, "method") for path in scores], out)
+    save_grid(read_samples(index, scores, titles), [attribute(path, "method") for path in scores], out)
 
 
 @figure(per="run", place=10)
@@ -67,15 +66,10 @@ def teaser(pairs: Sequence[tuple[Path, Path]], out: Path) -> None:
         with scored_index(scores, index) as (rows, file):
             places = _spread(rows["label"].to_numpy(), file["image_score"][:])
             names = rows["class_name"]
-        dataset = _attribute(scores, "dataset")
+        dataset = attribute(scores, "dataset")
         chosen = [row for row, place in places.items() if place in (BEST, HIGHEST, MEDIAN)]
         samples += read_samples(index, [scores], {row: f"{dataset}\n{fill(names[row], TITLE_WIDTH)}" for row in chosen})
-    save_grid(samples, [_attribute(pairs[0][1], "method")], out)
-
-
-def _attribute(scores: Path, name: str) -> str:
-    with h5py.File(scores, "r") as file:
-        return str(file.attrs[name])
+    save_grid(samples, [attribute(pairs[0][1], "method")], out)
 
 
 def _spread(labels: NDArray[np.integer], image_score: NDArray[np.floating]) -> dict[int, str]:

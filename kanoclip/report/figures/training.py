@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 
 from kanoclip.report.registry import figure
 from kanoclip.report.style import drawing
+from kanoclip.tabular import read_csv
 from kanoclip.types import InputError
 
 # by the beginning of a column's name: what the panel shows and the scale of its axis
@@ -54,7 +55,7 @@ def read_log(path: Path) -> pd.DataFrame:
     Raises:
         InputError: there is no column of losses, or none of steps.
     """
-    log = pd.read_csv(path)
+    log = read_csv(path, None, "train again")
     if "step" not in log or log.filter(regex="^loss_").empty:
         raise InputError(f"{path}: expected the columns step and loss_..., found {','.join(log.columns)}")
     window = max(1, len(log) // 30)

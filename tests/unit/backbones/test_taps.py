@@ -180,7 +180,7 @@ def test_gradients_flow_through_a_run_and_not_through_encoding(backbone: Backbon
 def test_taps_that_no_tower_has_are_refused_before_an_image_is_read(
     index: Path, backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tap: Tap, message: str
 ) -> None:
-    monkeypatch.setattr("kanoclip.datasets.loading.load_square", None)
+    monkeypatch.setattr("kanoclip.datasets.image_loader.load_square", None)
     with pytest.raises(InputError) as caught:
         encode(index, backbone, [Tap("cls", 6), tap], tmp_path / "features.h5")
     assert str(caught.value).startswith(message) and "\n" not in str(caught.value)

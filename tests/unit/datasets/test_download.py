@@ -101,7 +101,21 @@ def test_arrives_whole(server, tmp_path, behaviour):
     images = download(spec_of(server, behaviour), tmp_path)
     assert images == tmp_path / "btad" / "images"
     assert (images / "top/image.bin").read_bytes() == bytes(range(256)) * 2000
-    assert files_in(tmp_path / "btad") == ["archives/images.zip", "images/top/image.bin", "source.json"]
+    assert files_in(tmp_path / "btad") == [
+        "archive.json",
+        "archives/images.zip",
+        "images/top/image.bin",
+        "source.json",
+    ]
+
+
+def test_another_archive_than_last_time_is_told(server, tmp_path, caplog):
+    download(spec_of(server, "well"), tmp_path)
+    last = tmp_path / "btad/archive.json"
+    last.write_text(last.read_text().replace(json.loads(last.read_text())["sha256"], "0" * 64))
+    (tmp_path / "btad/source.json").unlink()
+    download(spec_of(server, "well"), tmp_path)
+    assert "another archive than last time" in caplog.text
 
 
 def test_silent_server_is_asked_again(server, tmp_path, monkeypatch):

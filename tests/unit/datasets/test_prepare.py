@@ -11,8 +11,8 @@ import pytest
 from layout_writers import save_image, save_mask, write
 from PIL import Image
 
+from kanoclip.datasets.image_loader import ImageLoader
 from kanoclip.datasets.index import read_index
-from kanoclip.datasets.loading import ImageLoader
 from kanoclip.datasets.prepare import prepare
 from kanoclip.datasets.specs import ArchiveSource, folder_spec, load_spec
 from kanoclip.types import InputError

@@ -1,5 +1,6 @@
 """The client against a server that misbehaves: what it tries again, what it gives up on, what it never says."""
 
+import gzip
 import logging
 import sys
 import time
@@ -42,6 +43,13 @@ def test_question_and_answer(server: ChatServer, endpoint: Callable[..., LlmConf
         (Answer(b"[1]"), Reply(readable=False)),
         (Answer(b"<html>", headers={"Content-Type": "text/html"}), Reply(readable=False)),
         (says(f"Your key is {KEY}."), Reply("Your key is <key>.")),
+        (Answer(b'{"choices": ["x"]}'), Reply(readable=False)),
+        (Answer(b'{"choices": [{"message": "x"}]}'), Reply(readable=False)),
+        (Answer(b'{"choices": [{"message": {"content": ["x"]}}]}'), Reply(readable=False)),
+        (Answer(b'{"choices": [{"message": {"content": "a \\ud800 b"}}]}'), Reply("a  b")),
+        (says("x" * 44_000_000), Reply(readable=False)),
+        (says("x" * 30_000), Reply("x" * 20_000, cut_off=True)),
+        (Answer(gzip.compress(says("x").body), headers={"Content-Encoding": "gzip"}), Reply(readable=False)),
     ],
 )
 def test_odd_replies(server: ChatServer, endpoint: Callable[..., LlmConfig], answer: Answer, reply: Reply) -> None:

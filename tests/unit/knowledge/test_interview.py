@@ -15,8 +15,8 @@ from knowledge_server import KEY, Answer, ChatServer, fails, says
 
 from kanoclip.config import LlmConfig
 from kanoclip.knowledge.interview import interview
+from kanoclip.knowledge.jsonl import Description, read_descriptions
 from kanoclip.knowledge.questions import STRICTER, text_questions
-from kanoclip.knowledge.store import Description, read_descriptions
 from kanoclip.types import InputError
 
 CLASSES = ["nut", "bolt", "screw"]

@@ -15,8 +15,8 @@ from kanoclip.datasets.index import load_image, load_mask, read_index
 from kanoclip.datasets.prepare import prepare
 from kanoclip.datasets.specs import folder_spec
 from kanoclip.knowledge.describe import describe
+from kanoclip.knowledge.jsonl import read_descriptions, read_image_knowledge, read_knowledge
 from kanoclip.knowledge.sources import collect, from_masks
-from kanoclip.knowledge.store import read_descriptions, read_image_knowledge, read_knowledge
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kanoclip.methods.kanoclip.attention import (
+from kanoclip.methods.kanoclip_paper.attention import (
     Attention,
     CrossAttention,
     DeformableSelfAttention,

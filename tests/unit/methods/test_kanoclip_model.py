@@ -13,8 +13,8 @@ from kanoclip.backbones.clip import Backbone
 from kanoclip.backbones.taps import Tap
 from kanoclip.checkpoints import load_method, save_checkpoint
 from kanoclip.methods.base import Batch
-from kanoclip.methods.kanoclip import KAnoCLIP
-from kanoclip.methods.kanoclip.options import KAnoCLIPOptions
+from kanoclip.methods.kanoclip_paper import KAnoCLIP
+from kanoclip.methods.kanoclip_paper.options import KAnoCLIPOptions
 from kanoclip.types import InputError
 
 SMALL = {"prompt_length": 4, "width": 16, "heads": 2, "deform_groups": 2, "deform_stride": 2, "deform_kernel": 3}

@@ -9,8 +9,8 @@ from kanoclip.backbones.clip import Backbone
 from kanoclip.backbones.shape import TowerShape
 from kanoclip.backbones.taps import Tap
 from kanoclip.config import BackboneConfig, Configuration, KnowledgeConfig, parse
-from kanoclip.methods.kanoclip import KAnoCLIP
-from kanoclip.methods.kanoclip.options import KAnoCLIPOptions
+from kanoclip.methods.kanoclip_paper import KAnoCLIP
+from kanoclip.methods.kanoclip_paper.options import KAnoCLIPOptions
 from kanoclip.types import InputError
 
 DOCS = Path(__file__).parents[3] / "docs"

@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kanoclip.methods.kanoclip.adapter import ConvAdapter
-from kanoclip.methods.kanoclip.bi_cmci import BiCMCI
-from kanoclip.methods.kanoclip.model import learned_prompts
-from kanoclip.methods.kanoclip.options import KAnoCLIPOptions
+from kanoclip.methods.kanoclip_paper.adapter import ConvAdapter
+from kanoclip.methods.kanoclip_paper.bi_cmci import BiCMCI
+from kanoclip.methods.kanoclip_paper.model import learned_prompts
+from kanoclip.methods.kanoclip_paper.options import KAnoCLIPOptions
 
 SMALL = {"width": 16, "heads": 2, "deform_groups": 2, "deform_stride": 2, "deform_kernel": 3}
 GRID = 4, 4

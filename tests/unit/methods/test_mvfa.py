@@ -42,7 +42,7 @@ def test_gradients_reach_every_adapter_through_the_frozen_blocks(method: Mvfa, b
     """All but the way back of the last level, which nothing follows."""
     sum(method.losses(batch).values()).backward()
     still = {name for name, parameter in method.learned().items() if parameter.grad is None}
-    assert still == {"segmentation.6.up.weight", "detection.6.up.weight"}
+    assert still == {"segmentation.3.up.weight", "detection.3.up.weight"}
     moved = [parameter for name, parameter in method.learned().items() if name not in still]
     assert all(parameter.grad.abs().sum() > 0 for parameter in moved)
     assert all(parameter.grad is None for parameter in method.backbone.parameters())
@@ -52,8 +52,8 @@ def test_the_branches_meet_in_the_residual_stream(method: Mvfa, batch: Batch) ->
     """The map's loss alone moves the detection adapters: what they give back changes what later blocks see."""
     losses = method.losses(batch)
     (losses["focal"] + losses["dice"]).backward()
-    assert method.detection["2"].up.weight.grad.abs().sum() > 0
-    assert method.detection["6"].down.weight.grad is None
+    assert method.detection[0].up.weight.grad.abs().sum() > 0
+    assert method.detection[3].down.weight.grad is None
 
 
 def test_without_residuals_the_tower_is_clips_own(backbone: Backbone) -> None:
@@ -61,8 +61,8 @@ def test_without_residuals_the_tower_is_clips_own(backbone: Backbone) -> None:
     pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(2))
     taps = [Tap("tokens", tap) for tap in backbone.quarters]
     features = backbone.encode_images(pixels, taps)
-    for found, tap in zip(method._levels(features[taps[0]])[0], taps, strict=True):
-        adapted = nn.functional.leaky_relu(method.segmentation[str(tap.at)].down(features[tap][:, 1:]), 0.01)
+    for found, tap, adapter in zip(method._levels(features[taps[0]])[0], taps, method.segmentation, strict=True):
+        adapted = nn.functional.leaky_relu(adapter.down(features[tap][:, 1:]), 0.01)
         torch.testing.assert_close(found, adapted / adapted.norm(dim=-1, keepdim=True), atol=1e-5, rtol=1e-5)
 
 

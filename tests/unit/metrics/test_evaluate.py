@@ -9,6 +9,7 @@ from scipy import ndimage
 from scored_files import BAD, GOOD, GRID, SIZE, write_dataset, write_scores
 from sklearn.metrics import auc, average_precision_score, roc_auc_score
 
+from kanoclip.datasets.images import digest
 from kanoclip.datasets.index import read_index
 from kanoclip.metrics.compare import compare
 from kanoclip.metrics.evaluate import evaluate
@@ -186,9 +187,16 @@ def test_a_map_with_values_outside_the_range_is_refused_naming_file_and_image(fi
     assert not out.exists()
 
 
+def redraw(mask, path, index):
+    """Another mask, and its digest in the index."""
+    before = digest(path.read_bytes())
+    Image.fromarray(mask).save(path)
+    index.write_text(index.read_text().replace(before, digest(path.read_bytes())))
+
+
 def test_an_empty_mask_of_an_anomalous_image_is_the_reason_for_missing_pixel_values(files, tmp_path):
     scores, index, out = files
-    Image.fromarray(np.zeros((48, 40), np.uint8)).save(tmp_path / "bottle-6_mask.png")
+    redraw(np.zeros((48, 40), np.uint8), tmp_path / "bottle-6_mask.png", index)
     evaluate(scores, index, out)
     frame = pd.read_csv(out).set_index(["class_name", "level"])
     assert frame.loc[("bottle", "pixel"), "value"].isna().all()
@@ -202,7 +210,7 @@ def test_a_mask_too_fine_for_the_resolution_is_told(files, tmp_path, caplog):
     scores, index, out = files
     dot = np.zeros((48, 40), np.uint8)
     dot[1, 1] = 255
-    Image.fromarray(dot).save(tmp_path / "bottle-6_mask.png")
+    redraw(dot, tmp_path / "bottle-6_mask.png", index)
     evaluate(scores, index, out, resolution=8)
     assert "bottle-6.png: nothing is left of its mask at 8 x 8" in caplog.text
     assert np.isfinite(value(pd.read_csv(out), "bottle", "pixel", "auroc"))

@@ -15,7 +15,7 @@ from kanoclip.datasets import masks
 from kanoclip.datasets.index import INDEX_COLUMNS, load_mask, write_index
 from kanoclip.metrics import evaluate as module
 from kanoclip.metrics.evaluate import Evaluation, evaluate, evaluate_pass
-from kanoclip.store import Store
+from kanoclip.result_store import Store
 from kanoclip.types import InputError
 
 # the grid, sigma and image size of each file: as rows of one table may differ
@@ -164,7 +164,10 @@ BREAKS = [
     (break_map, r"clip\.h5: the map of 'metal nut-8\.png' is not finite and in 0\.\.1; score again"),
     (break_score, r"clip\.h5: the image score of 'bottle-0\.png' is not finite; score again"),
     (drop_image, r"clip\.h5: 1 images, \S+index\.csv lists 18; score again with this index"),
-    (lambda path: path.write_bytes(b"no HDF5"), r"clip\.h5: not a whole HDF5 file \(.*\); score again"),
+    (
+        lambda path: path.write_bytes(b"no HDF5"),
+        r"clip\.h5: expected scores written by kanoclip score, found another kind of file .*; score again",
+    ),
     (lambda path: path.unlink(), r"clip\.h5: no such scores; make them with `kanoclip score`"),
 ]
 

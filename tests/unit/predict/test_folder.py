@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kanoclip.datasets.pictures import Frame, read_image
+from kanoclip.datasets.decoding import Frame, read_image
 from kanoclip.predict import Detector, Threshold
 from kanoclip.predict.coco import write_coco
 from kanoclip.predict.drawing import Pictures, opacity, overlay, scale_of

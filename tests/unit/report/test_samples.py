@@ -121,12 +121,13 @@ def test_a_few_outliers_do_not_darken_all_else_and_a_small_defect_still_shows():
 
 def test_qualitative_has_the_columns_of_each_class_and_wraps(shape, texts, tmp_path):
     rows = []
-    Image.new("RGB", (8, 8)).save(tmp_path / "image.png")
     for name in ("bottle", "cable", "capsule", "carpet"):
-        rows += [("image.png", "", name, label, "", "test") for label in (0, 1, 1, 1)]
+        for number, label in enumerate((0, 1, 1, 1)):
+            Image.new("RGB", (8, 8)).save(tmp_path / f"{name}{number}.png")
+            rows.append((f"{name}{number}.png", "", name, label, "", "test"))
     write_index(pd.DataFrame(rows, columns=INDEX_COLUMNS), tmp_path / "index.csv")
     with h5py.File(tmp_path / "scores.h5", "w") as file:
-        file.create_dataset("image", data=["image.png"] * 16, dtype=h5py.string_dtype())
+        file.create_dataset("image", data=[row[0] for row in rows], dtype=h5py.string_dtype())
         file["map"] = np.random.default_rng(0).random((16, 2, 2), dtype=np.float32)
         file["image_score"] = np.arange(16, dtype=np.float32)
         file.attrs.update(method="clip", dataset="toy", sigma=0.0)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kanoclip.datasets.opening import REDUCED, broken, check_pixels, max_pixels, shown
+from kanoclip.datasets.safe_open import REDUCED, broken, check_pixels, max_pixels, shown
 from kanoclip.types import InputError
 
 PERCENTILES = (0.1, 99.9)  # become black and white where a file does not say what should

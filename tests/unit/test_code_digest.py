@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from kanoclip import code
-from kanoclip.cli.methods import evaluate_pass
-from kanoclip.code import Package
+from kanoclip import code_digest
+from kanoclip.cli.methods import evaluate
+from kanoclip.code_digest import Package
 from kanoclip.methods import method_class, method_names
-from kanoclip.source import meaning, statements
+from kanoclip.python_source import meaning, statements
 
 ROOT = Path(__file__).parents[2]
 RULES = "\n".join(path.read_text() for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
@@ -24,11 +24,11 @@ TORCH_FREE = [
     *("download", "prepare", "knowledge", "protocol", "plan", "tables", "runtime", "page", "compare"),
     *("list-names", "version"),
 ]
-FIGURES = [name for name in code.installed().modules if name.startswith("kanoclip.report.figures.")]
+FIGURES = [name for name in code_digest.installed().modules if name.startswith("kanoclip.report.figures.")]
 # kanoclip.types passes its names on; who takes none of them loads it and uses nothing of it
 UNUSED = {"kanoclip.logs"}
 # what the registry of methods finds by scanning is a dependency of whoever names a method
-DISCOVERED = [name for name in code.installed().modules if re.fullmatch(r"kanoclip\.methods\.\w+", name)]
+DISCOVERED = [name for name in code_digest.installed().modules if re.fullmatch(r"kanoclip\.methods\.\w+", name)]
 
 
 @cache
@@ -45,14 +45,14 @@ for plugin in plugins:
     importlib.import_module(plugin)
 print(json.dumps(sorted(sys.modules)))
 """
-    module, _, name = code.installed().command(command).partition(":")
-    arguments = [sys.executable, "-c", script, str(code.installed().modules[module]), name, *plugins]
+    module, _, name = code_digest.installed().command(command).partition(":")
+    arguments = [sys.executable, "-c", script, str(code_digest.installed().modules[module]), name, *plugins]
     return set(json.loads(subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=True).stdout))
 
 
 @pytest.mark.parametrize("command", [name for name in COMMANDS if name != "figure"])  # which loads modules by name
 def test_what_a_command_loads_is_derived(command: str) -> None:
-    package = code.installed()
+    package = code_digest.installed()
     used = {name for name in loaded(command) if f"{name}.".startswith("kanoclip.")} - UNUSED
     assert len(used) > 3
     plugins = DISCOVERED if "kanoclip.methods" in used else []
@@ -62,7 +62,7 @@ def test_what_a_command_loads_is_derived(command: str) -> None:
 
 @pytest.mark.parametrize("figures", FIGURES)
 def test_what_a_figure_loads_is_derived_and_is_no_torch(figures: str) -> None:
-    package, names = code.installed(), loaded("figure", figures)
+    package, names = code_digest.installed(), loaded("figure", figures)
     used = {name for name in names if f"{name}.".startswith("kanoclip.")} - UNUSED
     units = package.dependencies(package.command("figure"), figures)
     assert used <= {unit.partition(":")[0] for unit in units}
@@ -85,14 +85,14 @@ def test_lists_load_no_torch(what: str) -> None:
 
 
 def test_methods_are_found_without_importing_them() -> None:
-    assert code.installed().methods == {name: method_class(name).__module__ for name in method_names()}
+    assert code_digest.installed().methods == {name: method_class(name).__module__ for name in method_names()}
 
 
 def test_every_data_file_belongs_to_somebody() -> None:
-    package = code.installed()
+    package = code_digest.installed()
     suffixes = {".yaml", ".json", ".safetensors", ".sha256", ".j2", ".css", ".js", ".mplstyle", ".csv"}
     files = {path.relative_to(package.root).as_posix() for path in package.root.rglob("*") if path.suffix in suffixes}
-    plugins = {file for file in files if file.rpartition("/")[0] in code.PLUGINS}
+    plugins = {file for file in files if file.rpartition("/")[0] in code_digest.PLUGINS}
     assert len(plugins) > 20
     assert files - plugins <= package.dependencies(*package.modules)
     assert not plugins & package.dependencies(*package.modules)
@@ -213,8 +213,8 @@ def digests(root: Path) -> dict[str, str]:
     return found
 
 
-EVALUATE_PASS = f'"""{evaluate_pass.__doc__}"""'  # its docstring, for a statement in its place
-ALL_METHODS = set(code.installed().methods)
+EVALUATE = f'"""{evaluate.__doc__}"""'  # its docstring, for a statement in its place
+ALL_METHODS = set(code_digest.installed().methods)
 
 
 @pytest.mark.parametrize(
@@ -225,9 +225,8 @@ ALL_METHODS = set(code.installed().methods)
             "def extent_name(",
             "def extent_name(unused: int, ",
             {"knowledge", "prepare", "pretrain"},
-            {"prepare elpv", "encode", "evaluate-pass", "tables"},
+            {"prepare elpv", "encode", "evaluate", "tables"},
         ),
-        ("methods/imported.py", "WORDS", "WORDS, NOUN", set(), None),
         (
             "methods/clip.py",
             "class Clip(Method[ClipOptions]):",
@@ -248,24 +247,24 @@ ALL_METHODS = set(code.installed().methods)
             "pairs: int = Field(24_000",
             "pairs: int = Field(25_000",
             {"pretrain", "protocol"},
-            {"encode", "train kanoclip", "evaluate-pass", "knowledge"},
+            {"encode", "train kanoclip", "evaluate", "knowledge"},
         ),
         (
             "cli/methods.py",
-            EVALUATE_PASS,
+            EVALUATE,
             "bootstrap += 1",
-            {"evaluate-pass"},
+            {"evaluate"},
             {"train", "score-pass", "encode", "pretrain"},
         ),
         (
             "cli/options.py",
             "torch.set_num_threads(threads)",
             "torch.set_num_threads(threads + 1)",
-            {"train", "score-pass", "encode", "evaluate-pass", "pretrain"},
+            {"train", "score-pass", "encode", "evaluate", "pretrain"},
             {"prepare", "knowledge", "tables", "page", "figure"},
         ),
         ("logs.py", '"""Send log lines to standard error, or', '"""Send log lines elsewhere, or', set(), None),
-        ("report/page.css", "{", "{ ", {"page"}, {"tables", "evaluate-pass"}),
+        ("report/page.css", "{", "{ ", {"page"}, {"tables", "evaluate"}),
     ],
 )
 def test_an_edit_changes_the_digests_that_depend_on_it(
@@ -292,7 +291,7 @@ def test_an_edit_changes_the_digests_that_depend_on_it(
 
 
 def test_a_digest_names_no_place(copied: Path) -> None:
-    here, there = code.installed(), Package(copied)
+    here, there = code_digest.installed(), Package(copied)
     assert here.digest(*here.modules) == there.digest(*there.modules)
 
 

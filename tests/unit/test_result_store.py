@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from kanoclip.store import Store, fingerprint
+from kanoclip.result_store import Store, fingerprint
 
 PROCESSES = multiprocessing.get_context("fork")  # starts in milliseconds; the children use no torch
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from kanoclip.code import digest
+from kanoclip.code_digest import digest
 from kanoclip.methods import Method
 
 

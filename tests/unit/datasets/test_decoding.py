@@ -16,9 +16,9 @@ from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.pixels import apply_modality_lut, apply_windowing
 
+from kanoclip.datasets.decoding import is_image_name, read_image, to_rgb
 from kanoclip.datasets.images import image_size, load_image, load_square
-from kanoclip.datasets.opening import LIMIT_VARIABLE
-from kanoclip.datasets.pictures import is_image_name, read_image, to_rgb
+from kanoclip.datasets.safe_open import LIMIT_VARIABLE
 from kanoclip.types import InputError
 
 RNG = np.random.default_rng(0)

@@ -23,12 +23,13 @@ number do not count. It names units, never places, so that it is the same in eve
 import hashlib
 from collections.abc import Iterable
 from functools import cache, cached_property
+from keyword import iskeyword
 from pathlib import Path
 
-from kanoclip.caching import remembered
-from kanoclip.source import Import, Statement, quoted_names, registered, statements
+from kanoclip.python_source import Import, Statement, quoted_names, registered, statements
+from kanoclip.user_cache import remembered
 
-PLUGINS = ("datasets/specs", "knowledge/curated")  # folders with one data file a name
+PLUGINS = ("datasets/specs", "knowledge/curated", "methods/published")  # folders with one data file a name
 BY_DEFINITION = ("config", "files", "types")  # modules that all others take something from
 TEMPLATES = (".j2",)  # data files that include others
 NO_CODE = (".py", ".pyc", ".md")
@@ -63,7 +64,7 @@ class Package:
     def statements(self) -> dict[str, list[Statement]]:
         """What every module consists of; kept in the user's cache folder, with the bytes of all files as key."""
         content = {name: path.read_bytes() for name, path in self.modules.items()}
-        key = hashlib.sha256(Path(__file__).with_name("source.py").read_bytes())
+        key = hashlib.sha256(Path(__file__).with_name("python_source.py").read_bytes())
         for name, text in content.items():
             key.update(f"{name} {len(text)} ".encode() + text)
 
@@ -101,12 +102,12 @@ class Package:
         return total.hexdigest()
 
     def command(self, name: str) -> str:
-        """Return the unit of a command of the command line, e.g. of "import-prompts".
+        """Return the unit of a command of the command line, e.g. of "score-pass".
 
         Raises:
             KeyError: there is no such command.
         """
-        function = name.replace("-", "_")
+        function = name.replace("-", "_") + "_" * iskeyword(name)
         for module in self.modules:
             if module.startswith(f"{self.name}.cli.") and self._defines(module, function):
                 return f"{module}:{function}"
@@ -238,7 +239,7 @@ def command_digest(name: str, *units: str, without: tuple[str, ...] = ()) -> str
     """Return the SHA-256 of what a command of the command line depends on, and further units.
 
     Args:
-        name: of the command, e.g. "import-prompts".
+        name: of the command, e.g. "score-pass".
         units: plugins that it runs with, such as the module of a method.
         without: modules that it does not use, though it imports them.
     """

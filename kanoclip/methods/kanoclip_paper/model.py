@@ -16,11 +16,11 @@ from kanoclip.backbones.taps import Features, Tap
 from kanoclip.losses import cross_entropy, dice, distance, focal, knowledge_hinge
 from kanoclip.maps import final_map, upsample
 from kanoclip.methods.base import AnomalyOutput, Batch, Method, per_class, register
-from kanoclip.methods.kanoclip.adapter import ConvAdapter
-from kanoclip.methods.kanoclip.bi_cmci import BiCMCI, cosines
-from kanoclip.methods.kanoclip.formulas import NORMS, SCORES
-from kanoclip.methods.kanoclip.knowledge import KnowledgeFeatures
-from kanoclip.methods.kanoclip.options import KAnoCLIPOptions
+from kanoclip.methods.kanoclip_paper.adapter import ConvAdapter
+from kanoclip.methods.kanoclip_paper.bi_cmci import BiCMCI, cosines
+from kanoclip.methods.kanoclip_paper.formulas import NORMS, SCORES
+from kanoclip.methods.kanoclip_paper.knowledge_features import KnowledgeFeatures
+from kanoclip.methods.kanoclip_paper.options import KAnoCLIPOptions
 from kanoclip.methods.phases import Phase
 from kanoclip.prompts.deep import DeepPrompts
 from kanoclip.prompts.ensemble import PromptEnsemble

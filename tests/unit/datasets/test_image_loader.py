@@ -11,9 +11,9 @@ import torch
 from layout_writers import save_image
 from PIL import Image
 
-from kanoclip.datasets import loading
+from kanoclip.datasets import image_loader
+from kanoclip.datasets.image_loader import ImageLoader
 from kanoclip.datasets.images import load_image
-from kanoclip.datasets.loading import ImageLoader
 from kanoclip.types import InputError
 
 MEAN, STD = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
@@ -45,12 +45,12 @@ def test_pixels_are_those_of_open_clip_to_the_last_bit(tmp_path, mode, side):
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("ahead", [0, 1, 5])
 def test_batches_come_in_order_whatever_finishes_first(paths, workers, ahead, monkeypatch):
-    def slow(path, size, load=loading.load_square):
+    def slow(path, size, load=image_loader.load_square):
         time.sleep(0.02 if path in paths[::2] else 0)
         return load(path, size)
 
     expected = [np.asarray(load_image(path).resize((24, 24), Image.Resampling.BICUBIC)) for path in paths]
-    monkeypatch.setattr(loading, "load_square", slow)
+    monkeypatch.setattr(image_loader, "load_square", slow)
     with ImageLoader(24, workers, ahead) as loader:
         batches = list(loader.stream([paths[:3], paths[3:6], paths[6:]]))
     assert [batch.shape for batch in batches] == [(3, 24, 24, 3), (3, 24, 24, 3), (1, 24, 24, 3)]
@@ -81,12 +81,12 @@ def test_a_broken_image_is_named_and_the_rest_is_dropped(paths, tmp_path, monkey
     (tmp_path / "3.png").write_bytes((tmp_path / "3.png").read_bytes()[:100])
     begun = []
 
-    def noted(path, size, load=loading.load_square):
+    def noted(path, size, load=image_loader.load_square):
         begun.append(path)
         time.sleep(0.01)
         return load(path, size)
 
-    monkeypatch.setattr(loading, "load_square", noted)
+    monkeypatch.setattr(image_loader, "load_square", noted)
     with ImageLoader(8, 1, ahead=2) as loader:
         stream = loader.stream([paths[:2], paths[2:4], paths * 20])
         assert next(stream).shape == (2, 8, 8, 3)

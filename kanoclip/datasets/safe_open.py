@@ -92,7 +92,7 @@ def open_pages(path: Path | str, content: bytes) -> list[Image.Image] | None:
 
     Returns:
         The pages in their own mode, upright; None for a TIFF whose values Pillow cannot hold, which
-        `kanoclip.datasets.deep` reads.
+        `kanoclip.datasets.high_bit_depth` reads.
 
     Raises:
         InputError: the file is not a whole image of `PILLOW_FORMATS`, or has too many pixels.

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from kanoclip.datasets.deep import Stack, by_percentiles, library, read_dicom, read_nifti, read_tiff
-from kanoclip.datasets.opening import broken, check_pixels, open_pages, read_file, shown
+from kanoclip.datasets.high_bit_depth import Stack, by_percentiles, library, read_dicom, read_nifti, read_tiff
+from kanoclip.datasets.safe_open import broken, check_pixels, open_pages, read_file, shown
 from kanoclip.types import InputError
 
 PILLOW_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from kanoclip.knowledge.store import (
+from kanoclip.knowledge.jsonl import (
     Description,
     read_descriptions,
     read_image_knowledge,

@@ -7,14 +7,14 @@ both directions. Their order and sizes are our choice: GroundingDINO's feature e
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kanoclip.methods.kanoclip.attention import (
+from kanoclip.methods.kanoclip_paper.attention import (
     Attention,
     CrossAttention,
     DeformableSelfAttention,
     SharedSimilarity,
     TwoAttentions,
 )
-from kanoclip.methods.kanoclip.options import KAnoCLIPOptions
+from kanoclip.methods.kanoclip_paper.options import KAnoCLIPOptions
 
 CROSS_ATTENTIONS = {"two": TwoAttentions, "shared": SharedSimilarity}
 EXPANSION = 4  # of a feed-forward layer, as in every transformer

@@ -5,9 +5,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
-from kanoclip.files import write_text
+from kanoclip.files import read_text, write_text
+from kanoclip.naming import printable
 from kanoclip.types import InputError
 
 State = Literal["abnormal", "normal", "background"]
@@ -61,12 +62,32 @@ def read_descriptions(path: Path) -> list[Description]:
     """
     descriptions = []
     # not splitlines(): a text may hold one of the rarer line separators, which JSON leaves as they are
-    for number, line in enumerate(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"), start=1):
+    for number, line in enumerate(read_text(path, "descriptions").removesuffix("\n").split("\n"), start=1):
         try:
-            descriptions += [Description(**json.loads(line))] if line else []
-        except (TypeError, json.JSONDecodeError) as error:
-            raise InputError(f"{path}, line {number}: expected a description in JSON, found {line[:60]!r}") from error
+            descriptions += [_checked(json.loads(line))] if line else []
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InputError(
+                f"{path}, line {number}: expected a description in JSON, found {printable(line, 60)!r}; run kanoclip "
+                "knowledge again"
+            ) from error
     return descriptions
+
+
+def _checked(values: Any) -> Description:
+    """Return a description from JSON.
+
+    Raises:
+        TypeError: a key is unknown or missing, or a value is of another type.
+        ValueError: a text cannot be written, or a state is unknown.
+    """
+    description = Description(**values)
+    for name, value in asdict(description).items():
+        if type(value) is not (int if name == "number" else str):
+            raise TypeError(f"{name} is {type(value).__name__}")
+        str(value).encode("utf-8")  # half of a surrogate pair cannot be written
+    if description.state not in get_args(State):
+        raise ValueError(f"state {description.state}")
+    return description
 
 
 def read_knowledge(path: Path, class_names: Sequence[str]) -> dict[str, list[str]]:

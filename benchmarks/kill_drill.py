@@ -1,0 +1,151 @@
+"""A tiny run killed again and again with SIGKILL, at random moments of all its stages; it must end in the same bytes.
+
+python benchmarks/kill_drill.py --kills 50
+
+The repository is copied to a temporary folder. One copy runs undisturbed; another is killed, unlocked and started
+again, and begins anew whenever it finishes before enough kills. Whatever finished is compared with the undisturbed run.
+"""
+
+import argparse
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+NEEDED = ("Snakefile", "environment.yml", "workflow", "profiles", "kanoclip", "config")
+CONFIG: dict[str, Any] = {
+    "run": "drill",
+    "backbones": {"kanoclip-tiny-32": {"model": "kanoclip-tiny", "weights": "random:0", "image_size": 32}},
+    "backbone": "kanoclip-tiny-32",
+    "auxiliary": "parts",
+    "auxiliary_for": {},
+    "targets": ["others"],
+    "seeds": [1, 2],
+    "methods": {"clip": None, "april_gan": {"epochs": 3}, "oracle": None},
+    "datasets": {name: {"path": name} for name in ("parts", "others")},
+}
+# these say how long something took, or when it was made
+TIMED = {"train.csv", "cost.json"}
+COMPARED = {".csv", ".h5", ".safetensors", ".jsonl"}
+
+
+def main() -> None:
+    """Kill, and compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--longest", type=float, default=40.0, help="seconds until a kill, at most")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    moments, stages, compared = random.Random(args.seed), Counter[str](), 0
+    with tempfile.TemporaryDirectory() as place:
+        calm, killed = project(Path(place) / "calm"), project(Path(place) / "killed")
+        if snakemake(calm).wait() != 0:
+            sys.exit(f"the undisturbed run failed; see {calm / 'drill.log'}")
+        expected, kills = contents(calm), 0
+        while True:
+            run = snakemake(killed)
+            if kills < args.kills:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    run.wait(moments.uniform(1, args.longest))
+            code = run.wait() if kills >= args.kills else run.poll()
+            if code is None:
+                stages[stage(killed)] += 1
+                os.killpg(run.pid, signal.SIGKILL)
+                run.wait()
+                time.sleep(0.2)
+                kills += 1
+                subprocess.run([*COMMAND, "--unlock"], cwd=killed, capture_output=True, check=True)
+                continue
+            if code != 0:
+                sys.exit(f"failed after {kills} kills:\n{(killed / 'drill.log').read_text()[-3000:]}")
+            found = contents(killed)
+            different = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+            if different:
+                sys.exit(f"after {kills} kills {len(different)} files differ: {', '.join(different[:5])}")
+            left = [path for path in (killed / "results").rglob(".*-*.*") if path.is_file()]
+            compared += 1
+            if kills >= args.kills:
+                break
+            shutil.rmtree(killed / "results")
+    print(f"{kills} kills, while working on: {dict(stages)}")
+    print(f"{compared} finished runs, {len(expected)} files each: the same bytes; temporary files left: {len(left)}")
+
+
+COMMAND = [sys.executable, "-m", "snakemake", "--cores", "1", "--configfile", "drill.yaml"]
+
+
+def project(folder: Path) -> Path:
+    """Return a copy of the repository with two datasets of noise."""
+    for name in NEEDED:
+        source, copy = ROOT / name, folder / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, copy)
+    rng = np.random.default_rng(0)
+    for dataset in ("parts", "others"):
+        for defect in ("good", "spot"):
+            for number in range(6):
+                image, mask = rng.integers(80, 120, (40, 48, 3), dtype=np.uint8), np.zeros((40, 48), np.uint8)
+                if defect == "spot":
+                    mask[5:15, 8:20] = 255
+                    image[mask > 0] = 250
+                    save(mask, folder / dataset / f"nut/ground_truth/spot/{number}_mask.png")
+                save(image, folder / dataset / f"nut/test/{defect}/{number}.png")
+    (folder / "drill.yaml").write_text(yaml.safe_dump(CONFIG, sort_keys=False))
+    return folder
+
+
+def save(pixels: np.ndarray, path: Path) -> None:
+    """Write an image."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+def snakemake(folder: Path) -> subprocess.Popen[bytes]:
+    """Start the run in a process group of its own, so that a kill takes its jobs too."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with (folder / "drill.log").open("wb") as log:
+        return subprocess.Popen(
+            [*COMMAND, "--rerun-incomplete"],
+            cwd=folder,
+            stdout=log,
+            stderr=log,
+            env=environment,
+            start_new_session=True,
+        )
+
+
+def stage(folder: Path) -> str:
+    """Return the stage whose log has changed last."""
+    logs = folder / "results" / CONFIG["run"] / "logs"
+    found = sorted((path for path in logs.rglob("*.log")), key=lambda path: path.stat().st_mtime)
+    return found[-1].relative_to(logs).parts[0].removesuffix(".log") if found else "start"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return the finished files but those that tell the time."""
+    results = folder / "results"
+    return {
+        path.relative_to(results).as_posix(): path.read_bytes()
+        for path in sorted(results.rglob("*"))
+        if path.suffix in COMPARED
+        and path.name not in TIMED
+        and "store" not in path.parts
+        and "runtime" not in path.name
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""Whether images and masks are still those that an index was made from."""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pandas as pd
+
+from kanoclip.datasets.images import digest, read_file
+from kanoclip.types import InputError
+
+THREADS = 4  # at most; each holds the bytes of one file
+
+
+def check_unchanged(frame: pd.DataFrame) -> None:
+    """Read the files of some rows and compare them with the digests of the index.
+
+    Times of modification are not trusted: a copied dataset has others, a restored one the same.
+    `benchmarks/integrity.py` measures what it costs.
+
+    Args:
+        frame: rows from `read_index`.
+
+    Raises:
+        InputError: the first file that is missing or has changed since the dataset was prepared.
+    """
+    pairs: dict[str, str] = dict(zip(frame["image_path"], frame["image_digest"], strict=True))
+    masked = frame[frame["mask_path"] != ""]
+    pairs |= dict(zip(masked["mask_path"], masked["mask_digest"], strict=True))
+    files: Sequence[tuple[str, str]] = list(pairs.items())
+    with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
+        for path, same in zip(pairs, pool.map(_is_same, files), strict=True):
+            if not same:
+                raise InputError(f"{path}: changed since its dataset was prepared; prepare the dataset again")
+
+
+def _is_same(file: tuple[str, str]) -> bool:
+    path, expected = file
+    return digest(read_file(Path(path))) == expected
