@@ -93,7 +93,16 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
     Image.new("RGB", (1200, 300), "gray").save(figures[2])
     values = {"nut": 0.2, "<b>bolt</b>": 0.6, "weave": None}
     rows = [
-        {"method": method, "level": "pixel", "metric": "ap", "dataset": name, "class_name": of, "value": values[of]}
+        {
+            "method": method,
+            "seed": 1,
+            "reason": "" if values[of] else "no masks",
+            "level": "pixel",
+            "metric": "ap",
+            "dataset": name,
+            "class_name": of,
+            "value": values[of],
+        }
         for name, classes in CLASSES.items()
         for of in classes
         for method in METHODS

@@ -105,8 +105,8 @@ def test_what_shows_nothing_is_left_out_with_its_reason(inputs, tmp_path):
 
 def test_photographs_are_compressed_and_keep_their_places(inputs, scored, tmp_path):
     index, scores = scored("elpv")
-    qualitative(index, scores, tmp_path / "qualitative_elpv.png")
     arguments = inputs() | {"figures": [tmp_path / "qualitative_elpv.png"]}
+    qualitative(index, scores, tmp_path / "qualitative_elpv.png")
     write_page(**arguments)
     text = arguments["out"].read_text()
     (data,) = re.findall(r'src="data:image/webp;base64,(.*?)"', text)
@@ -140,7 +140,16 @@ def test_opens_on_the_last_method_where_its_pixels_are_best(inputs, scored, tmp_
     }
     values |= {("ant", "image", "bolt"): 0.9, ("ant", "image", "metal nut"): 0.8, ("zebra", "image", "metal nut"): 1.0}
     rows = [
-        {"method": method, "dataset": dataset, "level": level, "metric": "ap", "class_name": name, "value": value}
+        {
+            "method": method,
+            "dataset": dataset,
+            "seed": 1,
+            "reason": "" if value else "no masks",
+            "level": level,
+            "metric": "ap",
+            "class_name": name,
+            "value": value,
+        }
         for (dataset, level, name), value in values.items()
         for method, value in (("clip", value), ("kanoclip", 1 - value if value else None))
     ]
