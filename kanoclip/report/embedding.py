@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -14,8 +15,10 @@ from kanoclip.report.registry import Figure, of_file
 from kanoclip.report.style import NOTHING, PICTURES
 from kanoclip.types import InputError
 
-QUALITY = 75  # of WebP with photographs, 0 to 100; drawings are kept exactly
+QUALITY = 60  # of WebP with photographs, 0 to 100; drawings are kept exactly
 LARGEST = 16383  # pixels a side that WebP can hold
+PHOTOGRAPHS, DRAWING = 6_000_000, 4_000_000  # pixels of a figure at most; larger ones are shrunk, and whole on the disk
+COLOURS = 32  # of a drawing that was shrunk
 
 
 @dataclass(frozen=True)
@@ -92,10 +95,20 @@ def _declared(path: Path) -> tuple[Figure, str | None]:
 
 def _embedded(image: Image.Image, declared: Figure, of: str | None) -> Embedded:
     pictures = json.loads(image.info.get(PICTURES, "[]"))
-    shown = image.convert("RGB")
-    shown.thumbnail((LARGEST, LARGEST))  # changes only what is larger
+    shown, shrunk = _shrunk(image.convert("RGB"), PHOTOGRAPHS if pictures else DRAWING)
+    if shrunk and not pictures:
+        shown = shown.quantize(COLOURS, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).convert("RGB")
     buffer = io.BytesIO()
-    shown.save(buffer, format="webp", **({"quality": QUALITY} if pictures else {"lossless": True, "quality": 50}))
+    shown.save(buffer, format="webp", lossless=not pictures, quality=QUALITY)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
     percent = [[round(100 * value, 3) for value in place] for place in pictures]
     return Embedded(of or "", declared.title_of(of), data, *shown.size, percent)
+
+
+def _shrunk(image: Image.Image, pixels: int) -> tuple[Image.Image, bool]:
+    """Return an image of so many pixels at most, and of sides that WebP can hold, and whether it was larger."""
+    width, height = image.size
+    scale = min(1.0, math.sqrt(pixels / (width * height)), LARGEST / width, LARGEST / height)
+    if scale == 1:
+        return image, False
+    return image.resize((max(1, int(scale * width)), max(1, int(scale * height))), Image.Resampling.LANCZOS), True

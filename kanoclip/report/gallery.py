@@ -25,6 +25,7 @@ from kanoclip.types import InputError, progress
 SIDE = 128  # pictures are squares of this many pixels: as the methods see them
 QUALITY = 70  # of WebP, 0 to 100: mostly 1 to 6 kB an image and below 1 kB a heat map
 MISSED, FALSE_ALARM, CORRECT = "missed", "false alarm", "correct"
+PLACES, FEWEST = 96, 6  # images of a class over all methods, and of each method: many methods show fewer each
 UNJUDGED = ""  # without a label, or where all labels are the same
 MORE = 4  # times as many images of a class without labels: only their ranks say where to look
 
@@ -106,7 +107,8 @@ def read_gallery(pairs: Sequence[tuple[Path, Path]], count: int) -> dict[str, Da
 
     Args:
         pairs: (index.csv, scores.h5) of each dataset and method, in the order of the page.
-        count: images of each class and method, at most; MORE times as many of a class without labels.
+        count: images of each class and method, at most; fewer where there are many methods (`count_of`), MORE times as
+            many of a class without labels.
 
     Returns:
         By name of the dataset; each image is held once, however many methods show it.
@@ -119,19 +121,29 @@ def read_gallery(pairs: Sequence[tuple[Path, Path]], count: int) -> dict[str, Da
         by_index.setdefault(index, []).append(scores)
     datasets: dict[str, DatasetView] = {}
     for index, files in progress(by_index.items(), "gallery"):
+        places = count_of(len(files), count)
         for scores in files:
             with scored_index(scores, index) as (rows, file):
                 name, method = str(file.attrs["dataset"]), str(file.attrs["method"])
                 view = datasets.setdefault(name, DatasetView(bool((rows["mask_path"] != "").any()), {}, {}))
                 if method in view.methods:
                     raise InputError(f"{scores}: {method} on {name} is given twice; the gallery shows one seed of each")
-                view.methods[method] = _method_view(rows, file, count)
+                view.methods[method] = _method_view(rows, file, places)
                 tiles = [tile for shown in view.methods[method].classes.values() for tile in shown.tiles]
                 new = sorted({tile.row for tile in tiles} - view.pictures.keys())
                 check_unchanged(rows.iloc[new])
                 for row in new:
                     view.pictures[row] = _picture(rows.iloc[row])
     return datasets
+
+
+def count_of(methods: int, wanted: int) -> int:
+    """Return how many images of a class each of so many methods shows.
+
+    >>> [count_of(methods, 12) for methods in (4, 8, 12, 15, 30)]
+    [12, 12, 8, 6, 6]
+    """
+    return min(wanted, max(FEWEST, PLACES // methods))
 
 
 def f1_threshold(labels: NDArray[np.integer], scores: NDArray[np.floating]) -> float | None:

@@ -12,7 +12,7 @@ from matplotlib.colors import to_hex
 
 from kanoclip.files import read_text, write_text
 from kanoclip.report.embedding import groups_of
-from kanoclip.report.gallery import MORE, read_gallery
+from kanoclip.report.gallery import MORE, count_of, read_gallery
 from kanoclip.report.heat import COLOURS
 from kanoclip.report.metrics import read_metrics
 from kanoclip.report.notes import MISSING, TINY_NOTE
@@ -41,7 +41,7 @@ def write_page(
         title: the heading.
         scores: (index.csv, scores.h5) of each dataset and method of the gallery, which opens on the last method;
             without any there is no gallery.
-        gallery: images of each dataset, class and method in it, at most; 0 for no gallery.
+        gallery: images of each dataset, class and method in it, at most (see `read_gallery`); 0 for no gallery.
         metrics: the long metrics.csv, by which the gallery chooses the class that it opens on; None for the first.
 
     Raises:
@@ -51,6 +51,7 @@ def write_page(
     fragment = _table(table)
     views = read_gallery(scores, gallery) if gallery else {}
     first = opening(views, read_metrics(metrics) if metrics else None) if views else None
+    count = count_of(len(next(iter(views.values())).methods), gallery) if views else 0
     environment = Environment(
         loader=FileSystemLoader(TEMPLATE.parent), autoescape=True, trim_blocks=True, keep_trailing_newline=True
     )
@@ -66,8 +67,8 @@ def write_page(
         gallery={"opens": asdict(first), "datasets": {name: asdict(view) for name, view in views.items()}}
         if first
         else None,
-        count=gallery,
-        more=MORE * gallery,
+        count=count,
+        more=MORE * count,
         heat_stops=", ".join(to_hex(COLOURS(value)) for value in np.linspace(0, 1, 9)),
     )
     write_text(out, page)
