@@ -20,6 +20,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from PIL import Image
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
@@ -35,7 +36,7 @@ INDUSTRIAL = ("mvtec_ad", "visa", "mpdd", "btad", "sdd", "dagm")
 TARGETS = (*INDUSTRIAL, "brainmri", "liverct", "resc", "br35h", "covid19", "headct")
 KINDS = load_spec("synthetic_auxiliary").classes
 DRAWN, SIDE, GRID = 120, 256, 37  # different images, their pixels a side, cells a side of a map
-NOISE = 6.0  # standard deviation of the sensor noise, of 255
+NOISE = 3.0  # standard deviation of the sensor noise, of 255
 OPENED = "return performance.getEntriesByType('navigation')[0].loadEventEnd"
 TILES = "return document.querySelectorAll('#tiles li').length"
 
@@ -91,8 +92,9 @@ def write_target(folder: Path, name: str, methods: list[str], count: int, genera
     spec, rows = load_spec(name), []
     folder.mkdir(parents=True, exist_ok=True)
     for class_name in spec.classes:
+        order = generator.permutation(DRAWN // 2)
         for number in range(count):
-            place = 2 * int(generator.integers(DRAWN // 2)) + number % 2
+            place = 2 * int(order[number // 2]) + number % 2
             mask = f"../images/{place}_mask.png" if number % 2 and spec.masks else ""
             defect = "bent" if number % 2 else GOOD
             rows.append((f"../images/{place}.png", mask, spec.class_name(class_name), number % 2, defect, "test"))
@@ -102,10 +104,23 @@ def write_target(folder: Path, name: str, methods: list[str], count: int, genera
         with h5py.File(folder / f"{method}.h5", "w") as file:
             file.create_dataset("image", data=index["image"].tolist(), dtype=h5py.string_dtype())
             file["image_score"] = (index["label"] + generator.normal(0, 1, len(index))).to_numpy(np.float32)
-            file["map"] = generator.random((len(index), GRID, GRID), dtype=np.float32) ** 8
+            file["map"] = blobs(len(index), generator)
             file.attrs.update(method=method, dataset=name, sigma=8.0)
         write_curves(folder / f"{method}.csv", spec.masks is not False, generator)
     return folder
+
+
+def blobs(count: int, generator: np.random.Generator) -> NDArray[np.float32]:
+    """Return maps (count, GRID, GRID) in 0..1, each the highest of four round spots of random place, size and height."""
+    axis = np.arange(GRID)
+    maps = np.zeros((count, GRID, GRID), np.float32)
+    for _ in range(4):
+        y, x = (generator.uniform(0, GRID, (count, 1)) for _ in range(2))
+        width = generator.uniform(1, 6, (count, 1))
+        rows, columns = (np.exp(-(((axis - centre) / width) ** 2)) for centre in (y, x))
+        height = generator.random((count, 1, 1))
+        maps = np.maximum(maps, (height * rows[:, :, None] * columns[:, None, :]).astype(np.float32))
+    return maps
 
 
 def write_curves(path: Path, masks: bool, generator: np.random.Generator) -> None:
