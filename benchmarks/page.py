@@ -111,7 +111,7 @@ def write_target(folder: Path, name: str, methods: list[str], count: int, genera
 
 
 def blobs(count: int, generator: np.random.Generator) -> NDArray[np.float32]:
-    """Return maps (count, GRID, GRID) in 0..1, each the highest of four round spots of random place, size and height."""
+    """Return maps (count, GRID, GRID) in 0..1, the highest of four round spots of random place and size."""
     axis = np.arange(GRID)
     maps = np.zeros((count, GRID, GRID), np.float32)
     for _ in range(4):

@@ -28,7 +28,7 @@ def expand(config: Configuration) -> Run:
 
 
 def _key(config: Configuration) -> str:
-    """The SHA-256 of everything an expansion depends on."""
+    """Return the SHA-256 of everything an expansion depends on."""
     package = installed()
     folders = ("datasets/specs", "methods/published")
     plugins = [f"{folder}/{path.name}" for folder in folders for path in (package.root / folder).glob("*.yaml")]
@@ -48,7 +48,7 @@ def _open_clip() -> str:
 
 
 def _computed(config: Configuration) -> dict[str, Any]:
-    """The run as values that JSON can express."""
+    """Return the run as values that JSON can express."""
     from kanoclip.protocol import describe
 
     return describe(config).model_dump(mode="json")

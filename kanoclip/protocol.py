@@ -15,7 +15,7 @@ from kanoclip.types import InputError, unknown_name
 
 
 def backbones(config: Configuration) -> dict[str, BackboneConfig]:
-    """The configured backbones, and those of the published recipes in use, by name."""
+    """Return the configured backbones, and those of the published recipes in use, by name."""
     implied = {}
     for name, entry in _entries(config).items():
         method = entry.method or name
@@ -48,7 +48,7 @@ def all_rows(config: Configuration) -> list[Row]:
 
 
 def _entries(config: Configuration) -> dict[str, MethodConfig]:
-    """Every row as written.
+    """Return every row as written.
 
     Raises:
         InputError: two tables describe a row of one name differently.
@@ -121,7 +121,7 @@ def _published(method: str) -> str:
 
 
 def jobs(config: Configuration) -> list[Job]:
-    """Every scoring job of the main tables: rows x targets x seeds.
+    """Return every scoring job of the main tables: rows x targets x seeds.
 
     Raises:
         InputError: something unknown is named, or a target equals its auxiliary dataset (zero-shot guard).
@@ -131,13 +131,13 @@ def jobs(config: Configuration) -> list[Job]:
 
 
 def all_jobs(config: Configuration) -> list[Job]:
-    """Every scoring job of every table, each once."""
+    """Return every scoring job of every table, each once."""
     check_datasets(config)
     return _jobs(config, all_rows(config))
 
 
 def _jobs(config: Configuration, of: list[Row]) -> list[Job]:
-    """Controls, published weights, and methods that seeds do not change, run once."""
+    """Return jobs; controls, published weights and methods that seeds do not change run once."""
     return [
         Job(row=row.name, backbone=row.backbone, auxiliary=auxiliary_of(config, row, target), target=target, seed=seed)
         for row in of
@@ -155,7 +155,7 @@ def _seeds(config: Configuration, row: Row) -> tuple[int, ...]:
 
 
 def auxiliary_of(config: Configuration, row: Row, target: str) -> str:
-    """The dataset a row is trained on, here or in its checkpoint, before it scores a target.
+    """Return the dataset a row is trained on, here or in its checkpoint, before it scores a target.
 
     Raises:
         InputError: it is the target itself and `allow_seen` is false; or no weights are published for it, or their
@@ -205,7 +205,7 @@ def check_datasets(config: Configuration) -> None:
 
 
 def checked_options(row: Row) -> Strict:
-    """A row's options with all defaults."""
+    """Return the options of a row, with all defaults."""
     return parse(method_class(row.method).Options, row.options, f"methods.{row.name}")
 
 

@@ -157,7 +157,7 @@ class RunTarget(Strict):
         name: as in the metrics.
         title: its name as printed.
         domain: "industrial" or "medical"; None for images of the user.
-        limit: at most so many images a class and label were taken; None for all.
+        limit: largest number of images per class and label that were taken; None for all.
     """
 
     name: str
@@ -179,7 +179,7 @@ class Run(Strict):
         ablations: name of an ablation table: names of its rows, in order.
         targets: the datasets, in order.
         backbones: by name.
-        resolution: pixels a side at which maps meet masks; None for the image size.
+        resolution: pixels per side at which maps meet masks; None for the image size.
     """
 
     version: str
@@ -291,7 +291,7 @@ class Run(Strict):
         return [
             *(_fact(name, self.backbones[name]) for name in dict.fromkeys(row.backbone for row in shown)),
             "maps evaluated at " + (f"{self.resolution} x {self.resolution}" if self.resolution else "the image size"),
-            *(f"at most {limit} images a class and label of {', '.join(names)}" for limit, names in limits.items()),
+            *(f"at most {limit} images per class and label of {', '.join(names)}" for limit, names in limits.items()),
             *([f"in their own publication's recipe: {', '.join(published)}"] if published else []),
             *([f"trained before, from a checkpoint: {', '.join(given)}"] if given else []),
             *([f"with published weights, trained by their authors: {', '.join(imported)}"] if imported else []),

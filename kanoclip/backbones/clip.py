@@ -225,7 +225,7 @@ def precision_on(setting: str, device: torch.device) -> torch.dtype:
 
 
 def _has_bf16(device: torch.device) -> bool:
-    """Whether a GPU computes in bf16 itself; torch also emulates it on older ones, many times slower than fp16."""
+    """Return whether a GPU computes in bf16 itself; torch emulates it on older ones, many times slower than fp16."""
     with torch.cuda.device(device):
         return torch.cuda.is_bf16_supported(including_emulation=False)
 

@@ -96,7 +96,7 @@ def _load(name: str, trunk: Any, path: Path) -> None:
 
 
 def _file(name: str, config: TowerConfig) -> Path:
-    """The file that holds the weights, downloaded unless it is there."""
+    """Return the file that holds the weights, downloaded unless it is there."""
     if Path(config.weights).is_file():
         return Path(config.weights)
     published = timm.get_pretrained_cfg(config.model)

@@ -124,7 +124,7 @@ def _seed(weights: str) -> int:
 
 
 def _embedded_state(model: str, clip: Any) -> dict[str, Tensor]:
-    """The shipped weights in fp32, the token table expanded to the full vocabulary.
+    """Return the shipped weights in fp32, the token table expanded to the full vocabulary.
 
     Only rows of tokens that occurred in training are stored; the last stored row stands for all others.
     """

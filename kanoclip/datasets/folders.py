@@ -8,7 +8,7 @@ from kanoclip.datasets.decoding import IMAGE_SUFFIXES, is_image_name
 from kanoclip.datasets.index import GOOD, UNLABELLED
 from kanoclip.types import InputError, logger
 
-# images of kinds that are not read; whoever has them should hear of it
+# images of kinds that are not read; the user is told about them
 OTHER_SUFFIXES = (".avif", ".eps", ".exr", ".jp2", ".jxl", ".npy", ".pbm", ".pgm", ".ppm", ".psd", ".svg")
 
 

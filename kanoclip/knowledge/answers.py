@@ -39,7 +39,7 @@ class Answers:
 
 
 def _key(answer: Description) -> Key:
-    """The key of the question that was answered."""
+    """Return the key of the question that was answered."""
     return (answer.source, answer.model, answer.prompt_hash, answer.class_name, answer.image, answer.number)
 
 

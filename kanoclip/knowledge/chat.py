@@ -95,7 +95,7 @@ class Chat:
         raise InputError(f"{problem}; what was answered is kept, run again to go on")
 
     def _reply(self, completion: Any) -> Reply:
-        """Servers vary: every field may be absent or of any type."""
+        """Read a reply of which, since servers vary, every field may be absent or of any type."""
         choices = getattr(completion, "choices", None)
         choice = choices[0] if isinstance(choices, list) and choices else None
         message, reason = getattr(choice, "message", None), getattr(choice, "finish_reason", None)
@@ -127,7 +127,7 @@ class Chat:
             self.tokens_out += answered if isinstance(answered, int) else 0
 
     def _without_key(self, text: str) -> str:
-        """Some servers repeat the key that they reject."""
+        """Remove the key, which some servers repeat when they reject it."""
         return text.replace(self._key, "<key>") if self._key else text
 
 
@@ -157,7 +157,7 @@ def _capped(response: Any, largest: int, until: float) -> Any:
 
 
 class Pace:
-    """Lets at most so many callers a minute through, evenly spaced."""
+    """Lets at most this number of callers per minute through, evenly spaced."""
 
     def __init__(self, per_minute: int | None) -> None:
         self._interval = 60 / per_minute if per_minute else 0.0
@@ -173,7 +173,7 @@ class Pace:
 
 
 def _api_key(variable: str | None) -> str:
-    """The key in an environment variable; of none the empty text."""
+    """Return the key in an environment variable; "" if no variable is named."""
     if variable is None:
         return ""
     key = os.environ.get(variable, "").strip()

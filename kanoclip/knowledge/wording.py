@@ -20,19 +20,19 @@ REFUSAL = re.compile(
 
 
 def tidy(answer: str) -> str:
-    """An answer as plain text on one line: without thoughts, list marks and emphasis."""
+    """Return an answer as plain text on one line: without thoughts, list marks and emphasis."""
     plain = " ".join(EMPHASIS.sub("", LIST_MARK.sub("", THOUGHTS.sub("", answer))).split())
     # control characters, marks that turn the direction of writing, and characters without a meaning
     return "".join(character for character in plain if unicodedata.category(character)[0] != "C")
 
 
 def is_refusal(text: str) -> bool:
-    """Whether a tidy answer begins by declining to answer."""
+    """Return whether a tidy answer begins by declining to answer."""
     return REFUSAL.match(text) is not None
 
 
 def fit(text: str, cut_off: bool = False) -> str:
-    """The first whole sentences that CLIP reads together; empty if not even the first fits.
+    """Return the first whole sentences that CLIP can read together; empty if not even the first fits.
 
     Args:
         text: tidy.
@@ -47,7 +47,7 @@ def fit(text: str, cut_off: bool = False) -> str:
 
 
 def count_tokens(text: str) -> int:
-    """The CLIP tokens of a text, start and end included."""
+    """Return the CLIP tokens of a text, start and end included."""
     return len(_tokenizer().encode(text)) + 2
 
 

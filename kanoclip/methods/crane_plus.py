@@ -24,8 +24,10 @@ class CranePlusOptions(CraneOptions):
     """Options of Crane+."""
 
     second_tower: str = Field("dino", description="name of the second tower in the backbone's `towers`")
-    second_block: int = Field(12, gt=0, description="its block whose patches are compared: the last of a ViT-B")
-    sharpness: float = Field(3.0, gt=0, description="multiplies the similarities of D-Attn (released code)")
+    second_block: int = Field(
+        12, gt=0, description="block of the second tower whose patches are compared: the last of a ViT-B"
+    )
+    sharpness: float = Field(3.0, gt=0, description="multiplies the similarities of D-attention (released code)")
     offset: float = Field(
         1.2, gt=0, description="a patch attends to those more similar than this times the image's mean (released code)"
     )

@@ -101,7 +101,7 @@ def compare(first: Path, second: Path, index: Path) -> Comparison:
 
 
 def _test(difference: float, error: float) -> Comparison:
-    """The normal test of a difference with a standard error."""
+    """Return the normal test of a difference with a standard error."""
     if error == 0:
         return Comparison(difference, difference, difference, 1.0 if difference == 0 else math.nan)
     margin = float(ndtri((1 + LEVEL) / 2)) * error

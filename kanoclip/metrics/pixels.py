@@ -119,7 +119,7 @@ def rank_pixels(members: pd.DataFrame, maps: Sequence[Maps]) -> Iterator[Ranking
 
 
 def _without_masks(members: pd.DataFrame) -> bool:
-    """Whether no anomalous image of a class has a mask, although there are some; refuse masks of a part of them."""
+    """Return whether a class has anomalous images but no masks; refuse masks of only some of them."""
     anomalous = members[members["label"] == 1]
     unmasked = anomalous[anomalous["mask_path"] == ""]
     if 0 < len(unmasked) < len(anomalous):

@@ -70,7 +70,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class ClassView:
-    """What a method shows of one class: its tiles in order, out of `images` images with so many of each mistake."""
+    """What a method shows of one class: its tiles in order, and how often it makes each kind of mistake."""
 
     images: int
     missed: int
@@ -147,7 +147,7 @@ def count_of(methods: int, wanted: int) -> int:
 
 
 def f1_threshold(labels: NDArray[np.integer], scores: NDArray[np.floating]) -> float | None:
-    """The image score at which calling all that is not below it anomalous gives the highest F1; of several the highest.
+    """Return the image score with the highest F1 if it and all above count as anomalous; of several the highest.
 
     Args:
         labels: (N,) 1 anomalous, 0 normal, -1 not known.
@@ -181,9 +181,9 @@ def judge(labels: NDArray[np.integer], scores: NDArray[np.floating], threshold: 
 def choose(
     labels: NDArray[np.integer], scores: NDArray[np.floating], mistakes: NDArray[np.bool_], count: int
 ) -> NDArray[np.intp]:
-    """Which images of a class are shown: mistakes first; among them, and among the others, the highest score first.
+    """Return the images of a class to show: mistakes first, and in both groups the highest score first.
 
-    Half of the places are for anomalous images and half for normal ones, if there are so many: a method whose mistakes
+    Half of the places are for anomalous images and half for normal ones, if there are enough: a method whose mistakes
     are all of one kind shows the other kind too. In each half the worst mistakes come in first; the others fill what
     room is left, evenly from the highest score to the lowest.
 
@@ -206,7 +206,7 @@ def choose(
 
 
 def _worst_and_spread(worst_first: NDArray[np.intp], mistakes: NDArray[np.bool_], places: int) -> NDArray[np.intp]:
-    """The worst mistakes, and from the others an even choice, as many as there are places."""
+    """Return the worst mistakes, and an even choice of the others, up to the number of places."""
     is_mistake = mistakes[worst_first]
     wrong, right = worst_first[is_mistake][:places], worst_first[~is_mistake]
     room = min(places - len(wrong), len(right))
@@ -214,7 +214,7 @@ def _worst_and_spread(worst_first: NDArray[np.intp], mistakes: NDArray[np.bool_]
 
 
 def _method_view(rows: pd.DataFrame, file: h5py.File, count: int) -> MethodView:
-    """The tiles of one method on one dataset."""
+    """Return the tiles of one method on one dataset."""
     scores, labels = file["image_score"][:], rows["label"].to_numpy()
     threshold = f1_threshold(labels, scores)
     verdicts = judge(labels, scores, threshold)
@@ -242,7 +242,7 @@ def _method_view(rows: pd.DataFrame, file: h5py.File, count: int) -> MethodView:
 
 
 def _heats(file: h5py.File, shown: list[int]) -> tuple[dict[int, str], tuple[float, float] | None]:
-    """The maps of some rows in colours, on one scale, and that scale; nothing when the file has no maps."""
+    """Return the maps of some rows in colours, on one scale, and that scale; nothing if the file has no maps."""
     if "map" not in file or not shown:
         return {}, None
     sigma = float(file.attrs["sigma"])
@@ -268,7 +268,7 @@ def _picture(row: pd.Series) -> Picture:
 
 
 def _data_url(image: Image.Image, kind: str, **options: int) -> str:
-    """An image as a URL that holds it."""
+    """Return an image as a URL that holds it."""
     buffer = io.BytesIO()
     image.save(buffer, format=kind, **options)
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

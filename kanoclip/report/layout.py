@@ -47,7 +47,7 @@ class Table:
         ]
 
     def render(self, style: Style) -> pd.DataFrame:
-        """The cells as text: percent with one decimal, mean ± standard deviation over seeds when there are several.
+        """Return the cells as text: percent with one decimal, mean ± standard deviation over several seeds.
 
         "-" stands for no value, † for a dataset seen in training, ‡ for a printed number in doubt; a sign after the
         name of a row is explained by `notes.MARKS`.
@@ -65,13 +65,13 @@ class Table:
 
 
 def _labels(labels: list[tuple[str, ...]], names: tuple[str, ...] | None = None) -> pd.Index:
-    """Row or column labels, one level deep where each has one part."""
+    """Return row or column labels, one level deep where each has one part."""
     levels = pd.MultiIndex.from_tuples(labels, names=names)
     return levels if levels.nlevels > 1 else levels.get_level_values(0)
 
 
 def _text(cell: Cell, style: Style, best: float | None, second: float | None) -> str:
-    """A cell as it is shown."""
+    """Return the text of a cell."""
     if math.isnan(cell.mean):
         return MISSING
     text = f"{cell.mean:.1f}"

@@ -76,7 +76,7 @@ def write_page(
 
 
 def _table(path: Path) -> str:
-    """The table of a document of `formats.to_document`, with the notes beneath it."""
+    """Return the table of a document of `formats.to_document`, with the notes below it."""
     found = re.search(r"<table.*</table>.*</div>", read_text(path, "a table written by kanoclip tables"), re.DOTALL)
     if found is None:
         raise InputError(f"{path}: expected a table written by kanoclip tables, found none; run it")

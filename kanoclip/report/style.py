@@ -55,7 +55,7 @@ class Mark:
 
 
 def marks(names: Sequence[str]) -> dict[str, Mark]:
-    """A mark for each name, by its place."""
+    """Return a marker for each name, by its position."""
     return {
         name: Mark(COLOURS[k % len(COLOURS)], MARKERS[k % 9], HATCHES[k % 9], LINES[k % 9])
         for k, name in enumerate(names)

@@ -112,7 +112,7 @@ def export(source: Source, class_name: str, out: Path, backbone_options: dict[st
         with whole(out) as temporary:
             _write(detector, name, temporary)
             _check(detector, name, temporary)
-    logger.info("%s: %s for '%s', %d pixels a side", out, name, class_name, detector.size)
+    logger.info("%s: %s for '%s', %d pixels per side", out, name, class_name, detector.size)
 
 
 def run_onnx(path: Path, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -88,7 +88,7 @@ def held_out(
 
 
 def _has(source: FeatureSource, taps: frozenset[Tap]) -> bool:
-    """Whether a source has what scoring reads; a cache may hold what training reads only."""
+    """Return whether a source has what scoring reads; a cache may hold only what training reads."""
     try:
         source.require(taps, "scoring")
     except InputError:

@@ -42,12 +42,12 @@ class TrainingState:
     _optimizer: dict[str, Any] | None = None
 
     def add(self, row: dict[str, Any]) -> None:
-        """Note an optimiser step."""
+        """Record an optimiser step."""
         self.rows.append(row)
         self.step += 1
 
     def leave_phase(self, method: Method[Any]) -> None:
-        """Note that a phase is over, and write the state."""
+        """Record the end of a phase, and write the state."""
         self.phase, self.epoch, self.step = self.phase + 1, 0, 0
         self.save(method, None)
 

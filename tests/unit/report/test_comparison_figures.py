@@ -60,7 +60,7 @@ def test_unknown_methods_and_double_values_are_refused(metrics):
         read_aurocs(metrics, ["klip"])
     frame = pd.read_csv(metrics)
     pd.concat([frame, frame.head(1).assign(backbone="other")]).to_csv(metrics, index=False)
-    with pytest.raises(InputError, match="metrics.csv: clip on visa has several values a seed"):
+    with pytest.raises(InputError, match="metrics.csv: clip on visa has several values per seed"):
         read_aurocs(metrics, METHODS)
 
 
