@@ -15,9 +15,9 @@ from kanoclip.report.registry import Figure, of_file
 from kanoclip.report.style import NOTHING, PICTURES
 from kanoclip.types import InputError
 
-QUALITY = 60  # of WebP with photographs, 0 to 100; drawings are kept exactly
+QUALITY = 50  # of WebP with photographs, 0 to 100; drawings are kept exactly
 LARGEST = 16383  # pixels a side that WebP can hold
-PHOTOGRAPHS, DRAWING = 6_000_000, 4_000_000  # pixels of a figure at most; larger ones are shrunk, and whole on the disk
+PHOTOGRAPHS, DRAWING = 5_000_000, 4_000_000  # pixels of a figure at most; larger ones are shrunk, and whole on the disk
 COLOURS = 32  # of a drawing that was shrunk
 
 

@@ -230,7 +230,9 @@ def checkpoints_of(one):
 
 def given_checkpoints(one):
     """The contents of the checkpoints that the configuration names, so that another file is a change."""
-    files = [checkpoint_file(row.checkpoint) for row in RUN.rows_of(one) if row.checkpoint]
+    files = [
+        checkpoint_file(row.checkpoint) for row in RUN.rows_of(one) if row.checkpoint
+    ]
     return [remembered_sha256(path) for path in files if path.is_file()]
 
 
