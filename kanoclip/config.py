@@ -1,9 +1,12 @@
 """The typed configuration: every key, its default and the reason for it. The JSON schema is generated from here."""
 
 import difflib
+import hashlib
+import os
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -155,6 +158,11 @@ class MethodConfig(BaseModel):
     backbone: str | None = Field(
         None, description="one of the configured backbones; null: the default one, or the recipe's"
     )
+    checkpoint: str | None = Field(
+        None,
+        description="score with this checkpoint of `kanoclip train` instead of training; embedded: the one that is "
+        "shipped, kanoclip on kanoclip-tiny. It has its options and its auxiliary dataset",
+    )
     weights: Literal["trained", "published"] = Field(
         "trained",
         description="trained: by this run. published: fetched from the method's authors instead, who trained them on "
@@ -165,6 +173,8 @@ class MethodConfig(BaseModel):
     def _published_weights_need_their_recipe(self) -> "MethodConfig":
         if self.weights == "published" and self.recipe != "published":
             raise ValueError(f"weights: published needs recipe: published, found recipe: {self.recipe}")
+        if self.weights == "published" and self.checkpoint is not None:
+            raise ValueError("expected a checkpoint or weights: published, found both; leave one out")
         return self
 
     @property
@@ -299,6 +309,14 @@ class Configuration(Strict):
     run: str = Field(
         "paper", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="name of the run: results go to results/<run>"
     )
+    folder: PlainPath | None = Field(
+        None,
+        description="a folder of your own images: short for a dataset of its name as the only target, and for a run "
+        "named after the folder and a checksum of its path",
+    )
+    class_name: str | None = Field(
+        None, description="what the images of `folder` show, for the prompts; null: its name. For folders of one class"
+    )
     resources: PlainPath = Field(
         "resources", description="folder for downloaded archives and the images unpacked from them"
     )
@@ -317,7 +335,9 @@ class Configuration(Strict):
         description="allow a target equal to its auxiliary dataset; such cells are marked as not zero-shot. false "
         "refuses it",
     )
-    targets: tuple[Name, ...] = Field(min_length=1, description="datasets that are scored, in the order of the tables")
+    targets: tuple[Name, ...] = Field(
+        (), description="datasets that are scored, in the order of the tables. At least one, unless there is a `folder`"
+    )
     methods: dict[Name, MethodConfig] = Field(min_length=1, description="rows of the tables: name: options")
     only: tuple[str, ...] = Field(
         (), description="run these rows of `methods` and no others: `--config 'only=[kanoclip]'`. Empty: all rows"
@@ -353,6 +373,25 @@ class Configuration(Strict):
     pretraining: PretrainingConfig = Field(
         PretrainingConfig(), description="of the embedded backbone, with `snakemake pretrain`"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _folder_is_a_target(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or not isinstance(values.get("folder"), str):
+            return values
+        path = os.path.normpath(values["folder"])
+        name = re.sub(r"[^A-Za-z0-9_-]+", "_", Path(path).name)[:50].strip("_-") or "images"
+        names = {} if values.get("class_name") is None else {name: values["class_name"]}
+        run = f"{name}-{hashlib.sha256(path.encode()).hexdigest()[:4]}"
+        dataset = {"path": path, "class_names": names}
+        others = values.get("datasets") or {}
+        return {"run": run, **values, "targets": [name], "datasets": {**others, name: dataset}}
+
+    @model_validator(mode="after")
+    def _something_is_scored(self) -> Self:
+        if not self.targets:
+            raise ValueError("expected targets, or a folder, found none of them; name at least one dataset")
+        return self
 
     @field_validator("backbones")
     @classmethod

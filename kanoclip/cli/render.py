@@ -80,9 +80,13 @@ def page(
         int,
         typer.Option(min=0, help="Maximum number of gallery images per dataset, class and method; 0 for no gallery."),
     ] = 12,
+    metrics: Annotated[
+        Path | None,
+        typer.Option(help="The long metrics.csv: the gallery opens on the class where the last method does best."),
+    ] = None,
 ) -> None:
     """Write the page of a run, with its table, figures and gallery."""
     from kanoclip.report.page import write_page
 
     pairs = [(Path(index), Path(path)) for index, path in parse_pairs(scores)]
-    write_page(table, figures or [], out, title, pairs, gallery)
+    write_page(table, figures or [], out, title, pairs, gallery, metrics)

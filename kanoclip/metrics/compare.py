@@ -87,6 +87,8 @@ def compare(first: Path, second: Path, index: Path) -> Comparison:
     parts = []
     for name, members in rows.groupby("class_name"):
         of_class = labels[members.index]
+        if (of_class < 0).any():
+            raise InputError(f"{index}: class '{name}' has unlabelled images; a comparison needs labels")
         normal, anomalous = np.bincount(of_class, minlength=2)
         if min(normal, anomalous) < 2:
             raise InputError(

@@ -7,6 +7,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+NO_LABELS = "unlabelled images"  # why a class has no metrics
+
 
 class UndefinedMetricError(ValueError):
     """A metric has no value for this input; the message is the reason that goes into the table."""

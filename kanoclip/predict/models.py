@@ -17,9 +17,9 @@ from kanoclip.methods import Method, method_class, method_names
 from kanoclip.predict.decisions import guessed
 from kanoclip.predict.detector import Detector
 from kanoclip.predict.guesses import guess_of
+from kanoclip.run import SHIPPED
 from kanoclip.types import InputError
 
-SHIPPED = Path(__file__).parent / "embedded" / "kanoclip.safetensors"
 SHIPPED_WORTH = "a small model that has seen drawn images only: for trying out, not for decisions (docs/predict.md)"
 DEFAULT, TINY = "kanoclip", "kanoclip-tiny"
 TRAINING_FREE = "winclip"  # what predicts where only a backbone is named

@@ -25,6 +25,9 @@ from kanoclip.types import InputError, progress
 SIDE = 128  # pictures are squares of this many pixels: as the methods see them
 QUALITY = 70  # of WebP, 0 to 100: mostly 1 to 6 kB an image and below 1 kB a heat map
 MISSED, FALSE_ALARM, CORRECT = "missed", "false alarm", "correct"
+PLACES, FEWEST = 96, 6  # images of a class over all methods, and of each method: many methods show fewer each
+UNJUDGED = ""  # without a label, or where all labels are the same
+MORE = 4  # times as many images of a class without labels: only their ranks say where to look
 
 
 @dataclass(frozen=True)
@@ -34,14 +37,14 @@ class Picture:
     Attributes:
         file: its name and folder.
         defect: "good" when it is normal.
-        anomalous: its label.
+        anomalous: its label; None when it is not known.
         image: data URL.
         mask: data URL; None when the image has no mask.
     """
 
     file: str
     defect: str
-    anomalous: bool
+    anomalous: bool | None
     image: str
     mask: str | None
 
@@ -53,12 +56,14 @@ class Tile:
     Attributes:
         row: of the picture.
         score: the image score.
-        verdict: MISSED, FALSE_ALARM or CORRECT.
+        rank: of the score among those of its class; the highest has 1.
+        verdict: MISSED, FALSE_ALARM, CORRECT or UNJUDGED.
         heat: data URL of the anomaly map in colour; None when the method has no maps.
     """
 
     row: int
     score: float
+    rank: int
     verdict: str
     heat: str | None
 
@@ -102,7 +107,8 @@ def read_gallery(pairs: Sequence[tuple[Path, Path]], count: int) -> dict[str, Da
 
     Args:
         pairs: (index.csv, scores.h5) of each dataset and method, in the order of the page.
-        count: images of each class and method, at most.
+        count: images of each class and method, at most; fewer where there are many methods (`count_of`), MORE times as
+            many of a class without labels.
 
     Returns:
         By name of the dataset; each image is held once, however many methods show it.
@@ -115,13 +121,14 @@ def read_gallery(pairs: Sequence[tuple[Path, Path]], count: int) -> dict[str, Da
         by_index.setdefault(index, []).append(scores)
     datasets: dict[str, DatasetView] = {}
     for index, files in progress(by_index.items(), "gallery"):
+        places = count_of(len(files), count)
         for scores in files:
             with scored_index(scores, index) as (rows, file):
                 name, method = str(file.attrs["dataset"]), str(file.attrs["method"])
                 view = datasets.setdefault(name, DatasetView(bool((rows["mask_path"] != "").any()), {}, {}))
                 if method in view.methods:
                     raise InputError(f"{scores}: {method} on {name} is given twice; the gallery shows one seed of each")
-                view.methods[method] = _method_view(rows, file, count)
+                view.methods[method] = _method_view(rows, file, places)
                 tiles = [tile for shown in view.methods[method].classes.values() for tile in shown.tiles]
                 new = sorted({tile.row for tile in tiles} - view.pictures.keys())
                 check_unchanged(rows.iloc[new])
@@ -130,15 +137,24 @@ def read_gallery(pairs: Sequence[tuple[Path, Path]], count: int) -> dict[str, Da
     return datasets
 
 
+def count_of(methods: int, wanted: int) -> int:
+    """Return how many images of a class each of so many methods shows.
+
+    >>> [count_of(methods, 12) for methods in (4, 8, 12, 15, 30)]
+    [12, 12, 8, 6, 6]
+    """
+    return min(wanted, max(FEWEST, PLACES // methods))
+
+
 def f1_threshold(labels: NDArray[np.integer], scores: NDArray[np.floating]) -> float | None:
     """Return the image score with the highest F1 if it and all above count as anomalous; of several the highest.
 
     Args:
-        labels: (N,) 1 anomalous, 0 normal.
+        labels: (N,) 1 anomalous, 0 normal, -1 not known.
         scores: (N,) finite.
 
     Returns:
-        One of the scores; None when all labels are the same.
+        One of the scores; None when all known labels are the same.
     """
     try:
         return f1_max_threshold(rank(scores[labels == 1], scores[labels == 0]))
@@ -147,15 +163,16 @@ def f1_threshold(labels: NDArray[np.integer], scores: NDArray[np.floating]) -> f
 
 
 def judge(labels: NDArray[np.integer], scores: NDArray[np.floating], threshold: float | None) -> NDArray[np.object_]:
-    """Return MISSED, FALSE_ALARM or CORRECT for each image; without a threshold there are no mistakes.
+    """Return MISSED, FALSE_ALARM or CORRECT for each image; UNJUDGED without a label or a threshold.
 
     Args:
-        labels: (N,) 1 anomalous, 0 normal.
+        labels: (N,) 1 anomalous, 0 normal, -1 not known.
         scores: (N,).
         threshold: scores that are not below it are called anomalous.
     """
-    verdicts = np.full(len(scores), CORRECT, dtype=object)
+    verdicts = np.full(len(scores), UNJUDGED, dtype=object)
     if threshold is not None:
+        verdicts[labels >= 0] = CORRECT
         verdicts[(labels == 1) & (scores < threshold)] = MISSED
         verdicts[(labels == 0) & (scores >= threshold)] = FALSE_ALARM
     return verdicts
@@ -204,13 +221,22 @@ def _method_view(rows: pd.DataFrame, file: h5py.File, count: int) -> MethodView:
     members = {name: np.flatnonzero(rows["class_name"] == name) for name in rows["class_name"].unique()}
     shown = {}
     for name, of_class in members.items():
-        places = choose(labels[of_class], scores[of_class], verdicts[of_class] != CORRECT, count)
+        mistakes = np.isin(verdicts[of_class], (MISSED, FALSE_ALARM))
+        if (labels[of_class] < 0).any():
+            places = np.argsort(-scores[of_class], kind="stable")[: MORE * count]
+        else:
+            places = choose(labels[of_class], scores[of_class], mistakes, count)
         shown[name] = of_class[places].tolist()
     heats, scale = _heats(file, sum(shown.values(), []))
     classes = {}
     for name, chosen in shown.items():
         judged = verdicts[members[name]].tolist()
-        tiles = [Tile(row, float(scores[row]), verdicts[row], heats.get(row)) for row in chosen]
+        higher = np.sort(-scores[members[name]])
+        ranks = 1 + np.searchsorted(higher, -scores[chosen])  # ties share the best of their ranks
+        tiles = [
+            Tile(row, float(scores[row]), int(rank), verdicts[row], heats.get(row))
+            for row, rank in zip(chosen, ranks, strict=True)
+        ]
         classes[name] = ClassView(len(judged), judged.count(MISSED), judged.count(FALSE_ALARM), tiles)
     return MethodView(threshold, scale, classes)
 
@@ -238,7 +264,7 @@ def _picture(row: pd.Series) -> Picture:
     thumbnail = image.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
     url = _data_url(thumbnail, "webp", quality=QUALITY)
     file = "/".join(Path(row["image_path"]).parts[-2:])
-    return Picture(file, row["defect"], bool(row["label"]), url, mask)
+    return Picture(file, row["defect"], None if row["label"] < 0 else bool(row["label"]), url, mask)
 
 
 def _data_url(image: Image.Image, kind: str, **options: int) -> str:

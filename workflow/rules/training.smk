@@ -16,7 +16,7 @@ rule train:
     benchmark:
         f"{RESULTS}/benchmarks/train/{{row}}/{{backbone}}/{{auxiliary}}.tsv"
     wildcard_constraints:
-        row=any_of(row.name for row in RUN.rows if row.weights == "trained"),
+        row=any_of(row.name for row in RUN.rows if row.trained_here),
     conda:
         "../../environment.yml"
     threads: LOADING_THREADS

@@ -11,6 +11,7 @@ from sklearn.metrics import auc, average_precision_score, roc_auc_score
 
 from kanoclip.datasets.images import digest
 from kanoclip.datasets.index import read_index
+from kanoclip.metrics.compare import compare
 from kanoclip.metrics.evaluate import evaluate
 from kanoclip.metrics.registry import METRICS, metrics_of
 from kanoclip.types import InputError
@@ -119,6 +120,19 @@ def test_one_label_only_is_missing_with_the_reason(tmp_path, normal, anomalous, 
         rows = frame[frame["level"] == level]
         assert (rows["reason"] == reason).all()
         assert (rows["value"].isna() == bool(reason)).all()
+
+
+def test_unlabelled_images_have_no_metrics_and_no_curves(tmp_path):
+    index = write_dataset(tmp_path, masks=False)
+    frame = pd.read_csv(index, dtype=str, keep_default_na=False)
+    frame.assign(label="", defect="unlabelled").to_csv(index, index=False)
+    evaluate(write_scores(index, tmp_path / "scores.h5"), index, tmp_path / "metrics.csv")
+    result = pd.read_csv(tmp_path / "metrics.csv")
+    assert set(result["level"]) == {"image", "pixel"}
+    assert result["value"].isna().all() and (result["reason"] == "unlabelled images").all()
+    assert pd.read_csv(tmp_path / "curves.csv").empty
+    with pytest.raises(InputError, match="class 'bottle' has unlabelled images; a comparison needs labels"):
+        compare(tmp_path / "scores.h5", tmp_path / "scores.h5", index)
 
 
 def test_a_mean_over_a_missing_class_is_missing_and_names_it(tmp_path):
