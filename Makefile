@@ -1,4 +1,4 @@
-# Everything a fresh machine with Python 3.11 needs is set up by these targets, inside .venv.
+# These targets set up all that a machine with Python 3.11 needs, inside .venv.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 RUN := results/quickstart
@@ -12,25 +12,26 @@ export PATH := $(abspath $(VENV))/bin:$(PATH)
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-install: $(VENV)/installed ## make .venv with the package, the workflow and the tools for development
+install: $(VENV)/installed ## set up .venv with the package, the workflow and the development tools
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	python -m pip install --disable-pip-version-check -e ".[dev]"
 	@touch $@
 
-quickstart: install ## run the embedded benchmark and print its main table
+quickstart: install ## run the quickstart benchmark and print its main table
 	snakemake --cores all $(QUICKSTART)
 	@snakemake $(QUICKSTART) --report $(RUN)/report.zip --quiet all
 	@echo; cat $(RUN)/tables/main.md
 	@echo; echo "page     $(RUN)/index.html"; echo "figures  $(RUN)/figures/"; echo "report   $(RUN)/report.zip"
 
-unlock: install ## after a killed run: lets the folder be used again (add CONFIG=FILE for another than the quickstart's)
+unlock: install ## release Snakemake's lock after a killed run (CONFIG=FILE for a configuration other than the quickstart)
 	snakemake --unlock --configfile $(or $(CONFIG),config/quickstart.yaml)
 
-detector: install ## train the model that kanoclip predict uses, and put it into the package
+detector: install ## train the model that kanoclip predict ships, guess thresholds, and copy both into the package
 	snakemake --cores all $(QUICKSTART) --config 'seeds=[111]' -- $(DETECTOR)
 	cp $(DETECTOR) kanoclip/predict/embedded/kanoclip.safetensors
+	python -m kanoclip.predict.guesses $(RUN)/data/synthetic_auxiliary/index.csv
 
 test: install ## run the test suite
 	python -m pytest -n 2
@@ -38,10 +39,10 @@ test: install ## run the test suite
 test-slow: install ## run the tests that take minutes
 	python -m pytest -m slow
 
-test-slurm: install ## run the drills on a real Slurm of this machine (as root; see docs/cluster.md)
+test-slurm: install ## run the tests on a real Slurm that they start on this machine (as root; see docs/cluster.md)
 	python -m pytest -m slurm tests/slurm
 
-lint: install ## check style, types, imports and the workflow
+lint: install ## check style, types, imports, the workflow and the wording
 	ruff check .
 	ruff format --check .
 	mypy
@@ -49,11 +50,12 @@ lint: install ## check style, types, imports and the workflow
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 	hadolint Dockerfile
+	python tools/words.py
 
-docs: install ## build the documentation in site/, to be read without network
+docs: install ## build the documentation in site/, which works offline
 	python -m sphinx -W --keep-going -q -b html docs site
 	@echo "site/index.html"
 
-generated: install ## write what is made from the code: the schema, the page of all keys, the tables of methods
+generated: install ## regenerate the schema, the page of all keys and the tables of methods from the code
 	kanoclip schema --out workflow/schemas/config.schema.json --readme config/README.md
 	kanoclip overview --out docs/methods/README.md --readme README.md

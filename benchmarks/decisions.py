@@ -57,14 +57,16 @@ def row(folder: Path, model: str) -> list[str]:
     scores = detector.scores(file.path for file in files)
     cells = [name, f"{(~labels).sum()} / {labels.sum()}"]
     guess = detector.threshold.image
+    cells.append("" if guess is None else f"{100 * (scores[labels] >= guess).mean():.0f}")
     found = [None if guess is None else outcome(scores, labels, guess)]
     generator = np.random.default_rng(0)
     found += [after_calibration(scores, labels, count, rate, generator) for count, rate in KINDS]
     found.append(best(scores, labels))
     of_all = outcome(scores, labels, -np.inf)[0]
     return [
-        *cells,
+        *cells[:2],
         f"{100 * of_all:.0f}",
+        cells[2],
         *("" if one is None else f"{100 * one[0]:.0f} / {100 * one[1]:.0f}" for one in found),
     ]
 
@@ -76,7 +78,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     calibrations = [f"{count} normals, {100 * rate:g} %" for count, rate in KINDS]
-    header = ["images of", "normal / anomalous", "F1 of all anomalous", "guess", *calibrations, "oracle"]
+    header = ["images of", "normal / anomalous", "F1 of all anomalous", "guess finds", "guess", *calibrations, "oracle"]
     lines = ["| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header))]
     for folder in arguments.folders:
         lines.append("| " + " | ".join(row(folder, arguments.model)) + " |")

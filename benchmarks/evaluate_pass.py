@@ -62,8 +62,8 @@ def main() -> None:
     """Print seconds, ratios and memory."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=20, help="scores files")
-    parser.add_argument("--size", type=int, default=128, help="pixels a side")
-    parser.add_argument("--grid", type=int, default=16, help="values a side of a map before it is upsampled")
+    parser.add_argument("--size", type=int, default=128, help="pixels per side")
+    parser.add_argument("--grid", type=int, default=16, help="values per side of a map before it is upsampled")
     parser.add_argument("--bootstrap", type=int, default=1000)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")

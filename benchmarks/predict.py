@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 COMMAND = [sys.executable, "-m", "kanoclip", "predict"]
-KINDS = {"lines only": ["--no-pictures"], "and heat maps": [], "and raw maps": ["--maps"]}
+KINDS = {"lines only": ["--no-pictures"], "and heat maps": [], "and raw maps": ["--maps", "png"]}
 
 
 def write_images(folder: Path, count: int, side: int) -> None:

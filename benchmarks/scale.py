@@ -30,7 +30,7 @@ LIMIT = 900  # seconds of a plan
 
 
 def scaled(rows: int, seeds: int) -> dict[str, Any]:
-    """Return the paper's configuration with so many times its rows and seeds."""
+    """Return the paper's configuration with `rows` times its rows and `seeds` times its seeds."""
     config = yaml.safe_load((ROOT / "config/config.yaml").read_text())
     methods = config["methods"]
     copies = {

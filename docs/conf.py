@@ -24,6 +24,8 @@ extensions = [
 exclude_patterns: list[str] = []
 html_theme = "furo"
 html_title = "kanoclip"
+html_static_path = ["static"]
+html_css_files = ["site.css"]
 html_show_sourcelink = False
 myst_enable_extensions = ["dollarmath", "amsmath", "deflist"]
 myst_heading_anchors = 4
@@ -66,9 +68,11 @@ def write_command_line(app: Sphinx) -> None:
     out = ROOT / "docs/reference/commands.md"
     made = [sys.executable, "-m", "typer", "kanoclip.cli", "utils", "docs", "--name", "kanoclip"]
     text = subprocess.run(made, check=True, capture_output=True, text=True, cwd=ROOT).stdout
-    text = (
-        "# Command line\n\nEvery command with its options, from `kanoclip COMMAND --help`.\n\n" + text.split("\n", 2)[2]
-    )
+    # the epilog of a command is an example, indented as in its help
+    text = re.sub(r"\x08\nExample:\n((?: +.+\n)+)", r"**Example**:\n\n```bash\n\1```\n", text)
+    text = re.sub(r"(?<=```bash\n)  (?=kanoclip )", "", text)
+    title = "# Command line\n\nEvery command with its options, from `kanoclip COMMAND --help`.\n\n"
+    text = title + text.split("\n", 2)[2]
     if not out.is_file() or out.read_text() != text:
         out.write_text(text)
 

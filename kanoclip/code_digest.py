@@ -13,8 +13,8 @@ editing one command of the command line changes no other. Names taken from the m
 module imports, are followed as definitions too: a new key of the configuration concerns only who reads its group.
 
 Plugins are found by scanning: the modules of `kanoclip.methods` and the files of the folders in `PLUGINS`. They are
-dependencies of whoever names them, not of the registry that scans: a row of the tables depends on the module of its
-method, an index on the file of its dataset.
+dependencies of the code that names them, not of the registry that scans: a row of the tables depends on the module
+of its method, an index on the file of its dataset.
 
 A digest changes with the meaning of the code: comments, docstrings, formatting, the order of imports and the release
 number do not count. It names units, never places, so that it is the same in every copy of a checkout.
@@ -135,7 +135,7 @@ class Package:
         return any(name in entry.defines for entry in self.statements[module])
 
     def _own_digest(self, unit: str) -> str:
-        """What a unit means, without its dependencies."""
+        """Return the digest of what a unit means, without its dependencies."""
         if unit not in self._digests:
             module, _, definition = unit.partition(":")
             if module in self.modules:
@@ -152,7 +152,7 @@ class Package:
         return self._needed[unit]
 
     def _direct(self, unit: str) -> set[str]:
-        """What a unit needs itself."""
+        """Return what a unit needs directly."""
         module, _, definition = unit.partition(":")
         if module not in self.modules:
             return self._of_data(unit)
@@ -166,14 +166,14 @@ class Package:
         return needed.union(*(self._needs(module, entry, by_definition=True) for entry in own))
 
     def _of_data(self, unit: str) -> set[str]:
-        """The data files that a template names."""
+        """Return the data files that a template names."""
         path = self.root / unit
         if not path.is_file():
             raise KeyError(f"{self.name} has neither a module nor a data file {unit}")
         return self._data(path.parent, quoted_names(path.read_text("utf-8"))) if path.suffix in TEMPLATES else set()
 
     def _needs(self, module: str, entry: Statement, by_definition: bool = False) -> set[str]:
-        """The units that a statement of a module imports or names."""
+        """Return the units that a statement of a module imports or names."""
         folder = self.modules[module].parent
         needed = self._data(folder, entry.strings)
         for text in entry.strings:  # importlib.resources names the package that holds the file
@@ -190,7 +190,7 @@ class Package:
         return needed
 
     def _absolute(self, module: str, item: Import) -> str:
-        """The full name of the module that is imported from."""
+        """Return the full name of the module that is imported from."""
         if item.level == 0:
             return item.module
         package = module if self.modules[module].name == "__init__.py" else module.rpartition(".")[0]
@@ -199,7 +199,7 @@ class Package:
         return f"{package}.{item.module}" if item.module else package
 
     def _data(self, folder: Path, names: Iterable[str]) -> set[str]:
-        """The data files in a folder of the package that are named, and those inside folders that are."""
+        """Return the named data files in a folder of the package, and those inside named folders."""
         entries = self._entries(folder)
         found: set[str] = set()
         for path in (folder / name for name in names if name.split("/")[0] in entries):
@@ -212,7 +212,7 @@ class Package:
         return found
 
     def _entries(self, folder: Path) -> set[str]:
-        """The names in a folder that are no modules, dots that lead elsewhere left out."""
+        """Return the names in a folder that are not modules; paths that leave the folder are left out."""
         if folder not in self._listings:
             self._listings[folder] = {path.name for path in folder.iterdir() if path.suffix not in NO_CODE}
         return self._listings[folder]

@@ -1,9 +1,12 @@
 """The typed configuration: every key, its default and the reason for it. The JSON schema is generated from here."""
 
 import difflib
+import hashlib
+import os
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -14,7 +17,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class Strict(BaseModel):
-    """A group of keys that knows all its keys and cannot be changed."""
+    """A group of keys that refuses unknown keys and cannot be changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
@@ -31,7 +34,9 @@ class TowerConfig(Strict):
         "'random:SEED'",
     )
     image_size: int | None = Field(
-        None, gt=0, description="pixels a side. null: that of the backbone; another one is made from the same squares"
+        None,
+        gt=0,
+        description="pixels per side. null: that of the backbone; another size is resampled from the same squares",
     )
     vv_start: int | None = Field(
         None, gt=0, description="first block of its local streams, counted from 1. null: the first quarter"
@@ -55,12 +60,13 @@ class BackboneConfig(Strict):
         518,
         gt=0,
         le=16_384,
-        description="pixels a side; images are squashed to a square. The paper is silent; its peers use 518",
+        description="pixels per side; images are squashed to a square. The paper does not say; comparable methods use "
+        "518",
     )
     taps: tuple[int, ...] | None = Field(
         None,
         description="blocks whose tokens serve as the four stages, counted from 1. null: the four quarters of the "
-        "tower (6, 12, 18, 24 of 24), as the paper's peers do",
+        "tower (6, 12, 18, 24 of 24), as comparable methods do",
     )
     vv_start: int | None = Field(
         None,
@@ -71,29 +77,32 @@ class BackboneConfig(Strict):
     activation: Literal["auto", "quick_gelu", "gelu"] = Field(
         "auto",
         description="auto refuses weights trained with another activation than the model's (open_clip only warns); "
-        "naming one insists on it",
+        "a name is taken as it stands",
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="of the frozen image tower. auto: bf16 on a GPU that has it, else fp16; fp32 on a CPU"
+        "auto",
+        description="number format of the frozen image tower. auto: bf16 on a GPU that has it, else fp16; fp32 on CPU",
     )
     position_resize: Literal["bicubic_antialias", "bicubic", "bilinear"] = Field(
         "bicubic_antialias",
-        description="how the position table is resized to the image size: open_clip's way; bilinear is AnomalyCLIP's",
+        description="how the position table is resized to the image size. bicubic_antialias: as open_clip; bilinear: as"
+        " AnomalyCLIP",
     )
 
     partial_patches: Literal["refuse", "cut"] = Field(
         "refuse",
-        description="where image_size is no multiple of the patch size; cut leaves the pixels beyond the last whole "
-        "patch unseen, to the right and below, as MVFA-AD does with 240 pixels and patches of 14",
+        description="what to do if image_size is not a multiple of the patch size. cut: ignore the pixels right of and "
+        "below the last whole patch, as MVFA-AD does with 240 pixels and patches of 14",
     )
     normalisation: Literal["model", "none"] = Field(
         "model",
-        description="of the pixels: the model's own mean and standard deviation; none leaves them in 0..1, as MVFA-AD",
+        description="how pixels are normalised. model: by the model's mean and standard deviation; none: left in 0..1, "
+        "as MVFA-AD",
     )
 
     towers: dict[str, TowerConfig] = Field(
         default_factory=dict,
-        description="name: a second image tower, for methods that read taps such as dino:tokens/12",
+        description="second image towers by name, for methods that read taps such as dino:tokens/12",
     )
 
     @field_validator("towers")
@@ -113,18 +122,18 @@ class BackboneConfig(Strict):
 
 
 class DatasetConfig(Strict):
-    """Where a dataset's images come from and how many are taken."""
+    """Where the images of a dataset come from and how many are used."""
 
     path: str | None = Field(
         None, description="a local folder, used instead of the download. Required for a dataset of your own"
     )
     limit: int | None = Field(
-        None, gt=0, description="at most so many images a class and label: a fixed, seeded subset. null takes all"
+        None, gt=0, description="largest number of images per class and label: a fixed, seeded subset. null: all"
     )
     class_names: dict[str, str] = Field(
         default_factory=dict,
-        description="folder name: name used in the prompts. Only for a dataset of your own; default: the folder's "
-        "name with underscores as spaces",
+        description="name used in the prompts, by folder name. Only for a dataset of your own; default: the folder's "
+        "name with spaces for underscores",
     )
 
     @field_validator("class_names")
@@ -144,10 +153,15 @@ class MethodConfig(BaseModel):
     recipe: Literal["protocol", "published"] = Field(
         "protocol",
         description="protocol: the common image size, class names and defaults. published: the options and "
-        "the backbone of the method's own publication, where keys of the row do not say otherwise",
+        "the backbone of the method's own publication, unless keys of the row say otherwise",
     )
     backbone: str | None = Field(
         None, description="one of the configured backbones; null: the default one, or the recipe's"
+    )
+    checkpoint: str | None = Field(
+        None,
+        description="score with this checkpoint of `kanoclip train` instead of training; embedded: the one that is "
+        "shipped, kanoclip on kanoclip-tiny. It has its options and its auxiliary dataset",
     )
     weights: Literal["trained", "published"] = Field(
         "trained",
@@ -159,6 +173,8 @@ class MethodConfig(BaseModel):
     def _published_weights_need_their_recipe(self) -> "MethodConfig":
         if self.weights == "published" and self.recipe != "published":
             raise ValueError(f"weights: published needs recipe: published, found recipe: {self.recipe}")
+        if self.weights == "published" and self.checkpoint is not None:
+            raise ValueError("expected a checkpoint or weights: published, found both; leave one out")
         return self
 
     @property
@@ -171,58 +187,71 @@ class EvaluationConfig(Strict):
     """How scores become metrics."""
 
     resolution: int | None = Field(
-        None, gt=0, description="pixels a side at which maps meet masks. null: the image size, as the paper's peers do"
+        None,
+        gt=0,
+        description="pixels per side at which maps are compared with masks. null: the image size, as comparable methods"
+        " do",
     )
     bootstrap: int = Field(
         1000,
         ge=0,
-        description="draws of images for the 95 % intervals of image metrics, 0 for none. 1000 settle the second digit "
-        "of an interval's width",
+        description="bootstrap draws for the 95 % intervals of image metrics, 0 for none. With 1000 the second digit of"
+        " an interval's width is stable",
     )
 
 
 class EndpointConfig(Strict):
     """An OpenAI-compatible endpoint and how it is asked."""
 
-    base_url: str = Field("https://api.openai.com/v1", description="of the endpoint: OpenAI, Ollama, vLLM, llama.cpp")
-    model: str = Field("gpt-3.5-turbo", description="its name there. The paper: GPT-3.5")
+    base_url: str = Field(
+        "https://api.openai.com/v1", description="address of the endpoint: OpenAI, Ollama, vLLM, llama.cpp"
+    )
+    model: str = Field("gpt-3.5-turbo", description="name of the model at the endpoint. The paper: GPT-3.5")
     key_variable: str | None = Field(
         "OPENAI_API_KEY", description="environment variable with the API key; null: a server without keys"
     )
     instruction: str = Field(
         "Answer with one plain English sentence of at most 40 words, without introduction.",
-        description="system message; the paper gives none, but CLIP reads 77 tokens. '' sends none",
+        description="system message; the paper gives none, but CLIP reads 77 tokens. '': none is sent",
     )
     request: dict[str, Any] = Field(
         default_factory=lambda: {"max_tokens": 150},
         description="further fields of every request, as the endpoint names them (temperature, seed, ...)",
     )
-    concurrency: int = Field(4, gt=0, description="questions under way at a time")
-    requests_per_minute: int | None = Field(None, gt=0, description="at most, retries included; null: no limit")
-    timeout: float = Field(60.0, gt=0, description="seconds without a byte until a request counts as lost")
+    concurrency: int = Field(4, gt=0, description="largest number of requests at the same time")
+    requests_per_minute: int | None = Field(None, gt=0, description="largest number, retries included; null: no limit")
+    timeout: float = Field(60.0, gt=0, description="seconds without any data after which a request has failed")
     retries: int = Field(
-        6, ge=0, description="of a request that may pass (429, 5xx, time-out), with exponential back-off and jitter"
+        6,
+        ge=0,
+        description="retries of a request that failed for the moment (429, 5xx, time-out), with exponential back-off "
+        "and jitter",
     )
     price: tuple[float, float] | None = Field(
-        None, description="of a million tokens of questions, and of answers, for the cost that is shown; null: unknown"
+        None, description="price of a million tokens of questions, and of answers, to estimate the cost; null: unknown"
     )
 
 
 class LlmConfig(EndpointConfig):
     """The language model that describes classes."""
 
-    descriptions: int = Field(5, gt=0, description="answers a class (paper, section 3.1: n = 5)")
+    descriptions: int = Field(5, gt=0, description="answers per class (paper, section 3.1: n = 5)")
 
 
 class VqaConfig(EndpointConfig):
     """The model that describes images."""
 
-    base_url: str = Field("http://localhost:11434/v1", description="of the endpoint; default: Ollama on this machine")
+    base_url: str = Field(
+        "http://localhost:11434/v1", description="address of the endpoint; default: Ollama on this machine"
+    )
     model: str = Field(
-        "llama3.2-vision", description='its name there. The paper\'s "Llama3" sees no images; this one does'
+        "llama3.2-vision",
+        description='name of the model at the endpoint. The paper\'s "Llama3" reads no images; this one does',
     )
     key_variable: str | None = Field(None, description="as for llm")
-    image_side: int = Field(512, gt=0, description="pixels of the longer side at most, as sent: one tile of OpenAI's")
+    image_side: int = Field(
+        512, gt=0, description="largest number of pixels of the longer side, as sent: one tile of OpenAI's"
+    )
 
 
 class KnowledgeConfig(Strict):
@@ -231,22 +260,22 @@ class KnowledgeConfig(Strict):
     sources: tuple[Literal["curated", "mask", "llm", "vqa"], ...] = Field(
         ("curated", "mask"),
         min_length=1,
-        description="curated: shipped sentences; mask: a sentence an image, from its mask; llm and vqa: the paper's, "
-        "from models that are asked. Default: the two that need no network and are the same everywhere",
+        description="curated: shipped sentences; mask: one sentence per image, from its mask; llm and vqa: the paper's "
+        "questions to language models. Default: the two that need no network and give the same everywhere",
     )
     llm: LlmConfig = Field(LlmConfig(), description="the model asked about classes")
     vqa: VqaConfig = Field(VqaConfig(), description="the model asked about images")
 
 
 class PretrainingConfig(Strict):
-    """How long and on what the embedded backbone is trained. Raise its last steps to go on with a finished run."""
+    """How long and on what the embedded backbone is trained. Raise its last steps to continue a finished run."""
 
-    pairs: int = Field(24_000, gt=0, description="training images: so many normal and so many anomalous ones")
+    pairs: int = Field(24_000, gt=0, description="number of normal training images, and of anomalous ones")
     text_steps: int = Field(900, gt=0, description="optimiser steps of the text tower")
-    small_steps: int = Field(2_000, gt=0, description="steps of the image tower on half-size images, 64 a step")
-    large_steps: int = Field(2_000, gt=0, description="steps on whole images, 32 a step")
+    small_steps: int = Field(2_000, gt=0, description="steps of the image tower on half-size images, 64 per step")
+    large_steps: int = Field(2_000, gt=0, description="steps on whole images, 32 per step")
     mixed_steps: int = Field(
-        6_000, ge=0, description="steps on whole images in pairs that are blended and recoloured, 32 a step"
+        6_000, ge=0, description="steps on whole images in pairs that are blended and recoloured, 32 per step"
     )
     photographs: PlainPath | None = Field(
         None,
@@ -266,12 +295,12 @@ class PretrainingConfig(Strict):
     real_batch: int = Field(64, gt=0, multiple_of=16, description="images per step; more on a GPU")
     start: Literal["nothing", "embedded"] = Field(
         "nothing",
-        description="embedded: go on from the weights in the package with the last two stages only, instead of "
+        description="embedded: continue from the weights in the package with the last two stages only, instead of "
         "training everything",
     )
-    validation_pairs: int = Field(336, gt=0, description="about so many pairs in each of the validation sets")
-    processes: int = Field(1, gt=0, description="that draw images at once")
-    seed: int = Field(0, ge=0, description="of everything")
+    validation_pairs: int = Field(336, gt=0, description="approximate number of pairs in each validation set")
+    processes: int = Field(1, gt=0, description="processes that draw images in parallel")
+    seed: int = Field(0, ge=0, description="random seed of everything")
 
 
 class Configuration(Strict):
@@ -280,6 +309,14 @@ class Configuration(Strict):
     run: str = Field(
         "paper", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="name of the run: results go to results/<run>"
     )
+    folder: PlainPath | None = Field(
+        None,
+        description="a folder of your own images: short for a dataset of its name as the only target, and for a run "
+        "named after the folder and a checksum of its path",
+    )
+    class_name: str | None = Field(
+        None, description="what the images of `folder` show, for the prompts; null: its name. For folders of one class"
+    )
     resources: PlainPath = Field(
         "resources", description="folder for downloaded archives and the images unpacked from them"
     )
@@ -287,18 +324,20 @@ class Configuration(Strict):
         default_factory=lambda: {"clip-l14-518": BackboneConfig()},
         description="name: model and settings. The name appears in paths and tables",
     )
-    backbone: str = Field("clip-l14-518", description="the backbone of every method that names none")
+    backbone: str = Field("clip-l14-518", description="the backbone of every row that names none")
     auxiliary: Name = Field("mvtec_ad", description="dataset whose test split, with masks, trains the methods")
     auxiliary_for: dict[Name, Name] = Field(
         default_factory=lambda: {"mvtec_ad": "visa"},
-        description="target: another auxiliary dataset. The paper's MVTec-AD row can only be read as trained on VisA",
+        description="another auxiliary dataset by target. The paper's MVTec-AD row can only be read as trained on VisA",
     )
     allow_seen: bool = Field(
         False,
         description="allow a target equal to its auxiliary dataset; such cells are marked as not zero-shot. false "
         "refuses it",
     )
-    targets: tuple[Name, ...] = Field(min_length=1, description="datasets that are scored, in the order of the tables")
+    targets: tuple[Name, ...] = Field(
+        (), description="datasets that are scored, in the order of the tables. At least one, unless there is a `folder`"
+    )
     methods: dict[Name, MethodConfig] = Field(min_length=1, description="rows of the tables: name: options")
     only: tuple[str, ...] = Field(
         (), description="run these rows of `methods` and no others: `--config 'only=[kanoclip]'`. Empty: all rows"
@@ -318,6 +357,14 @@ class Configuration(Strict):
     seeds: tuple[Annotated[int, Field(ge=0, le=HIGHEST_SEED)], ...] = Field(
         (111, 112, 113), min_length=1, description="one training per seed. 111 is the seed of the paper's peers"
     )
+    threshold_folds: int = Field(
+        1,
+        ge=0,
+        description="further trainings per row that choose the threshold of its decisions, for all seeds together: "
+        "each leaves out another part of the auxiliary classes, 1 leaves out half of them. 1 costs half a training, 2 "
+        "or more use every class and cost that number less one. 0: no thresholds, so f1_auxiliary and fpr_auxiliary "
+        "are empty",
+    )
     datasets: dict[Name, DatasetConfig] = Field(
         default_factory=dict, description="settings of shipped datasets, and datasets of your own (path required)"
     )
@@ -326,6 +373,25 @@ class Configuration(Strict):
     pretraining: PretrainingConfig = Field(
         PretrainingConfig(), description="of the embedded backbone, with `snakemake pretrain`"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _folder_is_a_target(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or not isinstance(values.get("folder"), str):
+            return values
+        path = os.path.normpath(values["folder"])
+        name = re.sub(r"[^A-Za-z0-9_-]+", "_", Path(path).name)[:50].strip("_-") or "images"
+        names = {} if values.get("class_name") is None else {name: values["class_name"]}
+        run = f"{name}-{hashlib.sha256(path.encode()).hexdigest()[:4]}"
+        dataset = {"path": path, "class_names": names}
+        others = values.get("datasets") or {}
+        return {"run": run, **values, "targets": [name], "datasets": {**others, name: dataset}}
+
+    @model_validator(mode="after")
+    def _something_is_scored(self) -> Self:
+        if not self.targets:
+            raise ValueError("expected targets, or a folder, found none of them; name at least one dataset")
+        return self
 
     @field_validator("backbones")
     @classmethod
@@ -386,7 +452,7 @@ def parse(model: type[Model], values: Mapping[str, Any], where: str) -> Model:
 
 
 def _nearest_key(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
-    """A hint for the last part of a location: the nearest key of the group it was found in."""
+    """Return a hint for the last part of a location: the nearest key of its group."""
     for part in location[:-1]:
         field = model.model_fields.get(str(part))
         if field is None:  # a name that the user chose (a dataset, a backbone): the group stays

@@ -2,8 +2,8 @@
 
 `kanoclip.protocol` expands a configuration. It needs the classes of the methods, so importing it takes seconds.
 `expand` calls it once and keeps the answer in the user's cache folder under all that the answer depends on: the
-configuration, the code of `kanoclip.protocol` and of every method, the specs of the datasets, what is known of
-published weights, and the versions of kanoclip and open_clip.
+configuration, the checkpoints that it names, the code of `kanoclip.protocol` and of every method, the specs of the
+datasets, what is known of published weights, and the versions of kanoclip and open_clip.
 """
 
 from importlib.metadata import PackageNotFoundError, version
@@ -12,8 +12,9 @@ from typing import Any
 from kanoclip import __version__
 from kanoclip.code_digest import digest, installed
 from kanoclip.config import Configuration
+from kanoclip.files import remembered_sha256
 from kanoclip.result_store import fingerprint
-from kanoclip.run import Run
+from kanoclip.run import Run, checkpoint_file
 from kanoclip.user_cache import remembered
 
 
@@ -27,12 +28,16 @@ def expand(config: Configuration) -> Run:
 
 
 def _key(config: Configuration) -> str:
-    """The SHA-256 of everything an expansion depends on."""
+    """Return the SHA-256 of everything an expansion depends on."""
     package = installed()
     folders = ("datasets/specs", "methods/published")
     plugins = [f"{folder}/{path.name}" for folder in folders for path in (package.root / folder).glob("*.yaml")]
     code = digest("kanoclip.expansion", *package.methods.values(), *plugins)
-    return fingerprint(config=config.model_dump(mode="json"), code=code, versions=[__version__, _open_clip()])
+    rows = [entry for entries in (config.methods, *config.ablations.values()) for entry in entries.values()]
+    files = [checkpoint_file(entry.checkpoint) for entry in rows if entry.checkpoint]
+    checkpoints = [remembered_sha256(path) for path in files if path.is_file()]
+    versions = [__version__, _open_clip()]
+    return fingerprint(config=config.model_dump(mode="json"), code=code, checkpoints=checkpoints, versions=versions)
 
 
 def _open_clip() -> str:
@@ -43,7 +48,7 @@ def _open_clip() -> str:
 
 
 def _computed(config: Configuration) -> dict[str, Any]:
-    """The run as values that JSON can express."""
+    """Return the run as values that JSON can express."""
     from kanoclip.protocol import describe
 
     return describe(config).model_dump(mode="json")

@@ -20,7 +20,7 @@ RACY = 2.0  # seconds: a file changed so recently may change again without anoth
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path`; rename it to `path` when the block ends well, delete it otherwise.
+    """Give a temporary name beside `path`; rename it to `path` if the block ends without an error, delete it otherwise.
 
     Args:
         path: the file to appear. Its folder is made.

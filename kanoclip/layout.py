@@ -25,25 +25,25 @@ class Layout:
         return self.root / "store"
 
     def index(self, dataset: str) -> Path:
-        """index.csv of a dataset."""
+        """Return the path of a dataset's index.csv."""
         return self.root / "data" / dataset / "index.csv"
 
     def knowledge(self, dataset: str) -> Path:
-        """Descriptions of a dataset's anomalies."""
+        """Return the path of the descriptions of a dataset's anomalies."""
         return self.root / "knowledge" / f"{dataset}.jsonl"
 
     def features(self, backbone: str, dataset: str) -> Path:
-        """Cached features."""
+        """Return the path of cached features."""
         return self.root / "features" / backbone / f"{dataset}.h5"
 
     def models(self, row: str, backbone: str, auxiliary: str) -> Path:
-        """The folder of a row's trainings, one folder seed<n> each."""
+        """Return the folder of a row's trainings, which has one folder seed<n> each."""
         return self.root / "models" / row / backbone / auxiliary
 
     def checkpoint(self, row: str, backbone: str, auxiliary: str, seed: int | str) -> Path:
-        """The learned parameters of a training."""
+        """Return the path of the learned parameters of a training."""
         return self.models(row, backbone, auxiliary) / f"seed{seed}" / "checkpoint.safetensors"
 
     def scores(self, row: str, backbone: str, auxiliary: str, target: str, seed: int | str) -> Path:
-        """The folder of scores.h5, cost.json, metrics.csv and curves.csv of a row and seed."""
+        """Return the folder of scores.h5, cost.json, metrics.csv and curves.csv of a row and seed."""
         return self.root / "scores" / row / backbone / auxiliary / target / f"seed{seed}"

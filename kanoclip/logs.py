@@ -99,7 +99,7 @@ class Progress:
                 lines.last(self._end)
 
     def update(self, count: float = 1) -> None:
-        """Say that so many more units are done."""
+        """Report that `count` more units are done."""
         self._done += count
         if self._bar is not None:
             self._bar.update(count)
@@ -185,7 +185,7 @@ class _Terminal(logging.StreamHandler[TextIO]):
     """Shows warnings on the terminal; a terminal that was closed must not stop the work."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """Go on."""
+        """Continue without the line that could not be written."""
 
 
 class _Tee(io.RawIOBase):

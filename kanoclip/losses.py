@@ -10,7 +10,7 @@ SMOOTH = 1.0  # keeps dice defined on normal images
 
 
 def focal(probability: Tensor, target: Tensor, gamma: float = 2.0, smoothing: float = 0.0) -> Tensor:
-    """Binary focal loss, without class weights (Lin et al. 2017), averaged over pixels.
+    """Return the binary focal loss without class weights (Lin et al. 2017), averaged over pixels.
 
     Args:
         probability: (B, H, W) in 0..1, of the positive class.
@@ -25,7 +25,7 @@ def focal(probability: Tensor, target: Tensor, gamma: float = 2.0, smoothing: fl
 
 
 def dice(probability: Tensor, target: Tensor) -> Tensor:
-    """Dice loss 1 - (2 |P T| + 1) / (|P| + |T| + 1) of each image, averaged over images.
+    """Return the dice loss 1 - (2 |P T| + 1) / (|P| + |T| + 1) of each image, averaged over images.
 
     Args:
         probability: (B, H, W) in 0..1.
@@ -37,7 +37,7 @@ def dice(probability: Tensor, target: Tensor) -> Tensor:
 
 
 def cross_entropy(probabilities: Tensor, labels: Tensor) -> Tensor:
-    """Binary cross-entropy of probabilities that are known for both classes, averaged over images.
+    """Return the cross-entropy of probabilities that are known for both classes, averaged over images.
 
     With both, the one that belongs to the label is exact however small it is; 1 - p is 0 for all p above 1 - 6e-8.
 
@@ -49,7 +49,7 @@ def cross_entropy(probabilities: Tensor, labels: Tensor) -> Tensor:
 
 
 def knowledge_hinge(knowledge: Tensor, normal: Tensor, abnormal: Tensor, margin: float = 0.0) -> Tensor:
-    """Hinge that pulls abnormal prompts to the knowledge and pushes normal prompts away (KAnoCLIP, equation 2).
+    """Return a hinge that pulls abnormal prompts to the knowledge and pushes normal ones away (equation 2).
 
     Args:
         knowledge: (K, C) unit vectors, one a class or image.
@@ -64,5 +64,5 @@ def knowledge_hinge(knowledge: Tensor, normal: Tensor, abnormal: Tensor, margin:
 
 
 def distance(a: Tensor, b: Tensor) -> Tensor:
-    """(K,) Euclidean distances of (K, C) vectors, with a finite gradient at 0."""
+    """Return (K,) Euclidean distances of (K, C) vectors, with a finite gradient at 0."""
     return ((a - b).square().sum(-1) + EPSILON).sqrt()

@@ -20,6 +20,9 @@ def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
     Returns:
         (B, H, W), within the range of `maps`.
+
+    >>> upsample(torch.tensor([[[0.0, 1.0]]]), (1, 4)).tolist()
+    [[[0.0, 0.25, 0.75, 1.0]]]
     """
     if maps.shape[-2:] == size:
         return maps
@@ -36,6 +39,9 @@ def final_map(maps: Tensor, size: int, sigma: float) -> Tensor:
 
     Returns:
         (B, S, S), within the range of `maps` up to rounding.
+
+    >>> final_map(torch.eye(2)[None], size=4, sigma=0).diagonal(dim1=1, dim2=2).tolist()
+    [[1.0, 0.625, 0.625, 1.0]]
     """
     return upsample_and_smooth(maps, (size, size), scaled_sigma(sigma, size))
 
@@ -49,6 +55,11 @@ def smooth(maps: Tensor, sigma: float) -> Tensor:
 
     Returns:
         (B, H, W), within the range of `maps` up to rounding.
+
+    >>> peak = torch.zeros(1, 3, 3)
+    >>> peak[0, 1, 1] = 1
+    >>> round(float(smooth(peak, sigma=0.5)[0, 1, 1]), 3)
+    0.619
     """
     return upsample_and_smooth(maps, (maps.shape[-2], maps.shape[-1]), sigma)
 
@@ -63,6 +74,10 @@ def upsample_and_smooth(maps: Tensor, size: tuple[int, int], sigma: float) -> Te
 
     Returns:
         (B, H, W), within the range of `maps` up to rounding.
+
+    >>> maps = torch.rand(2, 5, 5)
+    >>> torch.allclose(upsample_and_smooth(maps, (20, 20), 1.5), smooth(upsample(maps, (20, 20)), 1.5), atol=1e-6)
+    True
     """
     if radius(sigma) == 0:
         return upsample(maps, size)

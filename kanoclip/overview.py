@@ -153,7 +153,7 @@ def page(rows: list[Overview]) -> str:
 
 
 def _releases(rows: list[Overview]) -> list[str]:
-    """The table of published weights."""
+    """Return the table of published weights."""
     lines = ["| method | trained on | checksum | licence | layout |", "| --- | --- | --- | --- | --- |"]
     for row in (row for row in rows if row.published is not None):
         release = load_release(row.name)
@@ -198,7 +198,7 @@ def with_table(readme: str, table: str, where: str) -> str:
 
 
 def _document(name: str, folder: str) -> str:
-    """The page with a method's formulas, from the root of the repository or from docs/methods; "" if there is none."""
+    """Return the page of a method's formulas, from the repository's root or docs/methods; "" if there is none."""
     for path in (f"docs/methods/{name}.md", f"docs/{name}.md"):
         if (ROOT / path).is_file():
             if not folder:

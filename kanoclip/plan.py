@@ -103,7 +103,7 @@ def make_plan(config: Configuration, run: Run, root: Path = Path()) -> Plan:
         ablations=_ablation_jobs(run),
         missing=sum(max(0, needed - _on_disk(path)) for path, needed in _feature_files(run, images, layout)),
         free=shutil.disk_usage(_existing(layout.root)).free,
-        hours={device: hours(run, images, rates) for device, rates in read_rates().items()},
+        hours={device: hours(run, images, rates, config.threshold_folds) for device, rates in read_rates().items()},
     )
 
 

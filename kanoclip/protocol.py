@@ -1,18 +1,21 @@
 """What a configuration asks for: every training and scoring job of a run under one protocol, checked beforehand."""
 
+from typing import Any
+
 from kanoclip import __version__
 from kanoclip.backbones.shape import tower_shape
 from kanoclip.backbones.taps import CLIP, Tap
+from kanoclip.checkpoints import read_record
 from kanoclip.config import BackboneConfig, Configuration, MethodConfig, Strict, parse
 from kanoclip.datasets.specs import dataset_names, load_spec
 from kanoclip.methods import method_class
 from kanoclip.published_weights import files_trained_on
-from kanoclip.run import NO_AUXILIARY, Job, Row, Run, RunTarget
+from kanoclip.run import NO_AUXILIARY, Checkpoint, Job, Row, Run, RunTarget, checkpoint_file
 from kanoclip.types import InputError, unknown_name
 
 
 def backbones(config: Configuration) -> dict[str, BackboneConfig]:
-    """The configured backbones, and those of the published recipes in use, by name."""
+    """Return the configured backbones, and those of the published recipes in use, by name."""
     implied = {}
     for name, entry in _entries(config).items():
         method = entry.method or name
@@ -45,7 +48,7 @@ def all_rows(config: Configuration) -> list[Row]:
 
 
 def _entries(config: Configuration) -> dict[str, MethodConfig]:
-    """Every row as written.
+    """Return every row as written.
 
     Raises:
         InputError: two tables describe a row of one name differently.
@@ -71,6 +74,9 @@ def _row(config: Configuration, name: str) -> Row:
     if backbone not in known:
         raise unknown_name("backbone", backbone, known)
     options = {**kind.published, **entry.options} if published else entry.options
+    checkpoint = None
+    if entry.checkpoint is not None:
+        checkpoint, options = _checkpoint(entry, name, method)
     changed = kind.published_on.items() if published else ()
     if entry.weights == "published" and not kind.trainable:
         raise InputError(f"methods.{name}: weights: published is for trained methods; {method} learns nothing")
@@ -84,6 +90,7 @@ def _row(config: Configuration, name: str) -> Row:
         backbone=backbone,
         control=kind.control or known[backbone].weights.startswith("random:"),
         trainable=kind.trainable,
+        checkpoint=checkpoint,
     )
     checked = checked_options(row)
     taps = kind.reads(checked, tower_shape(known[backbone]))
@@ -97,12 +104,24 @@ def _row(config: Configuration, name: str) -> Row:
     return row.model_copy(update={"reads": tuple(map(str, sorted(taps))), "default_epochs": epochs, "marks": marks})
 
 
+def _checkpoint(entry: MethodConfig, name: str, method: str) -> tuple[Checkpoint, dict[str, Any]]:
+    """Return what a row's checkpoint says of itself, and its options."""
+    assert entry.checkpoint is not None
+    if entry.options:
+        raise InputError(f"methods.{name}: a checkpoint has its options; leave out {', '.join(entry.options)}")
+    path = checkpoint_file(entry.checkpoint)
+    record = read_record(path)
+    if record["method"] != method:
+        raise InputError(f"methods.{name}: {path}: expected a checkpoint of {method}, found one of {record['method']}")
+    return Checkpoint(file=entry.checkpoint, auxiliary=record["auxiliary"], seed=record["seed"]), record["options"]
+
+
 def _published(method: str) -> str:
     return f"{method}-published"
 
 
 def jobs(config: Configuration) -> list[Job]:
-    """Every scoring job of the main tables: rows x targets x seeds.
+    """Return every scoring job of the main tables: rows x targets x seeds.
 
     Raises:
         InputError: something unknown is named, or a target equals its auxiliary dataset (zero-shot guard).
@@ -112,28 +131,31 @@ def jobs(config: Configuration) -> list[Job]:
 
 
 def all_jobs(config: Configuration) -> list[Job]:
-    """Every scoring job of every table, each once."""
+    """Return every scoring job of every table, each once."""
     check_datasets(config)
     return _jobs(config, all_rows(config))
 
 
 def _jobs(config: Configuration, of: list[Row]) -> list[Job]:
-    """Controls, published weights, and methods that seeds do not change, run once."""
+    """Return jobs; controls, published weights and methods that seeds do not change run once."""
     return [
         Job(row=row.name, backbone=row.backbone, auxiliary=auxiliary_of(config, row, target), target=target, seed=seed)
         for row in of
         for target in config.targets
-        for seed in (config.seeds if _depends_on_seeds(row) and row.weights == "trained" else config.seeds[:1])
+        for seed in _seeds(config, row)
     ]
 
 
-def _depends_on_seeds(row: Row) -> bool:
+def _seeds(config: Configuration, row: Row) -> tuple[int, ...]:
+    if row.checkpoint is not None:
+        return (row.checkpoint.seed,)
     kind = method_class(row.method)
-    return kind.stochastic and not kind.control
+    varies = kind.stochastic and not kind.control and row.weights == "trained"
+    return config.seeds if varies else config.seeds[:1]
 
 
 def auxiliary_of(config: Configuration, row: Row, target: str) -> str:
-    """The dataset a row is trained on before it scores a target.
+    """Return the dataset a row is trained on, here or in its checkpoint, before it scores a target.
 
     Raises:
         InputError: it is the target itself and `allow_seen` is false; or no weights are published for it, or their
@@ -142,6 +164,8 @@ def auxiliary_of(config: Configuration, row: Row, target: str) -> str:
     if not row.trainable:
         return NO_AUXILIARY
     auxiliary = config.auxiliary_for.get(target, config.auxiliary)
+    if row.checkpoint is not None:
+        auxiliary = row.checkpoint.auxiliary
     if auxiliary == target and not config.allow_seen:
         raise InputError(
             f"target '{target}' is also the auxiliary dataset of '{row.name}', so it would not be zero-shot; name "
@@ -181,7 +205,7 @@ def check_datasets(config: Configuration) -> None:
 
 
 def checked_options(row: Row) -> Strict:
-    """A row's options with all defaults."""
+    """Return the options of a row, with all defaults."""
     return parse(method_class(row.method).Options, row.options, f"methods.{row.name}")
 
 
@@ -201,7 +225,7 @@ def encodings(config: Configuration) -> dict[tuple[str, str], frozenset[Tap]]:
     for job in all_jobs(config):
         row, kind = named[job.row], method_class(named[job.row].method)
         shape = tower_shape(backbones(config)[row.backbone])
-        if row.trainable and row.weights == "trained" and "auxiliary" in config.cache:
+        if row.trained_here and "auxiliary" in config.cache:
             options = parse(kind.Options, row.options_on(job.auxiliary), f"methods.{row.name}")
             add(row.backbone, job.auxiliary, kind.trains_on(options, shape))
         if "targets" in config.cache:

@@ -107,7 +107,7 @@ def meaning(node: Any) -> str:
 
 
 def _is_text(node: Any) -> bool:
-    """Whether a statement is only a string, as a docstring is."""
+    """Return whether a statement is only a string, as a docstring is."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
@@ -124,7 +124,7 @@ def _statement(node: ast.stmt, names: set[str]) -> Statement:
 
 
 def _walk(node: ast.AST) -> Iterator[ast.AST]:
-    """Every node, but for texts that stand alone."""
+    """Yield every node, except strings that stand alone."""
     yield node
     for child in ast.iter_child_nodes(node):
         if not _is_text(child):
@@ -132,7 +132,7 @@ def _walk(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _bound(node: ast.AST) -> tuple[str, ...]:
-    """The names that a top-level statement binds."""
+    """Return the names that a top-level statement binds."""
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         return (node.name,)
     if isinstance(node, (ast.Import, ast.ImportFrom)):

@@ -30,7 +30,19 @@ def read_rates() -> dict[str, Rates | None]:
     return {device: Rates.model_validate(values) if values else None for device, values in found.items()}
 
 
-def hours(run: Run, images: Mapping[str, int], rates: Rates | None) -> dict[str, float] | None:
+def extra_trainings(threshold_folds: int) -> float:
+    """Return how many trainings on all classes it costs to choose a threshold, for all seeds of a row together.
+
+    >>> extra_trainings(0), extra_trainings(1), extra_trainings(4)  # half the classes once; three quarters four times
+    (0.0, 0.5, 3.0)
+    """
+    parts = max(2, threshold_folds)
+    return threshold_folds * (parts - 1) / parts
+
+
+def hours(
+    run: Run, images: Mapping[str, int], rates: Rates | None, threshold_folds: int = 0
+) -> dict[str, float] | None:
     """Estimate the hours of the main tables by part; None without rates.
 
     A method without a rate, such as a control, counts as nothing.
@@ -39,6 +51,7 @@ def hours(run: Run, images: Mapping[str, int], rates: Rates | None) -> dict[str,
         run: the run.
         images: by dataset.
         rates: of the device.
+        threshold_folds: see `extra_trainings`.
     """
     if rates is None:
         return None
@@ -48,7 +61,8 @@ def hours(run: Run, images: Mapping[str, int], rates: Rates | None) -> dict[str,
         taps = run.taps.get(backbone, {}).get(dataset, ())
         seconds["encode"] += images[dataset] * _towers(run, backbone, taps, rates)
     for one in trainings:
-        row, shown = run.row(one.row), images[one.auxiliary] * len(one.seeds)
+        row = run.row(one.row)
+        shown = images[one.auxiliary] * (len(one.seeds) + extra_trainings(threshold_folds))
         work = shown * row.epochs_on(one.auxiliary) * _tokens(run, one.backbone) / MILLION
         seconds["train"] += work * rates.training.get(row.method, 0.0)
     for each in (each for each in run.passes if not each.ablations):

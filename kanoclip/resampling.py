@@ -56,7 +56,7 @@ def final_map_of(grid: NDArray[np.floating], size: int, sigma: float) -> NDArray
 
 
 def _bilinear(source: int, target: int) -> NDArray[np.float64]:
-    """(target, source): linear interpolation between pixel centres, edges repeated (align_corners False)."""
+    """Return (target, source) weights: linear between pixel centres, edges repeated (align_corners False)."""
     position = np.clip((np.arange(target) + 0.5) * source / target - 0.5, 0, None)
     below = np.minimum(position.astype(int), source - 1)
     weight = np.where(below + 1 < source, position - below, 0.0)
@@ -67,7 +67,7 @@ def _bilinear(source: int, target: int) -> NDArray[np.float64]:
 
 
 def _gaussian(size: int, sigma: float) -> NDArray[np.float64]:
-    """(size, size): a truncated Gaussian; beyond an end the axis goes on with the edge repeated: d c b a | a b c d."""
+    """Return (size, size) weights of a truncated Gaussian; beyond an end the edge repeats: d c b a | a b c d."""
     reach = radius(sigma)
     if reach == 0:
         return np.eye(size)

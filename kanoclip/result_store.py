@@ -77,8 +77,8 @@ class Store:
         """Put the files of a kept result where they are wanted, all of them or none.
 
         Their modification time becomes now. It is shared by every path the same file was fetched to, and so is the
-        content: whoever writes into an output, instead of replacing it, damages the kept result. So the digests are
-        checked here, and a damaged result is deleted.
+        content: a program that writes into an output, instead of replacing it, damages the kept result. So the digests
+        are checked here, and a damaged result is deleted.
 
         Args:
             key: the fingerprint.
@@ -111,7 +111,7 @@ class Store:
     def partial(self, key: str) -> Path:
         """Return the folder for the unfinished work on a result; made when it is not there.
 
-        It outlives the process: whoever asks next for the same key finds what is in it. Until the result is kept it
+        It outlives the process: the next caller with the same key finds what is in it. Until the result is kept it
         belongs to this object; others that ask meanwhile, in this process or another, get another folder.
         """
         if key not in self._claims:

@@ -14,7 +14,28 @@ from kanoclip.config import BackboneConfig, Strict, parse
 from kanoclip.types import InputError
 
 NO_AUXILIARY = "none"  # in paths and tables, for methods that are not trained
+EMBEDDED = "embedded"  # as a checkpoint: the one that is shipped
+SHIPPED = Path(__file__).parent / "predict" / "embedded" / "kanoclip.safetensors"
 DOMAINS = ("industrial", "medical")  # each has a table, as the paper's Tables 1 and 2
+
+
+def checkpoint_file(written: str) -> Path:
+    """Return the file that a configuration means by a checkpoint."""
+    return SHIPPED if written == EMBEDDED else Path(written)
+
+
+class Checkpoint(Strict):
+    """A training that was done before the run.
+
+    Attributes:
+        file: as written in the configuration; see `checkpoint_file`.
+        auxiliary: the dataset that it saw.
+        seed: of the training.
+    """
+
+    file: str
+    auxiliary: str
+    seed: int
 
 
 class Row(Strict):
@@ -24,12 +45,13 @@ class Row(Strict):
         name: in paths and tables.
         method: the registered method.
         recipe: "protocol", the common one, or "published", that of the method's own publication.
-        options: as written in the configuration, over those of the recipe.
+        options: as written in the configuration, over those of the recipe; or those of the checkpoint.
         training_options: by auxiliary dataset, the options to train with where they differ.
         weights: "trained" by the run, or "published" by the method's authors.
         backbone: one of the run's.
         control: whether it validates the evaluation instead of competing: a control, or any method on random weights.
-        trainable: whether it is trained on an auxiliary dataset.
+        trainable: whether it has learned parameters.
+        checkpoint: where these come from, if the run does not train them on an auxiliary dataset.
         reads: the taps that it scores with.
         default_epochs: epochs of its training where its options name none; 0 for a method that is not trained.
         marks: what tables say beside its name, of "transductive" and "extension".
@@ -44,9 +66,15 @@ class Row(Strict):
     weights: str = "trained"
     control: bool
     trainable: bool
+    checkpoint: Checkpoint | None = None
     reads: tuple[str, ...] = ()
     default_epochs: int = 0
     marks: tuple[str, ...] = ()
+
+    @property
+    def trained_here(self) -> bool:
+        """Whether the run trains it: it learns, and neither its authors nor a checkpoint give what it has learned."""
+        return self.trainable and self.weights == "trained" and self.checkpoint is None
 
     def options_on(self, auxiliary: str) -> dict[str, Any]:
         """Return the options to train with on a dataset."""
@@ -84,6 +112,7 @@ class PassRow(Strict):
         options: of a row that is not trained; a checkpoint has its own.
         auxiliary: what the row is trained on, or NO_AUXILIARY.
         seeds: each is scored.
+        checkpoint: as `Checkpoint.file`, of a row that the run does not train.
     """
 
     row: str
@@ -91,6 +120,7 @@ class PassRow(Strict):
     options: dict[str, Any]
     auxiliary: str
     seeds: tuple[int, ...]
+    checkpoint: str | None = None
 
 
 @dataclass(frozen=True)
@@ -127,7 +157,7 @@ class RunTarget(Strict):
         name: as in the metrics.
         title: its name as printed.
         domain: "industrial" or "medical"; None for images of the user.
-        limit: at most so many images a class and label were taken; None for all.
+        limit: largest number of images per class and label that were taken; None for all.
     """
 
     name: str
@@ -149,7 +179,7 @@ class Run(Strict):
         ablations: name of an ablation table: names of its rows, in order.
         targets: the datasets, in order.
         backbones: by name.
-        resolution: pixels a side at which maps meet masks; None for the image size.
+        resolution: pixels per side at which maps meet masks; None for the image size.
     """
 
     version: str
@@ -185,26 +215,32 @@ class Run(Strict):
         for name in dict.fromkeys(job.row for job in one.jobs):
             row, jobs = self.row(name), [job for job in one.jobs if job.row == name]
             options = {} if row.trainable else row.options
-            seeds = tuple(job.seed for job in jobs)
             found.append(
-                PassRow(row=name, method=row.method, options=options, auxiliary=jobs[0].auxiliary, seeds=seeds)
+                PassRow(
+                    row=name,
+                    method=row.method,
+                    options=options,
+                    auxiliary=jobs[0].auxiliary,
+                    seeds=tuple(job.seed for job in jobs),
+                    checkpoint=row.checkpoint.file if row.checkpoint else None,
+                )
             )
         return found
 
     @property
     def trainings(self) -> list[Training]:
         """The trainings of all rows that this run trains."""
-        return self._trainings("trained")
+        return self._trainings({row.name for row in self.rows if row.trained_here})
 
     @property
     def imports(self) -> list[Training]:
         """The trainings that the authors of methods did, whose weights are imported."""
-        return self._trainings("published")
+        return self._trainings({row.name for row in self.rows if row.weights == "published"})
 
-    def _trainings(self, weights: str) -> list[Training]:
+    def _trainings(self, rows: Collection[str]) -> list[Training]:
         seeds: dict[tuple[str, str, str], list[int]] = {}
         for job in self.jobs:
-            if job.auxiliary != NO_AUXILIARY and self.row(job.row).weights == weights:
+            if job.auxiliary != NO_AUXILIARY and job.row in rows:
                 seeds.setdefault((job.row, job.backbone, job.auxiliary), []).append(job.seed)
         return [Training(*place, tuple(dict.fromkeys(numbers))) for place, numbers in seeds.items()]
 
@@ -246,6 +282,7 @@ class Run(Strict):
         """
         shown = [row for row in self.rows if row.name in rows]
         published = [row.name for row in shown if row.recipe == "published"]
+        given = [f"{row.name} ({row.checkpoint.file})" for row in shown if row.checkpoint]
         imported = [row.name for row in shown if row.weights == "published"]
         limits: dict[int, list[str]] = {}
         for target in self.targets:
@@ -254,8 +291,9 @@ class Run(Strict):
         return [
             *(_fact(name, self.backbones[name]) for name in dict.fromkeys(row.backbone for row in shown)),
             "maps evaluated at " + (f"{self.resolution} x {self.resolution}" if self.resolution else "the image size"),
-            *(f"at most {limit} images a class and label of {', '.join(names)}" for limit, names in limits.items()),
+            *(f"at most {limit} images per class and label of {', '.join(names)}" for limit, names in limits.items()),
             *([f"in their own publication's recipe: {', '.join(published)}"] if published else []),
+            *([f"trained before, from a checkpoint: {', '.join(given)}"] if given else []),
             *([f"with published weights, trained by their authors: {', '.join(imported)}"] if imported else []),
             f"made on {today.isoformat()} by kanoclip {self.version}",
         ]

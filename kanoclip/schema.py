@@ -22,7 +22,7 @@ from kanoclip.methods import method_class, method_names
 
 
 def configuration_schema() -> dict[str, Any]:
-    """The schema, as plain values. Editors read it; a test keeps the committed file equal to it."""
+    """Return the schema as plain values. Editors read it; a test keeps the committed file equal to it."""
     schema = Configuration.model_json_schema()
     shared = MethodConfig.model_json_schema()["properties"]
     definitions = schema["$defs"]
@@ -52,7 +52,7 @@ leaves out have the defaults below. A misspelt key is refused and the nearest va
 
 
 def configuration_readme() -> str:
-    """Every key with its default and the reason for it, in Markdown."""
+    """Return every key with its default and the reason for it, in Markdown."""
     parts = [README_HEAD, _section("The run", Configuration)]
     parts.append(_section("`backbones.<name>`", BackboneConfig))
     parts.append(_section("`backbones.<name>.towers.<tower>`", TowerConfig))
@@ -78,7 +78,7 @@ def _section(title: str, model: type[BaseModel]) -> str:
 
 
 def _as_yaml(value: Any) -> str:
-    """A default on one line; of nested groups only their names."""
+    """Return a default on one line; of nested groups only their names."""
     if isinstance(value, BaseModel):
         return "{}"
     if isinstance(value, dict) and any(isinstance(entry, BaseModel) for entry in value.values()):

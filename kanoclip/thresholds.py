@@ -1,4 +1,10 @@
-"""The threshold that was best on an auxiliary dataset: the highest F1 over images, and over pixels."""
+"""The threshold that was best on an auxiliary dataset, by balanced accuracy, over images and over pixels.
+
+The best threshold has the highest J = TPR - FPR (Youden 1950, "Index for rating diagnostic tests"), which is
+2 * balanced accuracy - 1. J does not depend on how many of the images are anomalous. F1 does: about half of the images
+of an auxiliary dataset are anomalous, so calling every image anomalous has an F1 of 0.67 already, and where the AUROC
+is moderate no other threshold does better. J of calling every image anomalous is 0.
+"""
 
 from typing import Any
 
@@ -9,21 +15,22 @@ from numpy.typing import NDArray
 from kanoclip.datasets.masks import masks_at
 from kanoclip.resampling import final_map_of
 
-BINS = 2**16  # of pixel values in 0..1; a threshold is exact to 1/65,536
+DROPPED = 10  # last bits of a pixel's float32 that are not counted; a threshold is exact to 1 part in 8,192
+LEVELS = (np.float32(1).view(np.uint32) >> DROPPED) + 1  # of values in 0..1
 
 
 class Tally:
     """Counts normal and anomalous images and pixels by score, batch by batch, in constant memory but for the images.
 
     Args:
-        size: pixels a side at which maps and masks are compared.
+        size: pixels per side at which maps and masks are compared.
     """
 
     def __init__(self, size: int):
         self._size = size
         self._scores: list[NDArray[np.float32]] = []
         self._labels: list[NDArray[np.bool_]] = []
-        self._pixels = np.zeros((2, BINS), np.int64)  # normal, anomalous
+        self._pixels = np.zeros((2, LEVELS), np.int64)  # normal, anomalous
         self._masked = True  # whether every anomalous image has a mask
 
     def add(self, rows: pd.DataFrame, maps: NDArray[np.float32], scores: NDArray[np.float32], sigma: float) -> None:
@@ -42,42 +49,47 @@ class Tally:
         if not self._masked:
             return
         for grid, mask in zip(maps, masks_at(rows, self._size), strict=True):
-            final = final_map_of(grid, self._size, sigma)
-            levels = np.clip((final * BINS).astype(np.int64), 0, BINS - 1)
+            levels = _level_of(final_map_of(grid, self._size, sigma))
             for truth in (False, True):
-                self._pixels[int(truth)] += np.bincount(levels[mask == truth], minlength=BINS)
+                self._pixels[int(truth)] += np.bincount(levels[mask == truth], minlength=LEVELS)
 
     def thresholds(self) -> dict[str, Any]:
         """Return the best thresholds.
 
         Returns:
-            "image" and "image_f1": the threshold (an image whose score is at or above it is anomalous) and the F1 it
-            reached; "image_f1_of_all": the F1 of calling every image anomalous; "pixel", "pixel_f1" and
-            "pixel_f1_of_all" in the same way, None where an anomalous image has no mask; "images", counted.
+            "image": the threshold; an image whose score is at or above it is called anomalous. "image_found" and
+            "image_false_alarms": the shares in 0..1 of the anomalous and of the normal images that are. "pixel",
+            "pixel_found" and "pixel_false_alarms" in the same way, None where an anomalous image has no mask.
+            "images": how many were counted.
         """
         scores, labels = np.concatenate(self._scores), np.concatenate(self._labels)
         values, place = np.unique(scores, return_inverse=True)
         counts = np.stack([np.bincount(place[labels == truth], minlength=values.size) for truth in (False, True)])
         found: dict[str, Any] = {"images": len(scores)}
-        at, found["image_f1"], found["image_f1_of_all"] = best_f1(counts)
+        at, found["image_found"], found["image_false_alarms"] = most_balanced(counts)
         found["image"] = float(values[at])
-        found |= {"pixel": None, "pixel_f1": None, "pixel_f1_of_all": None}
+        found |= {"pixel": None, "pixel_found": None, "pixel_false_alarms": None}
         if self._masked:
-            at, found["pixel_f1"], found["pixel_f1_of_all"] = best_f1(self._pixels)
-            found["pixel"] = at / BINS
+            at, found["pixel_found"], found["pixel_false_alarms"] = most_balanced(self._pixels)
+            found["pixel"] = float((np.uint32(at) << DROPPED).view(np.float32))
         return found
 
 
-def best_f1(counts: NDArray[np.int64]) -> tuple[int, float, float]:
-    """Return the highest level that reaches the best F1, that F1, and the F1 of the lowest level.
+def _level_of(values: NDArray[np.floating]) -> NDArray[np.uint32]:
+    """Return the first bits of values in 0..1: of positive floats they rise with the value, and are fine near 0 too."""
+    return np.clip(values, 0, 1).astype(np.float32).view(np.uint32) >> DROPPED
+
+
+def most_balanced(counts: NDArray[np.int64]) -> tuple[int, float, float]:
+    """Return the highest level with the best TPR - FPR, and its TPR and FPR.
 
     Args:
-        counts: (2, K) the negatives and the positives at each level, lowest level first; positives occur.
+        counts: (2, K) the negatives and the positives at each level, lowest level first; both occur.
 
-    >>> best_f1(np.array([[2, 1, 0], [0, 1, 1]]))  # level 1 finds 2 of 2 with 1 false alarm, level 0 with 3
-    (1, 0.8, 0.5714285714285714)
+    >>> most_balanced(np.array([[2, 1, 1], [0, 1, 1]]))  # at level 1: all 2 positives, 2 of 4 negatives
+    (1, 1.0, 0.5)
     """
-    false, true = np.cumsum(counts[:, ::-1], axis=1)[:, ::-1]
-    f1 = 2 * true / (true + false + true[0])
-    at = int(f1.size - 1 - np.argmax(f1[::-1]))
-    return at, float(f1[at]), float(f1[0])
+    above = np.cumsum(counts[:, ::-1], axis=1)[:, ::-1]
+    false, true = above / above[:, :1]
+    at = int(true.size - 1 - np.argmax((true - false)[::-1]))
+    return at, float(true[at]), float(false[at])

@@ -26,7 +26,7 @@ def tile_boxes(size: tuple[int, int], tile: int, overlap: int) -> list[Box]:
 
     Args:
         size: (W, H) of the image, as `PIL.Image.size`.
-        tile: pixels a side; along a side of the image that is shorter, a tile is as short as that.
+        tile: pixels per side; along a side of the image that is shorter, a tile is as short as that.
         overlap: pixels that neighbours share at least; below `tile`.
 
     Raises:
@@ -70,7 +70,7 @@ def score_by_tiles(
 
     Args:
         image: RGB of any size. One that is no larger than a tile is scored whole: the result is the untiled one.
-        tile: pixels a side.
+        tile: pixels per side.
         overlap: pixels that neighbours share at least.
         score: tiles (W, H) to a map (h, w) and a score for each.
         batch_size: tiles for `score` at once.

@@ -7,7 +7,7 @@ from kanoclip.logs import Progress, logger, progress, setup_logging
 
 __all__ = ["SIGMA_REFERENCE_SIZE", "InputError", "Progress", "logger", "progress", "setup_logging", "unknown_name"]
 
-SIGMA_REFERENCE_SIZE = 518  # the image size, in pixels a side, at which every sigma of an anomaly map is given
+SIGMA_REFERENCE_SIZE = 518  # the image size, in pixels per side, at which every sigma of an anomaly map is given
 
 
 class InputError(ValueError):

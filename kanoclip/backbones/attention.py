@@ -1,4 +1,4 @@
-"""Other formulas for the middle of an attention: tokens that attend to their equals, or to patches that look alike."""
+"""Other formulas for the middle of an attention: values attend to values, or patches to similar patches."""
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,7 @@ def value_value(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def self_self(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Return (softmax(q qᵀ) + softmax(k kᵀ) + softmax(v vᵀ)) v, each divided by sqrt(d) inside (Crane's E-Attn).
+    """Return (softmax(q qᵀ) + softmax(k kᵀ) + softmax(v vᵀ)) v, each divided by sqrt(d) inside (Crane's E-attention).
 
     Args:
         q: (B, heads, L, d).
@@ -42,7 +42,7 @@ def query_key(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def similarity_weights(features: Tensor, sharpness: float, offset: float) -> Tensor:
-    """Return attention weights of patches from how alike they are (ProxyCLIP, Crane's D-Attn, SC-CLIP).
+    """Return attention weights of patches from how alike they are (ProxyCLIP, Crane's D-attention, SC-CLIP).
 
     A patch attends to the patches whose similarity exceeds `offset` times the mean similarity of the image, and always
     to itself: softmax(sharpness (s - offset mean(s))), the others left out.
@@ -63,5 +63,5 @@ def similarity_weights(features: Tensor, sharpness: float, offset: float) -> Ten
 
 def mix(weights: Tensor, v: Tensor) -> Tensor:
     """Apply the same weights in every head: (B, P, P) and values (B, heads, P, d) to (B, heads, P, d)."""
-    joined = v.transpose(1, 2).flatten(2)  # (B, P, heads d): one product, not one a head
+    joined = v.transpose(1, 2).flatten(2)  # (B, P, heads d): one product instead of one per head
     return (weights.to(v.dtype) @ joined).unflatten(2, (v.shape[1], -1)).transpose(1, 2)

@@ -1,6 +1,6 @@
 """The last attention of SC-CLIP (Bai et al., 2024, arXiv 2411.15869), as a kind of tap; nothing is trained.
 
-Some patch tokens of CLIP's deep blocks are outliers that draw the attention of all others, and deep patches have lost
+Some patch tokens of CLIP's deep blocks are outliers to which all others attend, and deep patches have lost
 what middle blocks still know: which patches belong together. SC-CLIP replaces the outliers, averages patches over those
 that a middle block finds similar, and mixes the values of the last block by the same similarities. Written from the
 paper's description; docs/methods/sc_clip.md has the formulas and says what is our reading.
@@ -63,7 +63,7 @@ def calibrated(tower: Tower, pixels: Tensor, at: int) -> Tensor:
 
 
 def without_outliers(patches: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Replace outliers by the mean of those of their eight neighbours that are none; without any, they stay.
+    """Replace outliers by the mean of those of their eight neighbours that are not; without any, keep them.
 
     Args:
         patches: (B, P, W), row-major.

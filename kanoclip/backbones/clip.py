@@ -70,7 +70,7 @@ class Backbone(nn.Module):
 
     @property
     def shape(self) -> TowerShape:
-        """The numbers that methods need to say what they read."""
+        """The shape of the tower, from which methods derive what they read."""
         tower, config = self.tower, self.config
         assert config.taps is not None and config.vv_start is not None
         return TowerShape(
@@ -79,7 +79,7 @@ class Backbone(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """Device of the parameters."""
         return self.tower.device
 
     @property
@@ -168,13 +168,13 @@ class Backbone(nn.Module):
         check_taps(taps, {name: self._tower(name).layers for name in self.towers})
 
     def feature_shapes(self, taps: Collection[Tap]) -> dict[Tap, tuple[int, ...]]:
-        """Return the shape of each tap of one image, found by a forward of one black image."""
+        """Return the shape of each tap of one image, found by a forward pass of one black image."""
         size = self.config.image_size
         found = self.encode_images(torch.zeros(1, 3, size, size), taps)
         return {tap: tuple(tensor.shape[1:]) for tap, tensor in sorted(found.items())}
 
     def project(self, tokens: Tensor, norm: bool = True, unit: bool = True) -> Tensor:
-        """Take tokens of CLIP's image tower to vectors of the joint space: (..., W) to (..., C).
+        """Project tokens of CLIP's image tower to the joint space: (..., W) to (..., C).
 
         Args:
             tokens: of the residual stream or a local stream.
@@ -225,7 +225,7 @@ def precision_on(setting: str, device: torch.device) -> torch.dtype:
 
 
 def _has_bf16(device: torch.device) -> bool:
-    """Whether a GPU computes in bf16 itself; torch also emulates it on older ones, many times slower than fp16."""
+    """Return whether a GPU computes in bf16 itself; torch emulates it on older ones, many times slower than fp16."""
     with torch.cuda.device(device):
         return torch.cuda.is_bf16_supported(including_emulation=False)
 

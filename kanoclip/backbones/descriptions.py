@@ -32,7 +32,7 @@ class Description:
         kind: of the image tower: open_clip's own ViT, a ViT of timm in `TRUNKS`, or another (ResNet, SigLIP, ...).
         trunk: timm's name of the image tower; "" for one of open_clip.
         layers, width, heads, patch_size: of the image tower; None for another tower.
-        image_size: pixels a side that the model was trained with.
+        image_size: pixels per side that the model was trained with.
         joint_width: of the space that images and texts share.
         text_layers, text_width, context_length: of the text tower; None where only Hugging Face knows.
         pooling: how the image tower makes one vector of its tokens: "tok" takes the class token, "avg" the mean of
@@ -143,7 +143,7 @@ def supported(model: str) -> Description:
 
 
 def _image_shape(image: dict[str, Any], trunk: str, own: bool) -> tuple[int | None, int | None, int | None, int | None]:
-    """Layers, width, heads and patch size."""
+    """Return layers, width, heads and patch size."""
     if not own:
         return TRUNKS.get(trunk, (None, None, None, None))
     width = image.get("width", 768)
@@ -159,7 +159,7 @@ def _pooling(image: dict[str, Any], own: bool) -> str:
 
 @cache
 def _files() -> dict[str, Path]:
-    """The description of every model by name; ours replace open_clip's of the same name."""
+    """Return the description of every model by name; ours replace open_clip's of the same name."""
     found = importlib.util.find_spec("open_clip")  # finds the folder and runs nothing in it
     if found is None or found.origin is None:
         raise InputError("open_clip is not installed; run `pip install open_clip_torch`")

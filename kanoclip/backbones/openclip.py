@@ -34,7 +34,7 @@ class OpenClipTower(Tower):
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """Device of the parameters."""
         return self.visual.class_embedding.device
 
     def embed(self, pixels: Tensor) -> Tensor:
@@ -65,7 +65,7 @@ class OpenClipTower(Tower):
         return self.visual.ln_post(tokens)
 
     def project(self, tokens: Tensor, norm: bool = True, unit: bool = True) -> Tensor:
-        """Take tokens of the residual stream to vectors of the joint space: (..., W) to (..., C)."""
+        """Project tokens of the residual stream to the joint space: (..., W) to (..., C)."""
         if norm:
             tokens = self.final_norm(tokens)
         if self.visual.proj is not None:

@@ -6,7 +6,7 @@ from typing import Any
 
 
 def backbone_difference(expected: Mapping[str, Any], found: Mapping[str, Any]) -> str:
-    """The first difference between two provenances, in words; "" when there is none.
+    """Return the first difference between two provenances, in words; "" if they agree.
 
     Args:
         expected: from `Backbone.provenance`.

@@ -86,7 +86,7 @@ def _load(name: str, trunk: Any, path: Path) -> None:
     try:
         state = sys.modules[type(trunk).__module__].checkpoint_filter_fn(timm.models.load_state_dict(str(path)), trunk)
         missing = trunk.load_state_dict(state, strict=False).missing_keys
-    except Exception as error:  # readers of checkpoints raise whatever the bytes lead them to
+    except Exception as error:  # readers of checkpoints raise exceptions of any kind on damaged bytes
         said = printable(f"{type(error).__name__}: {error}")
         raise InputError(
             f"tower {name}: cannot load {path} ({said}); expected a whole checkpoint of the model"
@@ -96,7 +96,7 @@ def _load(name: str, trunk: Any, path: Path) -> None:
 
 
 def _file(name: str, config: TowerConfig) -> Path:
-    """The file that holds the weights, downloaded unless it is there."""
+    """Return the file that holds the weights, downloaded unless it is there."""
     if Path(config.weights).is_file():
         return Path(config.weights)
     published = timm.get_pretrained_cfg(config.model)

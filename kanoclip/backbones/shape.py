@@ -48,7 +48,7 @@ def tower_shape(backbone: BackboneConfig) -> TowerShape:
 
 
 def complete(config: BackboneConfig, layers: int) -> BackboneConfig:
-    """Fill in taps and vv_start for a tower of so many blocks.
+    """Fill in taps and vv_start for a tower with this number of blocks.
 
     Raises:
         InputError: a tap or the start lies outside the tower.

@@ -89,7 +89,7 @@ def image_tap(kind: str) -> Callable[[ImageTap], ImageTap]:
 
 
 def tap_kinds() -> list[str]:
-    """Every registered kind."""
+    """Return every registered kind."""
     return sorted([*READOUTS, *LOCAL_STREAMS, *IMAGE_TAPS])
 
 

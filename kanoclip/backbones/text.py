@@ -72,7 +72,7 @@ class TextTower(nn.Module):
         return (project or self._project)(ends)
 
     def _project(self, ends: Tensor) -> Tensor:
-        """The trained projection: (T, D) to (T, C)."""
+        """Return the trained projection: (T, D) to (T, C)."""
         trained = self.text.text_projection
         if isinstance(trained, nn.Linear):
             return trained(ends)

@@ -61,7 +61,7 @@ class TimmTower(Tower):
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """Device of the parameters."""
         return self.trunk.cls_token.device
 
     def embed(self, pixels: Tensor) -> Tensor:
@@ -109,7 +109,7 @@ class TimmTower(Tower):
         return F.normalize(projected, dim=-1) if unit else projected
 
     def _rotation(self) -> Tensor | None:
-        """The rotary position table of the grid, for all blocks or one a block; None if positions are only added."""
+        """Return the rotary position table of the grid, for all blocks or one each; None if positions are added."""
         if not self.rotary:
             return None
         with torch.no_grad():
@@ -127,7 +127,7 @@ def _unknown_parts(block: Any) -> list[Any]:
 
 
 def _attend(trained: Any, x: Tensor, rope: Tensor | None, attention: Attention) -> Tensor:
-    """The attention module of a block with another formula in its middle; (B, L, W) to the same shape."""
+    """Run the attention module of a block with another formula in its middle; (B, L, W) to the same shape."""
     batch, length, _ = x.shape
     q, k, v = (part.unflatten(-1, (-1, trained.head_dim)).transpose(1, 2) for part in _projections(trained, x))
     q, k = trained.q_norm(q), trained.k_norm(k)
@@ -142,7 +142,7 @@ def _attend(trained: Any, x: Tensor, rope: Tensor | None, attention: Attention) 
 
 
 def _projections(trained: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values of all heads, each (B, L, heads d)."""
+    """Return queries, keys and values of all heads, each (B, L, heads d)."""
     if trained.qkv is None:
         return trained.q_proj(x), trained.k_proj(x), trained.v_proj(x)
     if getattr(trained, "q_bias", None) is None:
@@ -155,7 +155,7 @@ def _projections(trained: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _rotated(trained: Any, part: Tensor, rope: Tensor) -> Tensor:
-    """Queries or keys (B, heads, L, d) turned by their position; class token and registers have none."""
+    """Rotate queries or keys (B, heads, L, d) by their position; class token and registers have none."""
     prefix = trained.num_prefix_tokens
     turned = apply_rot_embed_cat(part[:, :, prefix:], rope, half=trained.rotate_half)
     return torch.cat([part[:, :, :prefix], turned], dim=2)

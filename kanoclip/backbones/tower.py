@@ -34,7 +34,7 @@ class Tower(nn.Module, ABC):
         width: W of the residual stream.
         joint_width: C of the space that `project` leads to.
         grid: (h, w) patches of an image, P = h w.
-        image_size: S, pixels a side.
+        image_size: S, pixels per side.
         mean: of the three channels, subtracted from RGB in 0..1.
         std: of the three channels, divided by.
         prefix: tokens before the patches: the class token first, then registers, which taps leave out.
@@ -60,7 +60,7 @@ class Tower(nn.Module, ABC):
     @property
     @abstractmethod
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """Device of the parameters."""
 
     @abstractmethod
     def embed(self, pixels: Tensor) -> Tensor:
@@ -101,7 +101,7 @@ class Tower(nn.Module, ABC):
 
     @abstractmethod
     def project(self, tokens: Tensor, norm: bool = True, unit: bool = True) -> Tensor:
-        """Take tokens of the residual stream to vectors of the joint space: (..., W) to (..., C).
+        """Project tokens of the residual stream to the joint space: (..., W) to (..., C).
 
         Args:
             tokens: of the residual stream.
@@ -203,23 +203,23 @@ class Tower(nn.Module, ABC):
 
 @readout("tokens")
 def tokens(x: Tensor) -> Tensor:
-    """(B, 1 + P, W) residual stream, the class token first."""
+    """Return (B, 1 + P, W) residual stream, the class token first."""
     return x
 
 
 @readout("cls")
 def class_token(x: Tensor) -> Tensor:
-    """(B, W) class token of the residual stream."""
+    """Return (B, W) class token of the residual stream."""
     return x[:, 0]
 
 
 @local_stream("vv")
 def vv(tower: Tower, number: int, x: Tensor) -> Tensor:
-    """Value-value attention: the V-V stream of CLIP Surgery and KAnoCLIP, AnomalyCLIP's DPAM."""
+    """Return value-value attention: the V-V stream of CLIP Surgery and KAnoCLIP, AnomalyCLIP's DPAM."""
     return tower.attend(number, x, value_value)
 
 
 @local_stream("qkv")
 def qkv(tower: Tower, number: int, x: Tensor) -> Tensor:
-    """The sum of q-q, k-k and v-v attention: the E-Attn of Crane."""
+    """Return the sum of q-q, k-k and v-v attention: Crane's E-attention."""
     return tower.attend(number, x, self_self)

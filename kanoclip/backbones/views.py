@@ -78,10 +78,12 @@ def view_features(tower: Tower, pixels: Tensor, count: int) -> Tensor:
         (B, count, C) unit vectors.
 
     Raises:
-        InputError: there are not so many views.
+        InputError: there are fewer views.
     """
     if count > len(VIEWS):
-        raise InputError(f"tap {Tap('views', count, tower.name)}: there are {len(VIEWS)} views; choose at most so many")
+        raise InputError(
+            f"tap {Tap('views', count, tower.name)}: there are {len(VIEWS)} views; choose at most this number"
+        )
     last = Tap("cls", tower.layers, tower.name)
     tokens = tower.grid[0] * tower.grid[1] + tower.prefix
     at_once = max(1, TOKENS_AT_ONCE.get(pixels.device.type, 65_536) // tokens)

@@ -100,7 +100,7 @@ def _with_weights(config: BackboneConfig) -> Any:
     _check_tag(config)
     try:
         return open_clip.create_model(model, pretrained=weights, **insists)
-    except Exception as error:  # readers of checkpoints raise whatever the bytes lead them to
+    except Exception as error:  # readers of checkpoints raise exceptions of any kind on damaged bytes
         said = printable(f"{type(error).__name__}: {error}")
         raise InputError(
             f"backbone {model}: cannot load weights '{weights}' ({said}); expected a whole checkpoint of this model"
@@ -124,7 +124,7 @@ def _seed(weights: str) -> int:
 
 
 def _embedded_state(model: str, clip: Any) -> dict[str, Tensor]:
-    """The shipped weights in fp32, the token table expanded to the full vocabulary.
+    """Return the shipped weights in fp32, the token table expanded to the full vocabulary.
 
     Only rows of tokens that occurred in training are stored; the last stored row stands for all others.
     """

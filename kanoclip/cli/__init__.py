@@ -1,17 +1,19 @@
-"""The command line: one command a stage. Each reads files, calls one function of the package and writes files.
+"""The command line. Each command reads files, calls one function of the package and writes files.
 
-Heavy modules are imported inside the commands, so that --help and the light stages start at once.
+Heavy modules are imported inside the commands, so that --help and the light commands start at once.
 """
 
 import errno
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from kanoclip import __version__
 from kanoclip.cli import data, downloads, export, figures, methods, names, plan, predict, published, render
+from kanoclip.cli.examples import epilog
 from kanoclip.naming import printable
 from kanoclip.types import InputError, setup_logging
 
@@ -31,52 +33,60 @@ REMEDIES = {
 }
 
 app = typer.Typer(
-    help="Zero-shot anomaly detection with CLIP. One command a stage; `snakemake` runs them all in order.",
+    help="Zero-shot anomaly detection with CLIP: predict your own images, or run the stages of a benchmark one by one.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-_STAGES: tuple[Callable[..., None], ...] = (
-    predict.predict,
-    predict.calibrate,
-    plan.plan,
-    downloads.downloads,
-    downloads.fetch_backbone,
-    data.download,
-    data.prepare,
-    data.knowledge,
-    data.encode,
-    methods.train,
-    methods.cross_validate,
-    published.fetch_weights,
-    methods.score,
-    methods.score_pass,
-    export.export,
-    methods.evaluate,
-    methods.compare,
-    render.protocol,
-    render.tables,
-    render.runtime,
-    figures.figure,
-    render.page,
-    methods.pretrain,
-)
-for _stage in _STAGES:
-    app.command()(_stage)
-app.command("import")(published.import_)
-app.command("list")(names.list_names)
-app.command()(names.schema)
-app.command()(names.overview)
-app.command()(names.version)
+_COMMANDS: Mapping[str, Callable[..., Any]] = {
+    "predict": predict.predict,
+    "calibrate": predict.calibrate,
+    "plan": plan.plan,
+    "downloads": downloads.downloads,
+    "fetch-backbone": downloads.fetch_backbone,
+    "download": data.download,
+    "prepare": data.prepare,
+    "knowledge": data.knowledge,
+    "encode": data.encode,
+    "train": methods.train,
+    "cross-validate": methods.cross_validate,
+    "fetch-weights": published.fetch_weights,
+    "import": published.import_,
+    "score": methods.score,
+    "score-pass": methods.score_pass,
+    "evaluate": methods.evaluate,
+    "compare": methods.compare,
+    "export": export.export,
+    "protocol": render.protocol,
+    "tables": render.tables,
+    "runtime": render.runtime,
+    "figure": figures.figure,
+    "page": render.page,
+    "pretrain": methods.pretrain,
+    "list": names.list_names,
+    "schema": names.schema,
+    "overview": names.overview,
+}
+for _name, _command in _COMMANDS.items():
+    app.command(_name, epilog=epilog(_name))(_command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
 
 
 @app.callback()
 def _options(
     log: Annotated[
         Path | None,
-        typer.Option(help="Write the log and all output to this file; the terminal shows progress and errors as well."),
+        typer.Option(help="Write the log and all output to this file; the terminal still shows progress and errors."),
     ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
 ) -> None:
     if log is None:
         return
@@ -87,7 +97,7 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line; an error of the user ends with one line and exit code 1."""
+    """Run the command line; invalid input ends it with one line and exit code 1."""
     setup_logging()
     try:
         app()
@@ -104,7 +114,7 @@ def main() -> None:
 
 
 def _of_the_system(error: OSError) -> str:
-    """Return one line about what the system refused, and what to do."""
+    """Return one line that says what the system refused and what to do."""
     file = printable(str(error.filename)) if error.filename else "a file"
     remedy = REMEDIES.get(error.errno or 0, "check the path and run again")
     return f"{file}: cannot be read or written: {error.strerror}; {remedy}"

@@ -1,4 +1,4 @@
-"""From a dataset to cached features."""
+"""Commands from a dataset to cached features."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,13 +6,16 @@ from typing import Annotated
 import typer
 
 from kanoclip.cli.options import (
+    BackboneSettings,
+    BatchSize,
     Device,
     Index,
     Out,
     Seed,
-    Settings,
     Threads,
+    Workers,
     choose_device,
+    key_values,
     named,
     parse_options,
     parse_pairs,
@@ -20,10 +23,12 @@ from kanoclip.cli.options import (
 
 
 def download(
-    dataset: Annotated[str, typer.Option(help="Name of a dataset; see `kanoclip list datasets`.")],
-    resources: Annotated[Path, typer.Option(help="Folder for archives and the images in them.")] = Path("resources"),
+    dataset: Annotated[str, typer.Option(help="Name of the dataset; `kanoclip list datasets` lists them.")],
+    resources: Annotated[Path, typer.Option(help="Folder for the archives and the extracted images.")] = Path(
+        "resources"
+    ),
 ) -> None:
-    """Fetch, verify and unpack the official archive of a dataset."""
+    """Download, verify and extract the official archive of a dataset."""
     from kanoclip.datasets.download import download as fetch
     from kanoclip.datasets.specs import load_spec
 
@@ -32,18 +37,19 @@ def download(
 
 def prepare(
     dataset: Annotated[
-        str, typer.Option(help="Name of a shipped dataset, or any name together with --path.", callback=named)
+        str, typer.Option(help="Name of a known dataset, or any name together with --path.", callback=named)
     ],
     out: Out,
-    resources: Annotated[Path, typer.Option(help="Folder of the downloads.")] = Path("resources"),
-    path: Annotated[Path | None, typer.Option(help="A local folder, instead of the download.")] = None,
-    limit: Annotated[int | None, typer.Option(help="At most so many images a class and label.", min=1)] = None,
+    resources: Annotated[Path, typer.Option(help="Folder with the downloads.")] = Path("resources"),
+    path: Annotated[Path | None, typer.Option(help="Local folder to use instead of the download.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Maximum number of images per class and label.", min=1)] = None,
     seed: Seed = 0,
     class_name: Annotated[
-        list[str] | None, typer.Option(metavar="FOLDER=NAME", help="A class's name in prompts.")
+        list[str] | None,
+        typer.Option(metavar="FOLDER=NAME", help="Name that prompts use for the class in a folder. Can be repeated."),
     ] = None,
 ) -> None:
-    """Check a dataset's images and masks and write its index.csv."""
+    """Check the images and masks of a dataset and write its index.csv."""
     from kanoclip.datasets.prepare import prepare as write_index
     from kanoclip.datasets.specs import dataset_names, folder_spec, load_spec
 
@@ -57,11 +63,14 @@ def knowledge(
     index: Index,
     out: Out,
     answers: Annotated[
-        Path | None, typer.Option(help="Keeps what models answer; default: beside --out, as .answers.jsonl.")
+        Path | None,
+        typer.Option(
+            help="File that keeps the answers of language models. Default: --out with the suffix .answers.jsonl."
+        ),
     ] = None,
-    settings: Settings = None,
+    settings: Annotated[list[str] | None, key_values("--set", "A key of `knowledge` in the configuration.")] = None,
 ) -> None:
-    """Collect descriptions of an auxiliary dataset's classes and anomalies. --set takes the keys of knowledge."""
+    """Collect descriptions of the classes and anomalies of an auxiliary dataset."""
     from kanoclip.config import KnowledgeConfig, parse
     from kanoclip.datasets.index import read_index
     from kanoclip.knowledge.jsonl import write_knowledge
@@ -75,14 +84,16 @@ def knowledge(
 def encode(
     index: Index,
     out: Out,
-    tap: Annotated[list[str], typer.Option(help="A tap to keep, such as tokens/24, vv/6 or windows/2; repeat.")],
-    settings: Settings = None,
-    batch_size: Annotated[int, typer.Option(help="Images per forward.", min=1)] = 32,
-    workers: Annotated[int, typer.Option(help="Threads that load images.", min=1)] = 1,
+    tap: Annotated[
+        list[str], typer.Option(help="Tap to cache, such as tokens/24, vv/6 or windows/2. Can be repeated.")
+    ],
+    settings: BackboneSettings = None,
+    batch_size: BatchSize = 32,
+    workers: Workers = 1,
     device: Device = "auto",
     threads: Threads = 1,
 ) -> None:
-    """Run the frozen backbone once over a dataset and cache its features. --set takes the backbone's keys."""
+    """Run the frozen backbone once over a dataset and cache its features."""
     from kanoclip.backbones.clip import load_backbone
     from kanoclip.backbones.taps import Tap
     from kanoclip.config import BackboneConfig, parse

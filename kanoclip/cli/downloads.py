@@ -1,22 +1,27 @@
-"""What has to be fetched before a run can compute."""
+"""Commands that list and fetch what a run needs from the network."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from kanoclip.cli.options import Out, Settings, parse_options
+from kanoclip.cli.options import BackboneSettings, Out, key_values, parse_options
 from kanoclip.cli.plan import DEFAULT, read_configuration
 
 
 def downloads(
     configfile: Annotated[
         list[Path] | None,
-        typer.Option(help=f"A configuration; repeat to merge several, as Snakemake does. Default: {DEFAULT}."),
+        typer.Option(
+            help=f"Configuration file. Can be repeated; files are merged as Snakemake does. Default: {DEFAULT}."
+        ),
     ] = None,
-    config: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A key on top; repeat.")] = None,
+    config: Annotated[list[str] | None, key_values("--config", "A key that overrides the configuration files.")] = None,
 ) -> None:
-    """List the datasets and weights that a run still lacks: size, licence, where to get them, where to put them."""
+    """List the datasets and weights that a run still needs.
+
+    Each is listed with its size, its licence, where to get it and where to put it.
+    """
     from kanoclip.config import Configuration, parse
     from kanoclip.downloads import missing, render
     from kanoclip.expansion import expand
@@ -25,8 +30,8 @@ def downloads(
     typer.echo(render(missing(parsed, expand(parsed))))
 
 
-def fetch_backbone(out: Out, settings: Settings = None) -> None:
-    """Fetch the pretrained weights of a backbone and record which they are. --set takes the backbone's keys."""
+def fetch_backbone(out: Out, settings: BackboneSettings = None) -> None:
+    """Download the pretrained weights of a backbone and record their identity."""
     from kanoclip.backbones.weights import weights_identity
     from kanoclip.config import BackboneConfig, parse
     from kanoclip.files import write_json

@@ -1,26 +1,29 @@
-"""Write a method as ONNX."""
+"""Command that exports a method to ONNX."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from kanoclip.cli.options import Out, Settings, Threads, choose_device, existing, parse_options
+from kanoclip.cli.options import MethodSettings, Out, Threads, choose_device, input_file, key_values, parse_options
 
 
 def export(
-    class_name: Annotated[str, typer.Option(help='The class for the prompts, as in "a photo of a {}".')],
+    class_name: Annotated[str, typer.Option(help='Class name in the prompts, as in "a photo of a {}".')],
     out: Out,
-    checkpoint: Annotated[Path | None, typer.Option(help="Of a trained method.", callback=existing)] = None,
-    method: Annotated[str | None, typer.Option(help="A method that needs no checkpoint.")] = None,
-    settings: Settings = None,
+    checkpoint: Annotated[Path | None, input_file("Checkpoint of a trained method.")] = None,
+    method: Annotated[str | None, typer.Option(help="Name of a method that needs no training.")] = None,
+    settings: MethodSettings = None,
     backbone_set: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="A key of the backbone; default: that of the checkpoint; repeat."),
+        key_values("--backbone-set", "A key of the backbone. Default: the backbone of the checkpoint."),
     ] = None,
     threads: Threads = 1,
 ) -> None:
-    """Write a method for one class as ONNX: image in, anomaly map and score out. --set takes the method's keys."""
+    """Export a method for one class to ONNX.
+
+    The model takes an image and returns an anomaly map and a score.
+    """
     from kanoclip.stages.export import Source
     from kanoclip.stages.export import export as write
 

@@ -1,4 +1,4 @@
-"""From metrics, scores and logs to figures."""
+"""Command that draws figures from metrics, scores and logs."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,13 +10,14 @@ from kanoclip.report.registry import INPUTS, named
 
 
 def _given(name: str, **options: Any) -> Any:
-    """Return the option that gives an input of figures."""
-    return typer.Option(f"--{name}", help=f"{INPUTS[name]}.", **options)
+    """Return the option for an input of figures."""
+    return typer.Option(f"--{name}", help=f"Input of figures: {INPUTS[name]}.", **options)
 
 
 def figure(
     drawn: Annotated[
-        list[str], typer.Argument(metavar="NAME=PNG...", help="Figures; a PDF and an SVG are written beside each PNG.")
+        list[str],
+        typer.Argument(metavar="NAME=PNG...", help="Figures to draw; a PDF and an SVG are written beside each PNG."),
     ],
     index: Annotated[Path | None, _given("index", callback=existing)] = None,
     scores: Annotated[list[Path] | None, _given("scores", callback=all_existing)] = None,
@@ -29,7 +30,10 @@ def figure(
     train: Annotated[Path | None, _given("train", callback=existing)] = None,
     validation: Annotated[Path | None, _given("validation", callback=existing)] = None,
 ) -> None:
-    """Draw figures, which `kanoclip list figures` names. Repeat an option to give it several values, in their order."""
+    """Draw figures.
+
+    `kanoclip list figures` lists their names. Repeat an option to give it several values; their order counts.
+    """
     given = {
         "index": index,
         "scores": scores,
@@ -47,7 +51,7 @@ def figure(
 
 
 def _files_by_name(items: list[str] | None) -> dict[str, list[Path]]:
-    """Return the files of each name from NAME=FILE items; a name may come again with another file."""
+    """Return the files of each name from NAME=FILE items; names can repeat."""
     files: dict[str, list[Path]] = {}
     for name, path in parse_pairs(items):
         existing(Path(path))

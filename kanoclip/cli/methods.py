@@ -1,4 +1,4 @@
-"""Train, score, evaluate, compare; and train the embedded backbone."""
+"""Commands that train, score, evaluate and compare methods, and pretrain the embedded backbone."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kanoclip.cli.options import (
+    BatchSize,
     Device,
     Index,
+    MethodSettings,
     Seed,
-    Settings,
     Threads,
     Workers,
     choose_device,
     existing,
     input_file,
+    key_values,
     named,
     parse_json,
     parse_options,
@@ -25,37 +27,40 @@ from kanoclip.types import InputError
 if TYPE_CHECKING:
     from kanoclip.stages.dataset import Dataset
 
-Features = Annotated[Path | None, input_file("features.h5 of the dataset; without it features are computed live.")]
-BackboneSettings = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--backbone-set", metavar="KEY=VALUE", help="A key of the backbone that computes features live; repeat."
-    ),
+Features = Annotated[
+    Path | None, input_file("The features.h5 of the dataset. Default: compute features as they are read.")
 ]
-StoreFolder = Annotated[Path | None, typer.Option(help="Keeps finished results; default: a folder beside --out.")]
+LiveBackbone = Annotated[
+    list[str] | None,
+    key_values("--backbone-set", "A key of the backbone that computes features when --features is not given."),
+]
+StoreFolder = Annotated[Path | None, typer.Option(help="Folder that keeps finished results. Default: store in --out.")]
 
 
 def train(
-    method: Annotated[str, typer.Option(help="A trainable method; see `kanoclip list methods`.")],
+    method: Annotated[str, typer.Option(help="Name of a trainable method; `kanoclip list methods` lists all.")],
     index: Index,
-    knowledge: Annotated[Path, input_file("knowledge.jsonl of the auxiliary dataset.")],
-    out: Annotated[Path, typer.Option(help="The folder for seed<n>/checkpoint.safetensors and seed<n>/train.csv.")],
-    auxiliary: Annotated[str, typer.Option(help="Name of the auxiliary dataset, for the record.", callback=named)],
+    knowledge: Annotated[Path, input_file("The knowledge.jsonl of the auxiliary dataset.")],
+    out: Annotated[Path, typer.Option(help="Folder to write seed<n>/checkpoint.safetensors and seed<n>/train.csv to.")],
+    auxiliary: Annotated[
+        str, typer.Option(help="Name of the auxiliary dataset, recorded in the checkpoint.", callback=named)
+    ],
     features: Features = None,
-    backbone_set: BackboneSettings = None,
-    settings: Settings = None,
+    backbone_set: LiveBackbone = None,
+    settings: MethodSettings = None,
     seed: Annotated[
-        list[int], typer.Option(help="Random seed of a training; repeat for several.", min=0, max=HIGHEST_SEED)
+        list[int], typer.Option(help="Random seed. Can be repeated to train several times.", min=0, max=HIGHEST_SEED)
     ] = [111],  # noqa: B006
     threshold_folds: Annotated[
-        int, typer.Option(help="Parts of the classes, each left out once to choose a threshold; 0 for none.", min=0)
-    ] = 2,
+        int,
+        typer.Option(help="Number of folds of classes for choosing a threshold; 1: half the classes, 0: none.", min=0),
+    ] = 1,
     store: StoreFolder = None,
     device: Device = "auto",
     threads: Threads = 1,
     workers: Workers = 1,
 ) -> None:
-    """Train a method on an auxiliary dataset, once per seed. --set takes the method's keys."""
+    """Train a method on an auxiliary dataset, once per seed."""
     from kanoclip.stages.training import train_stage
 
     data = _dataset(auxiliary, index, features, backbone_set, workers)
@@ -66,20 +71,25 @@ def train(
 
 
 def cross_validate(
-    method: Annotated[str, typer.Option(help="A method; see `kanoclip list methods`.")],
+    method: Annotated[str, typer.Option(help="Name of the method; `kanoclip list methods` lists them.")],
     index: Index,
-    knowledge: Annotated[Path, input_file("knowledge.jsonl of the auxiliary dataset.")],
-    out: Annotated[Path, typer.Option(help="The folder for scores.h5, which `kanoclip evaluate` reads.")],
+    knowledge: Annotated[Path, input_file("The knowledge.jsonl of the auxiliary dataset.")],
+    out: Annotated[Path, typer.Option(help="Folder to write scores.h5 to, which `kanoclip evaluate` reads.")],
     features: Features = None,
-    backbone_set: BackboneSettings = None,
-    folds: Annotated[int, typer.Option(help="Parts of the classes; each is left out of training once.", min=2)] = 4,
-    settings: Settings = None,
+    backbone_set: LiveBackbone = None,
+    folds: Annotated[
+        int, typer.Option(help="Number of folds of classes; each is left out of training once.", min=2)
+    ] = 4,
+    settings: MethodSettings = None,
     seed: Seed = 111,
     device: Device = "auto",
     threads: Threads = 1,
     workers: Workers = 1,
 ) -> None:
-    """Score each class of an auxiliary dataset by training on others: choose options here, not on a target."""
+    """Cross-validate a method over the classes of an auxiliary dataset.
+
+    Each class is scored by a method trained on other classes. Choose options with these scores, never on a target.
+    """
     from kanoclip.stages.cross_validation import cross_validate_stage
 
     data, where = _dataset("auxiliary", index, features, backbone_set, workers), choose_device(device, threads)
@@ -87,22 +97,25 @@ def cross_validate(
 
 
 def score(
-    method: Annotated[str, typer.Option(help="A method; see `kanoclip list methods`.")],
+    method: Annotated[str, typer.Option(help="Name of the method; `kanoclip list methods` lists them.")],
     index: Index,
-    out: Annotated[Path, typer.Option(help="The folder for scores.h5 and cost.json.")],
+    out: Annotated[Path, typer.Option(help="Folder to write scores.h5 and cost.json to.")],
     features: Features = None,
-    backbone_set: BackboneSettings = None,
-    checkpoint: Annotated[Path | None, input_file("Of a trained method.")] = None,
-    settings: Settings = None,
+    backbone_set: LiveBackbone = None,
+    checkpoint: Annotated[Path | None, input_file("Checkpoint of a trained method.")] = None,
+    settings: MethodSettings = None,
     seed: Seed = 111,
-    dataset: Annotated[str, typer.Option(help="Name of the target dataset in the tables.", callback=named)] = "target",
+    dataset: Annotated[str, typer.Option(help="Name of the target dataset in tables.", callback=named)] = "target",
     store: StoreFolder = None,
-    batch_size: Annotated[int, typer.Option(help="Images at once.", min=1)] = 32,
+    batch_size: BatchSize = 32,
     device: Device = "auto",
     threads: Threads = 1,
     workers: Workers = 1,
 ) -> None:
-    """Score the images of a target dataset with one method. --set takes the keys of a method without checkpoint."""
+    """Score the images of a target dataset with one method.
+
+    --set is for methods without training; a checkpoint holds the options of its method.
+    """
     from kanoclip.stages.scoring import Scored, score_stage
 
     row = Scored(method, method, out, parse_options(settings), checkpoint, seed)
@@ -111,21 +124,26 @@ def score(
 
 
 def score_pass(
-    results: Annotated[Path, typer.Option(help="The folder of a run.")],
-    target: Annotated[str, typer.Option(help="Name of a target dataset.")],
-    backbone: Annotated[str, typer.Option(help="Name of the backbone, in paths and tables.")],
-    backbone_set: BackboneSettings,
+    results: Annotated[Path, typer.Option(help="Folder of the run.")],
+    target: Annotated[str, typer.Option(help="Name of the target dataset.")],
+    backbone: Annotated[str, typer.Option(help="Name of the backbone in paths and tables.")],
+    backbone_set: Annotated[list[str] | None, key_values("--backbone-set", "A key of the backbone.")],
     row: Annotated[
         list[str],
-        typer.Option(help='JSON: {"row", "method", "options", "auxiliary", "seeds"} of a row of the tables; repeat.'),
+        typer.Option(
+            help='Row of the tables as JSON with "row", "method", "options", "auxiliary", "seeds". Can be repeated.'
+        ),
     ],
-    cached: Annotated[bool, typer.Option(help="Read features of the target from their cache.")] = False,
-    batch_size: Annotated[int, typer.Option(help="Images at once.", min=1)] = 32,
+    cached: Annotated[bool, typer.Option(help="Read the features of the target from the cache.")] = False,
+    batch_size: BatchSize = 32,
     device: Device = "auto",
     threads: Threads = 1,
     workers: Workers = 1,
 ) -> None:
-    """Score a target with many rows and seeds of a run in one pass; what is fresh already is not computed again."""
+    """Score a target dataset with many rows and seeds in one pass.
+
+    Scores that are up to date are not computed again.
+    """
     from kanoclip.config import BackboneConfig, parse
     from kanoclip.layout import Layout
     from kanoclip.run import PassRow
@@ -138,17 +156,26 @@ def score_pass(
 
 
 def evaluate(
-    folders: Annotated[list[Path], typer.Argument(help="Folders of scores.h5; metrics.csv and curves.csv go there.")],
+    folders: Annotated[
+        list[Path], typer.Argument(help="Folders with a scores.h5; metrics.csv and curves.csv are written there.")
+    ],
     index: Index,
     store: Annotated[
-        Path | None, typer.Option(help="Folder that keeps results; what is there is not computed again.")
+        Path | None, typer.Option(help="Folder that keeps finished results, which are not computed again.")
     ] = None,
-    resolution: Annotated[int | None, typer.Option(help="Pixels per side; default: the image size.", min=1)] = None,
-    bootstrap: Annotated[int, typer.Option(help="Draws for the intervals of image metrics; 0: none.", min=0)] = 1000,
+    resolution: Annotated[
+        int | None, typer.Option(help="Side of the evaluated maps in pixels. Default: the image size.", min=1)
+    ] = None,
+    bootstrap: Annotated[
+        int, typer.Option(help="Bootstrap draws for the intervals of image metrics; 0 for no intervals.", min=0)
+    ] = 1000,
     device: Device = "auto",
     threads: Threads = 1,
 ) -> None:
-    """Compute the metrics of each class and their mean, for one or many scores.h5 of a dataset in one pass."""
+    """Compute the metrics of scores, per class and as their mean.
+
+    Several scores.h5 of the same dataset are evaluated in one pass.
+    """
     from kanoclip.code_digest import command_digest
     from kanoclip.metrics.evaluate import Evaluation, evaluate_pass
     from kanoclip.result_store import Store
@@ -159,11 +186,16 @@ def evaluate(
 
 
 def compare(
-    first: Annotated[Path, typer.Argument(help="scores.h5 of a method.", callback=existing)],
-    second: Annotated[Path, typer.Argument(help="scores.h5 of another, on the same images.", callback=existing)],
+    first: Annotated[Path, typer.Argument(help="The scores.h5 of a method.", callback=existing)],
+    second: Annotated[
+        Path, typer.Argument(help="The scores.h5 of another method on the same images.", callback=existing)
+    ],
     index: Index,
 ) -> None:
-    """Print by how much two methods differ in image AUROC, with a 95 % interval and a p-value."""
+    """Test whether two methods differ in image AUROC.
+
+    Prints the difference with a 95 % interval and a p-value.
+    """
     from kanoclip.metrics.compare import compare as test
 
     found = test(first, second, index)
@@ -175,11 +207,11 @@ def compare(
 
 
 def pretrain(
-    out: Annotated[Path, typer.Option(help="The folder of the run; a run that was cut off goes on.")],
-    settings: Settings = None,
+    out: Annotated[Path, typer.Option(help="Folder of the run; an interrupted run is resumed.")],
+    settings: Annotated[list[str] | None, key_values("--set", "A key of the training recipe.")] = None,
     threads: Threads = 1,
 ) -> None:
-    """Train the embedded backbone kanoclip-tiny from nothing on drawn images. --set takes the recipe's keys."""
+    """Train the embedded backbone kanoclip-tiny from scratch on drawn images."""
     from kanoclip.config import PretrainingConfig, parse
     from kanoclip.pretraining import pretrain as run
 
@@ -188,7 +220,7 @@ def pretrain(
 
 
 def _dataset(name: str, index: Path, features: Path | None, backbone_set: list[str] | None, workers: int) -> "Dataset":
-    """The dataset of a stage: with a cache, or with a backbone that computes its features."""
+    """Return the dataset of a stage, with cached features or with a backbone that computes them."""
     from kanoclip.config import BackboneConfig, parse
     from kanoclip.stages.dataset import Dataset
 

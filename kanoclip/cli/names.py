@@ -1,24 +1,25 @@
-"""What can be named in a configuration, and its schema."""
+"""Commands about names: what exists, the configuration schema, the table of methods."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from kanoclip import __version__
 from kanoclip.cli.options import Out
 from kanoclip.types import unknown_name
 
 
-def list_names(what: Annotated[str, typer.Argument(help="datasets, methods, metrics, backbones or figures.")]) -> None:
-    """List what can be named in a configuration."""
+def list_names(
+    what: Annotated[str, typer.Argument(help="What to list: datasets, methods, metrics, backbones or figures.")],
+) -> None:
+    """List the datasets, methods, metrics, backbones or figures that exist."""
     for name in _registered(what):
         typer.echo(name)
 
 
 def schema(
     out: Out,
-    readme: Annotated[Path | None, typer.Option(help="The Markdown page of all keys, written too.")] = None,
+    readme: Annotated[Path | None, typer.Option(help="Markdown page of all keys to write as well.")] = None,
 ) -> None:
     """Write the JSON schema of the configuration."""
     from kanoclip.files import write_json, write_text
@@ -31,20 +32,15 @@ def schema(
 
 def overview(
     out: Out,
-    readme: Annotated[Path, typer.Option(help="A README with marks around its table of methods.")],
+    readme: Annotated[Path, typer.Option(help="README to update between the markers of its table of methods.")],
 ) -> None:
-    """Write what each method learns, reads and costs, in full and for the README."""
+    """Write tables of what each method learns, reads and costs."""
     from kanoclip.files import write_text
     from kanoclip.overview import overviews, page, short, with_table
 
     rows = overviews()
     write_text(out, page(rows))
     write_text(readme, with_table(readme.read_text(encoding="utf-8"), short(rows), str(readme)))
-
-
-def version() -> None:
-    """Print the version."""
-    typer.echo(__version__)
 
 
 def _registered(what: str) -> list[str]:
@@ -58,9 +54,7 @@ def _registered(what: str) -> list[str]:
 
         return dataset_names()
     if what == "methods":
-        from kanoclip.code_digest import (
-            installed,  # reads their names without importing the methods, and torch with them
-        )
+        from kanoclip.code_digest import installed  # lists methods without importing them, and with them torch
 
         return sorted(installed().methods)
     if what == "metrics":

@@ -1,4 +1,4 @@
-"""What the commands share: options with their help, and how their values are read."""
+"""Options that several commands share, and the parsers of their values."""
 
 import json
 from collections.abc import Sequence
@@ -13,17 +13,20 @@ from kanoclip.naming import HIGHEST_SEED, check_name, printable
 from kanoclip.types import InputError
 
 __all__ = [
+    "BackboneSettings",
+    "BatchSize",
     "Device",
     "Index",
+    "MethodSettings",
     "Out",
     "Seed",
-    "Settings",
     "Threads",
     "Workers",
     "all_existing",
     "choose_device",
     "existing",
     "input_file",
+    "key_values",
     "named",
     "parse_json",
     "parse_options",
@@ -32,35 +35,60 @@ __all__ = [
 
 
 def existing(path: Path | None) -> Path | None:
-    """An input file, or one clear line."""
+    """Return the path of an input file.
+
+    Raises:
+        InputError: there is no such file.
+    """
     if path is not None and not path.is_file():
         raise InputError(f"{path}: expected a file, found none; run the stage that makes it")
     return path
 
 
-def input_file(description: str) -> Any:
-    """An option that names a file which must be there."""
-    return typer.Option(help=description, callback=existing)
-
-
 def all_existing(paths: list[Path] | None) -> list[Path] | None:
-    """Input files, each there."""
+    """Return the paths of input files.
+
+    Raises:
+        InputError: one of them does not exist.
+    """
     for path in paths or []:
         existing(path)
     return paths
 
 
-Out = Annotated[Path, typer.Option(help="The file to write.")]
-Index = Annotated[Path, input_file("index.csv of the dataset.")]
-Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An option; may be repeated.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes a free GPU if there is one.")]
-Threads = Annotated[int, typer.Option(help="CPU threads.", min=1)]
-Workers = Annotated[int, typer.Option(help="Threads that load images.", min=1)]
-Seed = Annotated[int, typer.Option(help="Makes every random choice.", min=0, max=HIGHEST_SEED)]
+def input_file(description: str) -> Any:
+    """Return an option for the path of a file that must exist."""
+    return typer.Option(help=description, callback=existing)
+
+
+def key_values(flag: str, description: str) -> Any:
+    """Return an option for KEY=VALUE pairs, which can be given several times."""
+    return typer.Option(flag, metavar="KEY=VALUE", help=f"{description} Can be repeated.")
+
+
+Out = Annotated[Path, typer.Option(help="File to write.")]
+Index = Annotated[Path, input_file("The index.csv of the dataset.")]
+MethodSettings = Annotated[
+    list[str] | None, key_values("--set", "An option of the method; config/README.md lists them.")
+]
+BackboneSettings = Annotated[
+    list[str] | None, key_values("--set", "A key of the backbone, such as model=ViT-L-14-336-quickgelu.")
+]
+BatchSize = Annotated[int, typer.Option(help="Images per forward pass.", min=1)]
+Device = Annotated[
+    str, typer.Option(help="Device: cpu, cuda, cuda:1 and so on; auto takes a free GPU if there is one.")
+]
+Threads = Annotated[int, typer.Option(help="Number of CPU threads.", min=1)]
+Workers = Annotated[int, typer.Option(help="Number of threads that load images.", min=1)]
+Seed = Annotated[int, typer.Option(help="Random seed.", min=0, max=HIGHEST_SEED)]
 
 
 def parse_pairs(items: Sequence[str] | None) -> list[tuple[str, str]]:
-    """KEY=VALUE items; a key may come again."""
+    """Return the (key, value) pairs of KEY=VALUE items; keys can repeat.
+
+    Raises:
+        InputError: an item has no key or no equals sign.
+    """
     pairs = [item.partition("=") for item in items or []]
     for key, equals, value in pairs:
         if not (key and equals):
@@ -69,7 +97,15 @@ def parse_pairs(items: Sequence[str] | None) -> list[tuple[str, str]]:
 
 
 def parse_json(text: str, where: str) -> dict[str, Any]:
-    """A JSON object given as an option."""
+    """Return the JSON object in the value of an option.
+
+    Args:
+        text: the value.
+        where: the name of the option, for messages.
+
+    Raises:
+        InputError: the value is not a JSON object.
+    """
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -80,7 +116,7 @@ def parse_json(text: str, where: str) -> dict[str, Any]:
 
 
 def parse_options(items: Sequence[str] | None) -> dict[str, Any]:
-    """KEY=VALUE items with the values read as YAML.
+    """Return KEY=VALUE items as a dictionary, with each value parsed as YAML.
 
     Raises:
         InputError: an item has no key, or its value is not YAML.
@@ -97,7 +133,11 @@ def parse_options(items: Sequence[str] | None) -> dict[str, Any]:
 
 
 def named(name: str) -> str:
-    """A name that the user gives to a dataset, or one clear line."""
+    """Return a name that the user gives to a dataset.
+
+    Raises:
+        InputError: the name cannot be used in paths and tables.
+    """
     try:
         return check_name(name)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""What a run will take, before it starts."""
+"""Command that estimates what a run takes, before it starts."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from kanoclip.cli.options import parse_options
+from kanoclip.cli.options import key_values, parse_options
 from kanoclip.types import InputError
 
 DEFAULT = Path("config/config.yaml")
@@ -16,11 +16,16 @@ DEFAULT = Path("config/config.yaml")
 def plan(
     configfile: Annotated[
         list[Path] | None,
-        typer.Option(help=f"A configuration; repeat to merge several, as Snakemake does. Default: {DEFAULT}."),
+        typer.Option(
+            help=f"Configuration file. Can be repeated; files are merged as Snakemake does. Default: {DEFAULT}."
+        ),
     ] = None,
-    config: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A key on top; repeat.")] = None,
+    config: Annotated[list[str] | None, key_values("--config", "A key that overrides the configuration files.")] = None,
 ) -> None:
-    """Print what a run will take: images, features on the disk, downloads, jobs, hours. It fails if it cannot fit."""
+    """Estimate what a run takes: images, disk space, downloads, jobs and hours.
+
+    Exits with an error if the disk cannot hold the features.
+    """
     from kanoclip.config import Configuration, parse
     from kanoclip.expansion import expand
     from kanoclip.plan import make_plan, render
@@ -32,7 +37,7 @@ def plan(
 
 
 def read_configuration(files: Sequence[Path], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Read configurations as Snakemake does: later files and then single keys go over earlier ones, group by group.
+    """Read and merge configurations as Snakemake does: later files override earlier ones, and single keys override all.
 
     Args:
         files: YAML, in order.

@@ -1,13 +1,13 @@
-"""Predict images without labels; calibrate decisions on normal ones."""
+"""Commands for your own images: predict, and calibrate decisions on normal images."""
 
 import os
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from kanoclip.cli.options import Device, Settings, input_file, parse_options
+from kanoclip.cli.options import BatchSize, Device, MethodSettings, input_file, parse_options
 from kanoclip.types import InputError, logger
 
 if TYPE_CHECKING:
@@ -17,52 +17,64 @@ SKIPPED_SHOWN = 10  # files named in the log
 WORST_SHOWN = 10  # images in the table at the end
 STOPPED = 130  # exit code of a run that Ctrl-C stopped, as shells have it
 
-Images = Annotated[list[Path], typer.Argument(help="Images, folders, or text files (.txt) with a path a line.")]
+Images = Annotated[list[Path], typer.Argument(help="Images, folders, or text files (.txt) with one path per line.")]
 ClassName = Annotated[str, typer.Option(help='What the images show, such as "metal plate".')]
-MethodName = Annotated[str | None, typer.Option(help="A method without training; default: kanoclip, as shipped.")]
-Checkpoint = Annotated[Path | None, input_file("Of a method that you trained, instead of --method and --backbone.")]
+MethodName = Annotated[
+    str | None, typer.Option(help="Name of a method without training. Default: the shipped KAnoCLIP.")
+]
+Checkpoint = Annotated[Path | None, input_file("Checkpoint of a method that you trained, instead of --method.")]
 BackboneName = Annotated[
-    str | None, typer.Option(help="A CLIP model, such as ViT-L-14-336-quickgelu; see `kanoclip list backbones`.")
+    str | None, typer.Option(help="CLIP model, such as ViT-L-14-336-quickgelu; `kanoclip list backbones` lists them.")
 ]
-Weights = Annotated[str | None, typer.Option(help="A tag of open_clip or a file; default: openai where there is one.")]
-ImageSize = Annotated[int | None, typer.Option(help="Pixels a side; default: the model's own.", min=1)]
+Weights = Annotated[
+    str | None, typer.Option(help="Pretrained weights: a tag of open_clip or a file. Default: openai where it exists.")
+]
+ImageSize = Annotated[
+    int | None, typer.Option(help="Side of the square input in pixels. Default: the size of the model.", min=1)
+]
 Tiles = Annotated[
-    int | None, typer.Option(help="Cut larger images into tiles of so many pixels, for small defects.", min=16)
+    int | None, typer.Option(help="Cut larger images into tiles of this size in pixels, to find small defects.", min=16)
 ]
-FalseAlarms = Annotated[float, typer.Option(help="Wished share of normal images called anomalous.")]
-BatchSize = Annotated[int, typer.Option(help="Images at once.", min=1)]
-AllThreads = Annotated[int | None, typer.Option(help="CPU threads; default: one per core.", min=1)]
+Maps = Literal["png", "hdf5"]
+FalseAlarms = Annotated[float, typer.Option(help="Target share of normal images that are called anomalous.")]
+AllThreads = Annotated[int | None, typer.Option(help="Number of CPU threads. Default: one per core.", min=1)]
 
 
 def predict(
     images: Images,
     class_name: ClassName = "object",
     normals: Annotated[
-        list[Path] | None, typer.Option(help="Images known to be normal, which choose the threshold; repeat.")
+        list[Path] | None, typer.Option(help="Normal images, from which the threshold is chosen. Can be repeated.")
     ] = None,
     false_alarms: FalseAlarms = 0.01,
-    card: Annotated[Path | None, input_file("A threshold kept by `kanoclip calibrate`.")] = None,
+    card: Annotated[Path | None, input_file("Threshold written by `kanoclip calibrate`.")] = None,
     method: MethodName = None,
     checkpoint: Checkpoint = None,
     backbone: BackboneName = None,
     weights: Weights = None,
     image_size: ImageSize = None,
-    settings: Settings = None,
+    settings: MethodSettings = None,
     tiles: Tiles = None,
-    out: Annotated[Path, typer.Option(help="The folder to write.")] = Path("predictions"),
+    out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("predictions"),
     pictures: Annotated[bool, typer.Option(help="Write heat maps, masks and thumbnails.")] = True,
-    maps: Annotated[bool, typer.Option(help="Write raw maps too, PNG of 16 bits.")] = False,
+    maps: Annotated[
+        Maps | None, typer.Option(help="Write raw anomaly maps as well: a 16-bit PNG per image, or one HDF5 file.")
+    ] = None,
     batch_size: BatchSize = 16,
     device: Device = "auto",
     threads: AllThreads = None,
 ) -> None:
-    """Score images without labels: scores, heat maps, decisions and a page. A second run goes on."""
+    """Find anomalies in images without labels.
+
+    Writes scores, heat maps, decisions and a page to look at. An interrupted run is resumed by the same command.
+    """
     from kanoclip.predict.cards import use_card, write_card
     from kanoclip.predict.coco import write_coco
     from kanoclip.predict.drawing import Pictures
     from kanoclip.predict.find import ImageFiles
     from kanoclip.predict.folder import Job, predict_files
     from kanoclip.predict.gallery import failed, write_gallery
+    from kanoclip.predict.maps_file import write_maps
 
     if normals and card:
         raise InputError("--normals and --card: expected one of them, found both")
@@ -80,14 +92,16 @@ def predict(
     logger.info("model: %s%s", detector.description, _worth(checkpoint, method, backbone))
     logger.info("decisions: %s", detector.threshold.words)
     workers = min(8, threads or os.cpu_count() or 1)
-    job = Job(detector, files, out, Pictures(out, pictures, maps), batch_size, workers)
+    job = Job(detector, files, out, Pictures(out, pictures, maps or ""), batch_size, workers)
     try:
         predict_files(job)
     except KeyboardInterrupt:
         logger.info("stopped; the same command goes on where it stopped")
         raise typer.Exit(STOPPED) from None
+    if maps == "hdf5":
+        write_maps(out)
     write_coco(out)
-    write_gallery(out, detector, pictures, maps)
+    write_gallery(out, detector, pictures, maps or "")
     _show(out)
     broken = failed(out)
     if broken:
@@ -96,7 +110,7 @@ def predict(
 
 def calibrate(
     images: Images,
-    out: Annotated[Path, typer.Option(help="The card to write, a JSON file.")],
+    out: Annotated[Path, typer.Option(help="JSON file to write the threshold to.")],
     class_name: ClassName = "object",
     false_alarms: FalseAlarms = 0.01,
     method: MethodName = None,
@@ -104,13 +118,16 @@ def calibrate(
     backbone: BackboneName = None,
     weights: Weights = None,
     image_size: ImageSize = None,
-    settings: Settings = None,
+    settings: MethodSettings = None,
     tiles: Tiles = None,
     batch_size: BatchSize = 16,
     device: Device = "auto",
     threads: AllThreads = None,
 ) -> None:
-    """Choose a threshold from images known to be normal, and keep it as a card for `kanoclip predict --card`."""
+    """Choose a threshold from normal images.
+
+    `kanoclip predict --card` reads the file that is written.
+    """
     from kanoclip.predict.cards import write_card
 
     detector = _detector(
@@ -194,7 +211,7 @@ class _Skipped:
         self._count = 0
 
     def add(self, path: Path) -> None:
-        """Note a file."""
+        """Record a file."""
         self._count += 1
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("w" if self._count == 1 else "a", encoding="utf-8", errors="backslashreplace") as file:

@@ -1,21 +1,31 @@
-"""Weights that the authors of a method published."""
+"""Commands for weights that the authors of a method published."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from kanoclip.cli.options import Device, Out, Seed, Settings, Threads, all_existing, choose_device, parse_options
+from kanoclip.cli.options import (
+    Device,
+    MethodSettings,
+    Out,
+    Seed,
+    Threads,
+    all_existing,
+    choose_device,
+    key_values,
+    parse_options,
+)
 
-Method = Annotated[str, typer.Argument(help="A trainable method; see `kanoclip list methods`.")]
+Method = Annotated[str, typer.Argument(help="Name of a trainable method; `kanoclip list methods` lists all.")]
 
 
 def fetch_weights(
     method: Method,
-    auxiliary: Annotated[str, typer.Option(help="Name of the dataset that they were trained on.")],
-    resources: Annotated[Path, typer.Option(help="Folder of the downloads.")] = Path("resources"),
+    auxiliary: Annotated[str, typer.Option(help="Name of the dataset that the weights were trained on.")],
+    resources: Annotated[Path, typer.Option(help="Folder for the downloads.")] = Path("resources"),
 ) -> None:
-    """Fetch and verify the weights that the authors of a method published."""
+    """Download and verify the weights that the authors of a method published."""
     from kanoclip.stages.importing import fetch_stage
 
     for path in fetch_stage(method, auxiliary, resources):
@@ -25,21 +35,22 @@ def fetch_weights(
 def import_(
     method: Method,
     files: Annotated[
-        list[Path], typer.Argument(help="What the authors' code wrote, in their order.", callback=all_existing)
+        list[Path], typer.Argument(help="Files that the authors' code wrote, in their order.", callback=all_existing)
     ],
     out: Out,
-    auxiliary: Annotated[str, typer.Option(help="Name of the dataset it was trained on; never scored with it.")],
-    settings: Settings = None,
-    backbone_set: Annotated[
-        list[str] | None, typer.Option("--backbone-set", metavar="KEY=VALUE", help="A key of the backbone; repeat.")
-    ] = None,
+    auxiliary: Annotated[
+        str, typer.Option(help="Name of the dataset that the weights were trained on, which is never scored with them.")
+    ],
+    settings: MethodSettings = None,
+    backbone_set: Annotated[list[str] | None, key_values("--backbone-set", "A key of the backbone.")] = None,
     seed: Seed = 0,
     device: Device = "cpu",
     threads: Threads = 1,
 ) -> None:
-    """Turn weights that others trained into a checkpoint, offline; only tensors are read, no code.
+    """Convert weights that others trained into a checkpoint.
 
-    --set and --backbone-set go over the options and the backbone of the method's own publication.
+    Works offline and reads only tensors, never code. The options and the backbone are those of the method's own
+    publication, which --set and --backbone-set override.
     """
     from kanoclip.config import BackboneConfig, parse
     from kanoclip.methods import method_class

@@ -1,4 +1,4 @@
-"""From metrics and scores to tables and the page."""
+"""Commands that render tables and the page from metrics and scores."""
 
 from datetime import date
 from pathlib import Path
@@ -6,13 +6,19 @@ from typing import Annotated
 
 import typer
 
-from kanoclip.cli.options import Out, Settings, all_existing, input_file, parse_options, parse_pairs
+from kanoclip.cli.options import Out, all_existing, input_file, key_values, parse_options, parse_pairs
 
-Protocol = Annotated[Path, input_file("protocol.json of `kanoclip protocol`.")]
+Protocol = Annotated[Path, input_file("The protocol.json of the run, written by `kanoclip protocol`.")]
 
 
-def protocol(out: Out, settings: Settings = None) -> None:
-    """Write what every table states of its run: rows, targets, backbones. --set takes the keys of a configuration."""
+def protocol(
+    out: Out,
+    settings: Annotated[list[str] | None, key_values("--set", "A key of the configuration.")] = None,
+) -> None:
+    """Write the protocol of a run: its rows, jobs, targets and backbones.
+
+    Tables state the protocol below their numbers.
+    """
     from kanoclip.config import Configuration, parse
     from kanoclip.expansion import expand
     from kanoclip.files import write_json
@@ -22,16 +28,21 @@ def protocol(out: Out, settings: Settings = None) -> None:
 
 def tables(
     metrics: Annotated[
-        list[Path], typer.Argument(help="metrics.csv of every method, target and seed.", callback=all_existing)
+        list[Path], typer.Argument(help="The metrics.csv of every method, target and seed.", callback=all_existing)
     ],
-    out: Annotated[Path, typer.Option(help="The folder for metrics.csv and each table as .csv, .md, .tex, .html.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder to write metrics.csv and each table to, as .csv, .md, .tex and .html.")
+    ],
     protocol: Protocol,
     published: Annotated[
-        list[Path] | None, typer.Option(help="A file of printed numbers; repeat.", callback=all_existing)
+        list[Path] | None,
+        typer.Option(help="File of published numbers to show. Can be repeated.", callback=all_existing),
     ] = None,
-    ablation: Annotated[str | None, typer.Option(help="Render this ablation table, and no other.")] = None,
+    ablation: Annotated[
+        str | None, typer.Option(help="Name of the ablation table to render instead of the other tables.")
+    ] = None,
 ) -> None:
-    """Collect metrics into one long table and render the tables that people read."""
+    """Collect metrics into one long table and render the result tables."""
     from kanoclip.report.tables import write_tables
     from kanoclip.run import read_run
 
@@ -40,14 +51,14 @@ def tables(
 
 def runtime(
     costs: Annotated[
-        list[Path], typer.Argument(help="cost.json of every method, target and seed.", callback=all_existing)
+        list[Path], typer.Argument(help="The cost.json of every method, target and seed.", callback=all_existing)
     ],
-    models: Annotated[Path, typer.Option(help="The folder of the trained methods, with train.csv of each.")],
-    benchmarks: Annotated[Path, typer.Option(help="The folder of Snakemake's benchmark files.")],
-    out: Annotated[Path, typer.Option(help="The folder for runtime.csv, .md, .tex, .html.")],
+    models: Annotated[Path, typer.Option(help="Folder of the trained methods, each with its train.csv.")],
+    benchmarks: Annotated[Path, typer.Option(help="Folder of Snakemake's benchmark files.")],
+    out: Annotated[Path, typer.Option(help="Folder to write runtime.csv, .md, .tex and .html to.")],
     protocol: Protocol,
 ) -> None:
-    """Render seconds, memory and parameters of every method."""
+    """Render the table of time, memory and parameters of every method."""
     from kanoclip.report.runtime import write_runtime
     from kanoclip.run import read_run
 
@@ -55,22 +66,27 @@ def runtime(
 
 
 def page(
-    table: Annotated[Path, input_file("main.html of `kanoclip tables`.")],
+    table: Annotated[Path, input_file("The main.html of `kanoclip tables`.")],
     out: Out,
-    title: Annotated[str, typer.Option(help="The heading.")],
+    title: Annotated[str, typer.Option(help="Heading of the page.")],
     figures: Annotated[
-        list[Path] | None, typer.Argument(help="The PNGs of `kanoclip figure`, in order.", callback=all_existing)
+        list[Path] | None, typer.Argument(help="PNG files of `kanoclip figure`, in order.", callback=all_existing)
     ] = None,
     scores: Annotated[
         list[str] | None,
-        typer.Option(metavar="INDEX=SCORES", help="A dataset and a method of the gallery; repeat, in order."),
+        typer.Option(metavar="INDEX=SCORES", help="Dataset and method of the gallery. Can be repeated; order counts."),
     ] = None,
     gallery: Annotated[
-        int, typer.Option(min=0, help="Images of each dataset, class and method in the gallery, at most; 0 for none.")
+        int,
+        typer.Option(min=0, help="Maximum number of gallery images per dataset, class and method; 0 for no gallery."),
     ] = 12,
+    metrics: Annotated[
+        Path | None,
+        typer.Option(help="The long metrics.csv: the gallery opens on the class where the last method does best."),
+    ] = None,
 ) -> None:
-    """Write the page that a person opens first."""
+    """Write the page of a run, with its table, figures and gallery."""
     from kanoclip.report.page import write_page
 
     pairs = [(Path(index), Path(path)) for index, path in parse_pairs(scores)]
-    write_page(table, figures or [], out, title, pairs, gallery)
+    write_page(table, figures or [], out, title, pairs, gallery, metrics)

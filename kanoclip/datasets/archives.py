@@ -26,7 +26,7 @@ COMPRESSED: dict[bytes, Callable[[Path], Any]] = {
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `folder`; rename it to `folder` when the block ends well, delete it otherwise.
+    """Yield a temporary folder beside `folder`; rename it to `folder` if the block succeeds, else delete it.
 
     A folder of that name is replaced.
     """

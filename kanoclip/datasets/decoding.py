@@ -43,7 +43,7 @@ class Frame:
 
 
 def is_image_name(path: Path | str) -> bool:
-    """Whether the name of a file ends like an image that can be read.
+    """Return whether the name of a file ends like an image that can be read.
 
     >>> is_image_name("brain.NII.GZ"), is_image_name("notes.txt")
     (True, False)
@@ -118,6 +118,11 @@ def to_rgb(array: Any, limits: tuple[float, float] | None = None) -> Image.Image
 
     Raises:
         InputError: another shape or type, NaN or infinity, floats outside 0..1 without limits.
+
+    >>> to_rgb(np.array([[0.0, 1.0]])).getpixel((1, 0))
+    (255, 255, 255)
+    >>> to_rgb(np.array([[0, 500]], np.uint16), limits=(0, 1000)).getpixel((1, 0))
+    (128, 128, 128)
     """
     is_tensor = hasattr(array, "detach")
     if is_tensor:

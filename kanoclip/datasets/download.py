@@ -70,7 +70,7 @@ def download(spec: DatasetSpec, resources: Path) -> Path:
 
 
 def _compare_with_last(record: Path, facts: Mapping[str, str | int]) -> None:
-    """Warn where an archive is another than that of an earlier download; its publisher may have changed it."""
+    """Warn if an archive differs from that of an earlier download; its publisher may have changed it."""
     try:
         last = json.loads(record.read_text(encoding="utf-8"))["sha256"]
     except (OSError, ValueError, TypeError, KeyError):

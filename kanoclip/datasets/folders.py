@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kanoclip.datasets.decoding import IMAGE_SUFFIXES, is_image_name
-from kanoclip.datasets.index import GOOD
+from kanoclip.datasets.index import GOOD, UNLABELLED
 from kanoclip.types import InputError, logger
 
-# images of kinds that are not read; whoever has them should hear of it
+# images of kinds that are not read; the user is told about them
 OTHER_SUFFIXES = (".avif", ".eps", ".exr", ".jp2", ".jxl", ".npy", ".pbm", ".pgm", ".ppm", ".psd", ".svg")
 
 
@@ -19,14 +19,14 @@ class Row:
     image: Path
     mask: Path | None
     folder: str  # the class, as the spec names it
-    label: int  # 0 normal, 1 anomalous
+    label: int  # 0 normal, 1 anomalous, -1 not known
     defect: str
     split: str = "test"
 
 
 def row_of(image: Path, name: str, defect: str, mask: Path | None = None, split: str = "test") -> Row:
     """Return the row of an image; its defect tells its label."""
-    return Row(image, mask, name, int(defect != GOOD), defect, split)
+    return Row(image, mask, name, {GOOD: 0, UNLABELLED: -1}.get(defect, 1), defect, split)
 
 
 def base_folder(root: Path, marks: Iterable[str]) -> Path:
@@ -71,6 +71,11 @@ def images_in(place: Path) -> list[Path]:
     if not images:
         raise InputError(f"{place}: expected images ({', '.join(IMAGE_SUFFIXES)}), found none")
     return images
+
+
+def images_below(place: Path) -> list[Path]:
+    """Return the images in a folder and in all visible folders below it."""
+    return [*_images(place), *(image for folder in visible_folders(place) for image in images_below(folder))]
 
 
 def masks_by_stem(places: Iterable[Path]) -> dict[str, Path]:

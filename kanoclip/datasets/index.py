@@ -16,20 +16,22 @@ from kanoclip.naming import check_class_name, printable
 from kanoclip.tabular import read_csv
 from kanoclip.types import InputError
 
-__all__ = ["GOOD", "INDEX_COLUMNS", "content", "load_image", "load_mask", "read_index", "write_index"]
+__all__ = ["GOOD", "INDEX_COLUMNS", "UNLABELLED", "content", "load_image", "load_mask", "read_index", "write_index"]
 
 INDEX_COLUMNS = ["image", "mask", "class_name", "label", "defect", "split"]
 DIGEST_COLUMNS = ["image_digest", "mask_digest"]  # of the bytes of the two files; mask_digest "" without a mask
 SPLITS = ("train", "test")
 GOOD = "good"  # the defect of a normal image
+UNLABELLED = "unlabelled"  # the defect of an image whose label is not known
 
 
 def write_index(frame: pd.DataFrame, path: Path) -> None:
     """Write an index whole or not at all, its rows in an order that depends on their content alone.
 
     Args:
-        frame: the columns of `INDEX_COLUMNS`; image and mask relative to the folder of `path`, label 0 or 1. Also the
-            columns of `DIGEST_COLUMNS`; if they are missing, every image and mask is read to compute them.
+        frame: the columns of `INDEX_COLUMNS`; image and mask relative to the folder of `path`, label 0, 1 or -1 (not
+            known, an empty cell of the file). Also the columns of `DIGEST_COLUMNS`; if they are missing, every image
+            and mask is read to compute them.
         path: the index.csv to appear.
 
     Raises:
@@ -41,6 +43,7 @@ def write_index(frame: pd.DataFrame, path: Path) -> None:
             mask_digest=[digest(read_file(file)) if file else "" for file in _absolute(frame["mask"], path)],
         )
     rows = frame[INDEX_COLUMNS + DIGEST_COLUMNS].sort_values(["class_name", "split", "label", "image"], kind="stable")
+    rows["label"] = rows["label"].astype(object).where(rows["label"] >= 0, "")
     with whole(path) as temporary:
         rows.to_csv(temporary, index=False, lineterminator="\n")
 
@@ -53,8 +56,9 @@ def read_index(path: Path, split: str = "test") -> pd.DataFrame:
         split: "train" or "test".
 
     Returns:
-        The rows of that split, numbered from 0, with the columns of `INDEX_COLUMNS` (label int, mask "" where there is
-        none), those of `DIGEST_COLUMNS`, and `image_path`, `mask_path`: absolute, mask_path "" where there is no mask.
+        The rows of that split, numbered from 0, with the columns of `INDEX_COLUMNS` (label 1 anomalous, 0 normal, -1
+        not known; mask "" where there is none), those of `DIGEST_COLUMNS`, and `image_path`, `mask_path`: absolute,
+        mask_path "" where there is no mask.
 
     Raises:
         InputError: the file is missing, is not an index, or holds no row of that split.
@@ -67,7 +71,7 @@ def read_index(path: Path, split: str = "test") -> pd.DataFrame:
     frame = frame[frame["split"] == split].reset_index(drop=True)
     if frame.empty:
         raise InputError(f"{path}: no row of the split '{split}'")
-    frame["label"] = frame["label"].astype(int)
+    frame["label"] = frame["label"].replace("", "-1").astype(int)
     for column in ("image", "mask"):
         frame[f"{column}_path"] = _absolute(frame[column], path)
     return frame
@@ -119,7 +123,7 @@ def _check_values(frame: pd.DataFrame, path: Path) -> None:
     wrong = {
         "image": frame["image"] == "",
         "class_name": ~frame["class_name"].map(_is_class_name).astype(bool),
-        "label": ~frame["label"].isin(["0", "1"]),
+        "label": ~frame["label"].isin(["0", "1", ""]),
         "split": ~frame["split"].isin(SPLITS),
         "image_digest": ~is_digest["image_digest"],
         "mask_digest": ~is_digest["mask_digest"].where(frame["mask"] != "", frame["mask_digest"] == ""),

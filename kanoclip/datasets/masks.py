@@ -1,4 +1,4 @@
-"""Ground-truth masks: which pixels a file marks, and masks at another resolution."""
+"""Ground-truth masks: the pixels marked in a file, and masks at another resolution."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -132,6 +132,9 @@ def resize_mask(mask: NDArray[np.bool_], size: tuple[int, int], resize: Resize =
 
     Returns:
         (height, width) bool.
+
+    >>> resize_mask(np.array([[True, False]]), (1, 4)).tolist()
+    [[True, True, False, False]]
     """
     height, width = size
     if resize == "nearest":

@@ -55,7 +55,9 @@ def prepare(
         rows = _subset(rows, root, limit, seed)
     digests = _check_files(rows, spec.name)
     write_index(_frame(rows, digests, spec, out.parent.resolve()), out)
-    logger.info("%s: %d images, %d of them anomalous", spec.name, len(rows), sum(row.label for row in rows))
+    anomalous, unlabelled = (sum(row.label == label for row in rows) for label in (1, -1))
+    counts = f"{anomalous} of them anomalous" + (f", {unlabelled} unlabelled" if unlabelled else "")
+    logger.info("%s: %d images, %s", spec.name, len(rows), counts)
 
 
 def _root(spec: DatasetSpec, beside: Path, resources: Path, path: Path | None) -> Path:

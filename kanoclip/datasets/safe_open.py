@@ -50,7 +50,7 @@ def shown(path: Path | str) -> str:
 
 
 def max_pixels() -> int:
-    """Return how many pixels a file may hold: `KANOCLIP_MAX_PIXELS`, or 100 million.
+    """Return the largest number of pixels per image file: `KANOCLIP_MAX_PIXELS`, or 100 million.
 
     Raises:
         InputError: the variable is not a whole number above 0.
@@ -129,7 +129,7 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def is_deep_colour_png(content: bytes) -> bool:
-    """Whether bytes are a PNG with 16 bits in several channels, of which Pillow keeps the upper 8."""
+    """Return whether bytes are a PNG with 16 bits in several channels, of which Pillow keeps the upper 8."""
     return content.startswith(PNG_SIGNATURE) and content[24:25] == b"\x10" and content[25:26] in (b"\2", b"\4", b"\6")
 
 
@@ -171,6 +171,6 @@ def _tags(image: Image.Image) -> Any:
 
 
 def _is_deep_tiff(image: Image.Image) -> bool:
-    """Whether a TIFF holds more than 8 bits per channel, or numbers with a sign or a point."""
+    """Return whether a TIFF holds more than 8 bits per channel, or numbers with a sign or a point."""
     bits, kinds = _tags(image).get(BITS_PER_SAMPLE, (1,)), _tags(image).get(SAMPLE_FORMAT, (UNSIGNED,))
     return max(bits) > 8 or max(kinds) > UNSIGNED

@@ -191,7 +191,7 @@ def _batches(count: int, size: int) -> list[range]:
 def _open_partial(
     partial: Path, attributes: dict[str, str], images: list[str], backbone: Backbone, taps: Collection[Tap]
 ) -> h5py.File:
-    """The unfinished cache: the one on disk if it was begun with the same attributes, else a new one."""
+    """Return the unfinished cache: the one on disk if it was begun with the same attributes, else a new one."""
     try:
         file = h5py.File(partial, "r+")
         if {name: value for name, value in file.attrs.items() if name != SEAL} == attributes and "done" in file:
@@ -234,7 +234,7 @@ def _create(
 
 
 def _reserve(path: Path, size: int) -> None:
-    """Take so many bytes of the disk for a file, or fail at once."""
+    """Reserve this many bytes on the disk for a file, or fail at once."""
     free = shutil.disk_usage(path.parent).free
     try:
         if size > free + path.stat().st_blocks * 512:

@@ -1,4 +1,4 @@
-"""The file of what models have answered: every answer is paid for once, and on the disk as soon as it is there."""
+"""The file of all answers of models: each is paid for once, and written to disk as soon as it arrives."""
 
 import json
 import os
@@ -11,10 +11,10 @@ from kanoclip.types import logger
 
 
 class Answers:
-    """Answers by question, kept in a file of the same lines as knowledge.jsonl that is only ever appended to."""
+    """Answers by question, kept in a file with lines as in knowledge.jsonl; lines are only ever appended."""
 
     def __init__(self, path: Path) -> None:
-        """Read what is there; of a last line that a kill left half-written, only a whole description is kept."""
+        """Read the file; a last line that a kill left half-written is dropped unless it is whole."""
         self._path = path
         self._lock = threading.Lock()
         self._known: dict[Key, Description] = {}
@@ -29,7 +29,7 @@ class Answers:
         return self._known[question.key]
 
     def add(self, answer: Description) -> None:
-        """Append an answer; from here on it survives a kill and a power cut."""
+        """Append an answer and sync it, so that it survives a kill and a power cut."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._lock, self._path.open("a", encoding="utf-8") as file:
             file.write(to_line(answer))
@@ -39,7 +39,7 @@ class Answers:
 
 
 def _key(answer: Description) -> Key:
-    """The key of the question that was answered."""
+    """Return the key of the question that was answered."""
     return (answer.source, answer.model, answer.prompt_hash, answer.class_name, answer.image, answer.number)
 
 

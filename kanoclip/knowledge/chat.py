@@ -1,4 +1,4 @@
-"""One question to an OpenAI-compatible endpoint and back. The only module that knows the API key."""
+"""Ask an OpenAI-compatible endpoint one question. The only module that knows the API key."""
 
 import os
 import sys
@@ -13,7 +13,7 @@ from kanoclip.types import InputError
 
 LARGEST = 2**20  # bytes of an answer: a completion of 150 tokens has a few thousand
 LONGEST_TEXT = 20_000  # characters kept of an answer; CLIP reads some 300
-PATIENCE = 10  # times the time-out: a body that still drips then is given up
+PATIENCE = 10  # times the time-out, after which a body that still arrives in pieces is given up
 FILTERED = {"content_filter", "content_policy_violation"}  # codes of a refusal by the server, not by the model
 
 
@@ -35,10 +35,10 @@ class Reply:
 
 
 class Chat:
-    """A connection for many threads: paced, and patient.
+    """A connection shared by many threads, with a rate limit and retries.
 
-    The openai client retries what may pass (no connection, time-outs, 408, 409, 429, 5xx) with exponential back-off and
-    jitter, or after the time that the server's Retry-After names; it never retries 400, 401, 403 or 404.
+    The openai client retries errors that may pass (no connection, time-outs, 408, 409, 429, 5xx) with exponential
+    back-off and jitter, or after the time that the server's Retry-After names; it never retries 400, 401, 403 or 404.
     """
 
     def __init__(self, config: EndpointConfig) -> None:
@@ -92,10 +92,10 @@ class Chat:
             self._count(completion)
             return self._reply(completion)
         # outside the except clause: the client's exception holds the request, and with it the key
-        raise InputError(f"{problem}; what was answered is kept, run again to go on")
+        raise InputError(f"{problem}; the answers so far are kept; run again to continue")
 
     def _reply(self, completion: Any) -> Reply:
-        """Servers vary: every field may be absent or of any type."""
+        """Read a reply of which, since servers vary, every field may be absent or of any type."""
         choices = getattr(completion, "choices", None)
         choice = choices[0] if isinstance(choices, list) and choices else None
         message, reason = getattr(choice, "message", None), getattr(choice, "finish_reason", None)
@@ -111,10 +111,10 @@ class Chat:
         )
 
     def _cap(self, response: Any) -> None:
-        """Let no more of a body through than an answer can have, nor for longer; a cut-off body is no JSON."""
+        """Limit a body to the size and time that an answer can have; a cut-off body is not JSON."""
         largest = LARGEST
         if response.headers.get("content-encoding", "identity") != "identity":
-            # it was asked for as it is; a compressed body may unpack to a thousand times its size
+            # no compression was asked for: a compressed body may unpack to a thousand times its size
             largest = 0
             del response.headers["content-encoding"]
         response.stream = _capped(response, largest, time.monotonic() + PATIENCE * self.config.timeout)
@@ -127,7 +127,7 @@ class Chat:
             self.tokens_out += answered if isinstance(answered, int) else 0
 
     def _without_key(self, text: str) -> str:
-        """Some servers repeat the key that they reject."""
+        """Remove the key, which some servers repeat when they reject it."""
         return text.replace(self._key, "<key>") if self._key else text
 
 
@@ -157,7 +157,7 @@ def _capped(response: Any, largest: int, until: float) -> Any:
 
 
 class Pace:
-    """Lets at most so many callers a minute through, evenly spaced."""
+    """Lets at most this number of callers per minute through, evenly spaced."""
 
     def __init__(self, per_minute: int | None) -> None:
         self._interval = 60 / per_minute if per_minute else 0.0
@@ -173,7 +173,7 @@ class Pace:
 
 
 def _api_key(variable: str | None) -> str:
-    """The key in an environment variable; of none the empty text."""
+    """Return the key in an environment variable; "" if no variable is named."""
     if variable is None:
         return ""
     key = os.environ.get(variable, "").strip()

@@ -1,4 +1,4 @@
-"""What a mask marks, said in one sentence: where, how large, which shape and colour, how many regions.
+"""What a mask marks, in one sentence: where, how large, which shape and colour, how many regions.
 
 The paper asks a visual question answering model that it does not name exactly and that answers differently every time.
 This describer answers the same question from the ground truth: the same sentence everywhere, and true.
@@ -16,12 +16,12 @@ Float = NDArray[np.float64]
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
-# Our thresholds. The sentences of a class are averaged (equation 3), so where exactly they lie matters little.
-SPECK = 1 / 50  # of the largest region's area: less is a slip of the annotation and not counted
+# Our thresholds. The sentences of a class are averaged (equation 3), so their exact values matter little.
+SPECK = 1 / 50  # of the largest region's area: less is an annotation error and not counted
 SCATTERED = 3  # regions at least, none of which holds half of the area
 ELONGATED = 3.0  # times as long as wide
 COMPACT = 0.8  # of the area of the ellipse with the same second moments: a rectangle fills 0.95, a ring little
-MARGIN = 0.03  # of the shorter side: so far around the mask are its surroundings
+MARGIN = 0.03  # share of the shorter side: the width of the surroundings of a mask
 BRIGHTNESS = 5.0  # difference in CIELAB's L*, about twice what is just noticeable side by side
 COLOUR = 10.0  # distance in CIELAB
 
@@ -45,7 +45,7 @@ COLOURS = {  # sRGB; the word for a colour is that of the nearest of these in CI
 
 
 def describe(image: NDArray[np.uint8], mask: NDArray[np.bool_], class_name: str) -> str:
-    """One sentence about the anomalies of an image, in the form of an answer to the paper's visual question.
+    """Return one sentence about the anomalies of an image, as an answer to the paper's visual question.
 
     Args:
         image: (H, W, 3) sRGB.
@@ -69,11 +69,11 @@ def describe(image: NDArray[np.uint8], mask: NDArray[np.bool_], class_name: str)
 
 
 def shape_name(rows: NDArray[np.int64], columns: NDArray[np.int64]) -> str:
-    """The shape of one region: "elongated", "compact" or "irregular".
+    """Return the shape of one region: "elongated", "compact" or "irregular".
 
     Args:
         rows: (N,) of its pixels.
-        columns: (N,) likewise.
+        columns: (N,) of the same pixels.
     """
     # a pixel is a square, not a point: its own variance is 1/12
     short, long = np.linalg.eigvalsh(np.cov(np.stack([rows, columns]), ddof=0) + np.eye(2) / 12)
@@ -83,12 +83,12 @@ def shape_name(rows: NDArray[np.int64], columns: NDArray[np.int64]) -> str:
 
 
 def colour_name(rgb: Float) -> str:
-    """The word for an sRGB colour (3,) in 0..255."""
+    """Return the word for an sRGB colour (3,) in 0..255."""
     return min(COLOURS, key=lambda name: float(np.linalg.norm(cielab(np.array(COLOURS[name])) - cielab(rgb))))
 
 
 def cielab(rgb: Float | NDArray[np.int64]) -> Float:
-    """L*, a*, b* (3,) of an sRGB colour (3,) in 0..255, for the white D65 (IEC 61966-2-1, CIE 15)."""
+    """Return L*, a*, b* (3,) of an sRGB colour (3,) in 0..255, for the white D65 (IEC 61966-2-1, CIE 15)."""
     signal = rgb / 255
     linear = np.where(signal <= 0.04045, signal / 12.92, ((signal + 0.055) / 1.055) ** 2.4)
     to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
@@ -98,7 +98,7 @@ def cielab(rgb: Float | NDArray[np.int64]) -> Float:
 
 
 def _contrast(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> str:
-    """How the anomalies differ from what is around them; nothing if nothing is."""
+    """Return how the anomalies differ from their surroundings; empty if they do not."""
     margin = max(2, round(MARGIN * min(mask.shape)))
     around = ndimage.maximum_filter(mask, size=2 * margin + 1) & ~mask
     if not around.any():
@@ -114,5 +114,5 @@ def _contrast(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> str:
 
 
 def _colour(image: NDArray[np.uint8], where: NDArray[np.bool_]) -> Float:
-    """The median of each channel (3,) over some pixels."""
+    """Return the median of each channel (3,) over some pixels."""
     return np.asarray(np.median(image[where], axis=0), dtype=np.float64)

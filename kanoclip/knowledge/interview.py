@@ -1,4 +1,4 @@
-"""Asking models many questions: each once, several at a time, cost shown before and progress during."""
+"""Ask models many questions: each once, several at a time, with the cost logged before and the progress during."""
 
 import threading
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ REPORTS = 10  # lines of progress
 
 
 def interview(questions: Sequence[Question], config: EndpointConfig, path: Path) -> list[Description]:
-    """The usable answers to some questions, in their order; asks those that no earlier run has asked.
+    """Return the usable answers to some questions, in order, asking those that no earlier run has asked.
 
     Args:
         questions: of one source.
@@ -43,10 +43,10 @@ def interview(questions: Sequence[Question], config: EndpointConfig, path: Path)
 
 
 def ask(chat: Chat, question: Question) -> Description:
-    """The answer to one question, asked again once, more strictly, if the first answer is of no use.
+    """Return the answer to one question, asked once more, more strictly, if the first answer is unusable.
 
     Returns:
-        The answer; its text is empty if the second is of no use either.
+        The answer; its text is empty if the second is unusable too.
 
     Raises:
         InputError: the endpoint does not answer, or not with chat completions.
@@ -77,7 +77,7 @@ def ask(chat: Chat, question: Question) -> Description:
 
 
 def judge(reply: Reply) -> tuple[str, str]:
-    """What of a reply CLIP can use, and what was wrong with it; each may be empty."""
+    """Return the part of a reply that CLIP can use, and what was wrong with it; each may be empty."""
     if not reply.readable:
         return "", "unreadable"
     text = tidy(reply.text)
@@ -93,7 +93,7 @@ def judge(reply: Reply) -> tuple[str, str]:
 
 
 def _ask_all(questions: Sequence[Question], chat: Chat, answers: Answers) -> None:
-    """Ask, store and count; a failure stops what has not been asked yet, what is under way is still stored."""
+    """Ask, store and count; a failure stops questions not yet asked, and answers under way are still stored."""
     stopped = threading.Event()
 
     def work(question: Question) -> None:
@@ -102,7 +102,7 @@ def _ask_all(questions: Sequence[Question], chat: Chat, answers: Answers) -> Non
         try:
             answers.add(ask(chat, question))
         except Exception:
-            stopped.set()  # here, so that no thread asks on until the main one hears of it
+            stopped.set()  # here, so that no thread asks more before the main one learns of it
             raise
 
     total = len(questions)
@@ -119,7 +119,7 @@ def _ask_all(questions: Sequence[Question], chat: Chat, answers: Answers) -> Non
 
 
 def _announce(questions: Sequence[Question], wanted: int, config: EndpointConfig) -> None:
-    """The cost, before there is any."""
+    """Log the estimated cost before the first request."""
     logger.info(
         "%s: %d questions to %s at %s, %d of %d answered before; about %s",
         questions[0].source,

@@ -1,4 +1,4 @@
-"""knowledge.jsonl: what is known about the classes of a dataset, one text a line, each with where it came from."""
+"""knowledge.jsonl: what is known about the classes of a dataset, one text per line, each with where it came from."""
 
 import json
 from collections import defaultdict
@@ -16,16 +16,16 @@ State = Literal["abnormal", "normal", "background"]
 
 @dataclass(frozen=True)
 class Description:
-    """What a class looks like, in words.
+    """A description of a class in words.
 
     Attributes:
         class_name: as in index.csv.
-        source: who says so: "curated", "mask", "llm" or "vqa".
+        source: where the text comes from: "curated", "mask", "llm" or "vqa".
         text: one or a few sentences, within CLIP's 77 tokens; empty if a model gave no usable answer.
         state: what is described.
-        image: the image that is described, as in index.csv; empty if the text speaks of the class.
+        image: the image that is described, as in index.csv; empty if the text is about the class.
         model: what wrote it; empty if no model did.
-        prompt_hash: of everything that the model was asked but class and image; empty likewise.
+        prompt_hash: hash of the question without class and image; empty if no model was asked.
         number: which of several answers to the same question, from 0.
         date: of the answer, YYYY-MM-DD in UTC. Empty for curated and mask texts: they follow from versioned files and
             must be the same bytes on every day.
@@ -45,7 +45,7 @@ class Description:
 
 
 def to_line(description: Description) -> str:
-    """A description as a line of JSON."""
+    """Return a description as a line of JSON."""
     return json.dumps(asdict(description), ensure_ascii=False) + "\n"
 
 
@@ -55,7 +55,7 @@ def write_knowledge(path: Path, descriptions: Sequence[Description]) -> None:
 
 
 def read_descriptions(path: Path) -> list[Description]:
-    """Every line of a knowledge.jsonl.
+    """Return every line of a knowledge.jsonl.
 
     Raises:
         InputError: a line is not a description.
@@ -91,7 +91,7 @@ def _checked(values: Any) -> Description:
 
 
 def read_knowledge(path: Path, class_names: Sequence[str]) -> dict[str, list[str]]:
-    """The texts about the anomalies of each class, of all sources, in the order of the file.
+    """Return the texts about the anomalies of each class, of all sources, in the order of the file.
 
     Raises:
         InputError: a line is not a description, or a class has none of its anomalies.
@@ -106,7 +106,7 @@ def read_knowledge(path: Path, class_names: Sequence[str]) -> dict[str, list[str
 
 
 def read_image_knowledge(path: Path) -> dict[str, list[str]]:
-    """The texts about the anomalies of single images, by the image's name in index.csv; other images are absent.
+    """Return the texts about the anomalies of single images, by the image's name in index.csv; other images are absent.
 
     Raises:
         InputError: a line is not a description.

@@ -24,7 +24,7 @@ ABOUT_AN_IMAGE = (
 )
 STRICTER = "Answer with exactly one English sentence of at most 25 words and nothing else."
 
-Key = tuple[str, str, str, str, str, int]  # what makes two questions the same: see `Question.key`
+Key = tuple[str, str, str, str, str, int]  # identity of a question: see `Question.key`
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,10 @@ class Question:
         class_name: as in index.csv.
         text: the question with the class filled in.
         config: who is asked, and how.
-        prompt_hash: of everything that is asked but class and image.
+        prompt_hash: hash of the question without class and image.
         image: the image's name in index.csv; empty if the question is about the class.
-        image_path: its file; empty likewise.
-        image_side: it is sent with at most so many pixels a side.
+        image_path: the file of the image; empty if the question is about the class.
+        image_side: the largest number of pixels per side with which the image is sent.
         number: which of several answers to this question, from 0.
     """
 
@@ -55,11 +55,11 @@ class Question:
 
     @property
     def key(self) -> Key:
-        """What makes two questions the same; an answered one is never asked again."""
+        """The identity of a question; one that was answered is never asked again."""
         return (self.source, self.config.model, self.prompt_hash, self.class_name, self.image, self.number)
 
     def messages(self, stricter: bool = False) -> list[dict[str, Any]]:
-        """The messages of a chat completion; a stricter request insists on one short sentence."""
+        """Return the messages of a chat completion; a stricter request insists on one short sentence."""
         instructions = [self.config.instruction] * bool(self.config.instruction) + [STRICTER] * stricter
         system = [{"role": "system", "content": " ".join(instructions)}] if instructions else []
         if not self.image_path:
@@ -69,7 +69,7 @@ class Question:
         return [*system, {"role": "user", "content": content}]
 
     def tokens(self) -> int:
-        """About how many tokens the question costs: four characters each, and 170 a 512-pixel tile of the image.
+        """Estimate the tokens of a question: four characters each, and 170 per 512-pixel tile of the image.
 
         The tile is OpenAI's rule at the time of GPT-4o; other models count otherwise, so this is an estimate.
         """
@@ -78,7 +78,7 @@ class Question:
 
 
 def text_questions(class_names: Sequence[str], config: LlmConfig) -> list[Question]:
-    """The question about each class, as often as answers are wanted."""
+    """Return the question about each class, as often as answers are wanted."""
     digest = _digest(ABOUT_A_CLASS, config)
     return [
         Question("llm", name, ABOUT_A_CLASS.format(name), config, digest, number=number)
@@ -88,7 +88,7 @@ def text_questions(class_names: Sequence[str], config: LlmConfig) -> list[Questi
 
 
 def image_questions(frame: pd.DataFrame, config: VqaConfig) -> list[Question]:
-    """The question about each anomalous image of an index: it asks for anomalies, and a normal image has none."""
+    """Return the question about each anomalous image of an index; a normal image has no anomaly to ask about."""
     rows = frame[frame["label"] == 1]
     digest = _digest(ABOUT_AN_IMAGE, config, config.image_side)
     return [
@@ -98,7 +98,7 @@ def image_questions(frame: pd.DataFrame, config: VqaConfig) -> list[Question]:
 
 
 def jpeg_url(path: Path | str, side: int) -> str:
-    """An image as a data URL: JPEG, its longer side at most `side` pixels."""
+    """Return an image as a data URL: JPEG, its longer side at most `side` pixels."""
     image = load_image(path)
     image.thumbnail((side, side), Image.Resampling.BICUBIC)
     buffer = io.BytesIO()

@@ -24,7 +24,7 @@ STATES: tuple[State, ...] = ("abnormal", "normal")
 
 
 def collect(dataset: str, frame: pd.DataFrame, config: KnowledgeConfig, answers: Path) -> list[Description]:
-    """What the configured sources know about a dataset, source after source.
+    """Return what the configured sources know about a dataset, source after source.
 
     Args:
         dataset: its name.
@@ -52,7 +52,7 @@ def collect(dataset: str, frame: pd.DataFrame, config: KnowledgeConfig, answers:
 
 
 def curated(dataset: str, class_names: Sequence[str]) -> list[Description]:
-    """The shipped descriptions of a dataset's classes; a class without its own gets the generic ones.
+    """Return the shipped descriptions of a dataset's classes; a class without its own gets the generic ones.
 
     Args:
         dataset: name of the dataset.
@@ -71,7 +71,7 @@ def curated(dataset: str, class_names: Sequence[str]) -> list[Description]:
 
 
 def from_masks(frame: pd.DataFrame) -> list[Description]:
-    """One sentence an anomalous image that has a mask, about what the mask marks.
+    """Return one sentence per anomalous image that has a mask, about what the mask marks.
 
     Args:
         frame: rows from `read_index`.

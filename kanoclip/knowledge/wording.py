@@ -1,4 +1,4 @@
-"""What a model wrote, made into a text that CLIP can read whole."""
+"""Turn what a model wrote into a text that CLIP can read whole."""
 
 import re
 import unicodedata
@@ -7,7 +7,7 @@ from typing import Any
 
 CONTEXT = 77  # tokens that CLIP reads, start and end included
 
-THOUGHTS = re.compile(r"<think>.*?(</think>|\Z)", re.DOTALL)  # of models that reason in the open
+THOUGHTS = re.compile(r"<think>.*?(</think>|\Z)", re.DOTALL)  # of models that write out their reasoning
 LIST_MARK = re.compile(r"^[ \t]*(?:[-*•#]+|\d+[.)])\s+", re.MULTILINE)
 EMPHASIS = re.compile(r"\*+|`+")
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
@@ -20,23 +20,23 @@ REFUSAL = re.compile(
 
 
 def tidy(answer: str) -> str:
-    """An answer as plain text on one line: without thoughts, list marks and emphasis."""
+    """Return an answer as plain text on one line: without thoughts, list marks and emphasis."""
     plain = " ".join(EMPHASIS.sub("", LIST_MARK.sub("", THOUGHTS.sub("", answer))).split())
     # control characters, marks that turn the direction of writing, and characters without a meaning
     return "".join(character for character in plain if unicodedata.category(character)[0] != "C")
 
 
 def is_refusal(text: str) -> bool:
-    """Whether a tidy answer begins by declining to answer."""
+    """Return whether a tidy answer begins by declining to answer."""
     return REFUSAL.match(text) is not None
 
 
 def fit(text: str, cut_off: bool = False) -> str:
-    """The first whole sentences that CLIP reads together; empty if not even the first fits.
+    """Return the first whole sentences that CLIP can read together; empty if not even the first fits.
 
     Args:
         text: tidy.
-        cut_off: the end of the text is missing, so a last sentence without an end is none.
+        cut_off: the end of the text is missing, so a last sentence without an end is dropped.
     """
     sentences = SENTENCE_END.split(text)
     if cut_off and not sentences[-1].endswith((".", "!", "?")):
@@ -47,12 +47,12 @@ def fit(text: str, cut_off: bool = False) -> str:
 
 
 def count_tokens(text: str) -> int:
-    """The CLIP tokens of a text, start and end included."""
+    """Return the CLIP tokens of a text, start and end included."""
     return len(_tokenizer().encode(text)) + 2
 
 
 @cache
 def _tokenizer() -> Any:
-    from open_clip.tokenizer import SimpleTokenizer  # imports torch: only who asks a model waits for it
+    from open_clip.tokenizer import SimpleTokenizer  # imports torch, so only when a model is asked
 
     return SimpleTokenizer()

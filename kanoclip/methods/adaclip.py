@@ -40,40 +40,41 @@ class AdaClipOptions(LayerwiseOptions):
         5,
         gt=0,
         le=MAX_LENGTH,
-        description="learned tokens per block, of the image tower and of the text tower, where they take the places of "
-        "the templates' first words; at most five, which every template has before the class name",
+        description="learned tokens per block, of the image tower and of the text tower, where they replace the "
+        "first words of the templates; at most five, because every template has five before the class name",
     )
-    prompt_depth: int = Field(
-        4, gt=0, description="blocks with learned tokens of their own; all blocks of a tower that has fewer"
-    )
+    prompt_depth: int = Field(4, gt=0, description="blocks with learned tokens of their own; if a tower has fewer, all")
     fusion_patches: int = Field(
         100,
         gt=0,
-        description="most anomalous patches that the image score looks at; all where the grid has fewer. In the "
+        description="number of most anomalous patches that the image score uses; if the grid has fewer, all. In the "
         "publication 100 of 37 x 37, 7 %",
     )
     fusion_clusters: int = Field(
-        20, gt=0, description="clusters of these patches; as many as there are different patches where these are fewer"
+        20, gt=0, description="clusters of these patches; at most the number of different patches"
     )
     fusion_weight: float = Field(
-        0.2, ge=0, le=1, description="alpha, share of the clusters' feature in the image's; the rest is the class token"
+        0.2,
+        ge=0,
+        le=1,
+        description="alpha, share of the clusters' feature in the feature of the image; the rest is the class token",
     )
     dice_over: Literal["image", "row"] = Field(
         "image",
-        description="what a dice loss is computed of: an image, as the paper means; or a row of its pixels, as the "
-        "released code does, whose batches of one image lose a dimension",
+        description="region of one dice loss. image: as the paper means; row: one row of pixels, as the released code "
+        "computes it, because its batches of one image lose a dimension",
     )
     sigma: float = Field(
         4.0, ge=0, description="Gaussian of the final map in pixels at 518, scaled with the image size"
     )
-    learning_rate: float = Field(1e-2, gt=0, description="AdamW")
-    weight_decay: float = Field(1e-2, ge=0, description="of AdamW")
+    learning_rate: float = Field(1e-2, gt=0, description="learning rate of AdamW (released code)")
+    weight_decay: float = Field(1e-2, ge=0, description="weight decay of AdamW")
     mosaic: float = Field(
         0.0,
         ge=0,
         le=1,
         description="probability that a 2 x 2 mosaic of images of its class replaces a training image. The released "
-        "code: 0.2 on MVTec-AD; such a training encodes its images anew in each epoch",
+        "code: 0.2 on MVTec-AD; such a training encodes its images again in each epoch",
     )
 
 
@@ -166,7 +167,7 @@ class AdaClip(Method[AdaClipOptions]):
         return [replace(phase, optimizer=adamw)]
 
     def _log_odds(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """(B, K, h, w) of the patches at K taps and (B,) of the image."""
+        """Return log-odds (B, K, h, w) of the patches at K taps and (B,) of the image."""
         backbone, options = self.backbone, self.options
         context = backbone.project(batch.features[Tap("cls", backbone.layers)], unit=False)  # (B, C)
         text = self._text(batch.class_names, self.language(context))  # (B, 2, C)
@@ -230,5 +231,5 @@ def _whole(maps: Tensor) -> Tensor:
 
 
 def _rows(maps: Tensor) -> Tensor:
-    """(B, S, S) to (B S, S, 1), a row of pixels each."""
+    """Reshape (B, S, S) to (B S, S, 1): one row of pixels each."""
     return maps.reshape(-1, maps.shape[-1], 1)

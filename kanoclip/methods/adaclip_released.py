@@ -45,7 +45,7 @@ def learned_from_released(files: Sequence[Any]) -> dict[str, Tensor]:
 
 
 def _list(state: Mapping[str, Any], pattern: str) -> list[Tensor]:
-    """The tensors of a list, at least one, all of one shape."""
+    """Return the tensors of a list, at least one, all of one shape."""
     numbered = re.compile(re.escape(pattern).replace(r"\{\}", r"\d+"))
     count = sum(numbered.fullmatch(name) is not None for name in state)
     tensors = [_tensor(state, pattern.format(number)) for number in range(max(1, count))]

@@ -30,30 +30,31 @@ class AnoClipOptions(Strict):
 
     textures: tuple[str, ...] = Field(
         ("carpet", "leather", "grid", "tile", "wood"),
-        description="class names whose templates speak of textures and surfaces; all others are manufactured objects",
+        description="class names that get the templates of textures; all others get those of manufactured objects",
     )
     views: int = Field(
         len(VIEWS),
         gt=0,
         le=len(VIEWS),
-        description="views of the image whose scores are averaged, the image itself first; each is a forward of CLIP",
+        description="views of the image whose scores are averaged, the image itself first; each is a forward pass of "
+        "CLIP",
     )
     temperature: float = Field(
         1.0,
         gt=0,
-        description="divides the cosine similarities; the released code takes the softmax of these themselves",
+        description="divides the cosine similarities; the released code does not divide them",
     )
     adaptation_steps: int = Field(
         0,
         ge=0,
-        description="test-time adaptation: steps of AdamW that fit an adapter of the patches to each image by itself, "
-        "before its map is made; 0 for none. The released script: 5",
+        description="test-time adaptation: steps of AdamW that fit an adapter of the patches to each image "
+        "alone, before its map is made; 0 for none. The released script: 5",
     )
     adaptation_rate: float = Field(1e-3, gt=0, description="learning rate of these steps")
     map_resolution: Literal["grid", "image"] = Field(
         "grid",
-        description="size of the maps: that of the grid, and the evaluation upsamples them as every method's; or, as "
-        "the released code, that of the image, upsampled with aligned corners",
+        description="size of the maps. grid: that of the patches, and the evaluation upsamples them, as for every "
+        "method; image: as the released code, upsampled with aligned corners",
     )
 
 

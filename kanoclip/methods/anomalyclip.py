@@ -34,12 +34,12 @@ WORDS = (("",), ("damaged",))  # "[v_1] ... [v_K] object.", "[w_1] ... [w_K] dam
 class AnomalyCLIPOptions(TrainingOptions):
     """Options of AnomalyCLIP. Defaults: the released training script's."""
 
-    prompt_length: int = Field(12, gt=0, description="E, learned word embeddings a polarity (released code)")
+    prompt_length: int = Field(12, gt=0, description="E, learned word embeddings per polarity (released code)")
     deep_length: int = Field(
         4,
         gt=0,
         validate_default=True,
-        description="learned tokens a text block, in the places of the first context tokens (released code)",
+        description="learned tokens per text block, in the places of the first context tokens (released code)",
     )
     deep_depth: int | None = Field(
         None,
@@ -49,20 +49,21 @@ class AnomalyCLIPOptions(TrainingOptions):
     )
     map_blocks: Literal["last", "stages"] = Field(
         "last",
-        description="whose V-V tokens make the map: the last block's, as in the released code (which once meant four "
-        "taps, and had the last four times), or those of the four taps; their losses are summed, their maps averaged",
+        description="block or blocks whose V-V tokens make the map. last: as the released code (which asks for four "
+        "taps but gets the last one four times); stages: the four taps, with losses summed and maps "
+        "averaged",
     )
     class_token_norm: bool = Field(
         False,
-        description="ln_post on the class token before its projection; the released code has none, and its authors "
-        "see no difference",
+        description="apply ln_post to the class token before its projection; the released code does not, and its "
+        "authors report no difference",
     )
     temperature: float = Field(0.07, gt=0, description="divides the cosine similarities (released code)")
     sigma: float = Field(
         4.0, ge=0, description="Gaussian of the final map in pixels at 518, scaled with the image size (released code)"
     )
-    map_weight: float = Field(4.0, ge=0, description="lambda, of the map's losses (released code)")
-    learning_rate: float = Field(1e-3, gt=0, description="Adam (released code)")
+    map_weight: float = Field(4.0, ge=0, description="lambda, weight of the losses of the map (released code)")
+    learning_rate: float = Field(1e-3, gt=0, description="learning rate of Adam (released code)")
 
     @field_validator("deep_length")
     @classmethod
@@ -152,7 +153,7 @@ class AnomalyCLIP(Method[AnomalyCLIPOptions]):
         return self.prompts(self.backbone, [NOUN])[0]
 
     def _log_odds(self, batch: Batch, text: Tensor) -> tuple[Tensor, Tensor]:
-        """(B,) of the image and (B, K, h, w) of its patches at K taps, against text vectors (2, C)."""
+        """Return log-odds (B,) of images and (B, K, h, w) of patches at K taps, against text vectors (2, C)."""
         text = text.expand(len(batch.images), -1, -1)
         image = self.backbone.project(
             batch.features[Tap("cls", self.backbone.layers)], norm=self.options.class_token_norm
@@ -170,12 +171,12 @@ def _check_tokens(state: State, name: str, text: str) -> None:
 
 
 def map_taps(options: AnomalyCLIPOptions, taps: tuple[int, ...], layers: int) -> tuple[int, ...]:
-    """The blocks whose V-V tokens make the map, given the backbone's taps and its number of blocks."""
+    """Return the blocks whose V-V tokens make the map, given the backbone's taps and its number of blocks."""
     return (layers,) if options.map_blocks == "last" else taps
 
 
 def object_prompts(text_width: int, text_layers: int, options: AnomalyCLIPOptions) -> LearnedPrompts:
-    """What is learned.
+    """Return the prompts that are learned.
 
     Args:
         text_width: D, of a word embedding.

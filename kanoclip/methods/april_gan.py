@@ -27,13 +27,13 @@ from kanoclip.prompts.ensemble import PromptEnsemble
 class AprilGanOptions(LayerwiseOptions):
     """Options of APRIL-GAN. The published code trains 3 epochs on MVTec-AD and 15 on VisA."""
 
-    learning_rate: float = Field(1e-3, gt=0, description="Adam; the published code's")
+    learning_rate: float = Field(1e-3, gt=0, description="learning rate of Adam (published code)")
     mosaic: float = Field(
         0.0,
         ge=0,
         le=1,
         description="probability that a 2 x 2 mosaic of images of its class replaces a training image. The published "
-        "code: 0.2 on MVTec-AD; such a training encodes its images anew in each epoch",
+        "code: 0.2 on MVTec-AD; such a training encodes its images again in each epoch",
     )
 
 
@@ -96,7 +96,7 @@ class AprilGan(Method[AprilGanOptions]):
         return learned
 
     def _log_odds(self, batch: Batch, text: Tensor) -> Tensor:
-        """(B, K, h, w) of K taps."""
+        """Return log-odds (B, K, h, w) of K taps."""
         projected = [
             F.normalize(layer(batch.features[Tap("tokens", tap)][:, 1:]), dim=-1)  # (B, P, C)
             for tap, layer in zip(self.backbone.quarters, self.projections, strict=True)

@@ -157,7 +157,7 @@ M = TypeVar("M", bound=type[Method[Any]])
 
 
 def register(name: str) -> Callable[[M], M]:
-    """Class decorator: make a method known by the name used in configurations, paths and tables."""
+    """Register the decorated class under the name used in configurations, paths and tables."""
 
     def add(method: M) -> M:
         if name in _METHODS:

@@ -10,6 +10,6 @@ from kanoclip.methods.clip import Clip
 
 @register("clip_ac")
 class ClipAC(Clip):
-    """35 prompts a polarity on the original stream."""
+    """35 prompts per polarity on the original stream."""
 
     ensemble = "clip_ac"

@@ -17,7 +17,7 @@ class Oracle(Method[Strict]):
     sees_truth = True
 
     def forward(self, batch: Batch) -> AnomalyOutput:
-        """Hand back labels and masks."""
+        """Return labels and masks as scores and maps."""
         labels, masks = batch.truth
         return AnomalyOutput(masks, image_score=labels)
 

@@ -1,6 +1,6 @@
 """Crane and Crane+ (Salehi et al., 2025, arXiv 2504.11055): prompts that see the image, a score that sees its patches.
 
-The prompts are AnomalyCLIP's, with the image's own feature after the context vectors. Patches come from the E-Attn
+The prompts are AnomalyCLIP's, with the image's own feature after the context vectors. Patches come from the E-attention
 stream (q-q, k-k and v-v attention); the image's feature is mixed with a mean of its patches, weighted by how abnormal
 they look. Crane+, in crane_plus.py, adds patches that attend as a second tower such as DINOv2 sees them. The defaults
 follow the paper, the published recipe the released code; docs/methods/crane.md has the formulas.
@@ -43,23 +43,30 @@ class CraneOptions(AnomalyCLIPOptions):
     epochs: int = Field(5, gt=0, description="passes over the auxiliary dataset (released code)")
     map_blocks: Literal["last", "stages"] = Field(
         "last",
-        description="whose E-Attn tokens make maps: the last block's, where the paper's sum over blocks ends, or those "
-        "of the four taps. The released code asks for four and gets the last one four times",
+        description="block or blocks whose E-attention tokens make maps. last: where the paper's sum over blocks ends; "
+        "stages: the four taps. The released code asks for four and gets the last one four times",
     )
-    class_token_norm: bool = Field(True, description="ln_post on the class token before its projection (released code)")
-    map_weight: float = Field(2.0, ge=0, description="of focal and dice loss of each map (released code)")
-    image_weight: float = Field(0.2, ge=0, description="of the cross-entropy of the image (released code)")
+    class_token_norm: bool = Field(
+        True, description="apply ln_post to the class token before its projection (released code)"
+    )
+    map_weight: float = Field(2.0, ge=0, description="weight of the focal and dice loss of each map (released code)")
+    image_weight: float = Field(0.2, ge=0, description="weight of the cross-entropy of the image (released code)")
     training_temperature: float = Field(
         0.01,
         gt=0,
-        description="divides the image's similarities in training; scoring has `temperature` (code)",
+        description="divides the similarities of the image in training; scoring uses `temperature` (code)",
     )
-    context_in_training: bool = Field(True, description="the image's feature after the context vectors, in training")
+    context_in_training: bool = Field(
+        True, description="put the image's feature after the context vectors, in training"
+    )
     context_in_scoring: bool = Field(
-        True, description="the same in scoring; the paper has it, the released code's default has not"
+        True, description="the same in scoring: the paper does, the released code by default does not"
     )
     pooling: float = Field(
-        0.5, ge=0, le=1, description="share of the pooled patches in the image's feature (released code); 0 for none"
+        0.5,
+        ge=0,
+        le=1,
+        description="share of the pooled patches in the feature of the image (released code); 0 for none",
     )
     map_mean: Literal["probabilities", "logits"] = Field(
         "probabilities",
@@ -70,7 +77,7 @@ class CraneOptions(AnomalyCLIPOptions):
 
 @register("crane")
 class Crane(Method[CraneOptions]):
-    """Learned prompts with image context, E-Attn patches, score-based pooling."""
+    """Learned prompts with image context, E-attention patches, score-based pooling."""
 
     trainable = True
     stochastic = True
@@ -90,7 +97,7 @@ class Crane(Method[CraneOptions]):
 
     @classmethod
     def reads(cls, options: CraneOptions, tower: TowerShape) -> frozenset[Tap]:
-        """Return the class token, and the E-Attn stream at the taps that make maps."""
+        """Return the class token, and the E-attention stream at the taps that make maps."""
         taps = map_taps(options, tower.taps, tower.layers)
         return frozenset({Tap("cls", tower.layers), *(Tap("qkv", tap) for tap in taps)})
 

@@ -1,8 +1,8 @@
 """Crane+ (Salehi et al., 2025, arXiv 2504.11055): Crane, with patches that attend as a second tower sees them.
 
-D-Attn mixes the values of CLIP's last block by the similarities that the patches have in a second tower such as DINOv2.
-The tower is the backbone's: `towers: {dino: {model: vit_base_patch14_reg4_dinov2.lvd142m}}`. docs/methods/crane.md has
-the formulas.
+D-attention mixes the values of CLIP's last block by the similarities of the patches in a second tower such as
+DINOv2, named in the backbone: `towers: {dino: {model: vit_base_patch14_reg4_dinov2.lvd142m}}`. docs/methods/crane.md
+has the formulas.
 """
 
 from typing import Literal
@@ -24,8 +24,10 @@ class CranePlusOptions(CraneOptions):
     """Options of Crane+."""
 
     second_tower: str = Field("dino", description="name of the second tower in the backbone's `towers`")
-    second_block: int = Field(12, gt=0, description="its block whose patches are compared: the last of a ViT-B")
-    sharpness: float = Field(3.0, gt=0, description="multiplies the similarities of D-Attn (released code)")
+    second_block: int = Field(
+        12, gt=0, description="block of the second tower whose patches are compared: the last of a ViT-B"
+    )
+    sharpness: float = Field(3.0, gt=0, description="multiplies the similarities of D-attention (released code)")
     offset: float = Field(
         1.2, gt=0, description="a patch attends to those more similar than this times the image's mean (released code)"
     )
@@ -38,7 +40,7 @@ class CranePlusOptions(CraneOptions):
 
 @register("crane_plus")
 class CranePlus(Crane):
-    """Crane with D-Attn, which needs a second tower."""
+    """Crane with D-attention, which needs a second tower."""
 
     Options = CranePlusOptions
     options: CranePlusOptions

@@ -25,14 +25,14 @@ class LayerwiseOptions(TrainingOptions):
     )
     map_resolution: Literal["grid", "image"] = Field(
         "grid",
-        description="where softmax makes logits probabilities: at the patches, and the evaluation upsamples these as "
-        "every method's; or, as the published code, at the image's pixels after bilinear upsampling with aligned "
+        description="where the softmax is taken. grid: at the patches, and the evaluation upsamples the map, as for "
+        "every method; image: as the published code, at the pixels after bilinear upsampling with aligned "
         "corners, which writes maps of the image's size",
     )
 
 
 def mean_map(log_odds: Tensor, resolution: Literal["grid", "image"], image_size: int) -> Tensor:
-    """Return the mean over the taps of the probability of abnormal; the published code adds them, which ranks alike.
+    """Return the mean over the taps of the probability of abnormal; the published code sums, which ranks the same.
 
     Args:
         log_odds: (B, K, h, w) of K taps.
@@ -62,5 +62,5 @@ def map_losses(log_odds: Tensor, masks: Tensor) -> dict[str, Tensor]:
 
 
 def at_pixels(log_odds: Tensor, image_size: int) -> Tensor:
-    """(B, K, h, w) to (B, K, S, S), bilinear; the corner patches lie on the corner pixels, as in the published code."""
+    """Upsample (B, K, h, w) to (B, K, S, S) bilinearly, corner patches on corner pixels, as the published code does."""
     return F.interpolate(log_odds, (image_size, image_size), mode="bilinear", align_corners=True)

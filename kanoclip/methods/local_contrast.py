@@ -17,14 +17,18 @@ from kanoclip.methods.base import AnomalyOutput, Batch, Method, register
 class LocalContrastOptions(Strict):
     """Options of local contrast."""
 
-    size: int = Field(128, gt=0, description="pixels a side of the image it looks at; small, so that noise is averaged")
+    size: int = Field(
+        128, gt=0, description="pixels per side to which the image is resized; small, so that noise is averaged"
+    )
     surroundings: float = Field(
         8.0,
         gt=0,
         description="sigma of the blur that a pixel is compared with, in pixels of that size: larger than a "
         "scratch, smaller than an object",
     )
-    smoothing: float = Field(2.0, ge=0, description="sigma in those pixels that averages the differences; for noise")
+    smoothing: float = Field(
+        2.0, ge=0, description="sigma, in those pixels, of the blur of the differences; against noise"
+    )
 
 
 @register("local_contrast")
@@ -46,5 +50,5 @@ class LocalContrast(Method[LocalContrastOptions]):
         return AnomalyOutput(maps, image_score=maps.amax((1, 2)))
 
     def _blurred(self, image: Tensor) -> Tensor:
-        """(B, 3, s, s) blurred, each colour by itself."""
+        """Blur (B, 3, s, s), each colour on its own."""
         return torch.stack([smooth(colour, self.options.surroundings) for colour in image.unbind(1)], dim=1)

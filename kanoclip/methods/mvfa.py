@@ -30,7 +30,7 @@ class MvfaOptions(LayerwiseOptions):
     residual: float = Field(
         0.1, ge=0, le=0.5, description="share of each of the two adapters in the residual stream (released code)"
     )
-    learning_rate: float = Field(1e-4, gt=0, description="Adam; the released code's for zero-shot")
+    learning_rate: float = Field(1e-4, gt=0, description="learning rate of Adam (released code, zero-shot)")
 
 
 @register("mvfa")
@@ -103,7 +103,7 @@ class Mvfa(Method[MvfaOptions]):
         return learned
 
     def _log_odds(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """(B, K, h, w) of the segmentation branch and (B, K, P) of the detection branch, at K levels."""
+        """Return log-odds (B, K, h, w) of segmentation and (B, K, P) of detection, at K levels."""
         text = per_class(batch.class_names, self.text)  # (B, 2, C)
         branches = self._levels(batch.features[Tap("tokens", self.backbone.quarters[0])])
         segmentation, detection = (
@@ -155,6 +155,6 @@ class Adapter(nn.Module):
         self.up = nn.Linear(joint_width, width, bias=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 1 + P, W) to (B, 1 + P, C) for comparison and (B, 1 + P, W) for the residual stream."""
+        """Return (B, 1 + P, C) for the comparison and (B, 1 + P, W) for the residual stream."""
         compared = F.leaky_relu(self.down(x))
         return compared, F.leaky_relu(self.up(compared))

@@ -40,7 +40,7 @@ class Schedule:
         """Return the factor, in 0..1, after `step` of `steps` optimiser steps.
 
         >>> Schedule("cosine").factor(5, 10)
-        0.5...
+        0.5
         >>> Schedule("steps", milestones=(3, 6)).factor(6, 10)
         0.25
         """
@@ -84,7 +84,7 @@ class Phase:
     reads: frozenset[Tap] | None = None
 
     def steps(self, images: int) -> int:
-        """Return the number of optimiser steps on a dataset of so many images."""
+        """Return the number of optimiser steps on a dataset with this number of images."""
         return self.epochs * math.ceil(images / self.batch_size)
 
 
@@ -92,19 +92,19 @@ class TrainingOptions(Strict):
     """The first options of every method that is trained in one phase, or whose phases share them."""
 
     epochs: int = Field(
-        15, gt=0, description="passes over the auxiliary dataset: AnomalyCLIP's. The last is used, always"
+        15, gt=0, description="passes over the auxiliary dataset, as AnomalyCLIP. The last epoch is always used"
     )
-    batch_size: int = Field(8, gt=0, description="images per step: AnomalyCLIP's")
+    batch_size: int = Field(8, gt=0, description="images per step, as AnomalyCLIP")
     mask_resize: Literal["nearest", "bilinear"] = Field(
         "nearest",
-        description="how masks reach the image size: by nearest neighbour, which keeps them exact; or bilinearly, cut "
+        description="how masks are resized to the image size. nearest: keeps them binary; bilinear: then thresholded "
         "at 1/2, as the published code of AnomalyCLIP and APRIL-GAN does",
     )
     schedule: Literal["constant", "cosine"] = Field(
         "constant", description="learning-rate schedule; constant, as in all compared methods"
     )
     warm_up_steps: int = Field(
-        0, ge=0, description="steps of a linear rise of the learning rates; no compared method has one"
+        0, ge=0, description="steps over which the learning rates rise linearly; no compared method does this"
     )
 
     def phase(

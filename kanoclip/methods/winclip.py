@@ -27,14 +27,14 @@ class WinClipOptions(Strict):
     windows: tuple[Annotated[int, Field(gt=0)], ...] = Field(
         (2, 3),
         min_length=1,
-        description="sides of the windows in patches: the paper's small and mid scale. They keep this size on a finer "
-        "grid, where they cover less of the image; more patches cost more forwards",
+        description="sides of the windows in patches: the paper's small and mid scale. On a finer grid "
+        "they cover less of the image, and there are more of them to encode",
     )
     temperature: float = Field(
         0.07,
         gt=0,
-        description="divides the cosine similarities; the paper prints none: that of the re-implementation closest to "
-        "its figures. Changes the maps, whose harmonic means are not linear",
+        description="divides the cosine similarities; the paper prints none; this is that of the re-implementation "
+        "closest to its figures. It changes the maps, whose harmonic means are not linear",
     )
 
 
@@ -88,5 +88,5 @@ def over_patches(scores: Tensor, grid: tuple[int, int], side: int) -> Tensor:
 
 
 def harmonic_mean(scores: Tensor) -> Tensor:
-    """The harmonic mean over the first dimension, (K, ...) to (...); 0 where one of them is 0."""
+    """Return the harmonic mean over the first dimension, (K, ...) to (...); 0 where one of them is 0."""
     return len(scores) / (1 / scores).sum(0)

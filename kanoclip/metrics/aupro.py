@@ -43,6 +43,11 @@ def pro_curve(ranking: Ranking) -> tuple[NDArray[np.float64], NDArray[np.float64
 
     Returns:
         Two (K + 1,) arrays that rise from 0, above all scores, to 1.
+
+    >>> from kanoclip.metrics.ranking import rank
+    >>> fpr, overlap = pro_curve(rank(np.array([0.9, 0.4]), np.array([0.5, 0.1]), weights=np.array([0.25, 0.75])))
+    >>> fpr.tolist(), overlap.tolist()
+    ([0.0, 0.0, 0.5, 0.5, 1.0], [0.0, 0.25, 0.25, 1.0, 1.0])
     """
     return ranking.false_positive_rates, ranking.weighted_positive_rates
 
@@ -75,6 +80,10 @@ def aupro(ranking: Ranking) -> float:
 
     Args:
         ranking: pixels ranked with the weights of `region_weights`.
+
+    >>> from kanoclip.metrics.ranking import rank
+    >>> round(aupro(rank(np.array([0.9, 0.4]), np.array([0.5, 0.1]))), 3)  # half of the overlap up to a rate of 0.5
+    0.5
     """
     return _area(*up_to(FPR_LIMIT, *pro_curve(ranking))) / FPR_LIMIT
 
@@ -93,6 +102,10 @@ def aupro_200(ranking: Ranking) -> float:
 
     Raises:
         UndefinedMetricError: fewer than two distinct rates fall below 0.3; published code divides by zero there.
+
+    >>> from kanoclip.metrics.ranking import rank
+    >>> round(aupro_200(rank(np.array([0.95, 0.9]), np.linspace(0, 0.8, 9))), 3)
+    1.0
     """
     lowest, highest = float(ranking.thresholds[-1]), float(ranking.thresholds[0])
     if lowest == highest:

@@ -87,6 +87,8 @@ def compare(first: Path, second: Path, index: Path) -> Comparison:
     parts = []
     for name, members in rows.groupby("class_name"):
         of_class = labels[members.index]
+        if (of_class < 0).any():
+            raise InputError(f"{index}: class '{name}' has unlabelled images; a comparison needs labels")
         normal, anomalous = np.bincount(of_class, minlength=2)
         if min(normal, anomalous) < 2:
             raise InputError(
@@ -99,7 +101,7 @@ def compare(first: Path, second: Path, index: Path) -> Comparison:
 
 
 def _test(difference: float, error: float) -> Comparison:
-    """The normal test of a difference with a standard error."""
+    """Return the normal test of a difference with a standard error."""
     if error == 0:
         return Comparison(difference, difference, difference, 1.0 if difference == 0 else math.nan)
     margin = float(ndtri((1 + LEVEL) / 2)) * error

@@ -18,6 +18,11 @@ def roc_curve_points(ranking: Ranking) -> Curve:
 
     Returns:
         False and true positive rate, each (M,) and not falling, M at most 500.
+
+    >>> from kanoclip.metrics.ranking import rank
+    >>> fpr, tpr = roc_curve_points(rank(np.array([0.9, 0.4]), np.array([0.5, 0.1])))
+    >>> fpr.tolist(), tpr.tolist()
+    ([0.0, 0.0, 0.5, 0.5, 1.0], [0.0, 0.5, 0.5, 1.0, 1.0])
     """
     return _thinned(ranking.false_positive_rates, ranking.true_positive_rates)
 
@@ -30,6 +35,11 @@ def pro_curve_points(ranking: Ranking) -> Curve:
 
     Returns:
         False positive rate and mean overlap, each (M,) and not falling, M at most 500.
+
+    >>> from kanoclip.metrics.ranking import rank
+    >>> fpr, overlap = pro_curve_points(rank(np.array([0.9, 0.4]), np.array([0.5, 0.1])))
+    >>> fpr.tolist(), overlap.tolist()
+    ([0.0, 0.0, 0.3], [0.0, 0.5, 0.5])
     """
     return _thinned(*up_to(FPR_LIMIT, *pro_curve(ranking)))
 

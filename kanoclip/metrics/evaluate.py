@@ -23,7 +23,7 @@ from kanoclip.files import sha256, whole
 from kanoclip.hdf5 import reading
 from kanoclip.maps import scaled_sigma
 from kanoclip.metrics.pixels import Maps, check, rank_pixels
-from kanoclip.metrics.ranking import Ranking, UndefinedMetricError, rank
+from kanoclip.metrics.ranking import NO_LABELS, Ranking, UndefinedMetricError, rank
 from kanoclip.metrics.results import Results
 from kanoclip.metrics.scores_file import KIND, REMEDY, open_scores
 from kanoclip.result_store import Store, fingerprint
@@ -190,6 +190,8 @@ def _evaluate(rows: list[_Row], frame: pd.DataFrame, wrong: list[InputError]) ->
 
 
 def _rank_images(members: pd.DataFrame, image_scores: NDArray[np.float32]) -> Ranking | UndefinedMetricError:
+    if (members["label"] < 0).any():
+        return UndefinedMetricError(NO_LABELS)
     anomalous = members["label"].to_numpy() == 1
     class_scores = image_scores[members.index]
     try:

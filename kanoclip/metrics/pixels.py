@@ -14,7 +14,7 @@ from kanoclip.datasets.index import load_image, load_mask
 from kanoclip.datasets.masks import masks_at
 from kanoclip.maps import upsample_and_smooth
 from kanoclip.metrics.counts import Counts, Levels, Truth
-from kanoclip.metrics.ranking import Ranking, UndefinedMetricError
+from kanoclip.metrics.ranking import NO_LABELS, Ranking, UndefinedMetricError
 from kanoclip.types import InputError, logger
 
 BATCH = 16  # maps upsampled, smoothed and counted at once
@@ -95,6 +95,9 @@ def rank_pixels(members: pd.DataFrame, maps: Sequence[Maps]) -> Iterator[Ranking
     Raises:
         InputError: an anomalous image has no mask although others of its class have one.
     """
+    if (members["label"] < 0).any():
+        yield from [UndefinedMetricError(NO_LABELS)] * len(maps)
+        return
     if _without_masks(members):
         yield from [UndefinedMetricError("no masks")] * len(maps)
         return
@@ -116,7 +119,7 @@ def rank_pixels(members: pd.DataFrame, maps: Sequence[Maps]) -> Iterator[Ranking
 
 
 def _without_masks(members: pd.DataFrame) -> bool:
-    """Whether no anomalous image of a class has a mask, although there are some; refuse masks of a part of them."""
+    """Return whether a class has anomalous images but no masks; refuse masks of only some of them."""
     anomalous = members[members["label"] == 1]
     unmasked = anomalous[anomalous["mask_path"] == ""]
     if 0 < len(unmasked) < len(anomalous):

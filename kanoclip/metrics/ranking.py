@@ -7,6 +7,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+NO_LABELS = "unlabelled images"  # why a class has no metrics
+
 
 class UndefinedMetricError(ValueError):
     """A metric has no value for this input; the message is the reason that goes into the table."""
@@ -122,6 +124,9 @@ def rank(
 
     Raises:
         UndefinedMetricError: there are no positives, or no negatives.
+
+    >>> rank(np.array([0.9, 0.5]), np.array([0.5])).true_positive_rates.tolist()
+    [0.0, 0.5, 1.0]
     """
     scores, place = np.unique(np.concatenate([positives, negatives]), return_inverse=True)
     at, rest = place[: positives.size], place[positives.size :]
@@ -136,7 +141,7 @@ def rank(
 
 
 def _shares(cumulated: NDArray[np.number]) -> NDArray[np.float64]:
-    """Cumulated numbers (K,) as shares (K + 1,) of the last one, from 0 to 1."""
+    """Return cumulated numbers (K,) as shares (K + 1,) of the last one, from 0 to 1."""
     shares = np.empty(cumulated.size + 1)
     shares[0] = 0.0
     np.divide(cumulated, cumulated[-1], out=shares[1:])

@@ -11,7 +11,11 @@ CATEGORY = 1
 
 
 def write_coco(folder: Path) -> None:
-    """Write the regions of all images: bbox [x, y, width, height] and area in pixels, score the peak of the map."""
+    """Write the regions of all images.
+
+    bbox is [x, y, width, height] and area is in pixels, score is the peak of the map, segmentation is COCO's compressed
+    run-length encoding, exact to the pixel, which a polygon is not.
+    """
     with whole(folder / COCO) as temporary, temporary.open("w", encoding="ascii") as file:
         category = {"id": CATEGORY, "name": "anomaly", "supercategory": ""}
         file.write(f'{{"info": {{}}, "licenses": [], "categories": [{json.dumps(category)}],\n"images": [')
@@ -33,7 +37,7 @@ def write_coco(folder: Path) -> None:
                     "area": region["area"],
                     "score": region["value"],
                     "iscrowd": 0,
-                    "segmentation": [],
+                    "segmentation": {"size": [record["height"], record["width"]], "counts": region["rle"]},
                 }
                 file.write(("," if count > 1 else "") + "\n" + json.dumps(entry))
         file.write("]}\n")

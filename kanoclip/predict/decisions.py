@@ -38,7 +38,8 @@ class Calibration:
         pixel: lowest map value that is called anomalous, so that as rarely a normal image has any such pixel.
         false_alarms: the wished rate, in 0..1.
         normals: number of normal images.
-        expected: the rate of false alarms to be expected, over all draws of so many normal images; at most the wished.
+        expected: the expected rate of false alarms over all draws of this number of normal images; at most the one
+            wished.
         low, high: 95 % interval of the rate with the normal images at hand.
     """
 
@@ -65,7 +66,7 @@ class Calibration:
 
 
 def calibrated(scores: NDArray[np.floating], peaks: NDArray[np.floating], false_alarms: float) -> Calibration:
-    """Choose the thresholds that so many normal images support.
+    """Choose the thresholds that this number of normal images supports.
 
     The threshold lies just above the k-th smallest score, k = ceil((n + 1) (1 - a)) for n images and the rate a. If new
     normal images are drawn as these were, the rate of false alarms is distributed as Beta(n + 1 - k, k), whatever the
@@ -122,10 +123,11 @@ def guessed(record: Mapping[str, Any] | None) -> Threshold:
         return Threshold(None, None, "no threshold, so no decisions: give normal images (--normals)")
     if "reason" in record:
         return Threshold(None, None, f"no threshold, so no decisions ({record['reason']}): give normal images")
-    f1, of_all = record["image_f1"], record["image_f1_of_all"]
+    found, alarms = _percent(record["image_found"]), _percent(record["image_false_alarms"])
+    where = "classes left out of training" if record["folds"] else "images"
     words = (
-        f"threshold guessed from {record['auxiliary']}: F1 {f1:.2f} on its classes left out of training (calling every "
-        f"image anomalous: {of_all:.2f}), unknown on your images; give normal images (--normals) for a rate you choose"
+        f"threshold guessed from {record['auxiliary']}: on its {where} it finds {found} of the anomalous images with "
+        f"{alarms} false alarms, unknown on your images; give normal images (--normals) for a rate you choose"
     )
     return Threshold(record["image"], record["pixel"], words)
 

@@ -38,7 +38,7 @@ class Detector:
         class_name: what images show, unless `predict` is told otherwise.
         threshold: what decisions are made with: the guess of the checkpoint, until `calibrate`.
         calibration: of the last call of `calibrate`; None before.
-        tile: pixels a side of the tiles that larger images are cut into; None squashes every image whole.
+        tile: pixels per side of the tiles that larger images are cut into; None squashes every image whole.
     """
 
     def __init__(
@@ -152,7 +152,13 @@ class Detector:
     def scores(
         self, images: Iterable[Any], class_name: str | None = None, batch_size: int = BATCH_SIZE
     ) -> NDArray[np.float32]:
-        """Return the image scores (N,) in 0..1; arguments as of `predict`."""
+        """Return the image scores (N,) in 0..1; arguments as for `predict`.
+
+        >>> import numpy as np
+        >>> from kanoclip.predict import load
+        >>> load("clip").scores([np.zeros((32, 32)), np.ones((32, 32))]).shape
+        (2,)
+        """
         found = [result.score for result in self.stream(self._frames(images), class_name, batch_size)]
         return np.array(found, np.float32)
 

@@ -19,6 +19,7 @@ THUMBNAIL = 256  # pixels of the longer side
 LONGEST = 200  # bytes of a name
 WEBP = {"quality": 70, "method": 0}  # method 0 takes a third of the time for files 8 % larger
 PNG = {"compress_level": 1}  # a third of the time of the default; files are 15 % larger
+PNG_MAPS, HDF5 = "png", "hdf5"
 HEAT, MASKS, MAPS, THUMBNAILS = "heat", "masks", "maps", "thumbnails"
 
 Scale = tuple[float, float]
@@ -32,16 +33,20 @@ class Pictures:
     Attributes:
         folder: of the prediction.
         shown: whether heat maps, masks and thumbnails are written.
-        maps: whether raw maps are: PNG of 16 bits, value / 65535 is the map.
+        maps: how raw maps are: "png", at the size of the image, 16 bits, value / 65535 is the map; "hdf5", as the model
+            made them, float32 (`kanoclip.predict.maps_file` packs them at the end); "", not at all.
     """
 
     folder: Path
     shown: bool = True
-    maps: bool = False
+    maps: str = ""
 
     def write(self, result: Result, name: str, scale: Scale) -> None:
         """Write the pictures of an image."""
-        if self.maps:
+        if self.maps == HDF5:
+            with whole(self.folder / piece(name)) as temporary, temporary.open("wb") as file:
+                np.save(file, result.square)
+        elif self.maps:
             raw = np.rint(np.clip(result.map, 0, 1) * 65535).astype(np.uint16)
             _save(Image.fromarray(raw), self.folder / picture(MAPS, name), **PNG)
         if not self.shown:
@@ -64,6 +69,11 @@ def picture(kind: str, name: str) -> str:
     'heat/a/b.jpg.png'
     """
     return f"{kind}/{short(name)}.png"
+
+
+def piece(name: str) -> str:
+    """Return where the map of an image waits to be packed."""
+    return f"{MAPS}.partial/{short(name)}.npy"
 
 
 def thumbnail(name: str, of: str) -> str:

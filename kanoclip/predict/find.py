@@ -33,7 +33,7 @@ class ImageFiles:
         base: the folder that names are relative to.
 
     Args:
-        paths: image files, folders, and text files (.txt) with one path a line, relative to the text file's folder.
+        paths: image files, folders, and text files (.txt) with one path per line, relative to the text file's folder.
         skip: is told each file in a folder that is no image by its name.
 
     Raises:

@@ -116,7 +116,7 @@ def _agreed_scale(job: Job) -> Scale | None:
 
 
 def _fresh(files: ImageFiles, record: Record) -> bool:
-    """Whether the file of a line is as it was."""
+    """Return whether the file of a line is as it was."""
     return bool(record["state"]) and state_of(files.base / record["file"]) == record["state"]
 
 
@@ -150,7 +150,7 @@ def _load(file: Found, size: int) -> _Loaded:
 
 
 def _batches(loaded: Iterable[_Loaded], size: int) -> Iterator[list[_Loaded]]:
-    """Put whole files together until there are so many pictures, or many pixels."""
+    """Group whole files until a group has `size` pictures, or many pixels."""
     batch: list[_Loaded] = []
     for one in loaded:
         batch.append(one)

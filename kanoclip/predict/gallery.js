@@ -28,8 +28,11 @@ function tile(one) {
   const caption = document.createElement("figcaption");
   const score = document.createElement("b");
   score.textContent = one.score.toFixed(4);
+  const name = document.createElement("span");
+  name.className = "name";
+  name.title = name.textContent = one.name;
   const regions = one.regions === 1 ? "1 region" : `${one.regions} regions`;
-  caption.append(score, ` ${one.decision} `, document.createElement("br"), one.name, document.createElement("br"), regions);
+  caption.append(score, ` ${one.decision}`, name, regions);
   for (const [kind, address] of Object.entries(one.files)) {
     const link = document.createElement("a");
     link.href = address;

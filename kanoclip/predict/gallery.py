@@ -11,7 +11,8 @@ import jinja2
 
 from kanoclip.files import write_text
 from kanoclip.predict.detector import Detector
-from kanoclip.predict.drawing import HEAT, MAPS, MASKS, picture, thumbnail
+from kanoclip.predict.drawing import HDF5, HEAT, MAPS, MASKS, PNG_MAPS, picture, thumbnail
+from kanoclip.predict.maps_file import FILE as MAPS_FILE
 from kanoclip.predict.records import CSV, JSONL, Record, read_records
 
 PAGE = "index.html"
@@ -29,17 +30,17 @@ def failed(folder: Path) -> list[Record]:
     return [record for record in read_records(folder) if "error" in record]
 
 
-def write_gallery(folder: Path, detector: Detector, pictures: bool, maps: bool) -> None:
+def write_gallery(folder: Path, detector: Detector, pictures: bool, maps: str) -> None:
     """Write the page.
 
     Args:
         folder: of the prediction.
         detector: that predicted.
         pictures: whether there are heat maps and thumbnails.
-        maps: whether there are raw maps.
+        maps: how raw maps were written, as of `Pictures`.
     """
     masks = detector.threshold.pixel is not None
-    tiles = [_tile(record, pictures, masks, maps) for record in worst(folder, MOST)]
+    tiles = [_tile(record, pictures, masks, maps == PNG_MAPS) for record in worst(folder, MOST)]
     counts = {"images": 0, "anomalous": 0, "normal": 0}
     for record in read_records(folder):
         if "error" not in record:
@@ -59,7 +60,7 @@ def write_gallery(folder: Path, detector: Detector, pictures: bool, maps: bool) 
         counts=counts,
         shown=len(tiles),
         failed=failed(folder),
-        files=[CSV, JSONL],
+        files=[CSV, JSONL, *([MAPS_FILE] if maps == HDF5 else [])],
         data=_for_script(tiles),
     )
     write_text(folder / PAGE, text.encode("utf-8", "backslashreplace").decode("utf-8"))
@@ -67,7 +68,7 @@ def write_gallery(folder: Path, detector: Detector, pictures: bool, maps: bool) 
 
 def _tile(record: Record, pictures: bool, masks: bool, maps: bool) -> dict[str, Any]:
     name = record["image"]
-    kinds = {HEAT: pictures, MASKS: pictures and masks, MAPS: maps}
+    kinds = {"heat": (HEAT, pictures), "mask": (MASKS, pictures and masks), "map": (MAPS, maps)}
     return {
         "name": name,
         "score": round(record["score"], 4),
@@ -76,7 +77,7 @@ def _tile(record: Record, pictures: bool, masks: bool, maps: bool) -> dict[str, 
         "size": [record["width"], record["height"]],
         "image": _url(thumbnail(name, "image")) if pictures else "",
         "heat": _url(thumbnail(name, "heat")) if pictures else "",
-        "files": {kind: _url(picture(kind, name)) for kind, there in kinds.items() if there},
+        "files": {label: _url(picture(kind, name)) for label, (kind, there) in kinds.items() if there},
     }
 
 

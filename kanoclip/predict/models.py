@@ -14,10 +14,12 @@ from kanoclip.config import BackboneConfig, parse
 from kanoclip.devices import choose_device
 from kanoclip.files import sha256
 from kanoclip.methods import Method, method_class, method_names
+from kanoclip.predict.decisions import guessed
 from kanoclip.predict.detector import Detector
+from kanoclip.predict.guesses import guess_of
+from kanoclip.run import SHIPPED
 from kanoclip.types import InputError
 
-SHIPPED = Path(__file__).parent / "embedded" / "kanoclip.safetensors"
 SHIPPED_WORTH = "a small model that has seen drawn images only: for trying out, not for decisions (docs/predict.md)"
 DEFAULT, TINY = "kanoclip", "kanoclip-tiny"
 TRAINING_FREE = "winclip"  # what predicts where only a backbone is named
@@ -58,10 +60,10 @@ def load(
         backbone: the CLIP model of a method that needs no training; default: kanoclip-tiny, which is shipped.
         weights: a tag of open_clip or a file; default: openai where the model has it. Of a checkpoint: the file of the
             backbone that it was trained on, if that has moved.
-        image_size: pixels a side; default: what the model was trained with.
+        image_size: pixels per side; default: what the model was trained with.
         class_name: what the images show, as the prompts say it.
-        tile: pixels a side of the tiles that larger images are cut into, so that small defects stay visible; by default
-            every image is squashed whole.
+        tile: pixels per side of the tiles that larger images are cut into, so that small defects stay visible; by
+            default every image is squashed whole.
         options: of a method that needs no training.
         device: cpu, cuda, cuda:1 ...; auto takes a GPU if there is one.
         threads: CPU threads; None leaves them to torch.
@@ -85,7 +87,10 @@ def load(
         )
     record = read_record(choice.checkpoint) if choice.checkpoint else None
     checksum = sha256(choice.checkpoint) if choice.checkpoint else ""
-    return Detector(method, choice.method, class_name, record, checksum, tile)
+    detector = Detector(method, choice.method, class_name, record, checksum, tile)
+    if record is None:
+        detector.threshold = guessed(guess_of(method, choice.method))
+    return detector
 
 
 def choose(model: str, backbone: str | None, weights: str | None, image_size: int | None) -> Choice:

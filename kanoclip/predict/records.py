@@ -1,16 +1,19 @@
-"""predictions.jsonl and predictions.csv: one line an image, written as they come, taken up by a second run."""
+"""predictions.jsonl and predictions.csv: one line per image, written as they come, taken up by a second run."""
 
 import csv
 import io
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from contextlib import nullcontext, suppress
+from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from kanoclip.files import whole
+from kanoclip.predict.regions import Region
 from kanoclip.predict.result import Result
+from kanoclip.predict.rle import compressed, runs
 
 JSONL, CSV = "predictions.jsonl", "predictions.csv"
 CSV_COLUMNS = [
@@ -29,7 +32,7 @@ DECISIONS = {None: "", True: "anomalous", False: "normal"}
 
 Record = dict[str, Any]
 """A line of predictions.jsonl: image, file, state and either error, or score, threshold, decision, width, height and
-regions (x, y, width, height, area, peak, value)."""
+regions (x, y, width, height, area, peak, value, rle: COCO's compressed run-length encoding)."""
 
 
 def record_of(result: Result, name: str, file: str, state: list[int]) -> Record:
@@ -51,8 +54,13 @@ def record_of(result: Result, name: str, file: str, state: list[int]) -> Record:
         "width": result.image.width,
         "height": result.image.height,
         "map_threshold": result.threshold.pixel,
-        "regions": [asdict(region) for region in result.regions],
+        "regions": [_region(one, result.image.size) for one in result.regions],
     }
+
+
+def _region(region: Region, size: tuple[int, int]) -> dict[str, Any]:
+    values = {one.name: getattr(region, one.name) for one in fields(region) if one.name != "mask"}
+    return {**values, "rle": compressed(runs(region.mask, (region.x, region.y), size))}
 
 
 def state_of(path: Path) -> list[int]:
@@ -95,18 +103,24 @@ class Records:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._lines.close()
-        self._rows.close()
+        for file in (self._lines, self._rows):
+            # what could not be written is tried again by close; the first error is the one to be told
+            with nullcontext() if error is None else suppress(OSError):
+                file.close()
 
     def __contains__(self, file: str) -> bool:
         return hash(file) in self.done
 
     def add(self, records: list[Record]) -> None:
         """Write the lines of the pictures of one or more whole files."""
-        self._rows.write("".join(_csv_line(_csv_row(record)) for record in records))
-        self._lines.write("".join(map(_json_line, records)))
-        self._rows.flush()
-        self._lines.flush()
+        rows = "".join(_csv_line(_csv_row(record)) for record in records)
+        for file, text in ((self._rows, rows), (self._lines, "".join(map(_json_line, records)))):
+            try:
+                file.write(text)
+                file.flush()
+            except OSError as error:
+                error.filename = file.name
+                raise
 
 
 def read_records(folder: Path) -> Iterator[Record]:

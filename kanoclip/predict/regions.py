@@ -1,6 +1,6 @@
 """Connected regions of a map that reach a threshold."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ class Region:
         area: pixels in the region.
         peak: (x, y) of its most anomalous pixel.
         value: of the map there, in 0..1.
+        mask: (height, width) bool, the pixels of the box that belong to it.
     """
 
     x: int
@@ -26,6 +27,7 @@ class Region:
     area: int
     peak: tuple[int, int]
     value: float
+    mask: NDArray[np.bool_] = field(repr=False, compare=False)
 
 
 def regions_of(values: NDArray[np.floating], threshold: float | None) -> list[Region]:
@@ -55,6 +57,7 @@ def regions_of(values: NDArray[np.floating], threshold: float | None) -> list[Re
                 area=int(inside.sum()),
                 peak=(int(columns.start + column), int(rows.start + row)),
                 value=float(part[row, column]),
+                mask=inside,
             )
         )
     return sorted(found, key=lambda region: -region.value)

@@ -17,11 +17,11 @@ from kanoclip.datasets.synthetic.render import VISIBLE
 from kanoclip.pretraining.codes import COLOUR, DEFECT, EXTENT, KIND, NOTHING, PLACE, STATE, UNKNOWN
 from kanoclip.pretraining.corpus import LEAST_ANOMALOUS_PIXELS, Corpus
 
-PAIRS_PER_SURFACE = 2  # so many pairs in a row of a corpus of composites show one surface
+PAIRS_PER_SURFACE = 2  # this many consecutive pairs of a corpus of composites show one surface
 BLENDED, TRANSPLANTED, FOREIGN = 0.15, 0.15, 0.1  # shares of the pairs; what is left keeps its own scene and defect
 SHRUNK = 0.3  # share of small views that show a whole image or nearly so
 WHOLE = 0.5  # share of full-size views that show the whole image
-AIM = 4  # pixels a side of the cells that windows are aimed at
+AIM = 4  # pixels per side of the cells that windows are aimed at
 TILTED = 0.25  # share of views that are turned by other than quarters
 
 
@@ -101,7 +101,7 @@ def device_views(pools: Sequence[DevicePool], count: int, size: int, seed: Seque
     Args:
         pools: drawn pairs, composites.
         count: B, a multiple of twice the number of pools.
-        size: pixels a side, at most that of the pools.
+        size: pixels per side, at most that of the pools.
         seed: of the batch.
     """
     device = pools[0].images.device
@@ -127,7 +127,7 @@ def framed(images: Tensor, masks: Tensor, size: int, draw: Draw) -> tuple[Tensor
     Args:
         images: (P, 2, 3, S, S).
         masks: (P, S, S).
-        size: pixels a side of the result, S or half of it.
+        size: pixels per side of the result, S or half of it.
         draw: chooses.
 
     Returns:

@@ -39,7 +39,7 @@ class Composites:
         photographs: surfaces and donors.
         makers: keys of MAKERS.
         seed: of everything.
-        size: pixels a side.
+        size: pixels per side.
     """
 
     photographs: Sequence[Photograph]

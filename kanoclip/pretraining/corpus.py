@@ -178,7 +178,7 @@ def views(corpus: Corpus, count: int, size: int, rng: np.random.Generator) -> Vi
     Args:
         corpus: where the images come from.
         count: B.
-        size: pixels a side, IMAGE_SIZE or half of it.
+        size: pixels per side, IMAGE_SIZE or half of it.
         rng: chooses images, crops and turns.
     """
     rows = np.sort(rng.choice(len(corpus.images), count, replace=False))

@@ -40,9 +40,9 @@ class Stage:
     """A part of the training.
 
     Attributes:
-        size: pixels a side.
+        size: pixels per side.
         steps: optimiser steps.
-        batch: images a step.
+        batch: images per step.
         cost: time of a step relative to other stages, for the learning-rate schedule.
         world: what the images are. "drawn" ones one by one; "mixed": drawn pairs, blended and recoloured far beyond
             what the generator draws; "real": drawn pairs and composites on photographs. The learning rate starts its

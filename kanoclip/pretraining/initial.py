@@ -48,7 +48,7 @@ def whitening_filters(images: Tensor, patch: int, width: int) -> Tensor:
 
     Args:
         images: (B, 3, S, S), normalised.
-        patch: pixels a side.
+        patch: pixels per side.
         width: number of filters, at most 3 patch².
 
     Returns:

@@ -25,7 +25,7 @@ from kanoclip.pretraining.corpus import (
 # Shares of the pairs; what is left over keeps its own scene and defect.
 BLENDED, TRANSPLANTED, FOREIGN = 0.35, 0.2, 0.15
 ZOOMED = 0.35
-LEAST_WINDOW = 72  # pixels a side of what is zoomed to a whole image
+LEAST_WINDOW = 72  # pixels per side of what is zoomed to a whole image
 
 FloatPair = NDArray[np.float32]  # (2, S, S, 3) the normal and the anomalous image, 0..255
 Mask = NDArray[np.bool_]  # (S, S)

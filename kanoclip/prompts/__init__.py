@@ -1,1 +1,1 @@
-"""Prompts, written by people or learned."""
+"""Prompts: written by hand, or learned."""

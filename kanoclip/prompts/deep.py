@@ -1,7 +1,7 @@
 """Deep prompts: learned vectors that take the place of context tokens inside the text tower.
 
 Compound prompts of MaPLe (Khattak et al. 2023) as AnomalyCLIP (Zhou et al. 2024, section 3.3) uses them: at the input
-of some blocks, what the blocks before made of the first context tokens is thrown away and replaced.
+of some blocks, the first context tokens, as the previous blocks left them, are replaced.
 """
 
 import torch

@@ -20,7 +20,7 @@ class LearnedPrompts(nn.Module):
 
     Args:
         text_width: D, of a word embedding.
-        length: K, learned embeddings a prompt.
+        length: K, learned embeddings per prompt.
         words: the state words of the normal and of the abnormal prompts; "" is none.
         per_word: each word has a context of its own; otherwise the words of a polarity share one.
         noun: takes the place of every class name (AnomalyCLIP: "object").
@@ -48,7 +48,7 @@ class LearnedPrompts(nn.Module):
         self.context = nn.Parameter(torch.randn(sum(self.contexts), length, text_width) * INITIAL_STD)  # (., K, D)
 
     def forward(self, backbone: Backbone, class_names: Sequence[str]) -> Tensor:
-        """(n, 2, C) unit text vectors of n classes, normal then abnormal: the mean over the words' unit vectors."""
+        """Return (n, 2, C) unit text vectors of n classes, normal then abnormal: the mean over the words' vectors."""
         names = [self.noun] if self.noun else class_names
         polarities = []
         for context, words in zip(self.context.split(self.contexts), self.words, strict=True):
@@ -74,5 +74,5 @@ class LearnedPrompts(nn.Module):
 
 
 def prompt_text(length: int, word: str, name: str) -> str:
-    """What stands in for a prompt until its first words are replaced by learned ones: "x x x damaged object."."""
+    """Return the text that holds the places of learned words: "x x x damaged object."."""
     return " ".join([PLACEHOLDER] * length + [part for part in (word, name) if part]) + "."

@@ -109,7 +109,7 @@ def cells_of(
     controls: Collection[str],
     marks: Mapping[str, tuple[str, ...]] | None = None,
 ) -> list[Cell]:
-    """One cell for each method, dataset, class and metric, over its seeds.
+    """Return one cell per (method, dataset, class, metric), over its seeds.
 
     Args:
         frame: long metrics, as `collect` returns them, with or without the rows of `averages`.
@@ -160,7 +160,7 @@ def _over_seeds(name: str, seeds: list[dict[str, Any]], control: bool, marks: tu
 
 
 def averages(frame: pd.DataFrame, datasets: Sequence[str]) -> pd.DataFrame:
-    """The unweighted mean over datasets of their class means, as rows of a dataset "average".
+    """Return the unweighted mean over datasets of their class means, as rows of a dataset "average".
 
     A dataset on which no row has a value, such as one without masks, is left out for all rows, and the reason says so;
     a row that lacks any of the others has no average. The column `seen` says whether one of them was seen in training.
@@ -185,7 +185,7 @@ def averages(frame: pd.DataFrame, datasets: Sequence[str]) -> pd.DataFrame:
 
 
 def best_two(cells: Iterable[Cell]) -> dict[Measure, tuple[float | None, float | None]]:
-    """The best and second best value, as shown, of everything that is measured; equal values share a place."""
+    """Return the best and second best value, as shown, among measured ones; equal values share a place."""
     values: dict[Measure, set[float]] = {}
     for cell in cells:
         values.setdefault(cell.measure, set()).update({cell.shown} if cell.ranked else ())

@@ -50,7 +50,7 @@ def write(path: Path, title: str, render: Callable[[Style], pd.DataFrame], lines
 
 
 def to_markdown(table: pd.DataFrame, lines: Sequence[str]) -> str:
-    """The table (of style MARKDOWN) in Markdown, its notes beneath."""
+    """Return the table (of style MARKDOWN) in Markdown, its notes below."""
     labelled = _with_labels(table.rename(index=_markdown, columns=_markdown))
     one_line = [" ".join(column).strip() if isinstance(column, tuple) else column for column in labelled.columns]
     text = labelled.set_axis(one_line, axis="columns").to_markdown(disable_numparse=True, index=False)
@@ -58,7 +58,7 @@ def to_markdown(table: pd.DataFrame, lines: Sequence[str]) -> str:
 
 
 def to_latex(table: pd.DataFrame, lines: Sequence[str]) -> str:
-    """The table (of style LATEX) for LaTeX with the package booktabs, its notes beneath; a long one in small print."""
+    """Return the table (of style LATEX) for LaTeX with booktabs, its notes below; a long one in small print."""
     long, labels = len(table) > LONG, table.index.nlevels
     tabular = (
         _with_labels(table.rename(index=_tex))
@@ -80,7 +80,7 @@ def to_latex(table: pd.DataFrame, lines: Sequence[str]) -> str:
 
 
 def to_html(table: pd.DataFrame, lines: Sequence[str]) -> str:
-    """The table (of style HTML) as an HTML fragment, its notes beneath."""
+    """Return the table (of style HTML) as an HTML fragment, its notes below."""
     named = table.rename(index=html.escape, columns=html.escape)
     if table.index.nlevels == 1:
         named = named.rename_axis(index=None)
@@ -89,7 +89,7 @@ def to_html(table: pd.DataFrame, lines: Sequence[str]) -> str:
 
 
 def to_document(fragment: str, title: str) -> str:
-    """A fragment of `to_html` as a page of its own."""
+    """Return a fragment of `to_html` as a page of its own."""
     return (
         f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>\n'
         "<style>body{font:15px sans-serif;margin:1.5em} th,td{padding:.3em .8em;text-align:center} "
@@ -99,7 +99,7 @@ def to_document(fragment: str, title: str) -> str:
 
 
 def _with_labels(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with its row labels as columns in front, each group's label said once."""
+    """Return the table with its row labels as columns in front, the label of each group once."""
     every = table.index.to_frame(index=False)
     labels = every.copy()
     for level in range(table.index.nlevels - 1):
@@ -110,12 +110,12 @@ def _with_labels(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _markdown(text: str) -> str:
-    """Text without what Markdown reads as a cell, a line or HTML."""
+    """Return text without characters that Markdown reads as a cell, a line or HTML."""
     return " ".join(text.replace("\\", "\\\\").replace("|", r"\|").replace("<", "&lt;").split())
 
 
 def _tex(text: str) -> str:
-    """Text with LaTeX's special characters written out."""
+    """Return text with LaTeX's special characters escaped."""
     escapes = {character: f"\\{character}" for character in "&%$#_{}"}
     escapes |= {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"}
     escapes |= {"|": r"\textbar{}", "<": r"\textless{}", ">": r"\textgreater{}", "\n": " "}

@@ -25,6 +25,9 @@ from kanoclip.types import InputError, progress
 SIDE = 128  # pictures are squares of this many pixels: as the methods see them
 QUALITY = 70  # of WebP, 0 to 100: mostly 1 to 6 kB an image and below 1 kB a heat map
 MISSED, FALSE_ALARM, CORRECT = "missed", "false alarm", "correct"
+PLACES, FEWEST = 96, 6  # images of a class over all methods, and of each method: many methods show fewer each
+UNJUDGED = ""  # without a label, or where all labels are the same
+MORE = 4  # times as many images of a class without labels: only their ranks say where to look
 
 
 @dataclass(frozen=True)
@@ -34,14 +37,14 @@ class Picture:
     Attributes:
         file: its name and folder.
         defect: "good" when it is normal.
-        anomalous: its label.
+        anomalous: its label; None when it is not known.
         image: data URL.
         mask: data URL; None when the image has no mask.
     """
 
     file: str
     defect: str
-    anomalous: bool
+    anomalous: bool | None
     image: str
     mask: str | None
 
@@ -53,19 +56,21 @@ class Tile:
     Attributes:
         row: of the picture.
         score: the image score.
-        verdict: MISSED, FALSE_ALARM or CORRECT.
+        rank: of the score among those of its class; the highest has 1.
+        verdict: MISSED, FALSE_ALARM, CORRECT or UNJUDGED.
         heat: data URL of the anomaly map in colour; None when the method has no maps.
     """
 
     row: int
     score: float
+    rank: int
     verdict: str
     heat: str | None
 
 
 @dataclass(frozen=True)
 class ClassView:
-    """What a method shows of one class: its tiles in order, out of `images` images with so many of each mistake."""
+    """What a method shows of one class: its tiles in order, and how often it makes each kind of mistake."""
 
     images: int
     missed: int
@@ -102,7 +107,8 @@ def read_gallery(pairs: Sequence[tuple[Path, Path]], count: int) -> dict[str, Da
 
     Args:
         pairs: (index.csv, scores.h5) of each dataset and method, in the order of the page.
-        count: images of each class and method, at most.
+        count: images of each class and method, at most; fewer where there are many methods (`count_of`), MORE times as
+            many of a class without labels.
 
     Returns:
         By name of the dataset; each image is held once, however many methods show it.
@@ -115,13 +121,14 @@ def read_gallery(pairs: Sequence[tuple[Path, Path]], count: int) -> dict[str, Da
         by_index.setdefault(index, []).append(scores)
     datasets: dict[str, DatasetView] = {}
     for index, files in progress(by_index.items(), "gallery"):
+        places = count_of(len(files), count)
         for scores in files:
             with scored_index(scores, index) as (rows, file):
                 name, method = str(file.attrs["dataset"]), str(file.attrs["method"])
                 view = datasets.setdefault(name, DatasetView(bool((rows["mask_path"] != "").any()), {}, {}))
                 if method in view.methods:
                     raise InputError(f"{scores}: {method} on {name} is given twice; the gallery shows one seed of each")
-                view.methods[method] = _method_view(rows, file, count)
+                view.methods[method] = _method_view(rows, file, places)
                 tiles = [tile for shown in view.methods[method].classes.values() for tile in shown.tiles]
                 new = sorted({tile.row for tile in tiles} - view.pictures.keys())
                 check_unchanged(rows.iloc[new])
@@ -130,15 +137,24 @@ def read_gallery(pairs: Sequence[tuple[Path, Path]], count: int) -> dict[str, Da
     return datasets
 
 
+def count_of(methods: int, wanted: int) -> int:
+    """Return how many images of a class each of so many methods shows.
+
+    >>> [count_of(methods, 12) for methods in (4, 8, 12, 15, 30)]
+    [12, 12, 8, 6, 6]
+    """
+    return min(wanted, max(FEWEST, PLACES // methods))
+
+
 def f1_threshold(labels: NDArray[np.integer], scores: NDArray[np.floating]) -> float | None:
-    """The image score at which calling all that is not below it anomalous gives the highest F1; of several the highest.
+    """Return the image score with the highest F1 if it and all above count as anomalous; of several the highest.
 
     Args:
-        labels: (N,) 1 anomalous, 0 normal.
+        labels: (N,) 1 anomalous, 0 normal, -1 not known.
         scores: (N,) finite.
 
     Returns:
-        One of the scores; None when all labels are the same.
+        One of the scores; None when all known labels are the same.
     """
     try:
         return f1_max_threshold(rank(scores[labels == 1], scores[labels == 0]))
@@ -147,15 +163,16 @@ def f1_threshold(labels: NDArray[np.integer], scores: NDArray[np.floating]) -> f
 
 
 def judge(labels: NDArray[np.integer], scores: NDArray[np.floating], threshold: float | None) -> NDArray[np.object_]:
-    """MISSED, FALSE_ALARM or CORRECT for each image; without a threshold there are no mistakes.
+    """Return MISSED, FALSE_ALARM or CORRECT for each image; UNJUDGED without a label or a threshold.
 
     Args:
-        labels: (N,) 1 anomalous, 0 normal.
+        labels: (N,) 1 anomalous, 0 normal, -1 not known.
         scores: (N,).
         threshold: scores that are not below it are called anomalous.
     """
-    verdicts = np.full(len(scores), CORRECT, dtype=object)
+    verdicts = np.full(len(scores), UNJUDGED, dtype=object)
     if threshold is not None:
+        verdicts[labels >= 0] = CORRECT
         verdicts[(labels == 1) & (scores < threshold)] = MISSED
         verdicts[(labels == 0) & (scores >= threshold)] = FALSE_ALARM
     return verdicts
@@ -164,9 +181,9 @@ def judge(labels: NDArray[np.integer], scores: NDArray[np.floating], threshold: 
 def choose(
     labels: NDArray[np.integer], scores: NDArray[np.floating], mistakes: NDArray[np.bool_], count: int
 ) -> NDArray[np.intp]:
-    """Which images of a class are shown: mistakes first; among them, and among the others, the highest score first.
+    """Return the images of a class to show: mistakes first, and in both groups the highest score first.
 
-    Half of the places are for anomalous images and half for normal ones, if there are so many: a method whose mistakes
+    Half of the places are for anomalous images and half for normal ones, if there are enough: a method whose mistakes
     are all of one kind shows the other kind too. In each half the worst mistakes come in first; the others fill what
     room is left, evenly from the highest score to the lowest.
 
@@ -189,7 +206,7 @@ def choose(
 
 
 def _worst_and_spread(worst_first: NDArray[np.intp], mistakes: NDArray[np.bool_], places: int) -> NDArray[np.intp]:
-    """The worst mistakes, and from the others an even choice, as many as there are places."""
+    """Return the worst mistakes, and an even choice of the others, up to the number of places."""
     is_mistake = mistakes[worst_first]
     wrong, right = worst_first[is_mistake][:places], worst_first[~is_mistake]
     room = min(places - len(wrong), len(right))
@@ -197,26 +214,35 @@ def _worst_and_spread(worst_first: NDArray[np.intp], mistakes: NDArray[np.bool_]
 
 
 def _method_view(rows: pd.DataFrame, file: h5py.File, count: int) -> MethodView:
-    """The tiles of one method on one dataset."""
+    """Return the tiles of one method on one dataset."""
     scores, labels = file["image_score"][:], rows["label"].to_numpy()
     threshold = f1_threshold(labels, scores)
     verdicts = judge(labels, scores, threshold)
     members = {name: np.flatnonzero(rows["class_name"] == name) for name in rows["class_name"].unique()}
     shown = {}
     for name, of_class in members.items():
-        places = choose(labels[of_class], scores[of_class], verdicts[of_class] != CORRECT, count)
+        mistakes = np.isin(verdicts[of_class], (MISSED, FALSE_ALARM))
+        if (labels[of_class] < 0).any():
+            places = np.argsort(-scores[of_class], kind="stable")[: MORE * count]
+        else:
+            places = choose(labels[of_class], scores[of_class], mistakes, count)
         shown[name] = of_class[places].tolist()
     heats, scale = _heats(file, sum(shown.values(), []))
     classes = {}
     for name, chosen in shown.items():
         judged = verdicts[members[name]].tolist()
-        tiles = [Tile(row, float(scores[row]), verdicts[row], heats.get(row)) for row in chosen]
+        higher = np.sort(-scores[members[name]])
+        ranks = 1 + np.searchsorted(higher, -scores[chosen])  # ties share the best of their ranks
+        tiles = [
+            Tile(row, float(scores[row]), int(rank), verdicts[row], heats.get(row))
+            for row, rank in zip(chosen, ranks, strict=True)
+        ]
         classes[name] = ClassView(len(judged), judged.count(MISSED), judged.count(FALSE_ALARM), tiles)
     return MethodView(threshold, scale, classes)
 
 
 def _heats(file: h5py.File, shown: list[int]) -> tuple[dict[int, str], tuple[float, float] | None]:
-    """The maps of some rows in colours, on one scale, and that scale; nothing when the file has no maps."""
+    """Return the maps of some rows in colours, on one scale, and that scale; nothing if the file has no maps."""
     if "map" not in file or not shown:
         return {}, None
     sigma = float(file.attrs["sigma"])
@@ -238,11 +264,11 @@ def _picture(row: pd.Series) -> Picture:
     thumbnail = image.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
     url = _data_url(thumbnail, "webp", quality=QUALITY)
     file = "/".join(Path(row["image_path"]).parts[-2:])
-    return Picture(file, row["defect"], bool(row["label"]), url, mask)
+    return Picture(file, row["defect"], None if row["label"] < 0 else bool(row["label"]), url, mask)
 
 
 def _data_url(image: Image.Image, kind: str, **options: int) -> str:
-    """An image as a URL that holds it."""
+    """Return an image as a URL that holds it."""
     buffer = io.BytesIO()
     image.save(buffer, format=kind, **options)
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

@@ -1,5 +1,6 @@
 """A grid of images, masks and anomaly maps: rows image, ground truth and one per method, columns samples, in bands."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from kanoclip.datasets.integrity import check_unchanged
 from kanoclip.datasets.masks import resize_mask
 from kanoclip.metrics.scores_file import scored_index
 from kanoclip.report.heat import COLOURS, SIDE, colour_range
-from kanoclip.report.style import STYLE
+from kanoclip.report.style import PICTURES, STYLE, save
 from kanoclip.resampling import final_map_of
 
 DPI = 150  # of the picture that a band is; that of the style, so that the PNG has its very pixels
@@ -88,10 +89,15 @@ def _mask(row: pd.Series) -> NDArray[np.bool_] | None:
     return None if row["label"] else np.zeros((SIDE, SIDE), dtype=bool)
 
 
-def draw_grid(samples: Sequence[Sample], methods: Sequence[str]) -> Figure:
+def save_grid(samples: Sequence[Sample], methods: Sequence[str], out: Path) -> None:
     """Draw rows image, ground truth (if any sample has a mask) and one per method; columns samples.
 
     A band is one picture, which is drawn and written much faster than a panel per image.
+
+    Args:
+        samples: the columns.
+        methods: names of the rows of maps.
+        out: the PNG, which notes where its pictures are; a PDF and an SVG are written beside it.
     """
     masked = any(sample.mask is not None and sample.mask.any() for sample in samples)
     labels = ["image", *(["ground truth"] if masked else []), *methods]
@@ -101,14 +107,23 @@ def draw_grid(samples: Sequence[Sample], methods: Sequence[str]) -> Figure:
     height = band_height * len(bands) + BOTTOM
     with matplotlib.rc_context(fname=STYLE, rc={"axes.grid": False}):
         figure = Figure(figsize=(width, height))
+        places: list[list[float]] = []
         for k, band in enumerate(bands):
             rows, columns = len(labels) * STEP / DPI, len(band) * STEP / DPI
             bottom = height - (k + 1) * band_height
             panel = figure.add_axes((LEFT / width, bottom / height, columns / width, rows / height))
             _draw_band(panel, band, labels, masked)
+            places.append(_place(panel))
         bar = figure.add_axes((1 - (RIGHT - 0.1) / width, BOTTOM / height, 0.1 / width, 0.9 / height))
         figure.colorbar(ScalarMappable(cmap=COLOURS), cax=bar, ticks=[0, 1]).ax.set_yticklabels(["low", "high"])
-    return figure
+        places.append(_place(bar))
+    save(figure, out, {PICTURES: json.dumps(places)})
+
+
+def _place(panel: Axes) -> list[float]:
+    """Return left, top, width and height of a panel, as shares of the figure."""
+    box = panel.get_position()
+    return [round(value, 5) for value in (box.x0, 1 - box.y1, box.width, box.height)]
 
 
 def _draw_band(panel: Axes, band: Sequence[Sample], labels: Sequence[str], masked: bool) -> None:
@@ -170,4 +185,4 @@ def _annotate(panel: Axes, x: int, sample: Sample, first_map: int) -> None:
         if sample.mask is not None and sample.mask.any():
             panel.contour(x + centres, y + centres, sample.mask, levels=[0.5], colors="white", linewidths=0.6)
         box = {"facecolor": "black", "alpha": 0.6, "linewidth": 0, "pad": 1.5}
-        panel.text(x + 0.04 * TILE, y + 0.05 * TILE, f"{overlay.score:#.3g}", va="top", color="white", bbox=box)
+        panel.text(x + 0.04 * TILE, y + 0.05 * TILE, f"{overlay.score:.3f}", va="top", color="white", bbox=box)

@@ -1,4 +1,4 @@
-"""Where numbers stand in a table and how each is written."""
+"""Where numbers are placed in a table and how each is written."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -13,16 +13,16 @@ from kanoclip.report.notes import MISSING, signs
 
 @dataclass(frozen=True)
 class Table:
-    """Numbers and where they stand.
+    """Numbers and their places in a table.
 
     Attributes:
         title: of the table.
-        what: what the numbers are, for the note beneath.
+        what: what the numbers are, for the note below.
         cells: the numbers. Cells at one place are written side by side, with a slash.
         index: names of the row labels.
-        row: of a cell, one label a name of the index.
+        row: of a cell, one label for each name in `index`.
         column: of a cell, one line of the header each.
-        names: how methods and datasets are called in print, where that differs.
+        names: names of methods and datasets in print, where they differ.
     """
 
     title: str
@@ -35,7 +35,7 @@ class Table:
 
     @property
     def printed(self) -> list[Cell]:
-        """The cells with the names of print, those of marked rows with their signs."""
+        """The cells with names as in print, and with the signs of marked rows."""
         named = self.names.get
         return [
             replace(
@@ -47,9 +47,9 @@ class Table:
         ]
 
     def render(self, style: Style) -> pd.DataFrame:
-        """The cells as text: percent with one decimal, mean ± standard deviation over seeds when there are several.
+        """Return the cells as text: percent with one decimal, mean ± standard deviation over several seeds.
 
-        "-" stands for no value, † for a dataset seen in training, ‡ for a printed number in doubt; a sign after the
+        "-" stands for no value, † for a dataset seen in training, ‡ for a doubtful printed number; a sign after the
         name of a row is explained by `notes.MARKS`.
         """
         cells = self.printed
@@ -65,13 +65,13 @@ class Table:
 
 
 def _labels(labels: list[tuple[str, ...]], names: tuple[str, ...] | None = None) -> pd.Index:
-    """Row or column labels, one level deep where each has one part."""
+    """Return row or column labels, one level deep where each has one part."""
     levels = pd.MultiIndex.from_tuples(labels, names=names)
     return levels if levels.nlevels > 1 else levels.get_level_values(0)
 
 
 def _text(cell: Cell, style: Style, best: float | None, second: float | None) -> str:
-    """A cell as it is shown."""
+    """Return the text of a cell."""
     if math.isnan(cell.mean):
         return MISSING
     text = f"{cell.mean:.1f}"

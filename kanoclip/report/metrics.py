@@ -1,4 +1,4 @@
-"""The long metrics.csv, which is the truth behind every table and figure."""
+"""The long metrics.csv, from which every table and figure is made."""
 
 from collections.abc import Sequence
 from pathlib import Path

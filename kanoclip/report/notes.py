@@ -1,4 +1,4 @@
-"""What stands beneath a table: the protocol of its numbers, and what its marks mean."""
+"""What stands below a table: the protocol of its numbers, and what its marks mean."""
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -31,7 +31,7 @@ def mark_notes(marks: Iterable[str]) -> list[str]:
 
 
 def legend(cells: Sequence[Cell], what: str, facts: Sequence[str]) -> list[str]:
-    """The lines beneath a table.
+    """Return the lines below a table.
 
     Args:
         cells: every number of the table.
@@ -53,7 +53,7 @@ def legend(cells: Sequence[Cell], what: str, facts: Sequence[str]) -> list[str]:
 
 
 def is_tiny(cell: Cell) -> bool:
-    """Whether the embedded backbone made the number."""
+    """Return whether the embedded backbone made the number."""
     return cell.backbone.startswith(TINY_BACKBONE)
 
 
@@ -70,7 +70,7 @@ def _protocol(run: Sequence[Cell], facts: Sequence[str]) -> str:
 
 
 def _auxiliaries(run: Sequence[Cell]) -> str:
-    """Which auxiliary dataset the trained methods used, and for which target when that differs."""
+    """Say which auxiliary dataset the trained methods used, and for which target if that differs."""
     targets = _grouped((cell for cell in run if cell.auxiliary != "none"), lambda c: c.auxiliary, lambda c: c.dataset)
     if not targets:
         return "no auxiliary dataset"
@@ -130,7 +130,7 @@ def _doubt(cell: Cell) -> tuple[str, ...]:
 
 
 def _grouped(cells: Iterable[Cell], by: Callable[[Cell], Key], what: Callable[[Cell], str]) -> dict[Key, list[str]]:
-    """What is said of the cells of each group, each thing once, in order."""
+    """Return what is said about the cells of each group, each thing once, in order."""
     groups: dict[Key, dict[str, None]] = {}
     for cell in cells:
         groups.setdefault(by(cell), {})[what(cell)] = None

@@ -1,4 +1,4 @@
-"""Numbers that others printed: config/published/*.csv. They stand beside ours and are never ranked with them."""
+"""Numbers that others printed: config/published/*.csv. They are shown beside ours and never ranked with them."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -28,7 +28,7 @@ COLUMNS_EXPLAINED = (
 
 
 def read_jobs(costs: Sequence[Path], models: Path, benchmarks: Path) -> pd.DataFrame:
-    """Return what everything cost: scoring by each method and seed, each training, and each pass over a target.
+    """Return the costs of a run: scoring by each method and seed, each training, and each pass over a target.
 
     Args:
         costs: cost.json of every method, target and seed.

@@ -1,6 +1,6 @@
 """The look of every figure: one style file, marks that can be told apart without colour, three formats."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     ".png": {"pil_kwargs": {"compress_level": 4}}
 }  # 4 % larger than at 6, in less than half the time
 
+# texts in a PNG, for the page
+NOTHING = "Nothing"  # why the figure shows nothing
+PICTURES = "Pictures"  # JSON: left, top, width, height of its photographs, each a share of the figure's width or height
+
 # seaborn's palette "colorblind", the palest last
 COLOURS = [
     to_rgb(f"#{code}")
@@ -42,7 +46,7 @@ LINES: tuple[Any, ...] = (
 
 @dataclass(frozen=True)
 class Mark:
-    """How one of several methods is drawn in every figure: colour never says anything alone."""
+    """How one of several methods is drawn in every figure: never told apart by colour alone."""
 
     colour: tuple[float, float, float]
     marker: str
@@ -51,7 +55,7 @@ class Mark:
 
 
 def marks(names: Sequence[str]) -> dict[str, Mark]:
-    """A mark for each name, by its place."""
+    """Return a marker for each name, by its position."""
     return {
         name: Mark(COLOURS[k % len(COLOURS)], MARKERS[k % 9], HATCHES[k % 9], LINES[k % 9])
         for k, name in enumerate(names)
@@ -60,7 +64,7 @@ def marks(names: Sequence[str]) -> dict[str, Mark]:
 
 @contextmanager
 def drawing(out: Path, rows: int, columns: int, panel: tuple[float, float]) -> Iterator[tuple[Figure, NDArray[Any]]]:
-    """Give a figure with empty panels; write it when the block ends well.
+    """Give a figure with empty panels; write it if the block ends without an error.
 
     Args:
         out: the PNG; a PDF and an SVG are written beside it.
@@ -77,20 +81,33 @@ def drawing(out: Path, rows: int, columns: int, panel: tuple[float, float]) -> I
     save(figure, out)
 
 
-def save(figure: Figure, out: Path) -> None:
+def save(figure: Figure, out: Path, notes: Mapping[str, str] | None = None) -> None:
     """Write the figure as PNG, PDF and SVG, each whole or not at all.
 
     The panels are laid out once, for the PNG; the other formats take their places from it. Names are drawn as they are
     written: a dollar sign in one begins no formula, which may be no valid one.
+
+    Args:
+        figure: the figure.
+        out: the PNG; a PDF and an SVG are written beside it.
+        notes: what the PNG tells the page of itself, under `NOTHING` or `PICTURES`.
     """
     for text in figure.findobj(Text):
         if r"\mathdefault" not in text.get_text():  # the powers of a logarithmic axis
             text.set_parse_math(False)
     with matplotlib.rc_context(fname=STYLE):
         for suffix, metadata in FORMATS.items():
+            own = metadata | dict(notes or {}) if suffix == ".png" else metadata
             with whole(out.with_suffix(suffix)) as temporary:
-                figure.savefig(temporary, metadata=metadata, **OPTIONS.get(suffix, {}))
+                figure.savefig(temporary, metadata=own, **OPTIONS.get(suffix, {}))
             figure.set_layout_engine("none")
+
+
+def save_reason(out: Path, reason: str) -> None:
+    """Write a figure that only says why there is nothing to draw; the page leaves it out."""
+    figure = Figure(figsize=(4, 1.5))
+    say(figure.subplots(), reason)
+    save(figure, out, {NOTHING: reason})
 
 
 def say(panel: Axes, text: str) -> None:

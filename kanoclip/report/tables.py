@@ -1,4 +1,4 @@
-"""From metrics.csv files to tables: the long one, which is the truth, and those that people read."""
+"""From metrics.csv files to tables: the complete long-format one, and those that people read."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -34,7 +34,7 @@ def main_table(
     controls: Collection[str],
     marks: Marks | None = None,
 ) -> Table:
-    """Rows methods, columns datasets and their average x (image AUROC, pixel AUROC).
+    """Return rows of methods, columns of (dataset or average) x (image AUROC, pixel AUROC).
 
     Args:
         frame: long metrics, as `collect` returns them; the rows of class means are used.
@@ -53,7 +53,7 @@ def main_table(
 
 
 def _comparison(title: str, here: Sequence[Cell], published: Sequence[Cell], titles: dict[str, str]) -> Table:
-    """Rows a block a method: run here, then as printed; columns datasets, image and pixel AUROC side by side.
+    """Return a block of rows per method, run here and then as printed; image and pixel AUROC side by side per dataset.
 
     Args:
         title: of the table.
@@ -86,7 +86,7 @@ def _comparison(title: str, here: Sequence[Cell], published: Sequence[Cell], tit
 def _full(
     frame: pd.DataFrame, methods: Sequence[str], datasets: Sequence[str], controls: Collection[str], marks: Marks
 ) -> Table:
-    """Rows classes x methods, the class mean last; columns all metrics."""
+    """Return rows of classes x methods, the class mean last, and columns of all metrics."""
     classes = list(dict.fromkeys(frame["class_name"]))
     order = [*(name for name in classes if name != MEAN), MEAN]
     cells = sorted(
@@ -114,7 +114,7 @@ def _class_means(
     controls: Collection[str],
     marks: Marks | None,
 ) -> list[Cell]:
-    """AUROC of the class means, and their averages when there are several datasets."""
+    """Return the AUROC of the class means, and their averages if there are several datasets."""
     check_names(frame, methods, datasets)
     shown = (frame["class_name"] == MEAN) & frame["dataset"].isin(datasets) & (frame["metric"] == "auroc")
     means = frame[shown]
@@ -123,7 +123,7 @@ def _class_means(
 
 
 def _with_absent(cells: Sequence[Cell], datasets: Sequence[str]) -> list[Cell]:
-    """For each row every dataset in order, image before pixel; what is not there is a cell without a value."""
+    """Return every dataset of each row in order, image before pixel; what is missing is a cell without a value."""
     known = {(cell.method, cell.kind, cell.dataset, cell.level): cell for cell in cells}
     marks = {cell.method: cell.marks for cell in cells}
     columns = [*datasets, *([AVERAGE] if any(cell.dataset == AVERAGE for cell in cells) else [])]
@@ -149,7 +149,7 @@ def _with_absent(cells: Sequence[Cell], datasets: Sequence[str]) -> list[Cell]:
 
 
 def tables_of(frame: pd.DataFrame, run: Run, published: Sequence[Cell]) -> dict[str, Table]:
-    """The tables of a run, by the names of `Run.tables`."""
+    """Return the tables of a run, by the names of `Run.tables`."""
     tables = {
         "main": main_table(frame, run.main, list(run.titles), run.controls, run.marks),
         "full": _full(frame, run.main, list(run.titles), run.controls, run.marks),
@@ -163,7 +163,7 @@ def tables_of(frame: pd.DataFrame, run: Run, published: Sequence[Cell]) -> dict[
 
 
 def ablation_of(frame: pd.DataFrame, run: Run, name: str, published: Sequence[Cell]) -> Table:
-    """An ablation table, as the paper's Table 3, with the average over the datasets.
+    """Return an ablation table like the paper's Table 3, with the average over the datasets.
 
     Raises:
         InputError: the run has no such ablation.
@@ -189,7 +189,7 @@ def write_tables(
         out_dir: the folder, e.g. results/<run>/tables.
         run: its rows, datasets and protocol.
         published_files: printed numbers; see `published.read_published`.
-        today: for the note beneath.
+        today: for the note below.
         ablation: write the ablation table of this name instead of the main ones.
     """
     published = read_published(published_files)
@@ -207,7 +207,7 @@ def write_tables(
 
 
 def _long(cells: Sequence[Cell]) -> pd.DataFrame:
-    """One line a number, with all that is known about it."""
+    """Return one line per number, with all that is known about it."""
     lines = []
     for cell in cells:
         note = "; ".join(part for part in (cell.note, TINY_NOTE if is_tiny(cell) else "") if part)

@@ -163,7 +163,7 @@ def _scored(scorer: Scorer, rows: range, features: Features, frame: pd.DataFrame
 
 
 def _batch(method: Method[Any], rows: pd.DataFrame, features: Features) -> Batch:
-    """The images of some rows of the index; only a control gets labels and masks."""
+    """Return the images of some rows of the index; only a control gets labels and masks."""
     truth = {}
     if method.sees_truth:
         truth = {

@@ -47,7 +47,7 @@ class Stopwatch:
         self.mark()
 
     def mark(self) -> None:
-        """Note a point."""
+        """Record a point in time."""
         if self._on_gpu:
             event = torch.cuda.Event(enable_timing=True)
             event.record(torch.cuda.current_stream(self._device))

@@ -1,4 +1,4 @@
-"""Write a method for one class as ONNX: image in, final map and score out, no torch needed to run it.
+"""Write a method for one class as ONNX: image in, final map and score out, without torch.
 
 The text tower is not in the file: the text vectors of the class are constants. Numbers are fp32 throughout; features
 are not rounded to fp16 as a cache rounds them.
@@ -89,7 +89,7 @@ class Source:
 
 
 def export(source: Source, class_name: str, out: Path, backbone_options: dict[str, Any] | None = None) -> None:
-    """Write model.onnx whole or not at all, after it has given what PyTorch gives.
+    """Write model.onnx, whole or not at all, after comparing its outputs with PyTorch's.
 
     Args:
         source: the method.
@@ -108,11 +108,11 @@ def export(source: Source, class_name: str, out: Path, backbone_options: dict[st
         detector = Detector(source.build(backbone_options), class_name)
         name = _name(detector.method)
         if not detector.taps:
-            raise InputError(f"method {name} cannot be exported: it looks at no image")
+            raise InputError(f"method {name} cannot be exported: it reads no image")
         with whole(out) as temporary:
             _write(detector, name, temporary)
             _check(detector, name, temporary)
-    logger.info("%s: %s for '%s', %d pixels a side", out, name, class_name, detector.size)
+    logger.info("%s: %s for '%s', %d pixels per side", out, name, class_name, detector.size)
 
 
 def run_onnx(path: Path, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -124,7 +124,7 @@ def run_onnx(path: Path, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32]
 
 def _write(detector: Detector, name: str, path: Path) -> None:
     example = torch.from_numpy(_noise(2, detector.size))
-    detector(example)  # makes the text vectors: constants, outside what is exported
+    detector(example)  # computes the text vectors, which are constants of the exported graph
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -138,7 +138,7 @@ def _write(detector: Detector, name: str, path: Path) -> None:
                 dynamo=True,
                 verbose=False,
             )
-    except Exception as error:  # whatever the exporter does not know
+    except Exception as error:  # any operator that the exporter does not know
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"method {name} cannot be exported: torch.onnx refuses it ({reason})") from error
     assert program is not None

@@ -60,7 +60,7 @@ def held_out(
         frame: the index of the auxiliary dataset.
         opened: the backbone and the features, as `Dataset.open` returns them.
         knowledge: knowledge.jsonl of the auxiliary dataset.
-        unfinished: folder of trainings that were cut off; they go on.
+        unfinished: folder of interrupted trainings, which continue.
         key: fingerprint of what the trainings depend on, but for the part.
 
     Raises:
@@ -88,7 +88,7 @@ def held_out(
 
 
 def _has(source: FeatureSource, taps: frozenset[Tap]) -> bool:
-    """Whether a source has what scoring reads; a cache may hold what training reads only."""
+    """Return whether a source has what scoring reads; a cache may hold only what training reads."""
     try:
         source.require(taps, "scoring")
     except InputError:

@@ -1,4 +1,4 @@
-"""Weights that others trained: fetch them, read them without running anything, write them as a checkpoint of ours."""
+"""Weights that others trained: fetch them, read them without running code, write them as a checkpoint of ours."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -83,7 +83,7 @@ def import_stage(
         name: the registered method.
         files: in the order that the method expects.
         out: the checkpoint.
-        auxiliary: the dataset that it was trained on, for the record and the zero-shot guard.
+        auxiliary: the dataset that it was trained on, recorded, and used to refuse scoring the same dataset.
         options: of the method.
         backbone: the one it was trained with.
         device: where to build it.
@@ -110,7 +110,7 @@ def load_plain(path: Path) -> Any:
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever the bytes lead it to
+    except Exception as error:  # torch raises exceptions of any kind on damaged bytes
         raise InputError(
             f"{path}: expected a file of torch.save with tensors only, found code, another kind of file or a damaged "
             "one; nothing in it was run"

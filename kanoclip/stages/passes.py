@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from kanoclip.config import BackboneConfig
 from kanoclip.layout import Layout
-from kanoclip.run import NO_AUXILIARY, PassRow
+from kanoclip.run import NO_AUXILIARY, PassRow, checkpoint_file
 from kanoclip.stages.dataset import Dataset
 from kanoclip.stages.scoring import Scored, score_stage
 
@@ -46,5 +46,7 @@ def scored(layout: Layout, backbone: str, target: str, row: PassRow, seed: int) 
     """Return what a row and seed scores with, and where its scores go."""
     trained = row.auxiliary != NO_AUXILIARY
     checkpoint = layout.checkpoint(row.row, backbone, row.auxiliary, seed) if trained else None
+    if row.checkpoint is not None:
+        checkpoint = checkpoint_file(row.checkpoint)
     out = layout.scores(row.row, backbone, row.auxiliary, target, seed)
     return Scored(row.row, row.method, out, {} if trained else row.options, checkpoint, seed)

@@ -25,10 +25,10 @@ SCORES, COST = "scores.h5", "cost.json"
 
 @dataclass(frozen=True)
 class Scored:
-    """A row and seed that shall be scored.
+    """A row and a seed to score.
 
     Attributes:
-        row: the method as the tables call it.
+        row: name of the row in the tables.
         method: the registered method.
         out: the folder for scores.h5 and cost.json.
         options: of a method without a checkpoint; a checkpoint has its own.
@@ -79,9 +79,9 @@ def score_stage(
     Args:
         rows: what to score with.
         target: the dataset.
-        backbone_name: as the tables call the backbone; default: its model.
+        backbone_name: name of the backbone in the tables; default: its model.
         device: where to compute.
-        store: folder of finished and unfinished results; a pass that was cut off goes on.
+        store: folder of finished and unfinished results; a pass that was interrupted continues.
         batch_size: images at once.
 
     Raises:

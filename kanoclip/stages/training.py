@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,9 @@ def train_stage(
         seeds: each of the initial parameters and the order of the images.
         device: where to compute.
         store: folder of finished results.
-        threshold_folds: parts of the classes; each is left out once to choose the threshold that the checkpoints carry.
-            It costs a training less than there are parts, for all seeds together. 0 chooses none.
+        threshold_folds: trainings, for all seeds together, that choose the threshold that the checkpoints carry: each
+            leaves out another part of the classes and scores it. The classes are cut into as many parts; for 1 into
+            halves, one of which is left out. 0 chooses none. `kanoclip.rates.extra_trainings` has what it costs.
 
     Raises:
         InputError: an input does not fit; nothing is written.
@@ -87,9 +89,10 @@ def train_stage(
             folder = results.partial(key)
             tally = Tally(backbone.config.image_size)
             try:
-                for part in held_out(
-                    kind, settings, THRESHOLD_SEED, threshold_folds, frame, opened, knowledge, folder, key
-                ):
+                parts = held_out(
+                    kind, settings, THRESHOLD_SEED, max(2, threshold_folds), frame, opened, knowledge, folder, key
+                )
+                for part in islice(parts, threshold_folds):
                     tally.add(part.rows, part.maps, part.scores, part.sigma)
                 found = {**tally.thresholds(), "auxiliary": auxiliary.name, "folds": threshold_folds}
             except InputError as error:

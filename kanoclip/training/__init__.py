@@ -1,4 +1,4 @@
-"""The one way in which methods are trained: the last epoch is used, nothing is selected."""
+"""How all methods are trained: the last epoch is used, nothing is selected."""
 
 from kanoclip.training.data import TrainingData, check_trainable
 from kanoclip.training.loop import fit

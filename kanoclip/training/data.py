@@ -46,7 +46,7 @@ class TrainingData:
         frame: its index, or some rows of it; its labels are rows of the source.
         size: pixels per side of the masks.
         live: where phases that augment get their features; None refuses such phases.
-        resize: how masks reach their size; see `resize_mask`.
+        resize: how masks are resized; see `resize_mask`.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class TrainingData:
     def _augmented(
         self, order: Sequence[Rows], taps: Collection[Tap], augment: Augmentation, seed: int
     ) -> Iterator[Batch]:
-        """Load and change images by threads while the towers and the training compute."""
+        """Load and change images in threads while the towers and the training compute."""
         if self.live is None:
             raise InputError("this training changes its images, so it needs live features; give it the backbone")
         live = self.live

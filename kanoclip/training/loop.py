@@ -25,7 +25,7 @@ def fit(method: Method[Any], data: TrainingData, state: TrainingState) -> str:
     Args:
         method: freshly built, on its device.
         data: the auxiliary dataset.
-        state: where to go on, and where to keep what is done.
+        state: the state to continue from and to update.
 
     Returns:
         The text of train.csv: phase, epoch, step, loss_total, one column per part, a norm of the gradient and a

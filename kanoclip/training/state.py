@@ -1,6 +1,6 @@
-"""The state of a training between two epochs, in a file, so that a killed training goes on where it stopped.
+"""The state of a training between two epochs, in a file, so that a killed training continues where it stopped.
 
-The file begins with the SHA-256 of the rest: a damaged state would go on into another checkpoint.
+The file begins with the SHA-256 of the rest: continuing from a damaged state would give another checkpoint.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ DIGEST_BYTES = 32
 
 @dataclass
 class TrainingState:
-    """What an epoch ends with, beside the method's parameters.
+    """The state after an epoch, besides the method's parameters.
 
     Attributes:
         path: of the file.
@@ -42,12 +42,12 @@ class TrainingState:
     _optimizer: dict[str, Any] | None = None
 
     def add(self, row: dict[str, Any]) -> None:
-        """Note an optimiser step."""
+        """Record an optimiser step."""
         self.rows.append(row)
         self.step += 1
 
     def leave_phase(self, method: Method[Any]) -> None:
-        """Note that a phase is over, and write the state."""
+        """Record the end of a phase, and write the state."""
         self.phase, self.epoch, self.step = self.phase + 1, 0, 0
         self.save(method, None)
 
@@ -64,7 +64,7 @@ class TrainingState:
             temporary.write_bytes(hashlib.sha256(buffer.getbuffer()).digest() + buffer.getbuffer())
 
     def restore(self, method: Method[Any], phases: Sequence[Phase]) -> None:
-        """Take up the state of the file, if there is one and it belongs to this training."""
+        """Load the state from the file, if there is one and it belongs to this training."""
         if not self.path.is_file():
             return
         content = self.path.read_bytes()
@@ -72,7 +72,7 @@ class TrainingState:
         if hashlib.sha256(body).digest() != digest:
             logger.info("%s: damaged, or of another version; starting over", self.path)
             return
-        # on the CPU, where Adam counts its steps: a count on a GPU is waited for, by every parameter in every step
+        # on the CPU, where Adam counts its steps: a count on a GPU would be waited for, per parameter and step
         state = torch.load(io.BytesIO(body), weights_only=True, map_location="cpu")
         if state["fingerprint"] != self.fingerprint:
             logger.info("%s: of another training; starting over", self.path)
@@ -87,7 +87,7 @@ class TrainingState:
         logger.info("%s: going on in %s after epoch %d", self.path, where, self.epoch)
 
     def restore_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
-        """Take up the optimiser's state of an unfinished phase."""
+        """Load the optimiser's state of an unfinished phase."""
         if self._optimizer is not None:
             optimizer.load_state_dict(self._optimizer)
             self._optimizer = None

@@ -3,6 +3,7 @@
 Needs Debian's chromium and chromedriver (CONTRIBUTING); without them these tests fail.
 """
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -16,7 +17,9 @@ from selenium.webdriver import Chrome, ChromeOptions, ChromeService, Keys
 from selenium.webdriver.common.by import By
 
 from kanoclip.datasets.index import INDEX_COLUMNS, write_index
+from kanoclip.metrics.registry import METRICS_COLUMNS
 from kanoclip.report import formats
+from kanoclip.report.figures.samples import qualitative
 from kanoclip.report.page import write_page
 
 pytestmark = pytest.mark.slow
@@ -41,7 +44,7 @@ const luminance = (colour) => {
   return 0.2126 * r + 0.7152 * g + 0.0722 * b;
 };
 const paper = luminance(getComputedStyle(document.body).backgroundColor);
-return ["body", "nav a", ".notes", ".mistake .verdict", ".file", "select"].map((selector) => {
+return ["body", "nav a", ".notes", ".mistake .verdict", ".file", "summary", "select"].map((selector) => {
   const ink = luminance(getComputedStyle(document.querySelector(selector)).color);
   return (Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05);
 });
@@ -84,10 +87,29 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
     columns = pd.MultiIndex.from_product([CLASSES, ["image AUROC", "pixel AUROC"]])
     table = pd.DataFrame(METHODS.values(), index=pd.Index(METHODS, name="method"), columns=columns)
     (folder / "main.html").write_text(formats.to_document(formats.to_html(table, ["A note."]), "Main table"))
-    figure = folder / "training_curves.png"
-    Image.new("RGB", (1200, 300), "gray").save(figure)
+    figures = [folder / f"{name}.png" for name in ("qualitative_parts", "qualitative_cloth", "training_curves")]
+    for figure in figures[:2]:
+        qualitative(*pairs[0][:1], [scores for index, scores in pairs if index == pairs[0][0]], figure)
+    Image.new("RGB", (1200, 300), "gray").save(figures[2])
+    values = {"nut": 0.2, "<b>bolt</b>": 0.6, "weave": None}
+    rows = [
+        {
+            "method": method,
+            "seed": 1,
+            "reason": "" if values[of] else "no masks",
+            "level": "pixel",
+            "metric": "ap",
+            "dataset": name,
+            "class_name": of,
+            "value": values[of],
+        }
+        for name, classes in CLASSES.items()
+        for of in classes
+        for method in METHODS
+    ]
+    pd.DataFrame(rows, columns=METRICS_COLUMNS).to_csv(folder / "metrics.csv", index=False)
     page = folder / "index.html"
-    write_page(folder / "main.html", [figure], page, "a run", pairs, gallery=6)
+    write_page(folder / "main.html", figures, page, "a run", pairs, gallery=6, metrics=folder / "metrics.csv")
     return page.as_uri()
 
 
@@ -118,9 +140,15 @@ def page(browser, url):
     assert browser.get_log("browser") == []
 
 
+def prefer(page, scheme: str) -> None:
+    """Ask for light or dark colours."""
+    feature = {"name": "prefers-color-scheme", "value": scheme}
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+
+
 def tab_to(page, wanted) -> None:
     """Press Tab until an element has the focus."""
-    for _ in range(30):
+    for _ in range(40):
         if page.switch_to.active_element == wanted:
             return
         page.switch_to.active_element.send_keys(Keys.TAB)
@@ -188,6 +216,81 @@ def test_missing_numbers_stay_last_and_one_header_sorts_at_a_time(page):
     assert [header.get_attribute("aria-sort") for header in headers] == ["descending"] + ["none"] * 4
 
 
+def test_opens_on_the_last_method_and_the_class_where_its_pixels_are_best(page):
+    chosen = {name: page.find_element(By.NAME, name).get_property("value") for name in ("dataset", "class", "method")}
+    assert chosen == {"dataset": "parts", "class": "<b>bolt</b>", "method": "gamma"}
+    why = "Opens with gamma on <b>bolt</b> (parts): of all classes the one with its highest pixel AP, 60 %."
+    assert why in page.find_element(By.TAG_NAME, "main").text
+    figures = page.find_elements(By.CSS_SELECTOR, "details.of-target")
+    assert [(figure.text.splitlines()[0], figure.get_property("open")) for figure in figures] == [
+        ("parts", True),
+        ("cloth", False),
+    ]
+    figures[1].find_element(By.TAG_NAME, "summary").click()
+    assert [figure.get_property("open") for figure in figures] == [False, True]  # one at a time
+
+
+def enlarged(page) -> list[float]:
+    """Of each picture in the dialog its width on the screen; none while it is closed."""
+    images = page.find_elements(By.CSS_SELECTOR, "dialog[open] img")
+    return [image.rect["width"] for image in images]
+
+
+def test_a_click_or_a_key_enlarges_and_escape_goes_back(page):
+    tile = page.find_element(By.CSS_SELECTOR, "#tiles li")
+    button = tile.find_element(By.TAG_NAME, "button")
+    before = button.find_element(By.TAG_NAME, "img").rect["width"]
+    assert enlarged(page) == []
+    tab_to(page, button)
+    button.send_keys(Keys.ENTER)
+    assert len(enlarged(page)) == len(button.find_elements(By.TAG_NAME, "img"))
+    assert min(enlarged(page)) > 2 * before
+    dialog = page.find_element(By.TAG_NAME, "dialog")
+    assert all(line in dialog.text for line in tile.text.splitlines())
+    dialog.send_keys(Keys.ESCAPE)
+    assert enlarged(page) == []
+    assert page.switch_to.active_element == button
+    figure = page.find_element(By.CSS_SELECTOR, "#training_curves ~ .scroll button")
+    figure.click()
+    assert enlarged(page)[0] >= 1200  # as large as it is
+    page.find_element(By.CSS_SELECTOR, "dialog form button").click()
+    assert enlarged(page) == []
+
+
+def test_the_name_of_a_row_stays_in_view_on_a_phone(page):
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
+    table = page.find_element(By.CSS_SELECTOR, ".scroll:has(table)")
+    names = page.find_elements(By.CSS_SELECTOR, "tbody th, thead tr > th:first-child")
+    value = page.find_element(By.CSS_SELECTOR, "tbody td")
+    place = "return arguments[0].getBoundingClientRect().left"
+    before = [page.execute_script(place, name) for name in names]
+    moved = page.execute_script("arguments[0].scrollLeft = 120; return arguments[0].scrollLeft", table)
+    assert moved > 60  # the table is wider than the phone
+    assert [page.execute_script(place, name) for name in names] == before
+    assert page.execute_script(place, value) < before[0] + PHONE["width"] / 2
+    paper = "return getComputedStyle(arguments[0]).backgroundColor"
+    assert all(page.execute_script(paper, name) != "rgba(0, 0, 0, 0)" for name in names)  # values pass behind
+
+
+def test_photographs_keep_their_colours_in_the_dark_and_drawings_do_not(page):
+    """Seen in screenshots of the first anomaly maps: paper and text change places, images stay as they are."""
+    shots = []
+    for scheme in ("light", "dark"):
+        prefer(page, scheme)
+        figure = page.find_element(By.CSS_SELECTOR, "details[open] .figure")
+        page.execute_script("arguments[0].scrollIntoView()", figure)
+        shots.append(np.asarray(Image.open(io.BytesIO(figure.screenshot_as_png)).convert("L"), dtype=int))
+    light, dark = shots
+    left, top, width, height = page.execute_script(
+        "const [box, part] = [arguments[0], arguments[0].querySelector('i')].map((of) => of.getBoundingClientRect());"
+        "return [part.left - box.left, part.top - box.top, part.width, part.height]",
+        figure,
+    )
+    inside = np.s_[int(top) + 3 : int(top + min(height, 200)) - 3, int(left) + 3 : int(left + width) - 3]
+    assert np.abs(light[inside] - dark[inside]).mean() < 12  # black is as bright as the paper
+    assert light[: int(top) - 30].mean() > 200 and dark[: int(top) - 30].mean() < 80
+
+
 def test_the_gallery_follows_its_choices(page):
     assert options(page, "dataset") == ["parts", "cloth"]
     assert options(page, "method") == list(METHODS)
@@ -210,7 +313,7 @@ def test_a_tile_shows_what_its_dataset_has(page):
     for dataset, captions in (("parts", ["image", "mask", "heat map"]), ("cloth", ["image", "heat map"])):
         choose(page, "dataset", dataset)
         tile = page.find_element(By.CSS_SELECTOR, "#tiles li")
-        assert [caption.text for caption in tile.find_elements(By.TAG_NAME, "figcaption")] == captions
+        assert [caption.text for caption in tile.find_elements(By.CLASS_NAME, "caption")] == captions
     broken = "return [...document.images].filter((image) => !image.complete || !image.naturalWidth).length"
     assert page.execute_script(broken) == 0
 
@@ -237,8 +340,7 @@ def test_nothing_is_wider_than_a_phone(page, dataset):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_stands_out_from_the_paper(page, scheme):
-    feature = {"name": "prefers-color-scheme", "value": scheme}
-    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+    prefer(page, scheme)
     assert min(page.execute_script(CONTRASTS)) >= 4.5  # WCAG 2.2, level AA
     paper = page.find_element(By.TAG_NAME, "body").value_of_css_property("background-color")
     assert ("255, 255, 255" in paper) == (scheme == "light")

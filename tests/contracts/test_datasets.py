@@ -26,10 +26,13 @@ def test_spec_says_whose_it_is(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_class_name_table_covers_exactly_the_classes(name):
+    assert name in TABLE, f"add the class names of {name} to kanoclip/datasets/class_names.yaml (CONTRIBUTING)"
     assert set(TABLE[name]) == set(load_spec(name).classes)
 
 
 def test_every_dataset_has_a_writer_of_its_layout_or_is_drawn():
+    missing = set(NAMES) - set(WRITERS) - set(DRAWN)
+    assert not missing, f"add a writer to tests/unit/datasets/layout_writers.py (CONTRIBUTING) for: {sorted(missing)}"
     assert set(WRITERS) | set(DRAWN) == set(NAMES)
 
 

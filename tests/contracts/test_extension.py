@@ -1,6 +1,7 @@
-"""The examples of CONTRIBUTING.md: dataset, method, metric, figure; added to a copy of the package, no other edit."""
+"""The examples of CONTRIBUTING.md work as they stand, in a copy of the package and in a copy of the project."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score, roc_curve
 
 ROOT = Path(__file__).parents[2]
-BLOCK = re.compile(r"^```(?:yaml|python)\n# (kanoclip/\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(?:yaml|python)\n# ((?:kanoclip|tests)/\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 EXAMPLES = dict(BLOCK.findall((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")))
 
 # One process for all stages: imports take longer than they do.
@@ -36,9 +37,9 @@ STAGES = [
     "prepare --dataset crockery --path images --out index.csv",
     f"encode --index index.csv --out f.h5 --tap cls/6 --tap vv/6 {BACKBONE}",
     "score --method local_stream --set temperature=0.5 --features f.h5 --index index.csv --dataset crockery --out s",
-    "evaluate --scores s/scores.h5 --index index.csv --out metrics.csv",
+    "evaluate s --index index.csv",
     "list figures",
-    "figure means=means.png --metrics metrics.csv --methods local_stream",
+    "figure means=means.png --metrics s/metrics.csv --methods local_stream",
 ]
 
 
@@ -57,6 +58,16 @@ def draw_images(folder):
             save(pixels, folder / name / "test" / defect / f"{number:03}.png")
 
 
+def follow_the_page(folder):
+    """Write each example to its place, at the end of a file that exists, unless it is there already."""
+    for place, example in EXAMPLES.items():
+        path = folder / place
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
+        if example not in before:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"{before}\n\n{example}" if before else example, encoding="utf-8")
+
+
 def save(pixels, path):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)
@@ -67,10 +78,7 @@ def extended(tmp_path_factory):
     """A folder with a copy of the package, the examples added to it, and what it made of the new dataset."""
     folder = tmp_path_factory.mktemp("extended")
     shutil.copytree(ROOT / "kanoclip", folder / "kanoclip", ignore=shutil.ignore_patterns("__pycache__", ".*"))
-    for place, content in EXAMPLES.items():
-        path = folder / place
-        before = path.read_text(encoding="utf-8") + "\n\n" if path.exists() else ""
-        path.write_text(before + content, encoding="utf-8")
+    follow_the_page(folder)
     draw_images(folder / "images")
     done = subprocess.run([sys.executable, "-c", RUN, *STAGES], cwd=folder, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -78,9 +86,16 @@ def extended(tmp_path_factory):
     return folder
 
 
-def test_the_page_has_one_file_for_each():
-    parents = sorted(str(Path(place).parent) for place in EXAMPLES)
-    assert parents == ["kanoclip/datasets/specs", "kanoclip/methods", "kanoclip/metrics", "kanoclip/report/figures"]
+def test_the_page_has_an_example_of_each():
+    assert set(EXAMPLES) == {
+        "kanoclip/datasets/specs/crockery.yaml",
+        "kanoclip/datasets/class_names.yaml",
+        "kanoclip/knowledge/curated/crockery.yaml",
+        "tests/unit/datasets/layout_writers.py",
+        "kanoclip/methods/local_stream.py",
+        "kanoclip/metrics/classification.py",
+        "kanoclip/report/figures/means.py",
+    }
 
 
 def test_the_registries_list_them(extended):
@@ -96,7 +111,7 @@ def test_the_dataset_gets_its_index_with_readable_names(extended):
 
 
 def test_the_metric_of_the_methods_scores_is_right(extended):
-    metrics = pd.read_csv(extended / "metrics.csv")
+    metrics = pd.read_csv(extended / "s/metrics.csv")
     assert set(metrics["method"]) == {"local_stream"}
     index = pd.read_csv(extended / "index.csv")
     with h5py.File(extended / "s" / "scores.h5") as scores:
@@ -115,3 +130,31 @@ def test_the_figure_is_drawn_in_every_format(extended):
     assert {"local_stream", "image AUROC (%)"} <= set(
         re.findall("<!-- (.*?) -->", (extended / "means.svg").read_text())
     )
+
+
+PROJECT = ["kanoclip", "tests", "config", "workflow", "docs", "results/README.md", "benchmarks", "profiles", "tools"]
+PROJECT += ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "Makefile", "Snakefile", "Dockerfile", "environment.yml"]
+PROJECT += ["pyproject.toml", ".importlinter"]
+RELATED = ["contracts", "unit/datasets", "unit/knowledge", "unit/metrics", "unit/report"]
+RELATED += ["unit/test_config.py", "unit/test_overview.py", "unit/test_cli.py"]
+
+
+@pytest.mark.slow
+def test_the_project_passes_its_checks_with_the_examples(tmp_path):
+    """To the letter: the examples, `make generated`, then the tests and the checks that concern them."""
+    for name in PROJECT:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, tmp_path / name)
+    follow_the_page(tmp_path)
+    recipe = (ROOT / "Makefile").read_text().split("\ngenerated:")[1].split("\n\n")[0].splitlines()[1:]
+    assert recipe and all(line.startswith("\tkanoclip ") for line in recipe)
+    checks = [line.split() for line in recipe]
+    checks += [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"], ["python", "tools/words.py"]]
+    checks += [["pytest", "-q", "-n", "2", *(f"tests/{name}" for name in RELATED)]]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}  # the copy, not the package that is installed
+    for program, *arguments in checks:
+        module = [] if program == "python" else ["-m", program]
+        command = [sys.executable, *module, *arguments]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]

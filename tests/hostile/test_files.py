@@ -104,7 +104,7 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_stay
     ("arguments", "line"),
     [
         (("list", "x" * 300), "error: "),
-        (("--log", "x" * 300 + "/log", "version"), "cannot write the log: File name too long"),
+        (("--log", "x" * 300 + "/log", "list", "metrics"), "cannot write the log: File name too long"),
         (("plan", "--configfile", "."), "expected a configuration in YAML"),
         (("plan", "--config", "targets=[["), "expected a value in YAML"),
     ],

@@ -194,7 +194,8 @@ def test_data_in_other_files_is_refused(made: Made, tmp_path: Path, link: str) -
 @pytest.mark.parametrize("value", [7.0, -0.1, 1.5])
 def test_a_metric_beyond_its_range_is_refused(made: Made, tmp_path: Path, value: float) -> None:
     frame = pd.read_csv(made.metrics, keep_default_na=False)
-    frame.loc[0, "value"] = value
+    frame["value"] = frame["value"].astype(str)
+    frame.loc[0, "value"] = str(value)
     frame.to_csv(tmp_path / "metrics.csv", index=False)
     with pytest.raises(InputError, match=rf"line 2: expected a image auroc from 0 to 1, found {value:g}"):
         read_metrics(tmp_path / "metrics.csv")

@@ -89,7 +89,7 @@ def extended(slow, block: int, x: Array) -> Array:
 
 
 def by_similarity(slow, method: CranePlus, x: Array, tokens: Array) -> Array:
-    """D-Attn: (P, W) from the input of the last block and the tokens of the second tower."""
+    """D-attention: (P, W) from the input of the last block and the tokens of the second tower."""
     trunk = method.backbone.towers["dino"].trunk
     weight, bias = (p.detach().double().numpy() for p in (trunk.norm.weight, trunk.norm.bias))
     centred = tokens - tokens.mean(-1, keepdims=True)

@@ -85,7 +85,7 @@ def wait_for(condition: Callable[[], object], seconds: float) -> None:
     """Wait until something is true.
 
     Raises:
-        TimeoutError: it is not, after so many seconds.
+        TimeoutError: it is not, after this number of seconds.
     """
     end = time.monotonic() + seconds
     while not condition():

@@ -19,15 +19,15 @@ from kanoclip.python_source import meaning, statements
 
 ROOT = Path(__file__).parents[2]
 RULES = "\n".join(path.read_text() for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
-COMMANDS = sorted(set(re.findall(r"python -m kanoclip --log \{log\} ([\w-]+)", RULES)))
+COMMANDS = sorted(set(re.findall(r"python -m kanoclip --log \{log:q\} ([\w-]+)", RULES)))
 TORCH_FREE = [
     *("download", "prepare", "knowledge", "protocol", "plan", "tables", "runtime", "page", "compare"),
-    *("list-names", "version"),
+    "list-names",
 ]
 FIGURES = [name for name in code_digest.installed().modules if name.startswith("kanoclip.report.figures.")]
 # kanoclip.types passes its names on; who takes none of them loads it and uses nothing of it
 UNUSED = {"kanoclip.logs"}
-# what the registry of methods finds by scanning is a dependency of whoever names a method
+# what the registry of methods finds by scanning is a dependency of the code that names a method
 DISCOVERED = [name for name in code_digest.installed().modules if re.fullmatch(r"kanoclip\.methods\.\w+", name)]
 
 
@@ -257,7 +257,7 @@ ALL_METHODS = set(code_digest.installed().methods)
             {"train", "score-pass", "encode", "pretrain"},
         ),
         (
-            "cli/options.py",
+            "devices.py",
             "torch.set_num_threads(threads)",
             "torch.set_num_threads(threads + 1)",
             {"train", "score-pass", "encode", "evaluate", "pretrain"},

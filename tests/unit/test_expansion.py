@@ -1,6 +1,7 @@
 """What a workflow remembers of a configuration against what the protocol says."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import yaml
 from kanoclip import protocol
 from kanoclip.config import Configuration, parse
 from kanoclip.expansion import expand
+from kanoclip.run import SHIPPED
 from kanoclip.types import InputError
 from kanoclip.user_cache import KEPT, remembered
 
@@ -27,7 +29,7 @@ def configuration(name: str) -> Configuration:
     return parse(Configuration, yaml.safe_load((ROOT / "config" / name).read_text()), name)
 
 
-@pytest.mark.parametrize("name", ["quickstart.yaml", "config.yaml"])
+@pytest.mark.parametrize("name", ["quickstart.yaml", "config.yaml", "folder.yaml"])
 def test_a_remembered_run_is_the_protocols(name: str) -> None:
     config = configuration(name)
     computed, kept = expand(config), expand(config)
@@ -39,6 +41,18 @@ def test_another_configuration_has_another_expansion() -> None:
     fewer = config.model_copy(update={"seeds": (111,)})
     assert {len(one.seeds) for one in expand(fewer).trainings} == {1}
     assert {len(one.seeds) for one in expand(config).trainings} == {3}
+
+
+def test_another_checkpoint_is_another_expansion(tmp_path: Path) -> None:
+    file = tmp_path / "own.safetensors"
+    shutil.copy(SHIPPED, file)
+    values = yaml.safe_load((ROOT / "config/folder.yaml").read_text())
+    values["methods"]["kanoclip"]["checkpoint"] = str(file)
+    config = parse(Configuration, values, "own")
+    assert expand(config).row("kanoclip").checkpoint.auxiliary == "synthetic_auxiliary"
+    file.write_bytes(b"something else")
+    with pytest.raises(InputError, match="found another kind of file"):
+        expand(config)
 
 
 def test_torch_is_imported_only_the_first_time(cache: Path) -> None:

@@ -194,12 +194,13 @@ def test_a_wrong_option_is_in_the_log_too(tmp_path: Path) -> None:
 
 def test_a_log_is_made_anew(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("of an earlier run\n" * 9)
-    assert kanoclip("--log", tmp_path / "log", "version").returncode == 0
-    assert (tmp_path / "log").read_text().count("\n") == 1
+    assert kanoclip("--log", tmp_path / "log", "list", "metrics").returncode == 0
+    text = (tmp_path / "log").read_text()
+    assert "image auroc\n" in text and "earlier" not in text
 
 
 def test_a_log_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
-    done = kanoclip("--log", tmp_path, "version")
+    done = kanoclip("--log", tmp_path, "list", "metrics")
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr == f"error: {tmp_path}: cannot write the log: Is a directory\n"
 
@@ -207,7 +208,9 @@ def test_a_log_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 def test_a_closed_terminal_does_not_stop_the_work(tmp_path: Path) -> None:
     main, terminal = pty.openpty()
     os.close(main)  # as when a connection is lost: writing to the terminal fails from now on
-    done = kanoclip("--log", tmp_path / "log", "version", capture_output=False, stdout=terminal, stderr=terminal)
+    done = kanoclip(
+        "--log", tmp_path / "log", "list", "metrics", capture_output=False, stdout=terminal, stderr=terminal
+    )
     os.close(terminal)
     assert done.returncode == 0
-    assert (tmp_path / "log").read_text().count("\n") == 1
+    assert "image auroc\n" in (tmp_path / "log").read_text()

@@ -108,6 +108,9 @@ def test_hours_are_work_over_rate(tmp_path: Path) -> None:
     tokens = 257 * 128 / 1e6
     assert found["train"] == pytest.approx(2.0 * tokens * 5 * 320 * 2 / 3600)
     assert found["evaluate"] == pytest.approx(0.5 * 0.128**2 * 192 * 3 / 3600)  # clip once, kanoclip twice
+    for folds, trainings in ((1, 2.5), (2, 3), (4, 5)):  # two seeds, and what the thresholds take
+        more = hours(run, images, rates, folds)
+        assert more is not None and more["train"] == pytest.approx(found["train"] * trainings / 2)
     faster = hours(run, images, rates.model_copy(update={"towers": 20.0}))
     assert faster is not None and faster["encode"] == pytest.approx(found["encode"] / 2)
     assert found["score"] - faster["score"] == pytest.approx((found["score"] - 3.0 * tokens * 192 / 3600) / 2)

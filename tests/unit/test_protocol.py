@@ -1,3 +1,4 @@
+from datetime import date
 from typing import Any
 
 import pytest
@@ -6,7 +7,9 @@ from kanoclip import protocol
 from kanoclip.backbones.clip import Backbone
 from kanoclip.backbones.shape import tower_shape
 from kanoclip.backbones.taps import Tap
+from kanoclip.checkpoints import read_record
 from kanoclip.config import BackboneConfig, Configuration, parse
+from kanoclip.run import SHIPPED
 from kanoclip.types import InputError
 
 TARGETS = ["mvtec_ad", "visa", "elpv"]
@@ -99,6 +102,67 @@ def test_mistakes(changes: dict[str, Any], message: str) -> None:
 def test_own_folders_are_datasets() -> None:
     config = configuration(targets=["my_parts"], datasets={"my_parts": {"path": "somewhere"}})
     assert datasets(config) == ["my_parts", "mvtec_ad"]
+
+
+def from_checkpoint(**changes: Any) -> Configuration:
+    values = {
+        "methods": {"clip": None, "kanoclip": {"checkpoint": "embedded"}},
+        "backbones": {"kanoclip-tiny-128": {"model": "kanoclip-tiny", "weights": "embedded", "image_size": 128}},
+        "backbone": "kanoclip-tiny-128",
+        "targets": ["elpv"],
+    }
+    return configuration(**values | changes)
+
+
+def test_a_row_from_a_checkpoint_is_scored_once_and_not_trained() -> None:
+    record = read_record(SHIPPED)
+    run = protocol.describe(from_checkpoint())
+    row = run.row("kanoclip")
+    assert run.trainings == [] and run.taps == {}
+    assert [(job.auxiliary, job.seed) for job in run.jobs if job.row == "kanoclip"] == [
+        (record["auxiliary"], record["seed"])
+    ]
+    assert row.options == record["options"] and {"cls/6", "vv/6"} <= set(row.reads)
+    (one,) = run.passes
+    assert [(of.row, of.checkpoint) for of in run.rows_of(one)] == [("clip", None), ("kanoclip", "embedded")]
+    assert "trained before, from a checkpoint: kanoclip (embedded)" in run.facts(run.main, date(2024, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"methods": {"kanoclip": {"checkpoint": "embedded", "epochs": 1}}},
+            "methods.kanoclip: a checkpoint has its options; leave out epochs",
+        ),
+        (
+            {"methods": {"april_gan": {"checkpoint": "embedded"}}},
+            "expected a checkpoint of april_gan, found one of kanoclip",
+        ),
+        ({"methods": {"kanoclip": {"checkpoint": "none.safetensors"}}}, "none.safetensors: expected a checkpoint"),
+        ({"targets": ["synthetic_auxiliary"]}, "target 'synthetic_auxiliary' is also the auxiliary dataset"),
+    ],
+)
+def test_mistakes_with_a_checkpoint(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        protocol.describe(from_checkpoint(**changes))
+    assert message in str(caught.value)
+
+
+def test_a_folder_is_short_for_a_dataset_and_names_the_run() -> None:
+    def of(**values: Any) -> Configuration:
+        return parse(Configuration, {"methods": {"clip": None}, **values}, "configuration")
+
+    config = of(folder="photos/my parts/", class_name="metal plate")
+    assert config.targets == ("my_parts",)
+    assert config.datasets["my_parts"].path == "photos/my parts"
+    assert config.datasets["my_parts"].class_names == {"my_parts": "metal plate"}
+    assert parse(Configuration, config.model_dump(mode="json"), "again") == config
+    assert of(folder="photos/my parts").run == config.run != of(folder="others/my parts").run
+    assert config.run.startswith("my_parts-")
+    assert of(folder="photos", run="mine").run == "mine"
+    with pytest.raises(InputError, match="'folder'"):
+        of(folder=3, targets=["elpv"])
 
 
 def test_variants_of_a_method_are_rows() -> None:

@@ -1,4 +1,4 @@
-"""The store serves whole results or none, whoever kills, damages or races it."""
+"""The store serves whole results or none, whatever kills, damages or races it."""
 
 import errno
 import json

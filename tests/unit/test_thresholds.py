@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import f1_score
+from sklearn.metrics import balanced_accuracy_score, f1_score, recall_score
 
 from kanoclip import thresholds
 from kanoclip.checkpoints import read_record
@@ -31,26 +31,46 @@ def test_examples() -> None:
     assert found.attempted > 0 and found.failed == 0
 
 
-def test_no_threshold_is_better(index: Path) -> None:
-    """Brute force over all image scores, and over 200 thresholds of the pixels."""
+def rates(truth: np.ndarray, called: np.ndarray) -> tuple[float, float]:
+    """TPR and FPR by scikit-learn."""
+    return recall_score(truth, called), 1 - recall_score(truth, called, pos_label=0)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-6])
+def test_no_threshold_is_better(index: Path, scale: float) -> None:
+    """Brute force over all image scores, and over 200 thresholds of the pixels, of which some methods' are tiny."""
     frame = read_index(index)
     generator = np.random.default_rng(0)
     labels = frame["label"].to_numpy() == 1
     scores = np.round(generator.random(len(frame)) + 0.2 * labels, 1).astype(np.float32)
-    maps = generator.random((len(frame), 4, 4)).astype(np.float32)
+    maps = scale * generator.random((len(frame), 4, 4)).astype(np.float32)
     tally = Tally(SIDE)
     for rows in (slice(0, 5), slice(5, None)):
         tally.add(frame[rows], maps[rows], scores[rows], 4.0)
     found = tally.thresholds()
     assert found["images"] == 16
-    assert f1_score(labels, scores >= found["image"]) == pytest.approx(found["image_f1"])
-    assert max(f1_score(labels, scores >= each) for each in scores) == pytest.approx(found["image_f1"])
-    assert found["image_f1_of_all"] == pytest.approx(f1_score(labels, np.ones(16)))
+    assert rates(labels, scores >= found["image"]) == pytest.approx((found["image_found"], found["image_false_alarms"]))
+    best = max(balanced_accuracy_score(labels, scores >= each) for each in scores)
+    assert best == pytest.approx((1 + found["image_found"] - found["image_false_alarms"]) / 2)
     masks = np.stack(list(masks_at(frame, SIDE))).ravel()
     final = np.stack([final_map_of(grid, SIDE, 4.0) for grid in maps]).ravel()
-    assert f1_score(masks, final >= found["pixel"]) == pytest.approx(found["pixel_f1"], abs=1e-3)
-    tried = max(f1_score(masks, final >= each) for each in np.linspace(final.min(), final.max(), 200))
-    assert tried <= found["pixel_f1"] + 1e-3
+    assert rates(masks, final >= found["pixel"]) == pytest.approx((found["pixel_found"], found["pixel_false_alarms"]))
+    best = (1 + found["pixel_found"] - found["pixel_false_alarms"]) / 2
+    tried = [balanced_accuracy_score(masks, final >= each) for each in np.linspace(final.min(), final.max(), 200)]
+    assert max(tried) <= best + 1e-3
+
+
+def test_where_scores_tell_little_and_half_is_anomalous_f1_calls_everything_anomalous(index: Path) -> None:
+    """The reason for balanced accuracy: of two overlapping normal distributions, AUROC 0.6."""
+    generator = np.random.default_rng(0)
+    scores = np.concatenate([generator.normal(0, 1, 800), generator.normal(0.36, 1, 800)]).astype(np.float32)
+    labels = np.arange(1600) >= 800
+    by_f1 = max(np.quantile(scores, np.linspace(0, 1, 50)), key=lambda each: f1_score(labels, scores >= each))
+    assert rates(labels, scores >= by_f1)[1] > 0.8
+    frame = pd.concat([read_index(index).iloc[[0]].assign(label=int(label), mask_path="") for label in labels])
+    tally = Tally(SIDE)
+    tally.add(frame, np.zeros((1600, 2, 2), np.float32), scores, 0.0)
+    assert tally.thresholds()["image_false_alarms"] < 0.6
 
 
 def test_without_masks_there_is_no_threshold_of_pixels(index: Path) -> None:
@@ -69,7 +89,8 @@ def test_it_goes_from_the_training_to_the_metrics(index: Path, features: Path, k
     cross_validate_stage("kanoclip", SMALL, data, knowledge, tmp_path / "cross.h5", 2, 0, "cpu")  # THRESHOLD_SEED
     labels = read_index(index)["label"].to_numpy() == 1
     with h5py.File(tmp_path / "cross.h5") as file:
-        assert f1_score(labels, file["image_score"][:] >= first["image"]) == pytest.approx(first["image_f1"])
+        found = rates(labels, file["image_score"][:] >= first["image"])
+        assert found == pytest.approx((first["image_found"], first["image_false_alarms"]))
     row = Scored("kanoclip", "kanoclip", tmp_path / "scores", checkpoint=checkpoints[0])
     score_stage([row, Scored("clip", "clip", tmp_path / "clip")], data, None, "cpu", store)
     for name in ("scores", "clip"):
@@ -94,3 +115,10 @@ def test_a_dataset_of_too_few_classes_says_why_there_is_none(
     train_stage("kanoclip", SMALL, data, knowledge, tmp_path, [3], "cpu", tmp_path / "store", threshold_folds=3)
     record = read_record(tmp_path / "seed3" / "checkpoint.safetensors")
     assert "expected 2 to 2 folds" in record["threshold"]["reason"]
+
+
+def test_one_fold_leaves_out_half_of_the_classes(index: Path, features: Path, knowledge: Path, tmp_path: Path) -> None:
+    data = Dataset("parts", index, features)
+    train_stage("kanoclip", SMALL, data, knowledge, tmp_path, [3], "cpu", tmp_path / "store", threshold_folds=1)
+    record = read_record(tmp_path / "seed3" / "checkpoint.safetensors")["threshold"]
+    assert (record["folds"], record["images"]) == (1, 8) and 0 <= record["image_false_alarms"] <= 1

@@ -70,7 +70,7 @@ def test_the_run_makes_everything(project: Path) -> None:
             text = (results / "tables" / f"{table}.{ending}").read_text()
             assert "Embedded tiny backbone: not results of the paper" in text
             assert "weights random:0, image size 32 x 32" in text
-    assert "data:image/png;base64" in (results / "index.html").read_text()
+    assert "data:image/webp;base64" in (results / "index.html").read_text()
     of_targets = [
         f"{kind}_{target}"
         for kind in ("qualitative", "histograms", "detection_curves")
@@ -332,12 +332,30 @@ def test_paid_answers_survive_a_failed_rule(project: Path) -> None:
 
 
 def test_ones_own_folder_by_the_readmes_command(project: Path) -> None:
-    options = ["--configfile", "config/folder.yaml", "--config", "datasets={my_parts: {path: others}}"]
-    plan = planned(project, *options)
-    assert plan["prepare"] == 2 and plan["encode"] == plan["train"] == 1
-    result = snakemake(project, "results/folder/data/my_parts/index.csv", *options)
-    assert result.returncode == 0, result.stderr[-2000:]
-    assert "others/gear/test" in (project / "results/folder/data/my_parts/index.csv").read_text()
+    """With labels, of normal images only, without any: each has a page of its own, and nothing is trained."""
+    shutil.copytree(project / "others/gear/test/good", project / "only/good")
+    shutil.copytree(project / "others/gear/test", project / "photos/nested")
+    (project / "photos/nested/good").rename(project / "photos/nested/monday")
+    for name, labels in {"others": {True, False}, "only": {False}, "photos": {None}}.items():
+        options = ["--configfile", "config/folder.yaml", "--config", f"folder={name}", "class_name=gear"]
+        if name == "others":
+            options.pop()  # its class folder has a name
+        plan = planned(project, *options)
+        assert plan["prepare"] == 1 and not {"train", "encode", "knowledge"} & set(plan)
+        result = snakemake(project, *options)
+        assert result.returncode == 0, result.stderr[-3000:]
+        (results,) = (project / "results").glob(f"{name}-*")
+        data = (results / "index.html").read_text().split('id="gallery-data">')[1].split("</script>")[0]
+        gallery = json.loads(data)["datasets"][name]
+        assert {picture["anomalous"] for picture in gallery["pictures"].values()} == labels
+        verdicts = {tile["verdict"] for tile in gallery["methods"]["kanoclip"]["classes"]["gear"]["tiles"]}
+        assert (verdicts == {""}) == (name != "others")
+        assert f"{name}/" in (results / f"data/{name}/index.csv").read_text()
+        frame = pd.read_csv(results / "tables/metrics.csv")
+        assert frame["value"].isna().all() == (name != "others")
+    assert set(frame["reason"]) == {"unlabelled images"}
+    assert set(pd.read_csv(results / "data/photos/index.csv")["defect"]) == {"unlabelled"}
+    assert "Nothing to be done" in snakemake(project, *options).stderr
 
 
 def test_the_paper_dry_runs_completely(project: Path) -> None:

@@ -24,7 +24,7 @@ from kanoclip.files import listing_digest, remembered_sha256
 from kanoclip.layout import Layout
 from kanoclip.plan import summary_line
 from kanoclip.published_weights import files_trained_on
-from kanoclip.run import NO_AUXILIARY
+from kanoclip.run import NO_AUXILIARY, checkpoint_file
 from kanoclip.types import InputError
 
 try:
@@ -220,12 +220,20 @@ def metrics_of(names):
 
 
 def checkpoints_of(one):
-    """The checkpoints that a pass scores with."""
+    """The checkpoints that a pass scores with and the run trains."""
     return [
         str(LAYOUT.checkpoint(job.row, job.backbone, job.auxiliary, job.seed))
         for job in one.jobs
-        if job.auxiliary != NO_AUXILIARY
+        if job.auxiliary != NO_AUXILIARY and RUN.row(job.row).checkpoint is None
     ]
+
+
+def given_checkpoints(one):
+    """The contents of the checkpoints that the configuration names, so that another file is a change."""
+    files = [
+        checkpoint_file(row.checkpoint) for row in RUN.rows_of(one) if row.checkpoint
+    ]
+    return [remembered_sha256(path) for path in files if path.is_file()]
 
 
 def pass_rows(one):

@@ -33,6 +33,7 @@ for one in RUN.passes:
             rows=pass_rows(one),
             cached=["--cached"] * RUN.cached_targets,
             weights=weights_digest(one.backbone),
+            given=given_checkpoints(one),
             code=methods_code("score-pass", [job.row for job in one.jobs]),
         message:
             f"Scoring {one.target} with {len(one.jobs)} rows and seeds on {one.backbone}"

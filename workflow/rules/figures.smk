@@ -17,13 +17,12 @@ LEADING = [*SHOWN[-1:], *SHOWN[:-1]]
 
 
 def first_scores(target, rows):
-    """scores.h5 of some rows on a target, with the first seed: sample images come with one seed."""
-    jobs = [
-        job
-        for job in RUN.jobs_of(rows)
-        if (job.target, job.seed) == (target, CONFIG.seeds[0])
-    ]
-    return of_jobs(jobs, "scores.h5")
+    """scores.h5 of some rows on a target, each with its first seed: sample images come with one seed."""
+    first = {}
+    for job in RUN.jobs_of(rows):
+        if job.target == target:
+            first.setdefault(job.row, job)
+    return of_jobs(first.values(), "scores.h5")
 
 
 def drawn_from(per, of=None):

@@ -5,6 +5,7 @@ localrules:
 rule page:
     input:
         table=f"{RESULTS}/tables/main.html",
+        metrics=f"{RESULTS}/tables/metrics.csv",
         figures=page_figures(),
         indices=expand(f"{RESULTS}/data/{{target}}/index.csv", target=CONFIG.targets),
         scores=[pair.split("=")[1] for pair in gallery()],
@@ -31,4 +32,4 @@ rule page:
         "Writing the page"
     shell:
         "python -m kanoclip --log {log:q} page {input.figures:q} --table {input.table:q} --out {output:q} --title {params.title:q}"
-        " {params.scores:q}"
+        " --metrics {input.metrics:q} {params.scores:q}"

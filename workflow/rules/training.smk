@@ -16,7 +16,7 @@ rule train:
     benchmark:
         f"{RESULTS}/benchmarks/train/{{row}}/{{backbone}}/{{auxiliary}}.tsv"
     wildcard_constraints:
-        row=any_of(row.name for row in RUN.rows if row.weights == "trained"),
+        row=any_of(row.name for row in RUN.rows if row.trained_here),
     conda:
         "../../environment.yml"
     threads: LOADING_THREADS
@@ -31,6 +31,7 @@ rule train:
         ),
         source=lambda wildcards: source_options(wildcards.backbone, wildcards.auxiliary),
         seeds=[f"--seed={seed}" for seed in CONFIG.seeds],
+        folds=CONFIG.threshold_folds,
         out=lambda wildcards: LAYOUT.models(**wildcards),
         store=lambda wildcards: LAYOUT.store,
         weights=lambda wildcards: weights_digest(wildcards.backbone),
@@ -38,6 +39,6 @@ rule train:
     message:
         "Training {wildcards.row} on {wildcards.auxiliary}"
     shell:
-        "python -m kanoclip --log {log:q} train --method {params.method:q} {params.options:q} {params.seeds:q}"
+        "python -m kanoclip --log {log:q} train --method {params.method:q} {params.options:q} {params.seeds:q} --threshold-folds {params.folds}"
         " --auxiliary {wildcards.auxiliary:q} {params.source:q} --index {input.index:q} --knowledge {input.knowledge:q}"
         " --out {params.out:q} --store {params.store:q} --threads {threads} --workers {threads}"

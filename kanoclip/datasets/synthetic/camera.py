@@ -54,7 +54,7 @@ class Camera:
 
 
 def _light(c: Canvas) -> Array:
-    """Brightness factor (S, S): a slope of light, sometimes a vignette, sometimes the edge of a shadow."""
+    """Return a brightness factor (S, S): a slope of light, sometimes a vignette or the edge of a shadow."""
     angle, slope = c.uniform(0, 2 * np.pi), c.uniform(0, 0.25)
     light = 1 + np.float32(slope * np.cos(angle)) * c.x + np.float32(slope * np.sin(angle)) * c.y
     if c.chance(0.3):

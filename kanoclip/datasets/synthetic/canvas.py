@@ -50,7 +50,7 @@ class Scene:
 
 @lru_cache(maxsize=8)
 def _coordinates(size: int) -> tuple[Array, Array]:
-    """Pixel centres (x, y), each (S, S), -1..1, y downwards."""
+    """Return pixel centres (x, y), each (S, S), -1..1, y downwards."""
     axis = ((np.arange(size, dtype=np.float32) + 0.5) * 2 / size - 1).astype(np.float32)
     x, y = np.meshgrid(axis, axis)
     return x, y
@@ -58,7 +58,7 @@ def _coordinates(size: int) -> tuple[Array, Array]:
 
 @lru_cache(maxsize=8)
 def _frequencies(size: int) -> tuple[Array, Array]:
-    """Frequencies (along x, along y) of a real FFT in cycles an image, each (S, S // 2 + 1)."""
+    """Return the frequencies (along x, along y) of a real FFT in cycles per image, each (S, S // 2 + 1)."""
     along_x = np.fft.rfftfreq(size, 1 / size).astype(np.float32)
     along_y = np.fft.fftfreq(size, 1 / size).astype(np.float32)
     return np.broadcast_to(along_x, (size, along_x.size)), np.broadcast_to(along_y[:, None], (size, along_x.size))
@@ -69,7 +69,7 @@ class Canvas:
 
     Attributes:
         rng: the source of every random number of this image.
-        size: pixels a side.
+        size: pixels per side.
         pixel: the width of a pixel in coordinates.
         x, y: pixel centres, each (S, S).
     """
@@ -81,30 +81,30 @@ class Canvas:
         self.x, self.y = _coordinates(size)
 
     def uniform(self, low: float, high: float) -> float:
-        """A random number in [low, high)."""
+        """Return a random number in [low, high)."""
         return low + (high - low) * self.rng.random()
 
     def chance(self, probability: float) -> bool:
-        """True with a probability."""
+        """Return True with a probability."""
         return bool(self.rng.random() < probability)
 
     def posed(self, angle: float, shift: tuple[float, float] = (0.0, 0.0), scale: float = 1.0) -> tuple[Array, Array]:
-        """Coordinates (u, v) of an object that is shifted, scaled and turned by an angle in radians."""
+        """Return coordinates (u, v) of an object that is shifted, scaled and turned by an angle in radians."""
         x, y = self.x - np.float32(shift[0]), self.y - np.float32(shift[1])
         cos, sin = np.float32(np.cos(angle) / scale), np.float32(np.sin(angle) / scale)
         return cos * x + sin * y, cos * y - sin * x
 
     def pose(self, low: float, high: float, turn: float = np.pi, shift: float = 0.08) -> tuple[Array, Array]:
-        """Random pose: scale in [low, high), angle up to `turn` either way, shift up to `shift` along each axis."""
+        """Return a random pose: scale in [low, high), angle up to `turn` either way, shift up to `shift` per axis."""
         offset = (self.uniform(-shift, shift), self.uniform(-shift, shift))
         return self.posed(self.uniform(-turn, turn), offset, self.uniform(low, high))
 
     def cover(self, distance: Array, softness: float = 1.0) -> Array:
-        """Coverage 0..1 of a shape given its signed distance (negative inside), edge `softness` pixels wide."""
+        """Return the coverage 0..1 of a shape from its signed distance (negative inside); `softness` is in pixels."""
         return np.clip(0.5 - distance / np.float32(self.pixel * softness), 0, 1)
 
     def noise(self, exponent: float, stretch: float = 1.0, angle: float = 0.0, lowest: float = 1.0) -> Array:
-        """Noise of a power spectrum, zero mean, unit deviation.
+        """Return noise of a power spectrum, zero mean, unit deviation.
 
         Args:
             exponent: amplitude falls as frequency ** -exponent; 0 is white.
@@ -122,7 +122,7 @@ class Canvas:
         return self._filtered(squared ** np.float32(-exponent / 2))
 
     def band_noise(self, frequency: float, octaves: float = 0.35) -> Array:
-        """Noise around a frequency (cycles an image), zero mean, unit deviation: cells and grains of one size."""
+        """Return noise around a frequency (cycles per image), zero mean, unit deviation: cells of one size."""
         fx, fy = _frequencies(self.size)
         distance = np.log2(np.maximum(fx * fx + fy * fy, np.float32(0.25)) / np.float32(frequency**2)) / 2
         return self._filtered(np.exp(-0.5 * (distance / np.float32(octaves)) ** 2))
@@ -135,19 +135,19 @@ class Canvas:
         return filtered / np.float32(filtered.std() + 1e-6)
 
     def colour(self, *names: str, jitter: float = 0.06) -> tuple[str, Array]:
-        """One of the named colours (of all, when none is named), slightly varied: name and (3,) in 0..1."""
+        """Return one of the named colours (of all, when none is named), slightly varied: name and (3,) in 0..1."""
         name = str(self.rng.choice(names or tuple(COLOURS)))
         varied = np.array(COLOURS[name]) * self.uniform(0.85, 1.15) + self.rng.uniform(-jitter, jitter, 3)
         return name, np.clip(varied, 0.03, 0.97).astype(np.float32)
 
     def backdrop(self, *names: str) -> Array:
-        """What lies behind an object: a plain or slightly rough surface, (S, S, 3)."""
+        """Return what lies behind an object: a plain or slightly rough surface, (S, S, 3)."""
         _, rgb = self.colour(*(names or ("black", "grey", "white", "beige", "blue")), jitter=0.03)
         rough = self.noise(self.uniform(0.4, 1.5)) * np.float32(self.uniform(0.0, 0.05))
         return rgb + rough[..., None]
 
     def stroke(self, centre: tuple[float, float], length: float, width: float, bend: float, jag: float) -> Array:
-        """Coverage (S, S) of a line that bends smoothly and jags.
+        """Return the coverage (S, S) of a line that bends smoothly and jags.
 
         Args:
             centre: (x, y).
@@ -171,7 +171,7 @@ class Canvas:
         return self.cover(np.hypot(away, beyond) - np.float32(half))
 
     def blob(self, centre: tuple[float, float], radius: float, irregular: float, softness: float = 1.5) -> Array:
-        """Coverage (S, S) of a roundish spot; `irregular` (0..1) makes its outline uneven, softness is in pixels."""
+        """Return the coverage (S, S) of a roundish spot; `irregular` (0..1) roughens it, softness is in pixels."""
         u, v = self.posed(self.uniform(-np.pi, np.pi), centre)
         stretch = np.float32(self.uniform(1.0, 1.0 + irregular))
         u, v = u / stretch, v * stretch
@@ -190,7 +190,7 @@ def mix(first: Array, second: Array, share: Array) -> Array:
 
 
 def lit(height: Array, angle: float, strength: float) -> Array:
-    """Brightness factor (S, S) of a relief lit from an angle; 1 where it is flat. `height` is in units of a pixel."""
+    """Return the brightness (S, S) of a relief lit from an angle; 1 where flat. `height` is in units of a pixel."""
     slope_x = np.empty_like(height)
     slope_y = np.empty_like(height)
     slope_x[:, 1:] = height[:, 1:] - height[:, :-1]
@@ -202,11 +202,11 @@ def lit(height: Array, angle: float, strength: float) -> Array:
 
 
 def triangle(value: Array) -> Array:
-    """Distance to the nearest integer, 0..0.5."""
+    """Return the distance to the nearest integer, 0..0.5."""
     return np.abs(value - np.round(value))
 
 
 def hashed(first: Array, second: Array, key: int) -> Array:
-    """A repeatable random number 0..1 for every pair of integer cell coordinates."""
+    """Return a repeatable random number 0..1 for every pair of integer cell coordinates."""
     cells = first.astype(np.int64) * 73856093 ^ second.astype(np.int64) * 19349663 ^ key
     return ((cells * 2654435761 >> 8) % 65536).astype(np.float32) / 65536

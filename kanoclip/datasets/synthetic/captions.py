@@ -138,7 +138,7 @@ class Caption:
 
 
 def describe(facts: Facts, rng: np.random.Generator) -> Caption:
-    """A random caption that is true of an image.
+    """Return a random caption that is true of an image.
 
     Args:
         facts: of the image; a `Sample` has them.
@@ -169,6 +169,6 @@ def describe(facts: Facts, rng: np.random.Generator) -> Caption:
 
 
 def _photo(described: str, rng: np.random.Generator) -> str:
-    """A photo template filled in; people write "an abnormal", filled templates have "a abnormal": both occur."""
+    """Fill in a photo template, with the right article or as a template leaves it: captions of both kinds occur."""
     text = str(rng.choice(TEMPLATES)).format(described)
     return WRONG_ARTICLE.sub("an ", text) if rng.random() < 0.5 else text

@@ -114,7 +114,7 @@ TRAINING_DEFECTS = tuple(defect for defect in DEFECTS if defect not in HELD_OUT_
 
 
 def kind_named(kind: str) -> Kind:
-    """The kind of a name; an InputError names the nearest one when there is none."""
+    """Return the kind of a name; an InputError names the nearest one when there is none."""
     known = {**KINDS, **AUXILIARY_KINDS}
     if kind not in known:
         raise unknown_name("synthetic kind", kind, known)
@@ -122,10 +122,10 @@ def kind_named(kind: str) -> Kind:
 
 
 def defects_of(kind: str) -> tuple[str, ...]:
-    """The defects that make sense on a kind."""
+    """Return the defects that make sense on a kind."""
     return kind_named(kind).defects
 
 
 def display_name(kind: str) -> str:
-    """What people call a kind, as it stands in prompts, e.g. "metal nut"."""
+    """Return what people call a kind, as in prompts, e.g. "metal nut"."""
     return kind_named(kind).names[0]

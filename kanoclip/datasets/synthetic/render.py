@@ -61,7 +61,7 @@ def render(kind: str, defect: str | None, seed: int, size: int = 128) -> Sample:
         kind: a key of KINDS.
         defect: one of `defects_of(kind)`, or None for a normal image.
         seed: 0 or more.
-        size: pixels a side, at least 32.
+        size: pixels per side, at least 32.
 
     Raises:
         InputError: the kind or defect is unknown, or the defect does not occur on the kind.
@@ -98,7 +98,7 @@ def _check(kind: str, defect: str | None, size: int) -> None:
 
 
 def _generator(seed: int, *names: str) -> np.random.Generator:
-    """Random numbers that depend on a seed and on names, the same on every platform."""
+    """Return random numbers that depend on a seed and on names, the same on every platform."""
     keys = [zlib.crc32(name.encode()) for name in names]
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, *keys])))
 
@@ -118,16 +118,16 @@ def _spoil(
 
 
 def region(visible: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The region of a defect: visible pixels with the gaps between them closed and the enclosed ones filled."""
+    """Return the region of a defect: visible pixels with the gaps between them closed and the enclosed ones filled."""
     padded = np.pad(visible, 3)
     return binary_fill_holes(binary_closing(padded, np.ones((5, 5))))[3:-3, 3:-3]
 
 
 def place_name(row: float, column: float) -> str:
-    """A name for a position given as shares of the image."""
+    """Return a name for a position given as shares of the image."""
     return PLACES[3 * min(int(row * 3), 2) + min(int(column * 3), 2)]
 
 
 def extent_name(share: float) -> str:
-    """A name for the share of the image that a mask covers."""
+    """Return a name for the share of the image that a mask covers."""
     return EXTENTS[0] if share < 0.01 else EXTENTS[1] if share < 0.05 else EXTENTS[2]

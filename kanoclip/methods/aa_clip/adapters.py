@@ -73,7 +73,7 @@ class TextAnchors(nn.Module):
         )
 
     def _encode(self, backbone: Backbone, texts: Sequence[str]) -> Tensor:
-        """(T, C) features of texts, not normalised."""
+        """Return (T, C) features of texts, not normalised."""
         tokens = backbone.tokenize(list(texts)).to(backbone.device)
         embeddings = backbone.text.token_embedding(tokens)
         return backbone.encode_embeddings(embeddings, tokens, self.adapters, self._project)
@@ -120,7 +120,7 @@ class ImageAdapters(nn.Module):
 
 
 def _linear(width: int, into: int) -> nn.Linear:
-    """A linear layer without bias, initialised as in the released code."""
+    """Return a linear layer without bias, initialised as in the released code."""
     layer = nn.Linear(width, into, bias=False)
     nn.init.xavier_uniform_(layer.weight)
     return layer

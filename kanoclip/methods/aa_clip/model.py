@@ -178,14 +178,14 @@ class AaClip(Method[AaClipOptions]):
 
     @torch.no_grad()
     def _resting_anchors(self, class_names: Sequence[str]) -> Tensor:
-        """(B, 2, C), computed once per class."""
+        """Return (B, 2, C) anchors, computed once per class."""
         for name in dict.fromkeys(class_names):
             if name not in self._anchors:
                 self._anchors[name] = self.text(self.backbone, [name])[0]
         return torch.stack([self._anchors[name] for name in class_names])
 
     def _log_odds(self, patches: Tensor, anchors: Tensor) -> Tensor:
-        """(B, K, P, C) to (B, K, h, w)."""
+        """Compare patches (B, K, P, C) with anchors: (B, K, h, w) log-odds."""
         return log_odds(patches, anchors, self.options.temperature).unflatten(2, self.backbone.grid)
 
     def _blurred(self, maps: Tensor) -> Tensor:
@@ -196,7 +196,7 @@ class AaClip(Method[AaClipOptions]):
 
 
 def _text_taps(tower: TowerShape) -> tuple[Tap, Tap]:
-    """What the text phase reads: the tokens before V-V attention begins, and CLIP's own class token."""
+    """Return the taps of the text phase: tokens before V-V attention begins, and CLIP's own class token."""
     return Tap("tokens", tower.vv_start - 1), Tap("cls", tower.layers)
 
 

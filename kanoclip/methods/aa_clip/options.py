@@ -11,7 +11,7 @@ from kanoclip.methods.phases import Schedule
 class AaClipOptions(LayerwiseOptions):
     """Options of AA-CLIP. The first ones, epochs to warm_up_steps, are of its image phase."""
 
-    learning_rate: float = Field(5e-4, gt=0, description="Adam, of the image phase (released code)")
+    learning_rate: float = Field(5e-4, gt=0, description="learning rate of Adam in the image phase (released code)")
     milestones: tuple[int, ...] = Field(
         (),
         description="steps of the image phase at which its learning rate is halved; they replace the schedule. The "
@@ -19,7 +19,7 @@ class AaClipOptions(LayerwiseOptions):
     )
     text_epochs: int = Field(5, gt=0, description="passes over the auxiliary dataset in the text phase (released code)")
     text_batch_size: int = Field(16, gt=0, description="images per step of the text phase (released code)")
-    text_learning_rate: float = Field(1e-5, gt=0, description="Adam, of the text phase (released code)")
+    text_learning_rate: float = Field(1e-5, gt=0, description="learning rate of Adam in the text phase (released code)")
     residual: float = Field(
         0.1, ge=0, le=1, description="lambda, weight of an adapter's output beside the token itself (released code)"
     )
@@ -29,8 +29,8 @@ class AaClipOptions(LayerwiseOptions):
     surgery: Literal["value_value", "value"] = Field(
         "value_value",
         description="attention of the frozen image tower in the text phase from block vv_start on: V-V among the "
-        "patches of an image, as the paper means it; or each token's own value, which is what the released code "
-        "computes for a batch of one image",
+        "patches of an image, as the paper means; or each token's own value, which the released code computes "
+        "for a batch of one image",
     )
     geometric: float = Field(
         0.5,
@@ -50,13 +50,13 @@ class AaClipOptions(LayerwiseOptions):
     image_score: Literal["mean", "maximum"] = Field(
         "mean",
         description="mean of the map's maximum and the detection head's score; or the maximum alone, as the released "
-        "code has it for medical targets",
+        "code does for medical targets",
     )
     normalisation: Literal["image", "class"] = Field(
         "image",
-        description="how maps and detection scores get a common range before their mean. image: a softmax, which "
-        "looks at one image at a time. class: the minimum and maximum over all images of the class in the target, as "
-        "the released code; such a row is transductive and marked in every table",
+        description="how maps and detection scores get a common range before their mean. image: a softmax over one "
+        "image. class: minimum and maximum over all images of the class in the target, as the released code; such a "
+        "row is transductive and marked in every table",
     )
 
     @property

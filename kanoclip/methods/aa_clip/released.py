@@ -43,7 +43,7 @@ def _state(file: Any, kind: str) -> Mapping[str, Tensor]:
 
 
 def _text(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The last layer is the projection, the ones before are adapters."""
+    """Translate the text adapters: the last layer is the projection, the ones before it are adapters."""
     found = {}
     for name, tensor in state.items():
         layer = re.fullmatch(r"(\d+)\.fc\.0\.weight", name)

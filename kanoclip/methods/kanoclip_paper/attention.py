@@ -13,7 +13,7 @@ class Attention(nn.Module):
         self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
 
     def forward(self, query: Tensor, source: Tensor | None = None) -> Tensor:
-        """(B, L, d) queries and (B, M, d) sources to (B, L, d)."""
+        """Attend from (B, L, d) queries to (B, M, d) sources: (B, L, d)."""
         source = query if source is None else source
         return self.attention(query, source, source, need_weights=False)[0]
 
@@ -27,7 +27,7 @@ class TwoAttentions(nn.Module):
         self.vision_to_text = Attention(width, heads)
 
     def forward(self, f: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """What to add to the patches (B, P, d) and to the text (B, 2, d)."""
+        """Return what to add to the patches (B, P, d) and to the text (B, 2, d)."""
         return self.text_to_vision(f, t), self.vision_to_text(t, f)
 
 
@@ -45,7 +45,7 @@ class SharedSimilarity(nn.Module):
         )
 
     def forward(self, f: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """What to add to the patches (B, P, d) and to the text (B, 2, d)."""
+        """Return what to add to the patches (B, P, d) and to the text (B, 2, d)."""
         q, k = self._split(self.vision_key(f)), self._split(self.text_key(t))  # (B, heads, P or 2, d / heads)
         similarity = q @ k.transpose(2, 3) / q.shape[-1] ** 0.5  # (B, heads, P, 2)
         for_vision = similarity.softmax(3) @ self._split(self.text_value(t))  # (B, heads, P, d / heads)
@@ -77,7 +77,7 @@ class CrossAttention(nn.Module):
             self.scales = nn.ParameterList(torch.full((width,), layer_scale) for _ in range(2))
 
     def forward(self, f: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, P, d) patches and (B, 2, d) text that have looked at each other."""
+        """Return (B, P, d) patches and (B, 2, d) text after attending to each other."""
         for_vision, for_text = self.inner(self.vision_norm(f), self.text_norm(t))
         if self.scales is not None:
             for_vision, for_text = for_vision * self.scales[0], for_text * self.scales[1]
@@ -118,7 +118,7 @@ class DeformableSelfAttention(nn.Module):
         self.offset_out = nn.Linear(channels, 2, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, P, d) patch tokens, row-major, P = h w, to (B, P, d)."""
+        """Transform (B, P, d) patch tokens, row-major, P = h w, to (B, P, d)."""
         q = self.query(x)  # (B, P, d)
         points = self.sampling_points(q)  # (B g, h', w', 2)
         sampled = F.grid_sample(self._groups_of(x), points, mode="bilinear", align_corners=True)  # (B g, d/g, h', w')
@@ -131,7 +131,7 @@ class DeformableSelfAttention(nn.Module):
         return self.out(mixed.transpose(1, 2).flatten(2))
 
     def sampling_points(self, q: Tensor) -> Tensor:
-        """(B g, h', w', 2) points of the coarse grid plus offsets, clamped to the image, as (x, y) in -1..1."""
+        """Return (B g, h', w', 2): the coarse grid plus offsets, clamped to the image, as (x, y) in -1..1."""
         hidden = self.offset_conv(self._groups_of(q)).permute(0, 2, 3, 1)  # (B g, h', w', d/g)
         offsets = self.offset_out(F.gelu(self.offset_norm(hidden)))  # (B g, h', w', 2)
         rows, columns = hidden.shape[1:3]
@@ -142,5 +142,5 @@ class DeformableSelfAttention(nn.Module):
         return (reference + offsets).clamp(-1, 1)
 
     def _groups_of(self, x: Tensor) -> Tensor:
-        """(B, P, d) to (B g, d/g, h, w)."""
+        """Reshape (B, P, d) to (B g, d/g, h, w)."""
         return x.transpose(1, 2).reshape(x.shape[0] * self.groups, -1, *self.grid)

@@ -1,4 +1,4 @@
-"""Bi-CMCI (KAnoCLIP, section 2.4, equation 9): patches and text look at each other, one module a stage.
+"""Bi-CMCI (KAnoCLIP, section 2.4, equation 9): patches and text look at each other, one module per stage.
 
 The paper names the ingredients: text self-attention, deformable self-attention over the patches, cross-attention in
 both directions. Their order and sizes are our choice: GroundingDINO's feature enhancer has exactly these parts.
@@ -77,12 +77,12 @@ class Residual(nn.Module):
         self.inner = inner
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, L, d) to (B, L, d)."""
+        """Transform (B, L, d) to (B, L, d)."""
         return x + self.inner(self.norm(x))
 
 
 def cosines(features: Tensor, text: Tensor) -> Tensor:
-    """Cosine similarities (B, L, 2) of (B, L, C) features with (B, 2, C) text vectors."""
+    """Return cosine similarities (B, L, 2) of (B, L, C) features with (B, 2, C) text vectors."""
     return F.normalize(features, dim=-1) @ F.normalize(text, dim=-1).transpose(1, 2)
 
 

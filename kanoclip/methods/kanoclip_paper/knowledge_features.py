@@ -15,7 +15,7 @@ class KnowledgeFeatures:
     Args:
         encode_text: texts to (T, C).
         classes: class name: descriptions.
-        images: image: descriptions; empty for one feature a class.
+        images: image: descriptions; empty for one feature per class.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class KnowledgeFeatures:
         self.images = mean_features(encode_text, images)
 
     def __call__(self, images: Sequence[str], class_names: Sequence[str]) -> tuple[list[int], Tensor]:
-        """What is known about a batch: rows of it, and a unit vector for each.
+        """Return what is known about a batch: rows of it, and a unit vector for each.
 
         Args:
             images: (B,) names.
@@ -50,7 +50,7 @@ class KnowledgeFeatures:
 def mean_features(
     encode_text: Callable[[Sequence[str]], Tensor], texts: Mapping[str, Sequence[str]]
 ) -> dict[str, Tensor]:
-    """The mean feature of each name's texts (equation 3), as a unit vector (C,)."""
+    """Return the mean feature of each name's texts (equation 3), as a unit vector (C,)."""
     if not texts:
         return {}
     everything = [text for own in texts.values() for text in own]

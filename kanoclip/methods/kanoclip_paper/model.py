@@ -128,7 +128,7 @@ class KAnoCLIP(Method[KAnoCLIPOptions]):
         self._knowledge = KnowledgeFeatures(self.backbone.encode_text, knowledge, of_images)
 
     def diagnostics(self) -> dict[str, float]:
-        """The share of knowledge hinges that were not at rest."""
+        """Return the share of knowledge hinges above 0."""
         return self._diagnostics
 
     def phases(self) -> list[Phase]:
@@ -192,7 +192,7 @@ class KAnoCLIP(Method[KAnoCLIPOptions]):
         return self.adapter(image, patches)
 
     def _knowledge_loss(self, batch: Batch, text: Tensor) -> Tensor:
-        """Equation 2, averaged over the batch's classes, or over its images."""
+        """Return equation 2, averaged over the batch's classes, or over its images."""
         rows, knowledge = self._knowledge(batch.images, batch.class_names)
         normal, abnormal = text[rows].unbind(1)  # (K, C)
         if self.options.knowledge_form == "hinge":
@@ -210,7 +210,7 @@ class KAnoCLIP(Method[KAnoCLIPOptions]):
 
 
 def learned_prompts(text_width: int, text_layers: int, options: KAnoCLIPOptions) -> LearnedPrompts:
-    """The prompts of KnPL.
+    """Return the prompts of KnPL.
 
     Args:
         text_width: D, of a word embedding.
@@ -241,12 +241,12 @@ def _stage(options: KAnoCLIPOptions, tap: int) -> Tap:
 
 
 def _global(options: KAnoCLIPOptions, last: int) -> Tap:
-    """What the global feature is made from: of the original stream its class token, unless the adapter sees patches."""
+    """Return the tap of the global feature: the original stream's class token, unless the adapter sees patches."""
     if options.global_from != "original":
         return Tap("vv", last)
     return Tap("tokens" if options.conv_adapter and options.adapter_depthwise else "cls", last)
 
 
 def _combined(maps: Tensor) -> Tensor:
-    """(M_a + 1 - M_n) / 2 of equation 10, before the Gaussian: (B, 2, h, w) to (B, h, w)."""
+    """Return (M_a + 1 - M_n) / 2 of equation 10, before the Gaussian: (B, 2, h, w) to (B, h, w)."""
     return (maps[:, 1] + 1 - maps[:, 0]) / 2

@@ -20,29 +20,31 @@ class KAnoCLIPOptions(TrainingOptions):
     )
     bi_cmci: bool = Field(
         True,
-        description="Bi-CMCI. false: patches meet the text in CLIP's joint space, nothing learned (Table 3)",
+        description="Bi-CMCI. false: patches are compared with the text in CLIP's joint space, nothing learned (Table "
+        "3)",
     )
     unfused_taps: Literal["last", "all"] = Field(
         "last",
-        description="without Bi-CMCI, the taps whose patches meet the text; the paper does not say. last: CLIP's "
-        "projection was trained on the last block, and nothing learned brings the others to the joint space",
+        description="without Bi-CMCI, the taps whose patches are compared with the text; the paper does not say. last: "
+        "CLIP's projection was trained on the last block, and nothing learned brings the others to the "
+        "joint space",
     )
     conv_adapter: bool = Field(True, description="Conv-Adapter. false: the global feature as it is (Table 3)")
 
     # KnPL, section 2.2
     prompt_length: int = Field(
-        12, gt=0, le=64, description="learned word embeddings a polarity (paper, section 3.1); CLIP reads 77 tokens"
+        12, gt=0, le=64, description="learned word embeddings per polarity (paper, section 3.1); CLIP reads 77 tokens"
     )
     normal_words: tuple[str, ...] = Field(
         ("normal", "perfect"), min_length=1, description="state words of the normal prompts (paper, section 2.2)"
     )
     abnormal_words: tuple[str, ...] = Field(
-        ("abnormal", "defective"), min_length=1, description="and of the abnormal ones"
+        ("abnormal", "defective"), min_length=1, description="state words of the abnormal prompts (paper, section 2.2)"
     )
     prefix_per_word: bool = Field(
         False,
-        description="learned embeddings of its own for each state word; the paper writes one N_1 ... N_K and one "
-        "A_1 ... A_K, which reads as shared",
+        description="separate learned embeddings for each state word; the paper writes one N_1 ... N_K and one "
+        "A_1 ... A_K, so they seem to be shared",
     )
     object_agnostic: bool = Field(
         False, description="'object' in place of the class name, as AnomalyCLIP; the paper writes [class]"
@@ -50,29 +52,29 @@ class KAnoCLIPOptions(TrainingOptions):
     deep_depth: int = Field(
         1,
         gt=0,
-        description="text blocks with learned context tokens at their input. 1: the first only, the paper mentions no "
-        "more; AnomalyCLIP: 9",
+        description="text blocks with learned context tokens at their input. 1: only the first; the paper mentions no "
+        "others; AnomalyCLIP: 9",
     )
     deep_length: int = Field(
-        4, gt=0, description="context tokens replaced in each further block: AnomalyCLIP's. Without effect at depth 1"
+        4, gt=0, description="context tokens replaced in each further block, as AnomalyCLIP. No effect at depth 1"
     )
     knowledge_form: Literal["hinge", "pull"] = Field(
         "hinge",
-        description="hinge: equation 2. pull: its first distance alone, which never rests (KgCoOp's idea); the hinge "
-        "is 0 once the abnormal prompts are nearer to the knowledge than the normal ones",
+        description="hinge: equation 2. pull: only its first distance, whose gradient never vanishes (as KgCoOp); the "
+        "hinge is 0 once the abnormal prompts are nearer to the knowledge than the normal ones",
     )
     knowledge_scope: Literal["class", "image"] = Field(
         "class",
-        description="class: one mean over all descriptions of a class, equation 3. image: an image's own descriptions, "
-        "its class's where it has none; the text says image-specific, equation 3 has no image",
+        description="class: one mean over all descriptions of a class, equation 3. image: the image's own descriptions,"
+        " or those of its class if it has none; the text says image-specific, equation 3 has no image",
     )
-    margin: float = Field(0.0, ge=0, description="of the knowledge hinge, equation 2; 0 as printed")
+    margin: float = Field(0.0, ge=0, description="margin of the knowledge hinge, equation 2; 0 as printed")
 
     # Bi-CMCI, section 2.4
     tap_space: Literal["raw", "joint"] = Field(
         "raw",
-        description="what Bi-CMCI reads: the tower's own tokens, as the paper tells their width C_i apart from the "
-        "text's; or their projections to CLIP's joint space",
+        description="what Bi-CMCI reads. raw: the tower's tokens, since in the paper their width C_i differs from the "
+        "text's; joint: their projections to CLIP's joint space",
     )
     width: int = Field(
         256, gt=0, description="d of Bi-CMCI; not given: GroundingDINO's enhancer, which has the same parts, uses 256"
@@ -96,19 +98,19 @@ class KAnoCLIPOptions(TrainingOptions):
     deform_range: float | None = Field(
         None,
         gt=0,
-        description="DAT's offset range factor: tanh times so many half distances between sampled points. null: "
+        description="DAT's offset range factor: the largest offset, in half distances between sampled points. null: "
         "offsets reach the whole image and are clamped to it, DAT's -1",
     )
     cross_attention: Literal["two", "shared"] = Field(
         "two",
-        description="two attentions, one a direction, or one similarity for both directions as in GLIP and "
-        "GroundingDINO; the text names two",
+        description="two: one attention per direction, as the text says; shared: one similarity for both directions, as"
+        " in GLIP and GroundingDINO",
     )
     layer_scale: float | None = Field(
         None,
         gt=0,
-        description="initial factor on what cross-attention adds, learned a channel; GroundingDINO: 1e-4. null: none, "
-        "as the paper names none",
+        description="initial factor, learned per channel, of the output of cross-attention; GroundingDINO: 1e-4. null: "
+        "none, as the paper names none",
     )
     feed_forward: bool = Field(
         False, description="a feed-forward layer of 4 d on patches and text after cross-attention; the paper names none"
@@ -139,10 +141,10 @@ class KAnoCLIPOptions(TrainingOptions):
     global_from: Literal["original", "local", "local_mean"] = Field(
         "original",
         description="the global feature: class token of the original stream, of the V-V stream (equation 8 literally), "
-        "or the mean of the V-V patches. V-V attention was never trained to gather in its class token",
+        "or the mean of the V-V patches. The class token of the V-V stream was never trained to summarise the image",
     )
     bottleneck: int = Field(
-        192, gt=0, description="of the Conv-Adapter; not given: a quarter of CLIP's joint width 768"
+        192, gt=0, description="bottleneck width of the Conv-Adapter; not given: a quarter of CLIP's joint width 768"
     )
     adapter_residual: bool = Field(
         False,
@@ -151,8 +153,8 @@ class KAnoCLIPOptions(TrainingOptions):
     )
     adapter_depthwise: bool = Field(
         False,
-        description="a 3 x 3 depthwise convolution over the patches of the last block joins the bottleneck, as the "
-        "text has it; equation 11 sees the global feature only",
+        description="a 3 x 3 depthwise convolution over the patches of the last block is added in the bottleneck, as "
+        "the text says; equation 11 uses only the global feature",
     )
     image_score: Literal["sum", "probability", "max"] = Field(
         "sum",
@@ -161,17 +163,21 @@ class KAnoCLIPOptions(TrainingOptions):
     )
     global_loss_on: Literal["score", "probability"] = Field(
         "score",
-        description="what L_global sees: the image score, equation 14; or the global probability, which keeps the "
-        "gradient of a single pixel out",
+        description="what L_global is computed from: the image score, equation 14; or the global probability, so that "
+        "no gradient passes through a single pixel",
     )
 
     # the loss, equation 15, and the optimiser
-    knowledge_weight: float = Field(1.0, ge=0, description="of L_KD in equation 15; 1 as printed")
-    global_weight: float = Field(1.0, ge=0, description="of L_global in equation 15; 1 as printed")
-    local_weight: float = Field(1.0, ge=0, description="of L_local in equation 15; 1 as printed")
-    prompt_learning_rate: float = Field(1e-3, gt=0, description="Adam, for the prompts; not given: AnomalyCLIP's")
+    knowledge_weight: float = Field(1.0, ge=0, description="weight of L_KD in equation 15; 1 as printed")
+    global_weight: float = Field(1.0, ge=0, description="weight of L_global in equation 15; 1 as printed")
+    local_weight: float = Field(1.0, ge=0, description="weight of L_local in equation 15; 1 as printed")
+    prompt_learning_rate: float = Field(
+        1e-3, gt=0, description="learning rate of Adam for the prompts; not given: AnomalyCLIP's"
+    )
     learning_rate: float = Field(
-        1e-4, gt=0, description="Adam, for Bi-CMCI and Conv-Adapter; not given: usual for attention layers"
+        1e-4,
+        gt=0,
+        description="learning rate of Adam for Bi-CMCI and Conv-Adapter; not given: usual for attention layers",
     )
 
     @model_validator(mode="after")

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from kanoclip.metrics.registry import LEVELS
 from kanoclip.report.figures.summary import draw_whiskers, read_aurocs, with_intervals
 from kanoclip.report.registry import figure
-from kanoclip.report.style import drawing, marks
+from kanoclip.report.style import drawing, marks, save_reason
 
 CHANCE = 50.0
 LEGEND_ENTRY = 1.2  # inches that a name and its mark take
@@ -25,7 +25,7 @@ def bars(metrics: Path, methods: Sequence[str], datasets: Sequence[str], out: Pa
     chance, 50 %, so a bar that hangs below the line is worse than chance. Black whiskers with caps: standard deviation
     over seeds, for methods trained with several; grey whiskers: 95 % bootstrap interval over images, for methods that
     run once. The two measure different things and cannot be compared. Controls are left out. Where there is no bar,
-    the reason stands in its place.
+    the reason stands in its place; a level without any bar is left out.
 
     Args:
         metrics: the long metrics.csv.
@@ -38,9 +38,13 @@ def bars(metrics: Path, methods: Sequence[str], datasets: Sequence[str], out: Pa
     """
     cells = with_intervals(read_aurocs(metrics, methods))
     width = max(3.5, 1.0 + len(datasets) * (0.2 + 0.09 * len(methods)))
-    with drawing(out, len(LEVELS), 1, (width, 1.9)) as (picture, panels):
+    levels = [level for level in LEVELS if cells.loc[cells["level"] == level, "value"].notna().any()]
+    if not levels:
+        save_reason(out, "no metrics: no labels, or images of one label only")
+        return
+    with drawing(out, len(levels), 1, (width, 1.9)) as (picture, panels):
         lowest = min(cells["low"].min(), cells["value"].min(), CHANCE - 5)
-        for level, panel in zip(LEVELS, panels[:, 0], strict=True):
+        for level, panel in zip(levels, panels[:, 0], strict=True):
             _draw(panel, cells[cells["level"] == level], methods, datasets)
             panel.set_ylim(lowest - 2, 100)
             panel.set_ylabel(f"{level} AUROC (%)")

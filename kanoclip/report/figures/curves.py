@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from kanoclip.metrics.curves import CURVES_COLUMNS
 from kanoclip.report.registry import figure
-from kanoclip.report.style import drawing, marks, say
+from kanoclip.report.style import drawing, marks, save_reason
 from kanoclip.tabular import read_csv
 
 PANELS = {
@@ -26,7 +26,8 @@ def detection_curves(curves: Mapping[str, Sequence[Path]], out: Path) -> None:
 
     ROC curves of images and of pixels, and the per-region overlap (PRO) against the false positive rate up to 0.3, the
     limit of AUPRO. A line is the mean over classes and seeds at equal false positive rates, so the area under it is
-    the mean of their areas; grey: chance. The curves are exact; at most 500 points of each are kept for drawing.
+    the mean of their areas; grey: chance. Curves that no method has, such as those of pixels without masks, are left
+    out. They are exact; at most 500 points of each are kept for drawing.
 
     Args:
         curves: for each method the curves.csv of each seed.
@@ -36,8 +37,13 @@ def detection_curves(curves: Mapping[str, Sequence[Path]], out: Path) -> None:
         InputError: a file is no curves.csv.
     """
     frames = {method: [_read(path) for path in paths] for method, paths in curves.items()}
-    with drawing(out, 1, len(PANELS), (2.3, 2.6)) as (picture, (panels,)):
-        for panel, ((level, curve), (title, label, limit)) in zip(panels, PANELS.items(), strict=True):
+    drawn = [kind for kind in PANELS if any(_has(frame, *kind) for group in frames.values() for frame in group)]
+    if not drawn:
+        save_reason(out, "no curves: no labels, or images of one label only")
+        return
+    with drawing(out, 1, len(drawn), (max(2.3, 3.6 / len(drawn)), 2.6)) as (picture, (panels,)):
+        for panel, (level, curve) in zip(panels, drawn, strict=True):
+            title, label, limit = PANELS[level, curve]
             panel.set_title(title)
             rates = np.linspace(0, limit, POINTS)
             for method, mark in marks(list(frames)).items():
@@ -46,14 +52,15 @@ def detection_curves(curves: Mapping[str, Sequence[Path]], out: Path) -> None:
                 if known:
                     look = {"color": mark.colour, "linestyle": mark.line, "marker": mark.marker, "markevery": 0.1}
                     panel.plot(np.r_[0, rates], np.r_[0, np.mean(known, axis=0)], label=method, **look)
-            if not panel.lines:
-                say(panel, f"no {title} curve:\nno masks, or one class only")
-                continue
             panel.set(xlabel="false positive rate", ylabel=label, xlim=(0, limit), ylim=(0, 1))
             if curve == "roc":
                 panel.plot([0, 1], [0, 1], color="0.6", linewidth=0.7, zorder=0)
         lines = {line.get_label(): line for panel in panels for line in panel.get_legend_handles_labels()[0]}
-        picture.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=5)
+        picture.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=1 + len(drawn))
+
+
+def _has(frame: pd.DataFrame, level: str, curve: str) -> bool:
+    return bool(((frame["level"] == level) & (frame["curve"] == curve)).any())
 
 
 def mean_curve(frame: pd.DataFrame, level: str, curve: str, rates: NDArray[np.float64]) -> NDArray[np.float64] | None:

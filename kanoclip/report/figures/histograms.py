@@ -23,8 +23,8 @@ def histograms(index: Path, scores: Sequence[Path], out: Path) -> None:
     """Image scores.
 
     Image scores of normal (filled) and anomalous (hatched) images, a row per class and a column per method, with the
-    first seed. Each of the two groups sums to 100 %. Dashed: the threshold with the highest F1 on these very images,
-    given above the panel with its F1; it is an upper bound, as no method knows it beforehand.
+    first seed; unlabelled images are grey. Each group sums to 100 %. Dashed: the threshold with the highest F1 on these
+    very images, given above the panel with its F1; it is an upper bound, as no method knows it beforehand.
 
     Args:
         index: index.csv of the dataset.
@@ -47,20 +47,23 @@ def histograms(index: Path, scores: Sequence[Path], out: Path) -> None:
         picture.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
         for panel in panels[-1]:
             panel.set_xlabel("image score")
-        picture.supylabel("share of the images (%)", fontsize=8)
+        picture.supylabel("images (%)", fontsize=8)
 
 
 def _draw(panel: Axes, labels: NDArray[np.integer], scores: NDArray[np.floating]) -> str:
     """Draw one panel and return what stands above it."""
     edges = list(np.histogram_bin_edges(scores, BINS))
-    looks: dict[str, dict[str, Any]] = {
-        "normal": {"facecolor": COLOURS[6], "edgecolor": "none"},
-        "anomalous": {"facecolor": "none", "edgecolor": COLOURS[3], "hatch": "////", "linewidth": 0.9},
+    looks: dict[str, tuple[int, dict[str, Any]]] = {
+        "normal": (0, {"facecolor": COLOURS[6], "edgecolor": "none"}),
+        "anomalous": (1, {"facecolor": "none", "edgecolor": COLOURS[3], "hatch": "////", "linewidth": 0.9}),
+        "unlabelled": (-1, {"facecolor": COLOURS[7], "edgecolor": "none"}),
     }
-    for label, (name, look) in enumerate(looks.items()):
+    for name, (label, look) in looks.items():
         own = scores[labels == label]
         if own.size:
             panel.hist(own, edges, weights=np.full(own.size, 100 / own.size), label=name, histtype="stepfilled", **look)
+    if (labels < 0).all():
+        return ""
     try:
         ranking = rank(scores[labels == 1], scores[labels == 0])
     except UndefinedMetricError as reason:

@@ -10,7 +10,7 @@ from kanoclip.metrics.method_ranks import average_ranks, critical_difference
 from kanoclip.metrics.registry import LEVELS
 from kanoclip.report.figures.summary import read_aurocs, with_intervals
 from kanoclip.report.registry import figure
-from kanoclip.report.style import Mark, drawing, marks, say
+from kanoclip.report.style import Mark, drawing, marks, save_reason
 
 ALPHA = 0.05
 
@@ -20,9 +20,9 @@ def ranks(metrics: Path, methods: Sequence[str], datasets: Sequence[str], out: P
     """Average ranks.
 
     Average rank of each method over the datasets on which every method has a value, by image and by pixel AUROC (means
-    over classes and seeds); 1 is best. Thick bars join methods whose average ranks are no further apart than the
-    critical difference of Nemenyi's test at level 0.05 (Demšar, JMLR 2006): on these datasets their difference may be
-    chance. Controls are not ranked.
+    over classes and seeds); 1 is best. A level with fewer than two such datasets is left out. Thick bars join methods
+    whose average ranks are no further apart than the critical difference of Nemenyi's test at level 0.05 (Demšar, JMLR
+    2006): on these datasets their difference may be chance. Controls are not ranked.
 
     Args:
         metrics: the long metrics.csv.
@@ -35,20 +35,21 @@ def ranks(metrics: Path, methods: Sequence[str], datasets: Sequence[str], out: P
     """
     cells = with_intervals(read_aurocs(metrics, methods))
     cells = cells[cells["dataset"].isin(datasets)]
-    with drawing(out, len(LEVELS), 1, (5.5, 0.9 + 0.12 * len(methods))) as (_, panels):
-        for level, panel in zip(LEVELS, panels[:, 0], strict=True):
-            of_level = cells[cells["level"] == level]
-            table = (
-                of_level.pivot(index="dataset", columns="method", values="value")
-                .reindex(columns=list(methods))
-                .dropna()
-            )
+    tables = {level: _complete(cells[cells["level"] == level], methods) for level in LEVELS}
+    ranked = {level: table for level, table in tables.items() if len(table) >= 2 and len(methods) >= 2}
+    if not ranked:
+        save_reason(out, "ranks need at least two methods with a value on at least two datasets")
+        return
+    with drawing(out, len(ranked), 1, (5.5, 0.9 + 0.12 * len(methods))) as (_, panels):
+        for panel, (level, table) in zip(panels[:, 0], ranked.items(), strict=True):
             panel.set_title(f"{level} AUROC (datasets: {len(table)})", loc="left")
-            if len(table) < 2 or len(methods) < 2:
-                say(panel, "ranks need at least two methods with a value on at least two datasets")
-            else:
-                distance = critical_difference(len(methods), len(table), ALPHA)
-                _draw(panel, average_ranks(table).sort_values(kind="stable"), distance, marks(methods))
+            distance = critical_difference(len(methods), len(table), ALPHA)
+            _draw(panel, average_ranks(table).sort_values(kind="stable"), distance, marks(methods))
+
+
+def _complete(cells: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
+    """Return the values of each method (columns) on the datasets (rows) where every method has one."""
+    return cells.pivot(index="dataset", columns="method", values="value").reindex(columns=list(methods)).dropna()
 
 
 def cliques(ranks: Sequence[float], distance: float) -> list[tuple[int, int]]:

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanoclip.metrics.scores_file import attribute, scored_index
-from kanoclip.report.grid import draw_grid, read_samples
+from kanoclip.report.grid import read_samples, save_grid
 from kanoclip.report.registry import figure
-from kanoclip.report.style import save
 
 TITLE_WIDTH = 16  # characters
 BEST, MEDIAN, WORST, NORMAL = "best", "median", "worst", "normal"
+HIGHEST, LOWEST = "highest", "lowest"
 
 
 @figure(per="target", place=40)
@@ -21,11 +21,12 @@ def qualitative(index: Path, scores: Sequence[Path], out: Path) -> None:
     """Anomaly maps.
 
     From each class the anomalous images with the highest (best), the median and the lowest (worst) image score and the
-    normal image with the median one, all by the method in the first row of maps; nothing is picked by hand. Rows are
-    the image, the ground truth where there is one, and the anomaly map of each method over the grey image; after twelve
-    columns the figure continues below. Images are shown as squares, as the methods see them. One colour scale per
-    method, the same in all columns, from the first to the last percentile of the values shown; white outline: ground
-    truth; number: image score.
+    normal image with the median one, all by the method in the first row of maps; of a class without anomalous images,
+    those with the highest, the median and the lowest score. Nothing is picked by hand. Rows are the image, the ground
+    truth where there is one, and the anomaly map of each method over the grey image; after twelve columns the figure
+    continues below. Images are shown as squares, as the methods see them. One colour scale per method, the same in all
+    columns, from the first to the last percentile of the values shown; white outline: ground truth; number: image
+    score.
 
     Args:
         index: index.csv of the dataset.
@@ -41,16 +42,17 @@ def qualitative(index: Path, scores: Sequence[Path], out: Path) -> None:
         for name, members in rows.groupby("class_name", sort=False):
             places = _spread(members["label"].to_numpy(), image_score[members.index])
             titles |= {int(members.index[k]): f"{fill(str(name), TITLE_WIDTH)}\n{place}" for k, place in places.items()}
-    save(draw_grid(read_samples(index, scores, titles), [attribute(path, "method") for path in scores]), out)
+    save_grid(read_samples(index, scores, titles), [attribute(path, "method") for path in scores], out)
 
 
 @figure(per="run", place=10)
 def teaser(pairs: Sequence[tuple[Path, Path]], out: Path) -> None:
     """Overview.
 
-    The anomalous images with the highest and the median image score of each dataset, their masks, and the anomaly maps
-    of one method. Images are shown as squares, as the method sees them. One colour scale per dataset, from the first to
-    the last percentile of the values shown; white outline: ground truth; number: image score.
+    The anomalous images with the highest and the median image score of each dataset (of all its images, where none is
+    known to be anomalous), their masks, and the anomaly maps of one method. Images are shown as squares, as the method
+    sees them. One colour scale per dataset, from the first to the last percentile of the values shown; white outline:
+    ground truth; number: image score.
 
     Args:
         pairs: (index.csv, scores.h5) of each dataset, the scores all by the same method.
@@ -65,19 +67,19 @@ def teaser(pairs: Sequence[tuple[Path, Path]], out: Path) -> None:
             places = _spread(rows["label"].to_numpy(), file["image_score"][:])
             names = rows["class_name"]
         dataset = attribute(scores, "dataset")
-        chosen = [row for row, place in places.items() if place in (BEST, MEDIAN)]
+        chosen = [row for row, place in places.items() if place in (BEST, HIGHEST, MEDIAN)]
         samples += read_samples(index, [scores], {row: f"{dataset}\n{fill(names[row], TITLE_WIDTH)}" for row in chosen})
-    save(draw_grid(samples, [attribute(pairs[0][1], "method")]), out)
+    save_grid(samples, [attribute(pairs[0][1], "method")], out)
 
 
 def _spread(labels: NDArray[np.integer], image_score: NDArray[np.floating]) -> dict[int, str]:
     """Positions of what a method can and cannot do, in the order of the columns, and which place each has."""
     order = np.argsort(image_score, kind="stable")[::-1]
     anomalous, normal = order[labels[order] == 1], order[labels[order] == 0]
+    shown, names = (anomalous, (BEST, MEDIAN, WORST)) if anomalous.size else (order, (HIGHEST, MEDIAN, LOWEST))
     places: dict[int, str] = {}
-    for position, place in ((0, BEST), (len(anomalous) // 2, MEDIAN), (-1, WORST)):
-        if anomalous.size:
-            places.setdefault(int(anomalous[position]), place)
-    if normal.size:
+    for position, place in zip((0, len(shown) // 2, -1), names, strict=True):
+        places.setdefault(int(shown[position]), place)
+    if anomalous.size and normal.size:
         places[int(normal[normal.size // 2])] = NORMAL
     return places

@@ -29,12 +29,12 @@ def read_aurocs(metrics: Path, methods: Sequence[str]) -> pd.DataFrame:
     twice = rows[rows.duplicated(["level", "dataset", "method", "seed"])]
     if not twice.empty:
         method, dataset = twice.iloc[0][["method", "dataset"]]
-        raise InputError(f"{metrics}: {method} on {dataset} has several values a seed; give the metrics of one run")
+        raise InputError(f"{metrics}: {method} on {dataset} has several values per seed; give the metrics of one run")
     return rows
 
 
 def with_intervals(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row a level, dataset and method, from one a seed.
+    """Return one row per (level, dataset, method) from one row per seed.
 
     Args:
         rows: level, dataset, method; value, low, high (0..1); reason.

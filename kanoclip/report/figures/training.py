@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import seaborn
 from matplotlib.axes import Axes
@@ -13,8 +14,9 @@ from kanoclip.tabular import read_csv
 from kanoclip.types import InputError
 
 # by the beginning of a column's name: what the panel shows and the scale of its axis
+LOSS = "loss_"
 FAMILIES = {
-    "loss_": ("loss", "linear"),
+    LOSS: ("loss", "linear"),
     "grad_norm_": ("gradient norm", "log"),
     "lr_": ("learning rate", "linear"),
     "knowledge_active": ("share of active hinges", "linear"),
@@ -27,7 +29,8 @@ def training_curves(logs: Mapping[str, Sequence[Path]], out: Path) -> None:
 
     How each training went, a row per method and auxiliary dataset: the parts of the loss and, where train.csv has them,
     the gradient norm and the learning rate of each group of parameters and the share of images whose knowledge hinge is
-    active, against the training step. Lines are running means over one thirtieth of the training; the band is the
+    active, against the training step. What stays the same throughout is left out, such as a constant learning rate or
+    hinges at rest. Lines are running means over one thirtieth of the training; the band is the
     standard deviation over seeds. The last epoch is the one that is scored: nothing is selected on a target.
 
     Args:
@@ -37,7 +40,7 @@ def training_curves(logs: Mapping[str, Sequence[Path]], out: Path) -> None:
     Raises:
         InputError: a log has no losses.
     """
-    frames = {method: pd.concat([read_log(path) for path in paths]) for method, paths in logs.items()}
+    frames = {method: _moving(pd.concat([read_log(path) for path in paths])) for method, paths in logs.items()}
     families = [name for name in FAMILIES if any((frame["family"] == name).any() for frame in frames.values())]
     with drawing(out, len(frames), len(families), (3.7, 2.2)) as (_, panels):
         for row, (method, frame) in zip(panels, frames.items(), strict=True):
@@ -70,6 +73,13 @@ def read_log(path: Path) -> pd.DataFrame:
         if column.startswith(family)
     ]
     return pd.concat(parts, ignore_index=True)
+
+
+def _moving(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a log in long form without the families whose parts all stay the same; losses stay."""
+    spread = frame.groupby(["family", "part"])["value"].agg(lambda values: np.ptp(values) > 1e-6 * np.abs(values).max())
+    moving = spread.groupby(level="family").any()
+    return frame[frame["family"].map(moving) | (frame["family"] == LOSS)]
 
 
 def draw_lines(panel: Axes, lines: pd.DataFrame, label: str, scale: str) -> None:

@@ -49,6 +49,14 @@ def test_round_trip_keeps_values_and_finds_files(tmp_path):
     assert list(read_index(path, "train")["class_name"]) == ["bolt"]
 
 
+def test_an_unknown_label_is_an_empty_cell(tmp_path):
+    rows = [("a.png", "", "bolt", -1, "unlabelled", "test"), ("b.png", "", "bolt", 0, "good", "test")]
+    write_index(frame(rows), tmp_path / "index.csv")
+    assert pd.read_csv(tmp_path / "index.csv", dtype=str, keep_default_na=False)["label"].tolist() == ["", "0"]
+    assert read_index(tmp_path / "index.csv")["label"].tolist() == [-1, 0]
+    assert content(read_index(tmp_path / "index.csv")) != content(read_index(tmp_path / "index.csv").assign(label=0))
+
+
 def test_order_of_rows_does_not_matter(tmp_path):
     write_index(frame(), tmp_path / "1.csv")
     write_index(frame(ROWS[::-1]), tmp_path / "2.csv")

@@ -78,9 +78,44 @@ def test_empty_class_folder_is_refused(tmp_path, empty):
         rows_of(tmp_path)
 
 
-def test_folder_without_any_class_is_refused(tmp_path):
-    with pytest.raises(InputError, match="expected class folders"):
+def test_folder_without_any_image_is_refused(tmp_path):
+    (tmp_path / "readme.txt").write_text("soon")
+    with pytest.raises(InputError, match="expected images, with labels .* or without; found none"):
         rows_of(tmp_path)
+
+
+def test_without_a_folder_of_normal_images_all_are_unlabelled_and_of_one_class(tmp_path, caplog):
+    out = Written(tmp_path)
+    for name in ("1.png", "camera/2.PNG", "camera/monday/3.tif"):
+        out.image(name, "mine", "unlabelled")
+    save_image(tmp_path / ".thumbnails" / "1.png")
+    (tmp_path / "camera" / "notes.txt").write_text("")
+    found = rows_of(tmp_path)
+    assert found.keys() == out.rows.keys()
+    assert set(found.values()) == {(-1, "unlabelled", "test", "")}
+    assert "3 images are unlabelled" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("masks/scratch/1.png", "masks, but no folder good/ beside them"),
+        ("bolt/ground_truth/1.png", "masks, but no folder good/ beside them"),
+        ("bolt/Good/1.png", "expected good/, found Good/; rename it"),
+    ],
+)
+def test_what_was_meant_to_have_labels_is_refused(tmp_path, name, message):
+    save_image(tmp_path / "1.png")
+    save_image(tmp_path / name)
+    with pytest.raises(InputError, match=message):
+        rows_of(tmp_path)
+
+
+def test_images_without_labels_have_one_class_to_name(tmp_path):
+    save_image(tmp_path / "bolts" / "1.png")
+    assert rows_of(tmp_path, class_names={"mine": "hex bolt"})
+    with pytest.raises(InputError, match="unknown class folder 'bolts'; known: mine"):
+        rows_of(tmp_path, class_names={"bolts": "hex bolt"})
 
 
 def test_name_of_a_class_folder_that_is_not_there(tmp_path):

@@ -77,7 +77,7 @@ def test_what_will_not_pass_is_never_tried_again(
     server: ChatServer, endpoint: Callable[..., LlmConfig], status: int
 ) -> None:
     server.script = [fails(status, "bad\nrequest")]
-    with pytest.raises(InputError, match=f"Error code: {status}.*run again to go on") as caught:
+    with pytest.raises(InputError, match=f"Error code: {status}.*run again to continue") as caught:
         Chat(endpoint()).ask(MESSAGES)
     assert len(server.requests) == 1
     assert "\n" not in str(caught.value)

@@ -21,11 +21,14 @@ def sentences(name):
 
 
 def test_every_shipped_dataset_has_its_file():
+    missing = set(dataset_names()) - set(TABLES)
+    assert not missing, f"write kanoclip/knowledge/curated/<dataset>.yaml (CONTRIBUTING) for: {sorted(missing)}"
     assert set(TABLES) == {*dataset_names(), "generic"}
 
 
 @pytest.mark.parametrize("name", dataset_names())
 def test_each_file_holds_exactly_the_classes_of_its_dataset(name):
+    assert name in TABLES, f"write kanoclip/knowledge/curated/{name}.yaml (CONTRIBUTING)"
     assert set(TABLES[name]) == set(load_spec(name).class_names.values())
 
 

@@ -93,7 +93,7 @@ def test_a_checkpoint_gives_every_variant_back(
     build: Build, batch: Batch, backbone: Backbone, variant: dict[str, object], tmp_path: Path
 ) -> None:
     method = build(**variant)
-    record = {"method": "kanoclip", "options": method.options.model_dump(mode="json"), "seed": 0}
+    record = {"method": "kanoclip", "options": method.options.model_dump(mode="json"), "auxiliary": "parts", "seed": 0}
     save_checkpoint(tmp_path / "checkpoint.safetensors", method, record)
     loaded = load_method(tmp_path / "checkpoint.safetensors", backbone, "kanoclip")
     for before, after in zip(vars(method(batch)).values(), vars(loaded(batch)).values(), strict=True):

@@ -11,7 +11,9 @@ from sklearn.metrics import auc, average_precision_score, roc_auc_score
 
 from kanoclip.datasets.images import digest
 from kanoclip.datasets.index import read_index
+from kanoclip.metrics.compare import compare
 from kanoclip.metrics.evaluate import evaluate
+from kanoclip.metrics.registry import METRICS, metrics_of
 from kanoclip.types import InputError
 
 
@@ -70,7 +72,7 @@ def test_the_mean_row_is_the_unweighted_class_mean(files):
         ["method", "backbone", "auxiliary", "dataset", "class_name", "seed", "level", "metric"]
         + ["value", "low", "high", "threshold", "reason"]
     )
-    assert len(frame) == 3 * 12
+    assert len(frame) == 3 * len(METRICS)  # two classes and their mean
     assert frame[["method", "backbone", "auxiliary", "dataset", "seed"]].drop_duplicates().values.tolist() == [
         ["clip", "tiny", "none", "toy", 3]
     ]
@@ -79,7 +81,7 @@ def test_the_mean_row_is_the_unweighted_class_mean(files):
         assert value(frame, "mean", level, metric) == pytest.approx(sum(classes) / 2)
 
 
-def test_the_masks_themselves_score_one(tmp_path):
+def test_the_masks_themselves_reach_the_best_value_of_every_metric(tmp_path):
     index = write_dataset(tmp_path)
     masks = [
         np.asarray(Image.open(path)) > 0 if path else np.zeros((48, 40)) for path in read_index(index)["mask_path"]
@@ -88,8 +90,9 @@ def test_the_masks_themselves_score_one(tmp_path):
     scores = write_scores(index, tmp_path / "scores.h5", maps, maps.max(axis=(1, 2)), sigma=0.0)
     evaluate(scores, index, tmp_path / "metrics.csv")
     frame = pd.read_csv(tmp_path / "metrics.csv").set_index("metric")
-    assert (frame["value"].drop(["aupro_200", "fpr_auxiliary"]) == 1.0).all()
-    assert (frame.loc["fpr_auxiliary", "value"] == 0.0).all()
+    for row in frame.drop("aupro_200").itertuples():
+        metric = METRICS[row.level, row.Index]
+        assert row.value == (metric.highest if metric.higher_is_better else metric.lowest), metric.label
     assert frame.loc["aupro_200", "value"].isna().all()  # published code divides zero by zero here
     assert frame.loc["aupro_200", "reason"].str.contains("fewer than two of 200 thresholds").all()
 
@@ -99,7 +102,7 @@ def test_without_masks_the_pixel_values_are_missing_with_the_reason(tmp_path):
     evaluate(write_scores(index, tmp_path / "scores.h5"), index, tmp_path / "metrics.csv")
     frame = pd.read_csv(tmp_path / "metrics.csv")
     pixel = frame[frame["level"] == "pixel"]
-    assert len(pixel) == 3 * 7
+    assert len(pixel) == 3 * len(metrics_of("pixel"))
     assert pixel["value"].isna().all()
     assert (pixel["reason"] == "no masks").all()
     assert frame[frame["level"] == "image"]["value"].notna().all()
@@ -117,6 +120,19 @@ def test_one_label_only_is_missing_with_the_reason(tmp_path, normal, anomalous, 
         rows = frame[frame["level"] == level]
         assert (rows["reason"] == reason).all()
         assert (rows["value"].isna() == bool(reason)).all()
+
+
+def test_unlabelled_images_have_no_metrics_and_no_curves(tmp_path):
+    index = write_dataset(tmp_path, masks=False)
+    frame = pd.read_csv(index, dtype=str, keep_default_na=False)
+    frame.assign(label="", defect="unlabelled").to_csv(index, index=False)
+    evaluate(write_scores(index, tmp_path / "scores.h5"), index, tmp_path / "metrics.csv")
+    result = pd.read_csv(tmp_path / "metrics.csv")
+    assert set(result["level"]) == {"image", "pixel"}
+    assert result["value"].isna().all() and (result["reason"] == "unlabelled images").all()
+    assert pd.read_csv(tmp_path / "curves.csv").empty
+    with pytest.raises(InputError, match="class 'bottle' has unlabelled images; a comparison needs labels"):
+        compare(tmp_path / "scores.h5", tmp_path / "scores.h5", index)
 
 
 def test_a_mean_over_a_missing_class_is_missing_and_names_it(tmp_path):

@@ -56,9 +56,16 @@ def test_a_rate_that_is_just_supported_is_taken() -> None:
 
 
 def test_a_guess_says_what_it_is_worth() -> None:
-    record = {"image": 0.3, "pixel": 0.4, "image_f1": 0.7, "image_f1_of_all": 0.66, "auxiliary": "drawn"}
+    record = {
+        "image": 0.3,
+        "pixel": 0.4,
+        "image_found": 0.7,
+        "image_false_alarms": 0.25,
+        "auxiliary": "drawn",
+        "folds": 1,
+    }
     found = guessed(record)
     assert (found.image, found.pixel) == (0.3, 0.4)
-    assert "guessed from drawn" in found.words and "0.70" in found.words and "0.66" in found.words
+    assert "guessed from drawn" in found.words and "70 %" in found.words and "25 %" in found.words
     assert guessed(None).image is None and "no decisions" in guessed(None).words
     assert "one class" in guessed({"reason": "one class"}).words

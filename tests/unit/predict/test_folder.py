@@ -29,9 +29,7 @@ NASTY = [
 ]
 
 
-def run(
-    detector: Detector, images: Path, out: Path, batch_size: int = 4, shown: bool = True, maps: bool = False
-) -> None:
+def run(detector: Detector, images: Path, out: Path, batch_size: int = 4, shown: bool = True, maps: str = "") -> None:
     predict_files(Job(detector, ImageFiles([images]), out, Pictures(out, shown, maps), batch_size))
 
 
@@ -82,7 +80,7 @@ def test_lines_and_pictures_agree_with_the_detector(
 ) -> None:
     images, out = write_images("a.png", "sub/b.jpg"), tmp_path / "out"
     detector.threshold = Threshold(0.5, float(np.median(detector.predict(images / "a.png").map)), "")
-    run(detector, images, out, maps=True)
+    run(detector, images, out, maps="png")
     found = lines(out)
     results = detector.predict([images / "a.png", images / "sub/b.jpg"])
     for line, result in zip(found, results, strict=True):
@@ -193,7 +191,7 @@ def test_a_changed_image_is_predicted_again_and_another_threshold_refused(
 def test_the_page_survives_any_name(detector: Detector, write_images: Callable[..., Path], tmp_path: Path) -> None:
     images, out = write_images(*NASTY), tmp_path / "out"
     run(detector, images, out)
-    write_gallery(out, detector, True, False)
+    write_gallery(out, detector, True, "")
     page = (out / "index.html").read_text()
     assert "<script>alert" not in page and page.count("</script>") == 2
     data = page.partition('id="data">')[2].partition("</script>")[0]
@@ -212,7 +210,7 @@ def test_the_page_survives_any_name(detector: Detector, write_images: Callable[.
 def test_twenty_thousand_images_in_bounded_memory(
     detector: Detector, write_images: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """Memory after 20,000 images is that after 2,000 but for a few bytes an image."""
+    """Memory after 20,000 images is that after 2,000 but for a few bytes per image."""
     import tracemalloc
 
     first = write_images("0.png", size=(16, 16)) / "0.png"

@@ -2,7 +2,10 @@
 
 import errno
 import json
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -99,7 +102,54 @@ def test_a_stop_and_a_full_disk_leave_what_was_done(
     assert run(*command) in ENDS["stopped"]
     done = (out / "predictions.jsonl").read_text()
     assert len(done.splitlines()) == 4
-    assert "cannot write 4.png: No space left on device; free space and run again" in str(run(*command))
+    assert "4.png: cannot be read or written: No space left on device; free space and run again" in str(run(*command))
     assert (out / "predictions.jsonl").read_text() == done
     assert run(*command) in ENDS["clean"]
     assert len((out / "predictions.jsonl").read_text().splitlines()) == 6
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_a_process_and_a_second_run_does_the_rest_only(
+    write_images: Callable[..., Path], tmp_path: Path
+) -> None:
+    """The signal that a terminal sends, at any moment after the first lines."""
+    images, out = write_images(*(f"{i:03}.png" for i in range(120)), size=(600, 400)), tmp_path / "out"
+    command = [sys.executable, "-m", "kanoclip", "predict", str(images), "--out", str(out), "--batch-size", "4"]
+    command += ["--threads", "1"]
+    lines = out / "predictions.jsonl"
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and not (lines.is_file() and lines.stat().st_size):
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate()[1]
+    assert process.returncode == 130 and "the same command goes on where it stopped" in said
+    assert "Traceback" not in said
+    done = [json.loads(line)["image"] for line in lines.read_text().splitlines()]
+    assert 0 < len(done) < 120
+    times = {name: (out / "heat" / f"{name}.png").stat().st_mtime_ns for name in done}
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.returncode == 0 and f"{len(done)} of 120 images were predicted before" in again.stderr
+    assert sorted(json.loads(line)["image"] for line in lines.read_text().splitlines()) == sorted(
+        path.name for path in images.iterdir()
+    )
+    assert {name: (out / "heat" / f"{name}.png").stat().st_mtime_ns for name in done} == times
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_really_full_is_one_line(write_images: Callable[..., Path], tmp_path: Path) -> None:
+    """No file of the process may grow past 4,000 bytes: lines, then pictures, fail as on a full disk."""
+    images, out = write_images(*(f"{i:02}.png" for i in range(40))), tmp_path / "out"
+    command = [sys.executable, "-m", "kanoclip", "predict", str(images), "--out", str(out), "--batch-size", "2"]
+    command += ["--threads", "1", "--no-pictures"]
+    limited = "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    limited += "resource.setrlimit(resource.RLIMIT_FSIZE, (4000, resource.RLIM_INFINITY)); "
+    limited += "import os; os.execv(sys.argv[1], sys.argv[1:])"
+    found = subprocess.run([sys.executable, "-c", limited, *command], capture_output=True, text=True)
+    assert found.returncode == 1 and "Traceback" not in found.stderr
+    assert f"{out / 'predictions.jsonl'}: cannot be read or written: File too large" in found.stderr.splitlines()[-1]
+    whole = [line for line in (out / "predictions.jsonl").read_text().splitlines() if line.endswith("}")]
+    assert 0 < len(whole) < 40
+    assert subprocess.run(command, capture_output=True).returncode == 0
+    names = [json.loads(line)["image"] for line in (out / "predictions.jsonl").read_text().splitlines()]
+    assert sorted(names) == sorted(path.name for path in images.iterdir())
+    assert len((out / "predictions.csv").read_text().splitlines()) == 41

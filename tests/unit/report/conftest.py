@@ -16,20 +16,20 @@ from kanoclip.datasets.index import read_index, write_index
 def scored(tmp_path):
     """A function that makes a dataset with scores by some methods; gives the index and one scores.h5 a method."""
 
-    def make(dataset, methods=("kanoclip", "clip"), masks=True, normal=3, anomalous=5):
+    def make(dataset, methods=("kanoclip", "clip"), masks=True, normal=3, anomalous=5, unlabelled=0):
         generator = np.random.default_rng(len(dataset))
         folder = tmp_path / dataset
         folder.mkdir()
         rows = []
-        for i in range(normal + anomalous):
-            label = int(i >= normal)
+        for i in range(normal + anomalous + unlabelled):
+            label = -1 if i >= normal + anomalous else int(i >= normal)
             Image.fromarray(generator.integers(0, 255, (30, 40, 3), dtype=np.uint8)).save(folder / f"{i}.png")
-            if label and masks:
+            if label == 1 and masks:
                 Image.fromarray(np.pad(np.full((10, 10), 255, np.uint8), ((5, 15), (10, 20)))).save(
                     folder / f"{i}m.png"
                 )
-            mask = f"{i}m.png" if label and masks else ""
-            rows.append((f"{i}.png", mask, "metal nut", label, "bent" if label else "good", "test"))
+            mask = f"{i}m.png" if label == 1 and masks else ""
+            rows.append((f"{i}.png", mask, "metal nut", label, ("good", "bent", "unlabelled")[label], "test"))
         columns = ["image", "mask", "class_name", "label", "defect", "split"]
         write_index(pd.DataFrame(rows, columns=columns), folder / "index.csv")
         n = len(read_index(folder / "index.csv"))

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from sklearn.metrics import f1_score, roc_auc_score, roc_curve
 
 from kanoclip.metrics.curves import CURVES_COLUMNS
@@ -13,6 +14,7 @@ from kanoclip.report.figures.histograms import histograms
 from kanoclip.report.figures.ranks import cliques, ranks
 from kanoclip.report.figures.steps import steps
 from kanoclip.report.figures.summary import IMAGES, SEEDS, read_aurocs, with_intervals
+from kanoclip.report.style import NOTHING
 from kanoclip.types import InputError
 
 
@@ -58,7 +60,7 @@ def test_unknown_methods_and_double_values_are_refused(metrics):
         read_aurocs(metrics, ["klip"])
     frame = pd.read_csv(metrics)
     pd.concat([frame, frame.head(1).assign(backbone="other")]).to_csv(metrics, index=False)
-    with pytest.raises(InputError, match="metrics.csv: clip on visa has several values a seed"):
+    with pytest.raises(InputError, match="metrics.csv: clip on visa has several values per seed"):
         read_aurocs(metrics, METHODS)
 
 
@@ -70,6 +72,18 @@ def test_bars_have_a_panel_a_level_and_reasons(metrics, panels, texts, draw_twic
     assert (shown.count("clip"), shown.count("no masks")) == (1, 1)
 
 
+def test_a_level_without_any_bar_is_left_out(metrics, panels, texts, tmp_path):
+    frame = pd.read_csv(metrics, keep_default_na=False, na_values={"value": [""]})
+    frame.loc[frame["level"] == "pixel", ["value", "reason"]] = np.nan, "no masks"
+    frame.to_csv(metrics, index=False)
+    bars(metrics, METHODS, DATASETS, tmp_path / "image.png")
+    assert panels(tmp_path / "image.png") == 1
+    assert "pixel AUROC (%)" not in texts(tmp_path / "image.png")
+    frame.assign(value=np.nan, reason="unlabelled images").to_csv(metrics, index=False)
+    bars(metrics, METHODS, DATASETS, tmp_path / "none.png")
+    assert "no labels" in Image.open(tmp_path / "none.png").info[NOTHING]
+
+
 def test_ranks_leave_out_what_has_no_value(metrics, texts, draw_twice):
     shown = [text.strip() for text in texts(draw_twice(lambda path: ranks(metrics, METHODS, DATASETS, path)))]
     assert "image AUROC (datasets: 3)" in shown and "pixel AUROC (datasets: 2)" in shown
@@ -79,7 +93,8 @@ def test_ranks_leave_out_what_has_no_value(metrics, texts, draw_twice):
 
 def test_ranks_say_when_there_is_nothing_to_rank(metrics, texts, tmp_path):
     ranks(metrics, METHODS, ["elpv"], tmp_path / "figure.png")
-    assert sum("at least two" in text for text in texts(tmp_path / "figure.png")) == 2
+    assert sum("at least two" in text for text in texts(tmp_path / "figure.png")) == 1
+    assert "at least two" in Image.open(tmp_path / "figure.png").info[NOTHING]
 
 
 @pytest.mark.parametrize(
@@ -135,16 +150,22 @@ def test_the_area_under_the_mean_curve_is_the_class_mean():
     assert area == pytest.approx(np.mean([roc_auc_score(*pair) for pair in classes.values()]), abs=1e-3)
 
 
-def test_a_missing_curve_is_none_and_said(panels, texts, draw_twice, tmp_path):
+def test_a_missing_curve_is_none_and_has_no_panel(panels, texts, draw_twice, tmp_path):
     frame = curves_of({"nut": ([0, 0, 1, 1], [0.1, 0.4, 0.3, 0.9])})
     assert mean_curve(frame, "pixel", "pro", np.linspace(0, 0.3, 5)) is None
     frame.to_csv(tmp_path / "curves.csv", index=False)
     files = {"clip": [tmp_path / "curves.csv"], "kanoclip": [tmp_path / "curves.csv"] * 2}
     out = draw_twice(lambda path: detection_curves(files, path))
     shown = texts(out)
-    assert panels(out) == 3
+    assert panels(out) == 1
     assert (shown.count("clip"), shown.count("kanoclip")) == (1, 1)
-    assert sum("no masks" in text for text in shown) == 2
+    assert NOTHING not in Image.open(out).info
+
+
+def test_no_curves_at_all_leave_a_reason(tmp_path):
+    pd.DataFrame(columns=CURVES_COLUMNS).to_csv(tmp_path / "curves.csv", index=False)
+    detection_curves({"clip": [tmp_path / "curves.csv"]}, tmp_path / "figure.png")
+    assert "no labels" in Image.open(tmp_path / "figure.png").info[NOTHING]
 
 
 def test_a_file_that_holds_no_curves_is_refused(metrics, tmp_path):
@@ -159,6 +180,13 @@ def test_histograms_say_the_highest_f1(scored, panels, texts, draw_twice):
     # the five anomalous images have the highest scores, from 0.4 on: nothing is confused
     assert f1_score([0] * 3 + [1] * 5, np.linspace(0.1, 0.8, 8) >= 0.39) == 1
     assert [text for text in texts(out) if text.startswith("F1")] == ["F1 1.00 at 0.4", "F1 1.00 at 0.41"]
+
+
+def test_histograms_of_unlabelled_images_have_no_threshold(scored, texts, tmp_path):
+    index, scores = scored("toy", normal=0, anomalous=0, unlabelled=6)
+    histograms(index, scores, tmp_path / "figure.png")
+    shown = [text.strip() for text in texts(tmp_path / "figure.png")]
+    assert "unlabelled" in shown and not [text for text in shown if "F1" in text or "one class" in text]
 
 
 def test_histograms_of_one_class_have_no_threshold(scored, texts, tmp_path):

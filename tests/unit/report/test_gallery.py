@@ -9,7 +9,18 @@ from sklearn.metrics import f1_score
 
 from kanoclip.datasets.index import read_index
 from kanoclip.datasets.masks import masks_at
-from kanoclip.report.gallery import CORRECT, FALSE_ALARM, MISSED, SIDE, choose, f1_threshold, judge, read_gallery
+from kanoclip.report.gallery import (
+    CORRECT,
+    FALSE_ALARM,
+    MISSED,
+    MORE,
+    SIDE,
+    UNJUDGED,
+    choose,
+    f1_threshold,
+    judge,
+    read_gallery,
+)
 from kanoclip.report.heat import COLOURS, colour_range
 from kanoclip.types import InputError
 
@@ -39,7 +50,8 @@ def test_no_score_gives_a_higher_f1_than_the_threshold(seed):
 def test_one_label_has_no_threshold_and_no_mistakes():
     labels, scores = np.array([1, 1]), np.array([0.1, 0.9])
     assert f1_threshold(labels, scores) is None
-    assert judge(labels, scores, None).tolist() == [CORRECT, CORRECT]
+    assert judge(labels, scores, None).tolist() == [UNJUDGED, UNJUDGED]
+    assert judge(np.array([1, -1]), scores, 0.5).tolist() == [MISSED, UNJUDGED]
 
 
 def test_what_is_not_below_the_threshold_is_called_anomalous():
@@ -101,6 +113,23 @@ def test_counts_are_of_the_class_not_of_what_is_shown(scored):
     shown = method.classes["metal nut"]
     assert (shown.images, shown.missed, shown.false_alarms) == (8, 1, 2)
     assert [(tile.row, tile.verdict) for tile in shown.tiles] == [(0, FALSE_ALARM), (7, MISSED)]
+
+
+def test_without_labels_the_highest_scores_are_shown_and_nothing_is_judged(scored):
+    index, (scores, _) = scored("parts", normal=0, anomalous=0, unlabelled=9)
+    values = np.random.default_rng(0).permutation(9) / 9
+    values[values == values.max()] = values.min()  # a tie at the end
+    rewrite(scores, image_score=values)
+    view = read_gallery([(index, scores)], count=2)["parts"]
+    shown = view.methods["kanoclip"].classes["metal nut"]
+    assert (shown.images, shown.missed, shown.false_alarms) == (9, 0, 0)
+    best = sorted(values.astype(np.float32), reverse=True)[: 2 * MORE]
+    assert [tile.score for tile in shown.tiles] == best
+    assert [tile.rank for tile in shown.tiles] == list(range(1, 1 + 2 * MORE))
+    assert {tile.verdict for tile in shown.tiles} == {UNJUDGED}
+    assert {picture.anomalous for picture in view.pictures.values()} == {None}
+    everything = read_gallery([(index, scores)], count=3)["parts"].methods["kanoclip"].classes["metal nut"]
+    assert [tile.rank for tile in everything.tiles][-2:] == [8, 8]  # equal scores share the better rank
 
 
 def test_heat_maps_of_a_method_share_one_colour_scale(scored):

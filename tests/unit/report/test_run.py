@@ -45,8 +45,8 @@ def test_facts_are_about_the_rows_of_the_table(run):
         "large: model ViT-L-14, weights openai, image size 336 x 336",
         "blank: model ViT-B-16, weights random:0, image size 224 x 224",
         "maps evaluated at 256 x 256",
-        "at most 5 images a class and label of visa, mine",
-        "at most 7 images a class and label of headct",
+        "at most 5 images per class and label of visa, mine",
+        "at most 7 images per class and label of headct",
         f"made on 2025-01-31 by kanoclip {run.version}",
     ]
     assert not any("blank" in fact for fact in run.facts(["short"], TODAY))

@@ -1,5 +1,6 @@
 """Grids of samples by what they show."""
 
+import json
 import re
 
 import h5py
@@ -12,7 +13,9 @@ from PIL import Image
 from kanoclip.datasets.index import INDEX_COLUMNS, write_index
 from kanoclip.maps import scaled_sigma, smooth, upsample
 from kanoclip.report.figures.samples import qualitative, teaser
+from kanoclip.report.grid import STEP
 from kanoclip.report.heat import SIDE, colour_range
+from kanoclip.report.style import PICTURES
 from kanoclip.resampling import final_map_of
 from kanoclip.types import InputError
 
@@ -42,11 +45,39 @@ def test_qualitative_shows_best_median_and_worst_by_the_first_method(scored, tex
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(("normal", "anomalous", "columns"), [(0, 1, 1), (2, 1, 2), (2, 0, 1), (1, 2, 3)])
+@pytest.mark.parametrize(("normal", "anomalous", "columns"), [(0, 1, 1), (2, 1, 2), (1, 0, 1), (5, 0, 3), (1, 2, 3)])
 def test_qualitative_shows_no_image_twice(scored, shape, tmp_path, normal, anomalous, columns):
     index, scores = scored("toy", masks=False, normal=normal, anomalous=anomalous)
     qualitative(index, scores, tmp_path / "figure.png")
     assert shape(tmp_path / "figure.png") == [(columns, 3)]
+
+
+@pytest.mark.parametrize("counts", [{"normal": 4}, {"unlabelled": 4}])
+def test_without_anomalous_images_the_scores_choose(scored, shape, texts, tmp_path, counts):
+    index, scores = scored("toy", masks=False, **{"normal": 0, "anomalous": 0} | counts)
+    qualitative(index, scores, tmp_path / "figure.png")
+    places = [
+        text for text in texts(tmp_path / "figure.png") if text in ("highest", "median", "lowest", "best", "normal")
+    ]
+    assert places == ["highest", "median", "lowest"]
+    teaser([(index, scores[0])], tmp_path / "teaser.png")
+    assert shape(tmp_path / "teaser.png") == [(2, 2)]
+
+
+def test_the_png_says_where_its_pictures_are(scored, tmp_path):
+    index, scores = scored("toy")
+    qualitative(index, scores, tmp_path / "figure.png")
+    with Image.open(tmp_path / "figure.png") as image:
+        band, bar = json.loads(image.info[PICTURES])
+        pixels = np.asarray(image.convert("L"), dtype=int)
+    left, top, width, height = band
+    inside = np.zeros(pixels.shape, dtype=bool)
+    for x, y, w, h in (band, bar):
+        rows = slice(int(y * pixels.shape[0]), int(np.ceil((y + h) * pixels.shape[0])) + 2)
+        inside[rows, int(x * pixels.shape[1]) : int(np.ceil((x + w) * pixels.shape[1])) + 2] = True
+    assert (pixels[~inside] > 128).mean() > 0.95  # outside of the pictures there is paper and some text
+    assert round(width * pixels.shape[1]) == 4 * STEP and round(height * pixels.shape[0]) == 4 * STEP
+    assert left > 0 and top > 0
 
 
 def test_equal_maps_can_be_drawn(scored, shape, tmp_path):

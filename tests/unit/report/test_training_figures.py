@@ -14,7 +14,7 @@ def write_log(path, parts, seed=0, more=()):
     for k, part in enumerate(parts):
         frame[f"loss_{part}"] = np.exp(-frame["step"] / 10) + k + 0.1 * seed
     for k, column in enumerate(more):
-        frame[column] = (k + 1) / 10
+        frame[column] = (k + 1) / (frame["step"] + 1)
     frame.assign(seconds=1.0).to_csv(path, index=False)
     return path
 
@@ -38,6 +38,18 @@ def test_diagnostics_have_panels_of_their_own(panels, texts, tmp_path):
     shown = texts(tmp_path / "figure.png")
     assert {"loss", "gradient norm", "learning rate", "share of active hinges"} <= set(shown)
     assert shown.count("adapter") == 2
+
+
+def test_what_stays_the_same_has_no_panel(panels, texts, tmp_path):
+    log = write_log(tmp_path / "train.csv", ["total"], more=["lr_adapter", "lr_prompt"])
+    frame = pd.read_csv(log).assign(lr_prompt=1e-3, knowledge_active=0.0, loss_total=0.5)
+    frame.to_csv(log, index=False)
+    frame.assign(lr_adapter=1e-4).to_csv(tmp_path / "constant.csv", index=False)
+    training_curves({"kanoclip": [log]}, tmp_path / "figure.png")
+    assert panels(tmp_path / "figure.png") == 2  # the loss, whatever it does, and the rate that falls
+    training_curves({"kanoclip": [tmp_path / "constant.csv"]}, tmp_path / "constant.png")
+    assert panels(tmp_path / "constant.png") == 1
+    assert "learning rate" not in texts(tmp_path / "constant.png")
 
 
 def test_lines_are_running_means_over_one_thirtieth(tmp_path):

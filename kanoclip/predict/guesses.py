@@ -1,0 +1,79 @@
+"""Thresholds of the methods without training on the shipped backbone, guessed from drawn images.
+
+    python -m kanoclip.predict.guesses results/quickstart/data/synthetic_auxiliary/index.csv
+
+writes embedded/thresholds.json beside this file; `make detector` does it. The methods are not trained on these images,
+but the backbone was trained on images drawn in the same way.
+"""
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from kanoclip.backbones.clip import Backbone, load_backbone
+from kanoclip.config import BackboneConfig
+from kanoclip.datasets.index import read_index
+from kanoclip.features import LiveFeatures
+from kanoclip.files import write_json
+from kanoclip.methods import Method, method_class, method_names
+from kanoclip.result_store import fingerprint
+from kanoclip.scoring import score
+from kanoclip.thresholds import Tally
+
+SHIPPED = Path(__file__).parent / "embedded" / "thresholds.json"
+AUXILIARY = "synthetic_auxiliary"
+
+
+def guess_of(method: Method[Any], name: str) -> dict[str, Any] | None:
+    """Return the shipped threshold of a method, as `kanoclip.predict.decisions.guessed` takes it.
+
+    Args:
+        method: without training.
+        name: as it is registered.
+
+    Returns:
+        None if there is none: for another backbone, image size or options than those that were scored.
+    """
+    if method.options != type(method).Options():
+        return None
+    shipped = json.loads(SHIPPED.read_text(encoding="utf-8"))
+    found: dict[str, Any] | None = shipped["methods"].get(name)
+    return found if found and shipped["backbone"] == _identity(method.backbone) else None
+
+
+def write_guesses(index: Path, out: Path = SHIPPED) -> None:
+    """Score a dataset with every method without training but the controls, and write their best thresholds.
+
+    Args:
+        index: of the dataset.
+        out: the JSON file.
+    """
+    backbone = load_backbone(BackboneConfig(model="kanoclip-tiny", weights="embedded", image_size=128), "cpu")
+    kinds = {name: method_class(name) for name in method_names()}
+    names = [name for name, kind in kinds.items() if not kind.trainable and not kind.control]
+    write_json(out, {"backbone": _identity(backbone), "methods": guesses(read_index(index), backbone, names)})
+
+
+def guesses(frame: pd.DataFrame, backbone: Backbone, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return the best thresholds of some methods without training, by name, as `guess_of` returns them."""
+    source = LiveFeatures(frame, backbone)
+    found = {}
+    for name in names:
+        kind = method_class(name)
+        method = kind(backbone, kind.Options(), 0)
+        tally = Tally(backbone.config.image_size)
+        tally.add(frame, *score(method, source, frame), method.sigma)
+        found[name] = {**tally.thresholds(), "auxiliary": AUXILIARY, "folds": 0}
+    return found
+
+
+def _identity(backbone: Backbone) -> str:
+    return fingerprint(backbone=backbone.provenance())
+
+
+if __name__ == "__main__":
+    write_guesses(Path(sys.argv[1]))

@@ -1,0 +1,71 @@
+"""maps.h5: the raw maps of a prediction in one file.
+
+While images are predicted, each map is a small file of its own, so that a stop or a full disk loses none. At the end
+they are packed together with those that an earlier run has packed.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from kanoclip.files import whole
+from kanoclip.hdf5 import open_hdf5, reading
+from kanoclip.predict.drawing import MAPS, piece
+from kanoclip.predict.records import read_records
+from kanoclip.types import InputError
+
+FILE = "maps.h5"
+REMEDY = "delete the folder and predict again"
+
+
+def write_maps(folder: Path) -> None:
+    """Pack the maps of all images that were predicted.
+
+    The file holds "image", (N,) names as in predictions.csv and in its order, and "map/<n>" for the n-th of them,
+    counted from 0: (S, S) float32 in 0..1, the map of the square that the model saw, or (H, W) if it was seen by tiles.
+
+    Args:
+        folder: of the prediction.
+
+    Raises:
+        InputError: a map is missing, or the packed file of an earlier run is damaged.
+    """
+    packed = folder / FILE
+    with whole(packed) as temporary, h5py.File(temporary, "w") as file:
+        names = []
+        for number, (name, values) in enumerate(_maps(folder)):
+            names.append(os.fsencode(name))
+            file.create_dataset(f"map/{number}", data=values, compression="gzip", compression_opts=1, fletcher32=True)
+        file.create_dataset("image", data=names, dtype=h5py.string_dtype(), shape=(len(names),))
+    shutil.rmtree(folder / f"{MAPS}.partial", ignore_errors=True)
+
+
+def _maps(folder: Path) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Yield names and maps in the order of the lines, new ones from their pieces and others from the packed file."""
+    packed = folder / FILE
+    names = (record["image"] for record in read_records(folder) if "error" not in record)
+    if not packed.is_file():
+        yield from ((name, _piece(folder, name)) for name in names)
+        return
+    with open_hdf5(packed, "maps of an earlier run", REMEDY) as old, reading(packed, "maps", REMEDY):
+        place = {name: number for number, name in enumerate(old["image"][:])}
+        for name in names:
+            number = place.get(os.fsencode(name))
+            if number is None or (folder / piece(name)).is_file():
+                yield name, _piece(folder, name)
+            else:
+                yield name, old[f"map/{number}"][:]
+
+
+def _piece(folder: Path, name: str) -> NDArray[np.float32]:
+    path = folder / piece(name)
+    try:
+        found: NDArray[np.float32] = np.load(path)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: expected the map of {name}, found none that is whole; {REMEDY}") from error
+    return found

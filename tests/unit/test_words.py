@@ -1,0 +1,60 @@
+"""The check of wording finds what it should, where it should, and leaves plain English alone."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+WORDS = runpy.run_path(str(Path(__file__).parents[2] / "tools/words.py"))
+findings = WORDS["findings"]
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "Images a forward.",
+        "at most 50 images a class and label",
+        "One job a row.".lower(),
+        "read a image",
+        "an plain file",
+        "Likewise for masks.",
+        "what nothing is worth",
+        "whoever asks",
+        "so many images",
+    ],
+)
+def test_finds(sentence: str) -> None:
+    for name, text in [("a.md", sentence), ("a.py", f"# {sentence}\n"), ("a.py", f'x = "{sentence}"\n')]:
+        assert len(findings(name, text)) == 1, (name, text)
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "Return one image per class.",
+        "An hour, a unit vector, a one-sided test, a European norm, an MLP, an F1 score.",
+        "The mask gives a class; it takes a file and reads a row.",
+        "a and b are vectors; a is longer",
+        "as many images as there are",
+    ],
+)
+def test_leaves_plain_english(sentence: str) -> None:
+    assert findings("a.md", sentence) == []
+    assert findings("a.py", f'"""{sentence}"""\n') == []
+
+
+def test_reads_over_a_line_break_and_names_the_first_line() -> None:
+    assert [line for line, _, _ in findings("a.md", "\nseconds\na row")] == [2]
+    assert [line for line, _, _ in findings("a.py", "x = (\n    'seconds '\n    'a row'\n)\n")] == [2]
+    assert [line for line, _, _ in findings("a.py", "# seconds\n# a row\n")] == [1]
+
+
+def test_leaves_code_alone() -> None:
+    assert findings("a.py", "seconds = a\nrow = a\n") == []
+    assert findings("tests/a.py", "x = 'a image'\n") == []
+    assert findings("a.md", "`images a forward`\n```\nimages a forward\n```\n") == []
+    assert findings("a.md", "<!-- words: off -->\nimages a forward\n<!-- words: on -->\n") == []
+
+
+def test_a_docstring_that_says_nothing() -> None:
+    assert len(findings("a.py", 'def f():\n    """As above."""\n')) == 1

@@ -1,0 +1,125 @@
+"""Find wording that CONTRIBUTING's page of style rules out and a machine can find: `python tools/words.py [PATH ...]`.
+
+Comments and strings of Python files are read (of tests, whose strings are data, comments and docstrings), of Markdown
+the prose without code, and whole lines of YAML, reStructuredText, Snakemake and make files. In a Markdown file
+everything is allowed between `<!-- words: off -->` and `<!-- words: on -->`.
+"""
+
+import io
+import re
+import sys
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+GAP = r"(?:[^\S\n]+|[^\S\n]*\n[^\S\n]*)"  # between two words: at most one line break
+NOUNS = (
+    "images|pixels|patches|classes|rows|columns|lines|files|bytes|jobs|steps|seconds|minutes|hours|epochs|"
+    "prompts|texts|words|sentences|tokens|taps|values|seeds|tables|embeddings|modules|operations"
+)
+UNITS = (
+    "image|pixel|patch|class|row|column|line|file|job|step|epoch|dataset|target|backbone|method|seed|forward|side|tap|"
+    "batch|polarity|stage|level|channel|layer|block|token|prompt|run|pass|table|figure|metric|fold|process|GPU|node"
+)
+NUMBERS = "one|two|three|four|five|six|eight|ten|twelve"
+NOT_NOUNS = "and|or|is|in|if|at|as|of|on|are|over|into|onto|also|all|it|its|among|against|above|after|equals|exceeds"
+COUNTED = rf"(?:{NOUNS}|(?:{NUMBERS}){GAP}(?!(?:in|of|to|as|for)\b)[a-z-]+(?<!s))"
+CLAUSE = rf"{GAP}(?:may|can|must|has|holds|marks|shows)\b"  # "the pixels a mask marks"
+
+RULES = {
+    rf"(?i)\b{COUNTED}{GAP}an?{GAP}(?:{UNITS})\b(?!{CLAUSE})": "write 'per', or what is meant",
+    rf"\b[Aa]{GAP}(?!(?:{NOT_NOUNS}|one|once|eu[a-z]*|one-[a-z-]+)\b)[aeio][a-z]+": "write 'an'",
+    rf"\b[Aa]n{GAP}[bcdfgjklmnpqrstvwyz][a-z]{{3,}}": "write 'a'",
+    rf"(?i)\b(?:likewise|whoever|hitherto|thereof|whence|thus{GAP}far|so{GAP}many)\b": "say it in plain words",
+    rf"(?i)\b(?:nothing{GAP}is{GAP}worth|ties{GAP}are{GAP}ties|the{GAP}long{GAP}truth|ranks?{GAP}alike)\b": "say what",
+}
+CODE = "\0"  # stands for a character of code, so that words on both sides of it do not meet
+EMPTY = {"likewise", "as above", "the same", "ditto", "see above"}  # as a whole docstring
+SUFFIXES = {".py", ".md", ".yaml", ".yml", ".smk", ".rst"}
+NAMES = {"Snakefile", "Makefile", "Dockerfile"}
+SKIPPED = {"tools/words.py", "tests/unit/test_words.py", "docs/reference/commands.md"}
+FOLDERS = {"site", "results", "build"}  # written, not kept; hidden ones are skipped too
+
+
+def main(arguments: list[str]) -> int:
+    """Print what is found in the files given, or in all of the current folder, and return how many there are."""
+    count = 0
+    for path in map(Path, arguments) if arguments else files(Path()):
+        if path.as_posix() in SKIPPED:
+            continue
+        for line, words, advice in findings(path.as_posix(), path.read_text(encoding="utf-8")):
+            print(f"{path}:{line}: '{words}': {advice}")
+            count += 1
+    return count
+
+
+def files(root: Path) -> Iterator[Path]:
+    """Yield the files of the project that hold words, sorted."""
+    for path in sorted(root.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir() and path.name not in FOLDERS:
+            yield from files(path)
+        elif path.is_file() and (path.suffix in SUFFIXES or path.name in NAMES):
+            yield path
+
+
+def findings(name: str, text: str) -> list[tuple[int, str, str]]:
+    """Return (line, words, advice) of each place, in order.
+
+    Args:
+        name: path of the file from the root of the project; it decides what is read.
+        text: its content.
+    """
+    found = []
+    if name.endswith(".py"):
+        prose = of_python(text, all_strings=not name.startswith("tests/"))
+        for line, string in docstrings(text):
+            if string.strip(" .\n").lower() in EMPTY:
+                found.append((line, string.strip(), "say it again; a docstring is read alone"))
+    else:
+        prose = of_markdown(text) if name.endswith(".md") else re.sub(r"(?m)^(\s*)#", r"\1 ", text)
+    for pattern, advice in RULES.items():
+        for match in re.finditer(pattern, prose):
+            found.append((prose.count("\n", 0, match.start()) + 1, " ".join(match[0].split()), advice))
+    return sorted(found)
+
+
+def of_python(text: str, all_strings: bool) -> str:
+    """Return comments and strings, or docstrings only, where they are; other characters become CODE."""
+    prose = [re.sub(r"\S", CODE, line) for line in text.splitlines(keepends=True)]
+    for token in tokens(text):
+        if not (all_strings or token.string.startswith(("#", '"""'))):
+            continue
+        for at, part in enumerate(token.string.split("\n")):
+            row, column = token.start[0] - 1 + at, token.start[1] if at == 0 else 0
+            clean = re.sub(r"""^(#+|[rRbBfFuU]{0,2}(\"\"\"|'''|"|'))|(\"\"\"|'''|"|')$|`[^`]*`""", blank, part)
+            prose[row] = prose[row][:column] + clean + prose[row][column + len(part) :]
+    return "".join(prose)
+
+
+def docstrings(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the line and the content of each string in three quotes."""
+    for token in tokens(text):
+        if token.string.startswith('"""'):
+            yield token.start[0], token.string[3:-3]
+
+
+def tokens(text: str) -> Iterator[tokenize.TokenInfo]:
+    """Yield comments and strings; from Python 3.12 on the middle parts of formatted strings are tokens of their own."""
+    kinds = {tokenize.COMMENT, tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)}
+    return (token for token in tokenize.generate_tokens(io.StringIO(text).readline) if token.type in kinds)
+
+
+def of_markdown(text: str) -> str:
+    """Return the text with blanks for code, formulas and what is switched off."""
+    return re.sub(r"(?ms)^```.*?^```|^\$\$.*?^\$\$|<!-- words: off -->.*?<!-- words: on -->|`[^`\n]*`", blank, text)
+
+
+def blank(match: re.Match[str]) -> str:
+    """Return as many blanks as were matched, with its line breaks."""
+    return re.sub(r"[^\n]", " ", match[0])
+
+
+if __name__ == "__main__":
+    sys.exit(min(main(sys.argv[1:]), 1))
