@@ -35,7 +35,7 @@ from kanoclip.report.registry import figures, named
 INDUSTRIAL = ("mvtec_ad", "visa", "mpdd", "btad", "sdd", "dagm")
 TARGETS = (*INDUSTRIAL, "brainmri", "liverct", "resc", "br35h", "covid19", "headct")
 KINDS = load_spec("synthetic_auxiliary").classes
-DRAWN, SIDE, GRID = 120, 256, 37  # different images, their pixels a side, cells a side of a map
+DRAWN, SIDE, GRID = 120, 256, 37  # different images, their pixels per side, cells a side of a map
 NOISE = 3.0  # standard deviation of the sensor noise, of 255
 OPENED = "return performance.getEntriesByType('navigation')[0].loadEventEnd"
 TILES = "return document.querySelectorAll('#tiles li').length"

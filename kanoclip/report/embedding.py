@@ -16,7 +16,7 @@ from kanoclip.report.style import NOTHING, PICTURES
 from kanoclip.types import InputError
 
 QUALITY = 50  # of WebP with photographs, 0 to 100; drawings are kept exactly
-LARGEST = 16383  # pixels a side that WebP can hold
+LARGEST = 16383  # pixels per side that WebP can hold
 PHOTOGRAPHS, DRAWING = 5_000_000, 4_000_000  # pixels of a figure at most; larger ones are shrunk, and whole on the disk
 COLOURS = 32  # of a drawing that was shrunk
 
@@ -106,7 +106,7 @@ def _embedded(image: Image.Image, declared: Figure, of: str | None) -> Embedded:
 
 
 def _shrunk(image: Image.Image, pixels: int) -> tuple[Image.Image, bool]:
-    """Return an image of so many pixels at most, and of sides that WebP can hold, and whether it was larger."""
+    """Return an image within a number of pixels and the sides that WebP can hold, and whether it was larger."""
     width, height = image.size
     scale = min(1.0, math.sqrt(pixels / (width * height)), LARGEST / width, LARGEST / height)
     if scale == 1:

@@ -138,7 +138,7 @@ def read_gallery(pairs: Sequence[tuple[Path, Path]], count: int) -> dict[str, Da
 
 
 def count_of(methods: int, wanted: int) -> int:
-    """Return how many images of a class each of so many methods shows.
+    """Return how many images per class the gallery shows, given the number of methods.
 
     >>> [count_of(methods, 12) for methods in (4, 8, 12, 15, 30)]
     [12, 12, 8, 6, 6]

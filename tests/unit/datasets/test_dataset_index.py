@@ -70,7 +70,7 @@ def test_order_of_rows_does_not_matter(tmp_path):
         (lambda text: text.replace(",1,hole", ",2,hole"), "line 3: '2' is not a valid label"),
         (lambda text: text.replace(",train", ",validation"), "'validation' is not a valid split"),
         (lambda text: text.replace(",test", ",train"), "no row of the split 'test'"),
-        (lambda text: "", "not a CSV file"),
+        (lambda text: "", "expected a table in CSV, found another"),
         (lambda text: text.replace("abab", "ABAB"), "line 3: 'ABAB.*' is not a valid mask_digest; prepare the dataset"),
         (lambda text: text.replace(",test,2e", ",test,"), "line 2: .* is not a valid image_digest"),
         (lambda text: text.replace(",test,2e", ",test,zz"), "line 2: 'zz.*' is not a valid image_digest"),
