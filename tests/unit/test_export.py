@@ -95,8 +95,8 @@ def test_every_method_that_looks_at_images_is_exported(name, embedded, tmp_path)
         (Source(Path("x"), "clip"), "give --checkpoint, or --method"),
         (Source(method="kanoclip"), "method kanoclip is trained: give its --checkpoint"),
         (Source(method="klip"), "unknown method 'klip'; did you mean 'clip'"),
-        (Source(method="oracle"), "method oracle cannot be exported: it looks at no image"),
-        (Source(method="random"), "method random cannot be exported: it looks at no image"),
+        (Source(method="oracle"), "method oracle cannot be exported: it reads no image"),
+        (Source(method="random"), "method random cannot be exported: it reads no image"),
     ],
 )
 def test_what_cannot_be_exported_is_one_line(source, message, tmp_path):

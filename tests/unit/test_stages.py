@@ -151,7 +151,9 @@ def test_a_retrained_checkpoint_is_scored_again(
     with_header = checkpoint.read_bytes()
     checkpoint.unlink()  # it is linked to the store
     length = int.from_bytes(with_header[:8], "little")
-    header = json.loads(with_header[8 : 8 + length])["__metadata__"]
+    record = json.loads(json.loads(with_header[8 : 8 + length])["__metadata__"]["kanoclip"])
+    del record["digest"]  # as a checkpoint of an earlier version, whose content nothing vouches for
+    header = {"kanoclip": json.dumps(record | {"format": 2})}
     (tmp_path / "copy").write_bytes(with_header)
     save_file({name: value + 0.1 for name, value in load_file(tmp_path / "copy").items()}, checkpoint, header)
     score_stage(rows, live, "tiny", "cpu", store)

@@ -39,6 +39,6 @@ rule train:
     message:
         "Training {wildcards.row} on {wildcards.auxiliary}"
     shell:
-        "python -m kanoclip --log {log:q} train --method {params.method:q} {params.options:q} {params.seeds:q} --threshold-folds {params.folds}"
+        "python -m kanoclip --log {log:q} train --method {params.method:q} {params.options:q} {params.seeds:q} --threshold-folds {params.folds:q}"
         " --auxiliary {wildcards.auxiliary:q} {params.source:q} --index {input.index:q} --knowledge {input.knowledge:q}"
         " --out {params.out:q} --store {params.store:q} --threads {threads} --workers {threads}"
