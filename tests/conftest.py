@@ -19,6 +19,9 @@ from kanoclip.methods import method_class, method_names
 SIDE = 32
 
 
+torch.set_num_threads(1)  # before the fixtures of the session compute: sums depend on the number of threads
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)
