@@ -134,7 +134,7 @@ def operations(method: Method[Any]) -> float | None:
                 totals.append(counter.get_total_flops())
     except InputError:
         raise
-    except (RuntimeError, NotImplementedError, ValueError, TypeError):
+    except (RuntimeError, NotImplementedError, ValueError, TypeError):  # what torch raises where values are needed
         return None
     return float(totals[1] - totals[0])
 

@@ -1,22 +1,14 @@
 """Commands that list and fetch what a run needs from the network."""
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
-from kanoclip.cli.options import BackboneSettings, Out, key_values, parse_options
-from kanoclip.cli.plan import DEFAULT, read_configuration
+from kanoclip.cli.options import BackboneSettings, Out, parse_options
+from kanoclip.cli.plan import DEFAULT, Configfile, Overrides, read_configuration
 
 
 def downloads(
-    configfile: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help=f"Configuration file. Can be repeated; files are merged as Snakemake does. Default: {DEFAULT}."
-        ),
-    ] = None,
-    config: Annotated[list[str] | None, key_values("--config", "A key that overrides the configuration files.")] = None,
+    configfile: Configfile = None,
+    config: Overrides = None,
 ) -> None:
     """List the datasets and weights that a run still needs.
 

@@ -11,16 +11,16 @@ from kanoclip.cli.options import key_values, parse_options
 from kanoclip.types import InputError
 
 DEFAULT = Path("config/config.yaml")
+Configfile = Annotated[
+    list[Path] | None,
+    typer.Option(help=f"Configuration file. Can be repeated; files are merged as Snakemake does. Default: {DEFAULT}."),
+]
+Overrides = Annotated[list[str] | None, key_values("--config", "A key that overrides the configuration files.")]
 
 
 def plan(
-    configfile: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help=f"Configuration file. Can be repeated; files are merged as Snakemake does. Default: {DEFAULT}."
-        ),
-    ] = None,
-    config: Annotated[list[str] | None, key_values("--config", "A key that overrides the configuration files.")] = None,
+    configfile: Configfile = None,
+    config: Overrides = None,
 ) -> None:
     """Estimate what a run takes: images, disk space, downloads, jobs and hours.
 
