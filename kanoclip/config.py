@@ -293,10 +293,17 @@ class PretrainingConfig(Strict):
         0, ge=0, description="steps on whole ones, half of real_batch per step. 0: for the same reason"
     )
     real_batch: int = Field(64, gt=0, multiple_of=16, description="images per step; more on a GPU")
+    teacher_steps: int = Field(
+        0,
+        ge=0,
+        description="last of all, steps on whole images beside a teacher with ImageNet features (EfficientNet-Lite0, "
+        "the extra `teacher`); needs photographs",
+    )
+    teacher_batch: int = Field(32, gt=0, multiple_of=16, description="images per step beside the teacher")
     start: Literal["nothing", "embedded"] = Field(
         "nothing",
-        description="embedded: continue from the weights in the package with the last two stages only, instead of "
-        "training everything",
+        description="embedded: continue from the weights in the package with the last stages only, those with "
+        "photographs, instead of training everything",
     )
     validation_pairs: int = Field(336, gt=0, description="approximate number of pairs in each validation set")
     processes: int = Field(1, gt=0, description="processes that draw images in parallel")

@@ -5,7 +5,6 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
@@ -22,12 +21,15 @@ from kanoclip.pretraining.image import ImageTraining, Stage, drawn_stages, real_
 from kanoclip.pretraining.losses import TEMPERATURE
 from kanoclip.pretraining.makers import HELD_OUT_MAKERS, TRAINING_MAKERS
 from kanoclip.pretraining.photographs import read_photographs, split
+from kanoclip.pretraining.taught import TaughtTraining
 from kanoclip.pretraining.text import LEARNING_RATE, REFIT_RATE, fit_text, stand_in_token, used_tokens
 from kanoclip.pretraining.validation import validate
-from kanoclip.types import logger, progress
+from kanoclip.types import InputError, logger, progress
 
 MODEL = "kanoclip-tiny"
 LOG_EVERY, SAVE_EVERY, VALIDATE_EVERY = 50, 250, 500  # steps
+ALONE = ("training.pt", "train.csv", "validation.csv")  # state to resume from and logs of the tower's own training
+TAUGHT = ("taught.pt", "taught_train.csv", "taught_validation.csv")  # and of that beside a teacher
 QUICK_PAIRS = 112  # of each validation set, in the middle of training
 
 
@@ -37,7 +39,8 @@ def pretrain(out: Path, recipe: PretrainingConfig, resume: bool = True) -> Path:
     A training that starts from the weights in the package ends at the best weights between its start and its end.
 
     Leaves in `out`: data/ (images, drawn once), text.safetensors, training.pt (to resume), train.csv,
-    validation.csv, results.json and the weights with their checksum.
+    validation.csv, results.json and the weights with their checksum; for the steps beside a teacher taught.pt,
+    taught_train.csv and taught_validation.csv.
 
     Args:
         out: folder of the run.
@@ -46,9 +49,16 @@ def pretrain(out: Path, recipe: PretrainingConfig, resume: bool = True) -> Path:
 
     Returns:
         The path of the weights, `out/kanoclip-tiny.safetensors`.
+
+    Raises:
+        InputError: no steps at all, or steps beside a teacher without photographs or without the teacher's packages.
     """
+    if not (schedule(recipe) or recipe.teacher_steps):
+        raise InputError("pretraining.start: embedded trains nothing without steps; set pretraining.teacher_steps")
+    if recipe.teacher_steps and recipe.photographs is None:
+        raise InputError("pretraining.teacher_steps needs photographs, found none; set pretraining.photographs")
     if not resume:
-        for name in ("text.safetensors", "training.pt", "train.csv", "validation.csv"):
+        for name in ("text.safetensors", *ALONE, *TAUGHT):
             (out / name).unlink(missing_ok=True)
     started = time.perf_counter()
     training, composites, validation = draw_corpora(out / "data", recipe)
@@ -56,21 +66,25 @@ def pretrain(out: Path, recipe: PretrainingConfig, resume: bool = True) -> Path:
     weights = "embedded" if warm else f"random:{recipe.seed}"
     config = BackboneConfig(model=MODEL, weights=weights, image_size=IMAGE_SIZE)
     state = _text_state(out / "text.safetensors", config, recipe)
-    run = ImageTraining(config, state, training, schedule(recipe), recipe.seed, composites, warm)
-    if (out / "training.pt").exists():
-        run.restore(out / "training.pt")
-    for log in (out / "train.csv", out / "validation.csv"):
-        _forget_after(log, run.step)
-    _train(run, out, validation)
+    end, stages = state, schedule(recipe)
+    if stages:
+        run = ImageTraining(config, state, training, stages, recipe.seed, composites, warm)
+        _train(run, out, ALONE, validation)
+        end = run.backbone.clip.state_dict()
+    if recipe.teacher_steps:
+        assert composites is not None
+        run = TaughtTraining(config, end, training, composites, recipe.teacher_steps, recipe.teacher_batch, recipe.seed)
+        _train(run, out, TAUGHT, validation)
+    backbone = run.at_full_size()
 
     def judge() -> dict[str, dict[str, float]]:
-        return {name: validate(run.backbone, corpus, run.states, run.generic) for name, corpus in validation.items()}
+        return {name: validate(backbone, corpus, run.states, run.generic) for name, corpus in validation.items()}
 
-    tried: dict[float, Results] = choose_average(run.backbone.clip, state, judge) if warm else {1.0: judge()}
+    tried: dict[float, Results] = choose_average(backbone.clip, state, judge) if warm else {1.0: judge()}
     best = max(tried, key=lambda share: merit(tried[share]))
     written = {"recipe": recipe.model_dump(), "results": tried[best], "share_of_the_end": best, "shares": tried}
     write_json(out / "results.json", written | {"seconds": time.perf_counter() - started})
-    return export(run.backbone, out / f"{MODEL}.safetensors")
+    return export(backbone, out / f"{MODEL}.safetensors")
 
 
 def schedule(recipe: PretrainingConfig) -> tuple[Stage, ...]:
@@ -124,28 +138,31 @@ def _text_state(path: Path, config: BackboneConfig, recipe: PretrainingConfig) -
     return load_file(path)
 
 
-def _train(run: ImageTraining, out: Path, validation: Mapping[str, Corpus]) -> None:
+def _train(run: ImageTraining, out: Path, files: tuple[str, str, str], validation: Mapping[str, Corpus]) -> None:
+    """Train to the end, from where a stopped run last saved its state; `files` are its state and its two logs."""
+    saved, log, checks = (out / name for name in files)
+    if saved.exists():
+        run.restore(saved)
+    for path in (log, checks):
+        _forget_after(path, run.step)
     total = sum(stage.steps for stage in run.schedule)
     recent: list[dict[str, float]] = []
-    started = time.perf_counter() - _seconds_so_far(out / "train.csv")
+    started = time.perf_counter() - _seconds_so_far(log)
     if run.step == 0:
-        _append(out / "validation.csv", _validated(run, validation))
+        _append(checks, _validated(run, validation))
     for _ in progress(range(run.step, total), "image tower", total - run.step):
         stage = run.stage()
         assert stage is not None
         recent.append(run.advance(stage))
         last = run.step == total
         if run.step % LOG_EVERY == 0 or last:
-            means = {f"loss_{name}": float(np.mean([row[name] for row in recent])) for name in recent[0]}
-            _append(
-                out / "train.csv",
-                {"step": run.step, "size": stage.size, **means, "seconds": time.perf_counter() - started},
-            )
+            means = {f"loss_{name}": float(mean) for name, mean in pd.DataFrame(recent).mean().items()}
+            _append(log, {"step": run.step, "size": stage.size, **means, "seconds": time.perf_counter() - started})
             recent.clear()
         if run.step % VALIDATE_EVERY == 0 or last:
-            _append(out / "validation.csv", _validated(run, validation))
+            _append(checks, _validated(run, validation))
         if run.step % SAVE_EVERY == 0 or last:
-            run.save(out / "training.pt")
+            run.save(saved)
 
 
 def _validated(run: ImageTraining, validation: Mapping[str, Corpus]) -> dict[str, float]:

@@ -1,0 +1,68 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from kanoclip.backbones.clip import load_backbone
+from kanoclip.config import BackboneConfig, PretrainingConfig
+from kanoclip.datasets.synthetic import Facts
+from kanoclip.pretraining.corpus import draw_corpus, numbers_of
+from kanoclip.pretraining.recipe import pretrain
+from kanoclip.pretraining.taught import WEIGHTS, TaughtTraining, weight
+from kanoclip.types import InputError
+
+CONFIG = BackboneConfig(model="kanoclip-tiny", weights="random:0", image_size=128)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    return draw_corpus(tmp_path_factory.mktemp("corpus"), ["screw", "wood"], ["crack", "stain"], 16, seed=0)
+
+
+@pytest.fixture(scope="module")
+def composites(drawn):
+    facts = [Facts(kind="texture", defect=row.defect, colour="") for row in drawn.facts]
+    return replace(drawn, facts=facts, numbers=np.stack([numbers_of(row) for row in facts]))
+
+
+@pytest.fixture(scope="module")
+def start():
+    return load_backbone(CONFIG).clip.state_dict()
+
+
+def test_a_stopped_training_ends_like_an_uninterrupted_one(drawn, composites, start, tmp_path, monkeypatch):
+    monkeypatch.setattr("kanoclip.pretraining.taught.MEASURED_PAIRS", 8)
+
+    def training() -> TaughtTraining:
+        return TaughtTraining(CONFIG, start, drawn, composites, steps=4, batch=8, seed=1)
+
+    whole, stopped, resumed = training(), training(), training()
+    for _ in range(4):
+        losses = whole.advance(whole.schedule[0])
+    assert set(losses) == set(WEIGHTS) and np.isfinite(losses["local"])
+    for _ in range(3):
+        stopped.advance(stopped.schedule[0])
+    stopped.save(tmp_path / "taught.pt")
+    resumed.restore(tmp_path / "taught.pt")
+    resumed.advance(resumed.schedule[0])
+    assert resumed.stage() is None
+    for name, value in whole.at_full_size().clip.state_dict().items():
+        assert torch.equal(value, resumed.at_full_size().clip.state_dict()[name]), name
+        assert name.startswith("visual.") or torch.equal(value, start[name]), name
+    average, last = whole.average["transformer.resblocks.0.mlp.c_fc.weight"], whole.backbone.blocks[0].mlp.c_fc.weight
+    assert not torch.equal(average, last)
+
+
+def test_weights_cross_from_the_first_to_the_last():
+    assert [weight("features", progress) for progress in (0.0, 0.4, 0.65, 1.0)] == [6.0, 6.0, 1.0, 1.0]
+    assert weight("dense", 0.525) == pytest.approx(0.7)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"teacher_steps": 2}, "needs photographs"), ({"start": "embedded"}, "trains nothing without steps")],
+)
+def test_steps_that_cannot_be_taken_are_refused(tmp_path, settings, message):
+    with pytest.raises(InputError, match=message):
+        pretrain(tmp_path, PretrainingConfig(**settings))
