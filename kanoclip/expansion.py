@@ -14,7 +14,8 @@ from kanoclip.code_digest import digest, installed
 from kanoclip.config import Configuration
 from kanoclip.files import remembered_sha256
 from kanoclip.result_store import fingerprint
-from kanoclip.run import Run, checkpoint_file
+from kanoclip.rows import checkpoint_file
+from kanoclip.run import Run
 from kanoclip.user_cache import remembered
 
 

@@ -10,7 +10,8 @@ from kanoclip.config import BackboneConfig, Configuration, MethodConfig, Strict,
 from kanoclip.datasets.specs import dataset_names, load_spec
 from kanoclip.methods import method_class
 from kanoclip.published_weights import files_trained_on
-from kanoclip.run import NO_AUXILIARY, Checkpoint, Job, Row, Run, RunTarget, checkpoint_file
+from kanoclip.rows import NO_AUXILIARY, Checkpoint, Row, checkpoint_file
+from kanoclip.run import Job, Run, RunTarget
 from kanoclip.types import InputError, unknown_name
 
 

@@ -4,28 +4,20 @@ A reader pairs masks with images by stem, never by order, ignores hidden files, 
 images and holds none. A new layout is one function here, registered under the name that specs use.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 
-from kanoclip.datasets.folders import (
-    Row,
-    base_folder,
-    images_below,
-    images_in,
-    masks_by_stem,
-    row_of,
-    visible_folders,
-)
+from kanoclip.datasets.class_folders import check_classes, class_folders, class_rows
+from kanoclip.datasets.folders import Row, base_folder, images_in, masks_by_stem, row_of, visible_folders
 from kanoclip.datasets.images import image_size
-from kanoclip.datasets.index import GOOD, UNLABELLED
+from kanoclip.datasets.index import GOOD
 from kanoclip.datasets.masks import load_mask
+from kanoclip.datasets.own_images import read_own_images
 from kanoclip.datasets.specs import DatasetSpec
 from kanoclip.tabular import read_csv
-from kanoclip.types import InputError, logger, unknown_name
-
-MASK_FOLDERS = ("ground_truth", "masks")
+from kanoclip.types import InputError, unknown_name
 
 Reader = Callable[[Path, DatasetSpec], list[Row]]
 LAYOUTS: dict[str, Reader] = {}
@@ -70,7 +62,7 @@ def visa(root: Path, spec: DatasetSpec) -> list[Row]:
     root = base_folder(root, ["split_csv"])
     table_path = root / "split_csv" / "1cls.csv"
     table = _table(table_path, ["object", "split", "label", "image", "mask"])
-    _same_classes(set(table["object"]), spec, table_path)
+    check_classes(set(table["object"]), spec, table_path)
     return [
         Row(
             image=root / image,
@@ -193,113 +185,7 @@ def textile(root: Path, spec: DatasetSpec) -> list[Row]:
     ]
 
 
-@layout("folder")
-def folder(root: Path, spec: DatasetSpec) -> list[Row]:
-    """Images of the user: the layout of MVTec AD, good/ and a folder per defect, or no labels at all.
-
-    A class folder holds test/<good or defect>/ (and maybe train/good/), or <good or defect>/ directly. Masks, if any,
-    lie in ground_truth/<defect>/ or masks/<defect>/ of the class, named <stem>_mask or <stem>. A root that is itself
-    such a folder is one class, named as the dataset. Where no folder is called good or test, nothing says which images
-    are normal: all images below the root are unlabelled, of one class, named as the dataset.
-    """
-    folders = visible_folders(root)
-    if _is_labelled(root):
-        classes = {spec.name: root}
-    elif any(map(_is_labelled, folders)):
-        classes = {folder.name: folder for folder in folders}
-    else:
-        return _unlabelled(root, spec)
-    for name in spec.class_names:
-        if name not in classes:
-            raise unknown_name("class folder", name, classes)
-    for place in classes.values():
-        if not _is_labelled(place):
-            raise InputError(f"{place}: expected a class folder with {GOOD}/ or test/{GOOD}/ inside, found none")
-    rows = [row for name, place in classes.items() for row in class_rows(place, name, GOOD)]
-    if not any(row.mask for row in rows):
-        _refuse_stray_masks(classes.values())
-    return rows
-
-
-def _is_labelled(place: Path) -> bool:
-    """Whether the folders inside say which images are normal."""
-    return any((place / inner).is_dir() for inner in (GOOD, "test"))
-
-
-def _unlabelled(root: Path, spec: DatasetSpec) -> list[Row]:
-    """Return all images below a folder, without labels; refuse what was meant to have some."""
-    for name in spec.class_names:
-        if name != spec.name:
-            raise unknown_name("class folder", name, [spec.name])
-    for place in [root, *visible_folders(root)]:
-        for inner in visible_folders(place):
-            if inner.name in MASK_FOLDERS:
-                raise InputError(f"{inner}: masks, but no folder {GOOD}/ beside them; put the normal images into one")
-            if inner.name.lower() == GOOD:
-                raise InputError(f"{inner}: expected {GOOD}/, found {inner.name}/; rename it")
-    images = images_below(root)
-    if not images:
-        raise InputError(
-            f"{root}: expected images, with labels ({GOOD}/ and a folder per defect) or without; found none"
-        )
-    logger.warning("%s: no folder %s/, so its %d images are unlabelled: no metrics", root, GOOD, len(images))
-    return [row_of(image, spec.name, UNLABELLED) for image in images]
-
-
-def _refuse_stray_masks(places: Iterable[Path]) -> None:
-    """Refuse masks that belong to no image: their names are wrong, the dataset is not one without masks."""
-    for mask_folder in (place / kind for place in places for kind in MASK_FOLDERS):
-        for stray in sorted(mask_folder.glob("**/*.*")):
-            raise InputError(
-                f"{stray}: a mask without an image; expected {mask_folder.name}/<defect>/<image's stem>_mask.png"
-            )
-
-
-def class_rows(place: Path, name: str, normal: str) -> Iterator[Row]:
-    """Yield the rows of one class: <normal or defect>/ in test/, or directly inside; train/<normal>/ if it is there.
-
-    Args:
-        place: the class folder.
-        name: its class.
-        normal: the folder name of normal images.
-    """
-    test = place / "test" if (place / "test").is_dir() else place
-    defects = [folder for folder in visible_folders(test) if folder.name not in (*MASK_FOLDERS, "train")]
-    if not defects:
-        raise InputError(f"{place}: an empty class folder; expected a folder {normal}/ and one per defect, found none")
-    for defect in defects:
-        masks = masks_by_stem([place / kind / defect.name for kind in MASK_FOLDERS])
-        for image in images_in(defect):
-            if defect.name == normal:
-                yield row_of(image, name, GOOD)
-            else:
-                both = [masks[stem] for stem in (f"{image.stem}_mask", image.stem) if stem in masks]
-                if len(both) > 1:
-                    raise InputError(f"{image}: two masks, {both[0].name} and {both[1].name}; keep one")
-                yield row_of(image, name, defect.name, both[0] if both else None)
-    if (place / "train" / normal).is_dir():
-        yield from (row_of(image, name, GOOD, split="train") for image in images_in(place / "train" / normal))
-
-
-def class_folders(root: Path, spec: DatasetSpec) -> list[Path]:
-    """Return the class folders of a dataset, which must be exactly those of its spec."""
-    folders = visible_folders(base_folder(root, spec.classes))
-    _same_classes({folder.name for folder in folders}, spec, root)
-    return folders
-
-
-def _same_classes(found: set[str], spec: DatasetSpec, place: Path) -> None:
-    expected = set(spec.classes)
-    wrong = [
-        f"{what} {', '.join(sorted(names))}"
-        for what, names in (("missing", expected - found), ("unknown", found - expected))
-        if names
-    ]
-    if wrong:
-        raise InputError(
-            f"{place}: not the classes of {spec.name}: {'; '.join(wrong)}; "
-            "name a folder with other classes as a dataset of its own"
-        )
+layout("folder")(read_own_images)
 
 
 def _table(path: Path, columns: list[str]) -> pd.DataFrame:

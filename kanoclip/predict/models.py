@@ -17,7 +17,7 @@ from kanoclip.methods import Method, method_class, method_names
 from kanoclip.predict.decisions import guessed
 from kanoclip.predict.detector import Detector
 from kanoclip.predict.guesses import guess_of
-from kanoclip.run import SHIPPED
+from kanoclip.rows import SHIPPED
 from kanoclip.types import InputError
 
 SHIPPED_WORTH = "a small model that has seen drawn images only: for trying out, not for decisions (docs/predict.md)"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from kanoclip.config import BackboneConfig
 from kanoclip.layout import Layout
-from kanoclip.run import NO_AUXILIARY, PassRow, checkpoint_file
+from kanoclip.rows import NO_AUXILIARY, PassRow, checkpoint_file
 from kanoclip.stages.dataset import Dataset
 from kanoclip.stages.scoring import Scored, score_stage
 

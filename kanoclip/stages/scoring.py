@@ -12,7 +12,7 @@ from kanoclip.datasets.index import content
 from kanoclip.files import sha256, write_json
 from kanoclip.methods import Method, method_class
 from kanoclip.result_store import Store, fingerprint
-from kanoclip.run import NO_AUXILIARY
+from kanoclip.rows import NO_AUXILIARY
 from kanoclip.scoring import Scorer, ScoresInProgress, run_pass
 from kanoclip.scoring.passes import BATCH_SIZE
 from kanoclip.stages.dataset import Dataset

@@ -243,7 +243,7 @@ ALL_METHODS = set(code_digest.installed().methods)
             {"encode", "score-pass oracle"},
         ),
         (
-            "config.py",
+            "config/pretraining.py",
             "pairs: int = Field(24_000",
             "pairs: int = Field(25_000",
             {"pretrain", "protocol"},

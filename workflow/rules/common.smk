@@ -24,7 +24,7 @@ from kanoclip.files import listing_digest, remembered_sha256
 from kanoclip.layout import Layout
 from kanoclip.plan import summary_line
 from kanoclip.published_weights import files_trained_on
-from kanoclip.run import NO_AUXILIARY, checkpoint_file
+from kanoclip.rows import NO_AUXILIARY, checkpoint_file
 from kanoclip.types import InputError
 
 try:
