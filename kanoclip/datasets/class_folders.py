@@ -22,7 +22,7 @@ def check_classes(found: set[str], spec: DatasetSpec, place: Path) -> None:
     """Refuse a dataset whose classes are not exactly those of its spec.
 
     Args:
-        found: the classes of the files.
+        found: the classes found.
         spec: the dataset.
         place: where they were found, for the message.
     """

@@ -1,7 +1,7 @@
-"""Folder layouts: one reader per convention, from the root of a dataset to its rows.
+"""Folder layouts: one reader per convention, which returns the rows of a dataset from its root folder.
 
-A reader pairs masks with images by stem, never by order, ignores hidden files, and refuses a folder that should hold
-images and holds none. A new layout is one function here, registered under the name that specs use.
+A reader pairs masks with images by stem, never by order, ignores hidden files, and refuses a folder without the images
+that it should hold. A new layout is one function here, registered under the name that specs use.
 """
 
 from collections.abc import Callable
@@ -46,19 +46,19 @@ def layout(name: str) -> Callable[[Reader], Reader]:
 
 @layout("mvtec")
 def mvtec(root: Path, spec: DatasetSpec) -> list[Row]:
-    """<class>/{train,test}/<good or defect>/000.png, <class>/ground_truth/<defect>/000_mask.png."""
+    """Read <class>/{train,test}/<good or defect>/000.png and <class>/ground_truth/<defect>/000_mask.png."""
     return [row for folder in class_folders(root, spec) for row in class_rows(folder, folder.name, GOOD)]
 
 
 @layout("btad")
 def btad(root: Path, spec: DatasetSpec) -> list[Row]:
-    """<class>/{train,test}/{ok,ko}/0000.bmp, <class>/ground_truth/ko/0000.{bmp,png}."""
+    """Read <class>/{train,test}/{ok,ko}/0000.bmp and <class>/ground_truth/ko/0000.{bmp,png}."""
     return [row for folder in class_folders(root, spec) for row in class_rows(folder, folder.name, "ok")]
 
 
 @layout("visa")
 def visa(root: Path, spec: DatasetSpec) -> list[Row]:
-    """The table split_csv/1cls.csv: object, split, label (normal or anomaly), image, mask; paths from the root."""
+    """Read split_csv/1cls.csv: object, split, label (normal or anomaly), image, mask; paths are relative to the root."""
     root = base_folder(root, ["split_csv"])
     table_path = root / "split_csv" / "1cls.csv"
     table = _table(table_path, ["object", "split", "label", "image", "mask"])
@@ -78,7 +78,7 @@ def visa(root: Path, spec: DatasetSpec) -> list[Row]:
 
 @layout("sdd")
 def sdd(root: Path, spec: DatasetSpec) -> list[Row]:
-    """kosXX/PartN.jpg with kosXX/PartN_label.bmp for every image: anomalous where the label has a pixel above 0."""
+    """Read kosXX/PartN.jpg, each with kosXX/PartN_label.bmp: anomalous if that mask has a pixel above 0."""
     root = base_folder(root, ["kos01"])
     rows = []
     for image in [image for folder in sorted(root.glob("kos*")) for image in images_in(folder)]:
@@ -92,7 +92,7 @@ def sdd(root: Path, spec: DatasetSpec) -> list[Row]:
 
 @layout("dagm")
 def dagm(root: Path, spec: DatasetSpec) -> list[Row]:
-    """ClassN/{Train,Test}/0001.PNG; the anomalous images are those with a Label/0001_label.PNG beside them."""
+    """Read ClassN/{Train,Test}/0001.PNG; an image is anomalous if Label/0001_label.PNG exists beside it."""
     rows = []
     for folder in class_folders(root, spec):
         for split in ("Train", "Test"):
@@ -105,7 +105,7 @@ def dagm(root: Path, spec: DatasetSpec) -> list[Row]:
 
 @layout("bmad")
 def bmad(root: Path, spec: DatasetSpec) -> list[Row]:
-    """{train,test}/good/img, test/Ungood/img, test/Ungood/{anomaly_mask,label}; the validation split is not used."""
+    """Read {train,test}/good/img, test/Ungood/img and test/Ungood/{anomaly_mask,label}; skip the validation split."""
     root = base_folder(root, ["test/Ungood"])
     name = spec.classes[0]
     train, good, ungood = root / "train" / "good", root / "test" / "good", root / "test" / "Ungood"
@@ -120,7 +120,7 @@ def bmad(root: Path, spec: DatasetSpec) -> list[Row]:
 
 @layout("yes_no")
 def yes_no(root: Path, spec: DatasetSpec) -> list[Row]:
-    """no/ holds normal, yes/ anomalous images; other folders (unlabelled, other tasks) are ignored."""
+    """Read normal images from no/ and anomalous ones from yes/; ignore other folders (unlabelled, other tasks)."""
     root = base_folder(root, ["no"])
     name = spec.classes[0]
     return [
@@ -131,9 +131,9 @@ def yes_no(root: Path, spec: DatasetSpec) -> list[Row]:
 
 @layout("covid")
 def covid(root: Path, spec: DatasetSpec) -> list[Row]:
-    """Normal/ against COVID/, images directly inside or in images/; other findings are ignored.
+    """Read Normal/ and COVID/, with images directly inside or in images/; ignore other findings.
 
-    Both releases are read: the first has NORMAL and COVID-19. Lung masks are not anomaly masks.
+    Both releases are supported: the first has NORMAL and COVID-19. Lung masks are not anomaly masks.
     """
     root = base_folder(root, ["Normal", "NORMAL"])
     folders = {folder.name.lower(): folder for folder in visible_folders(root)}
@@ -147,7 +147,7 @@ def covid(root: Path, spec: DatasetSpec) -> list[Row]:
 
 @layout("headct")
 def headct(root: Path, spec: DatasetSpec) -> list[Row]:
-    """labels.csv (id, hemorrhage) and images named by the id in three digits, in head_ct/ (once or twice nested)."""
+    """Read labels.csv (id, hemorrhage) and images named by the three-digit id, in head_ct/ (nested once or twice)."""
     root = base_folder(root, ["labels.csv"])
     table = _table(root / "labels.csv", ["id", "hemorrhage"])
     images = {image.stem: image for image in sorted(root.glob("**/*.png")) if not image.name.startswith(".")}
@@ -162,7 +162,7 @@ def headct(root: Path, spec: DatasetSpec) -> list[Row]:
 
 @layout("elpv")
 def elpv(root: Path, spec: DatasetSpec) -> list[Row]:
-    """labels.csv: path, probability of a defect, cell type (the class); probabilities between 0 and 1 are left out."""
+    """Read labels.csv: path, probability of a defect, cell type (the class); skip probabilities between 0 and 1."""
     names = ["image", "probability", "type"]
     table = read_csv(root / "labels.csv", None, "get the dataset again", sep=r"\s+", names=names)
     certain = table[table["probability"].isin([0.0, 1.0])]
@@ -174,7 +174,7 @@ def elpv(root: Path, spec: DatasetSpec) -> list[Row]:
 
 @layout("textile")
 def textile(root: Path, spec: DatasetSpec) -> list[Row]:
-    """nominal/ against each class's own folder: both classes share the same normal images."""
+    """Read nominal/, whose normal images both classes share, and the anomalous images in one folder per class."""
     return [
         row
         for folder in spec.classes

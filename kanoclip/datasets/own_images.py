@@ -11,12 +11,12 @@ from kanoclip.types import InputError, logger, unknown_name
 
 
 def read_own_images(root: Path, spec: DatasetSpec) -> list[Row]:
-    """Images of the user: the layout of MVTec AD, good/ and a folder per defect, or no labels at all.
+    """Read a user's images: the layout of MVTec AD, good/ and a folder per defect, or no labels at all.
 
     A class folder holds test/<good or defect>/ (and maybe train/good/), or <good or defect>/ directly. Masks, if any,
-    lie in ground_truth/<defect>/ or masks/<defect>/ of the class, named <stem>_mask or <stem>. A root that is itself
-    such a folder is one class, named as the dataset. Where no folder is called good or test, nothing says which images
-    are normal: all images below the root are unlabelled, of one class, named as the dataset.
+    lie in ground_truth/<defect>/ or masks/<defect>/ of the class, named <stem>_mask or <stem>. If the root is itself a
+    class folder, its only class is named after the dataset. If no folder is called good or test, all images below the
+    root are unlabelled and belong to one class, named after the dataset.
     """
     folders = visible_folders(root)
     if _is_labelled(root):
@@ -38,12 +38,12 @@ def read_own_images(root: Path, spec: DatasetSpec) -> list[Row]:
 
 
 def _is_labelled(place: Path) -> bool:
-    """Whether the folders inside say which images are normal."""
+    """Return whether a folder has subfolders that label its images."""
     return any((place / inner).is_dir() for inner in (GOOD, "test"))
 
 
 def _unlabelled(root: Path, spec: DatasetSpec) -> list[Row]:
-    """Return all images below a folder, without labels; refuse what was meant to have some."""
+    """Return all images below a folder without labels; refuse folders that seem meant to have labels."""
     for name in spec.class_names:
         if name != spec.name:
             raise unknown_name("class folder", name, [spec.name])
@@ -63,7 +63,7 @@ def _unlabelled(root: Path, spec: DatasetSpec) -> list[Row]:
 
 
 def _refuse_stray_masks(places: Iterable[Path]) -> None:
-    """Refuse masks that belong to no image: their names are wrong, the dataset is not one without masks."""
+    """Refuse masks that match no image: their names must be wrong."""
     for mask_folder in (place / kind for place in places for kind in MASK_FOLDERS):
         for stray in sorted(mask_folder.glob("**/*.*")):
             raise InputError(
