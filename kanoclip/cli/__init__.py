@@ -108,13 +108,13 @@ def main() -> None:
     except UnicodeError as error:
         sys.exit(f"error: text that is not UTF-8 ({error}); write it in UTF-8")
     except OSError as error:
-        if error.errno is None:  # of a library, not of the system
+        if error.errno is None:  # raised by a library, not by the system
             raise
         sys.exit(f"error: {_of_the_system(error)}")
 
 
 def _of_the_system(error: OSError) -> str:
-    """Return one line that says what the system refused and what to do."""
+    """Return one line that states what the system refused and what to do."""
     file = printable(str(error.filename)) if error.filename else "a file"
     remedy = REMEDIES.get(error.errno or 0, "check the path and run again")
     return f"{file}: cannot be read or written: {error.strerror}; {remedy}"

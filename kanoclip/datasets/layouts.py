@@ -58,7 +58,7 @@ def btad(root: Path, spec: DatasetSpec) -> list[Row]:
 
 @layout("visa")
 def visa(root: Path, spec: DatasetSpec) -> list[Row]:
-    """Read split_csv/1cls.csv: object, split, label (normal or anomaly), image, mask; paths are relative to the root."""
+    """Read split_csv/1cls.csv: object, split, label (normal or anomaly), image, mask; paths relative to the root."""
     root = base_folder(root, ["split_csv"])
     table_path = root / "split_csv" / "1cls.csv"
     table = _table(table_path, ["object", "split", "label", "image", "mask"])

@@ -126,8 +126,8 @@ def resize_mask(mask: NDArray[np.bool_], size: tuple[int, int], resize: Resize =
     Args:
         mask: (H, W) True where anomalous.
         size: (height, width) wanted.
-        resize: "nearest", which needs no threshold; or "bilinear" on 8 bits, antialiased where it shrinks and True above
-            1/2, as Pillow and torchvision do and as AnomalyCLIP's and APRIL-GAN's code uses it.
+        resize: "nearest", which needs no threshold; or "bilinear" on 8 bits, antialiased where it shrinks and True
+            above 1/2, as in Pillow and torchvision, which AnomalyCLIP's and APRIL-GAN's code uses.
 
     Returns:
         (height, width) bool.

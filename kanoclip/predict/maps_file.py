@@ -1,7 +1,7 @@
-"""maps.h5: the raw maps of a prediction in one file.
+"""Pack the raw maps of a prediction into maps.h5.
 
-While images are predicted, each map is a small file of its own, so that a stop or a full disk loses none. At the end
-they are packed together with those that an earlier run has packed.
+During prediction each map is a separate small file, so that an interruption or a full disk loses none. At the end they
+are packed together with those that an earlier run has packed.
 """
 
 import os
@@ -24,10 +24,10 @@ REMEDY = "delete the folder and predict again"
 
 
 def write_maps(folder: Path) -> None:
-    """Pack the maps of all images that were predicted.
+    """Pack the maps of all predicted images.
 
-    The file holds "image", (N,) names as in predictions.csv and in its order, and "map/<n>" for the n-th of them,
-    counted from 0: (S, S) float32 in 0..1, the map of the square that the model saw, or (H, W) if it was seen by tiles.
+    The file holds "image", (N,) names in the order of predictions.csv, and "map/<n>" for the n-th of them, counted from
+    0: float32 in 0..1, (S, S) for the square that the model saw, or (H, W) for an image cut into tiles.
 
     Args:
         folder: of the prediction.
@@ -46,7 +46,7 @@ def write_maps(folder: Path) -> None:
 
 
 def _maps(folder: Path) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """Yield names and maps in the order of the lines, new ones from their pieces and others from the packed file."""
+    """Yield names and maps in the order of the lines: new maps from their own files, others from the packed file."""
     packed = folder / FILE
     names = (record["image"] for record in read_records(folder) if "error" not in record)
     if not packed.is_file():

@@ -163,7 +163,7 @@ class Views:
         rows: (B,) of the corpus.
         images: (B, S, S, 3), 0..255.
         masks: (B, S, S).
-        numbers: (B, 6) attribute numbers of the views; the state is UNKNOWN if a crop shows only a sliver of the defect.
+        numbers: (B, 6) attribute numbers of the views; the state is UNKNOWN if a crop shows a sliver of the defect.
     """
 
     rows: NDArray[np.intp]

@@ -1,4 +1,4 @@
-"""The long metrics.csv, from which every table and figure is made."""
+"""Read and write the long metrics.csv, from which all tables and figures are made."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,10 +14,10 @@ REMEDY = "evaluate again"
 
 
 def read_metrics(path: Path) -> pd.DataFrame:
-    """Read a metrics.csv; a missing value is NaN and has a reason.
+    """Read a metrics.csv; missing values are NaN and have a reason.
 
     Raises:
-        InputError: the columns are not those of a metrics.csv, or a value is not one that its metric can have.
+        InputError: the columns are not those of a metrics.csv, or a value is outside the range of its metric.
     """
     text = dict.fromkeys((*METRICS_KEYS, "reason"), str) | {"seed": int} | dict.fromkeys(METRICS_NUMBERS, float)
     missing = dict.fromkeys(METRICS_NUMBERS, [""])
@@ -40,10 +40,10 @@ def read_metrics(path: Path) -> pd.DataFrame:
 
 
 def collect(metrics_files: Sequence[Path], out: Path) -> pd.DataFrame:
-    """Put metrics files one below the other, in the order given, into one long metrics.csv.
+    """Concatenate metrics files in the given order into one long metrics.csv.
 
     Raises:
-        InputError: there is no file, or two files hold the same value.
+        InputError: no file is given, or two files hold the same value.
     """
     if not metrics_files:
         raise InputError("no metrics files given; evaluate at least one method first")

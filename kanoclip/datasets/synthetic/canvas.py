@@ -135,7 +135,7 @@ class Canvas:
         return filtered / np.float32(filtered.std() + 1e-6)
 
     def colour(self, *names: str, jitter: float = 0.06) -> tuple[str, Array]:
-        """Return a random one of the named colours (of all if none is named), slightly varied: name and (3,) in 0..1."""
+        """Return one of the named colours (of all if none is named), slightly varied: name and (3,) in 0..1."""
         name = str(self.rng.choice(names or tuple(COLOURS)))
         varied = np.array(COLOURS[name]) * self.uniform(0.85, 1.15) + self.rng.uniform(-jitter, jitter, 3)
         return name, np.clip(varied, 0.03, 0.97).astype(np.float32)
