@@ -1,8 +1,8 @@
-"""Views of an image: CLIP's class feature of the image turned, shifted, mirrored and without colour (AnoVL, Deng 2023).
+"""Views of an image: CLIP's class feature of rotated, shifted, mirrored and grey versions (AnoVL, Deng 2023).
 
-The 22 views of the released code: the image; turned by ±45, ±33.75, ±22.5 and ±11.25 degrees; shifted along its
-diagonals by 10 % and 5 % of its size; mirrored; gray; turned by 90, 180 and 270 degrees. What lies outside is
-reflected.
+The 22 views of the released code: the image; rotations by ±45, ±33.75, ±22.5 and ±11.25 degrees; shifts along the
+diagonals by 10 % and 5 % of the size; the mirror image; a grey image; rotations by 90, 180 and 270 degrees. Areas
+outside the image are filled by reflection.
 """
 
 import math
@@ -26,12 +26,12 @@ View = Callable[[Tensor], Tensor]
 
 
 def moved(pixels: Tensor, degrees: float = 0.0, shift: tuple[float, float] = (0.0, 0.0)) -> Tensor:
-    """Turn images about their centre, or shift them; bilinear, reflected at the edges.
+    """Rotate images about their centre, or shift them, with bilinear sampling and reflection at the edges.
 
     Args:
         pixels: (B, 3, S, S).
         degrees: of the rotation.
-        shift: of the place that is read, to the right and down, in halves of the image.
+        shift: of the sampling grid, to the right and down, in half image sizes.
 
     Returns:
         (B, 3, S, S).
@@ -47,7 +47,7 @@ def moved(pixels: Tensor, degrees: float = 0.0, shift: tuple[float, float] = (0.
 
 
 def gray(pixels: Tensor) -> Tensor:
-    """Weigh the three channels as gray does, and repeat the sum: (B, 3, S, S) normalised to the same shape.
+    """Convert normalised images (B, 3, S, S) to grey, repeated in three channels.
 
     The channels are normalised already, as in the released code.
     """
@@ -78,7 +78,7 @@ def view_features(tower: Tower, pixels: Tensor, count: int) -> Tensor:
         (B, count, C) unit vectors.
 
     Raises:
-        InputError: there are fewer views.
+        InputError: `count` is too large.
     """
     if count > len(VIEWS):
         raise InputError(

@@ -1,4 +1,4 @@
-"""The keys of the knowledge bank, and of the language models that can write it."""
+"""The keys of the knowledge base, and of the language models that can write it."""
 
 from typing import Any, Literal
 

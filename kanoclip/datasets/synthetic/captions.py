@@ -72,7 +72,7 @@ TEMPLATES = (
     "a picture of the {}",
 )
 
-# Names of each defect, and sentences that describe it, as in a knowledge bank.
+# Names of each defect, and sentences that describe it, as in a knowledge base.
 DEFECT_NOUNS: dict[str, tuple[str, ...]] = {
     "scratch": ("scratch", "scuff", "thin line", "scrape", "scratched surface"),
     "crack": ("crack", "fracture", "split", "fissure", "cracked surface"),
