@@ -3,7 +3,7 @@
 python benchmarks/kill_drill.py --kills 50
 
 The repository is copied to a temporary folder. One copy runs undisturbed; another is killed, unlocked and started
-again, and begins anew whenever it finishes before enough kills. Whatever finished is compared with the undisturbed run.
+again, and restarts if it finishes before enough kills. Whatever finished is compared with the undisturbed run.
 """
 
 import argparse

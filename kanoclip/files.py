@@ -23,7 +23,7 @@ def whole(path: Path) -> Iterator[Path]:
     """Give a temporary name beside `path`; rename it to `path` if the block ends without an error, delete it otherwise.
 
     Args:
-        path: the file to appear. Its folder is made.
+        path: the file to write. Its folder is made.
 
     Yields:
         The temporary path to write to. It ends like `path` (writers that choose a format by suffix work).
@@ -76,7 +76,7 @@ def read_text(path: Path, what: str, largest: int = 2**30) -> str:
         largest: bytes.
 
     Raises:
-        InputError: it is missing, cannot be read, is no text in UTF-8, or is larger.
+        InputError: it is missing, cannot be read, is not text in UTF-8, or is larger.
     """
     try:
         if path.stat().st_size > largest:

@@ -114,7 +114,7 @@ def summary_line(config: Configuration, run: Run, root: Path = Path()) -> str:
     unknown = " and those of datasets not prepared yet" * any(one.images is None for one in plan.datasets)
     parts = [
         f"{sum(one.images or 0 for one in plan.datasets):,} images{unknown} of {len(plan.datasets)} datasets",
-        f"{sum(plan.jobs.values())} jobs from nothing",
+        f"{sum(plan.jobs.values())} jobs from scratch",
         f"{plan.missing / GB:.1f} GB of features to store, {plan.free / GB:.1f} GB free",
         *([f"to be fetched by hand: {', '.join(by_hand)}"] if by_hand else []),
     ]

@@ -1,4 +1,4 @@
-"""The rows of tables as plain data, and what the workflow hands to a command of each row."""
+"""The rows of tables as plain data, and the form in which the workflow passes them to commands."""
 
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,16 @@ SHIPPED = Path(__file__).parent / "predict" / "embedded" / "kanoclip.safetensors
 
 
 def checkpoint_file(written: str) -> Path:
-    """Return the file that a configuration means by a checkpoint."""
+    """Return the file of a checkpoint as written in a configuration."""
     return SHIPPED if written == EMBEDDED else Path(written)
 
 
 class Checkpoint(Strict):
-    """A training that was done before the run.
+    """A training done before the run.
 
     Attributes:
         file: as written in the configuration; see `checkpoint_file`.
-        auxiliary: the dataset that it saw.
+        auxiliary: the dataset it was trained on.
         seed: of the training.
     """
 
@@ -37,15 +37,15 @@ class Row(Strict):
         method: the registered method.
         recipe: "protocol", the common one, or "published", that of the method's own publication.
         options: as written in the configuration, over those of the recipe; or those of the checkpoint.
-        training_options: by auxiliary dataset, the options to train with where they differ.
+        training_options: auxiliary dataset to the options to train with, if they differ.
         weights: "trained" by the run, or "published" by the method's authors.
-        backbone: one of the run's.
+        backbone: name of one of the run's backbones.
         control: whether it validates the evaluation instead of competing: a control, or any method on random weights.
         trainable: whether it has learned parameters.
-        checkpoint: where these come from, if the run does not train them on an auxiliary dataset.
+        checkpoint: the source of these parameters, if the run does not train them.
         reads: the taps that it scores with.
-        default_epochs: epochs of its training where its options name none; 0 for a method that is not trained.
-        marks: what tables say beside its name, of "transductive" and "extension".
+        default_epochs: epochs of its training if its options set none; 0 for a method without training.
+        marks: shown after its name in tables: "transductive", "extension".
     """
 
     name: str
@@ -64,7 +64,7 @@ class Row(Strict):
 
     @property
     def trained_here(self) -> bool:
-        """Whether the run trains it: it learns, and neither its authors nor a checkpoint give what it has learned."""
+        """Whether the run trains it: it is trainable and uses neither published weights nor a checkpoint."""
         return self.trainable and self.weights == "trained" and self.checkpoint is None
 
     def options_on(self, auxiliary: str) -> dict[str, Any]:
@@ -72,19 +72,19 @@ class Row(Strict):
         return self.training_options.get(auxiliary, self.options)
 
     def epochs_on(self, auxiliary: str) -> int:
-        """Return the epochs of a training on a dataset."""
+        """Return the number of epochs of a training on a dataset."""
         return int(self.options_on(auxiliary).get("epochs", self.default_epochs))
 
 
 class PassRow(Strict):
-    """A row of a pass with its seeds, as the workflow hands it to a command.
+    """A row of a pass with its seeds, as the workflow passes it to a command.
 
     Attributes:
         row: its name.
         method: the registered method.
-        options: of a row that is not trained; a checkpoint has its own.
-        auxiliary: what the row is trained on, or NO_AUXILIARY.
-        seeds: each is scored.
+        options: of a row that is not trained; a checkpoint contains its options.
+        auxiliary: the dataset that the row is trained on, or NO_AUXILIARY.
+        seeds: the seeds to score.
         checkpoint: as `Checkpoint.file`, of a row that the run does not train.
     """
 

@@ -1,6 +1,6 @@
-"""A run as plain data: its rows, jobs, targets and backbones. It is made from the configuration by `kanoclip.protocol`.
+"""A run as plain data: rows, jobs, targets and backbones, made from the configuration by `kanoclip.protocol`.
 
-The workflow, the passes and the tables read it (protocol.json), so none of them needs the methods' code for that.
+The workflow and the tables read it from protocol.json, so that they need not import the methods.
 """
 
 import json
@@ -22,9 +22,9 @@ class Job(Strict):
     Attributes:
         row: its name.
         backbone: the row's.
-        auxiliary: what it is trained on, or NO_AUXILIARY.
-        target: the dataset that is scored.
-        seed: of the training, or of what is random in the method.
+        auxiliary: the dataset that the row is trained on, or NO_AUXILIARY.
+        target: the dataset to score.
+        seed: of the training, or of a stochastic method without training.
     """
 
     row: str
@@ -36,12 +36,12 @@ class Job(Strict):
 
 @dataclass(frozen=True)
 class Pass:
-    """The jobs that share one run of a backbone over a target.
+    """The jobs that share one pass of a backbone over a target.
 
     Attributes:
         backbone: its name.
         target: the dataset.
-        ablations: whether its rows are in ablation tables only.
+        ablations: whether its rows are only in ablation tables.
         jobs: rows and seeds, in the order of the tables.
     """
 
@@ -62,13 +62,13 @@ class Training:
 
 
 class RunTarget(Strict):
-    """A dataset that is scored.
+    """A target dataset.
 
     Attributes:
         name: as in the metrics.
         title: its name as printed.
-        domain: "industrial" or "medical"; None for images of the user.
-        limit: largest number of images per class and label that were taken; None for all.
+        domain: "industrial" or "medical"; None for a user's images.
+        limit: largest number of images per class and label; None for all.
     """
 
     name: str
@@ -78,19 +78,19 @@ class RunTarget(Strict):
 
 
 class Run(Strict):
-    """A run.
+    """A benchmark run.
 
     Attributes:
         version: of kanoclip.
         rows: of all tables.
-        jobs: every scoring job of every table, each once.
-        taps: by backbone and dataset, the taps whose features are cached.
+        jobs: the scoring jobs of all tables, each once.
+        taps: backbone to dataset to the taps that are cached.
         cached_targets: whether targets are scored from cached features.
         main: names of the rows of the main tables, in order.
-        ablations: name of an ablation table: names of its rows, in order.
+        ablations: name of an ablation table to the names of its rows, in order.
         targets: the datasets, in order.
         backbones: by name.
-        resolution: pixels per side at which maps meet masks; None for the image size.
+        resolution: pixels per side at which maps are compared with masks; None for the image size.
     """
 
     version: str
@@ -105,16 +105,16 @@ class Run(Strict):
     resolution: int | None
 
     def row(self, name: str) -> Row:
-        """Return the row of a name."""
+        """Return the row with a name."""
         return next(row for row in self.rows if row.name == name)
 
     def jobs_of(self, names: Collection[str]) -> list[Job]:
-        """Return the scoring jobs of some rows, in the order of these."""
+        """Return the scoring jobs of some rows, in the order of the rows."""
         return [job for name in names for job in self.jobs if job.row == name]
 
     @property
     def passes(self) -> list[Pass]:
-        """The passes over targets; rows of ablation tables that are in no main table have passes of their own."""
+        """The passes over targets; rows that are only in ablation tables have separate passes."""
         grouped: dict[tuple[bool, str, str], list[Job]] = {}
         for job in self.jobs:
             grouped.setdefault((job.row not in self.main, job.backbone, job.target), []).append(job)
@@ -140,12 +140,12 @@ class Run(Strict):
 
     @property
     def trainings(self) -> list[Training]:
-        """The trainings of all rows that this run trains."""
+        """The trainings that this run does."""
         return self._trainings({row.name for row in self.rows if row.trained_here})
 
     @property
     def imports(self) -> list[Training]:
-        """The trainings that the authors of methods did, whose weights are imported."""
+        """The trainings whose published weights are imported."""
         return self._trainings({row.name for row in self.rows if row.weights == "published"})
 
     def _trainings(self, rows: Collection[str]) -> list[Training]:
@@ -162,7 +162,7 @@ class Run(Strict):
 
     @property
     def marks(self) -> dict[str, tuple[str, ...]]:
-        """What tables say beside the names of rows: row to marks."""
+        """The marks after the names of rows in tables: row to marks."""
         return {row.name: row.marks for row in self.rows}
 
     @property
@@ -172,12 +172,12 @@ class Run(Strict):
 
     @property
     def domains(self) -> list[str]:
-        """Those of the targets."""
+        """The domains of the targets."""
         return [domain for domain in DOMAINS if self.titles_of(domain)]
 
     @property
     def tables(self) -> list[str]:
-        """The tables that are not of an ablation, by the name of their files."""
+        """The names of all tables except ablations, which name their files."""
         return ["main", "full", *self.domains]
 
     def titles_of(self, domain: str) -> dict[str, str]:
@@ -185,7 +185,7 @@ class Run(Strict):
         return {target.name: target.title for target in self.targets if target.domain == domain}
 
     def facts(self, rows: Sequence[str], today: date) -> list[str]:
-        """Return what every table states beside its numbers: weights, sizes, resolution, subsets, recipes, version.
+        """Return the facts stated below every table: weights, sizes, resolution, subsets, recipes, version.
 
         Args:
             rows: of the table.

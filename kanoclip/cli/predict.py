@@ -96,7 +96,7 @@ def predict(
     try:
         predict_files(job)
     except KeyboardInterrupt:
-        logger.info("stopped; the same command goes on where it stopped")
+        logger.info("stopped; run the same command to resume")
         raise typer.Exit(STOPPED) from None
     if maps == "hdf5":
         write_maps(out)
@@ -224,4 +224,4 @@ class _Skipped:
         if self._count:
             names = ", ".join(path.name for path in self._first)
             more = f" and {self._count - len(self._first)} more" if self._count > len(self._first) else ""
-            logger.info("skipped %d files that are no images: %s%s", self._count, names, more)
+            logger.info("skipped %d files that are not images: %s%s", self._count, names, more)

@@ -74,7 +74,7 @@ def encode(
             everything = _batches(len(frame), batch_size)
             todo = [rows for rows in everything if not file["done"][rows.start : rows.stop].all()]
             if len(todo) < len(everything):
-                logger.info("%s: going on, %d of %d images are done", partial, int(file["done"][:].sum()), len(frame))
+                logger.info("%s: resumed, %d of %d images are done", partial, int(file["done"][:].sum()), len(frame))
             done = len(frame) - sum(map(len, todo))
             with Progress(f"encode {index.parent.name}", len(frame), "images", done) as bar:
                 for rows, features in zip(todo, live.stream(todo, taps), strict=True):

@@ -1,4 +1,4 @@
-"""The file of all answers of models: each is paid for once, and written to disk as soon as it arrives."""
+"""The file of all model answers; each is paid for once and written to disk as soon as it arrives."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def _key(answer: Description) -> Key:
 
 
 def _heal(path: Path) -> None:
-    """End the file with a whole line: of one that a kill interrupted, the end is added or the beginning removed."""
+    """Complete or remove a last line that was interrupted by a kill."""
     content = path.read_bytes()
     last = content[content.rfind(b"\n") + 1 :]
     if not last:

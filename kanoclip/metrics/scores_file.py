@@ -96,7 +96,7 @@ def _check_kinds(file: h5py.File, count: int) -> None:
         kind(file.attrs.get(name, 0))
     for name in ("method", "dataset"):
         if not isinstance(file.attrs.get(name, ""), str):
-            raise ValueError(f"{name} is no text")
+            raise ValueError(f"{name} is not text")
 
 
 def existing(scores: Path) -> None:

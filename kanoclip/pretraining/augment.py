@@ -218,7 +218,7 @@ def mixed(images: Tensor, masks: Tensor, draw: Draw) -> tuple[Tensor, Tensor, Te
 
 
 def recoloured(images: Tensor, draw: Draw) -> Tensor:
-    """Change colours, light and sharpness of both images of a pair alike, and add separate noise to each.
+    """Change colours, light and sharpness of both images of a pair identically, and add separate noise to each.
 
     Args:
         images: (P, 2, 3, S, S), 0..255.

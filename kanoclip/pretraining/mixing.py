@@ -105,7 +105,7 @@ def _enlarged(plane: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def recoloured(view: NDArray[np.floating], rng: np.random.Generator) -> NDArray[np.floating]:
-    """Change colours, light and sharpness of both images alike, and add separate noise to each.
+    """Change colours, light and sharpness of both images identically, and add separate noise to each.
 
     Args:
         view: (2, S, S, 3), 0..255.

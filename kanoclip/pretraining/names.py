@@ -1,6 +1,6 @@
 """Class names that the text tower learns in addition to those of the generator's kinds, and their codes.
 
-Names of one group lie near each other, synonyms nearer still. The image tower is not trained to tell them apart: they
+Names of one group lie near each other, synonyms nearer still. The image tower is not trained to distinguish them: they
 make class names in prompts known words, and keep similar names together.
 """
 

@@ -84,7 +84,7 @@ class TrainingState:
         for name in ("phase", "epoch", "step", "rows"):
             setattr(self, name, state[name])
         where = phases[self.phase].name if self.phase < len(phases) else "the last phase"
-        logger.info("%s: going on in %s after epoch %d", self.path, where, self.epoch)
+        logger.info("%s: resumed in %s after epoch %d", self.path, where, self.epoch)
 
     def restore_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
         """Load the optimiser's state of an unfinished phase."""

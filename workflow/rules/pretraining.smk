@@ -1,4 +1,4 @@
-# The embedded backbone, from nothing or from its shipped weights. Apart from the benchmark: its weights come with the package.
+# The embedded backbone, from scratch or from its shipped weights. Not part of the benchmark: its weights are in the package.
 PRETRAINING = "results/pretraining"
 
 
