@@ -29,7 +29,7 @@ unlock: install ## release Snakemake's lock after a killed run (CONFIG=FILE for 
 	snakemake --unlock --configfile $(or $(CONFIG),config/quickstart.yaml)
 
 detector: install ## train the model that kanoclip predict ships, guess thresholds, and copy both into the package
-	snakemake --cores all $(QUICKSTART) --config 'seeds=[111]' -- $(DETECTOR)
+	snakemake --cores all $(QUICKSTART) --config 'seeds=[111]' threshold_folds=1 -- $(DETECTOR)
 	cp $(DETECTOR) kanoclip/predict/embedded/kanoclip.safetensors
 	python -m kanoclip.predict.guesses $(RUN)/data/synthetic_auxiliary/index.csv
 
