@@ -1,5 +1,5 @@
 # One score and one evaluate job per (backbone, target). The files of a pass have no wildcards in common, so every pass
-# is a rule of its own.
+# has its own rule.
 for one in RUN.passes:
 
     rule:

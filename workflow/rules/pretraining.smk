@@ -27,7 +27,7 @@ rule pretrain_towers:
         mem_mb=with_attempts(8000),
         runtime=with_attempts(720),
     params:
-        # what a cut-off run resumes from lies beside the outputs and is none, so that Snakemake leaves it alone
+        # the state to resume from lies beside the outputs and is not an output, so that Snakemake does not delete it
         folder=lambda wildcards, output: Path(output.weights).parent,
         settings=settings(CONFIG.pretraining.model_dump()),
         code=command_digest("pretrain"),

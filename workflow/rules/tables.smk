@@ -5,7 +5,7 @@ localrules:
     ablation_table,
 
 
-# relative, so that a copy of the project has nothing to do
+# relative, so that a copy of the project needs no rerun
 PUBLISHED = sorted(
     os.path.relpath(path) for path in (ROOT / "config" / "published").glob("*.csv")
 )
@@ -23,7 +23,7 @@ rule protocol:
         "../../environment.yml"
     params:
         settings=settings(CONFIG.model_dump(mode="json")),
-        # with what methods say of themselves, so that a change of it is a change
+        # includes the attributes of methods, so that changes of these are detected
         run=RUN.model_dump_json(),
         code=command_digest("protocol"),
     message:
