@@ -99,6 +99,15 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def text_digest(text: str) -> str:
+    """Return 16 hexadecimal digits of the SHA-256 of a text: enough to notice damage.
+
+    >>> text_digest("")
+    'e3b0c44298fc1c14'
+    """
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def remembered_sha256(path: Path) -> str:
     """Return the SHA-256 of a file, which is read only if its size or time of modification is new.
 
