@@ -105,7 +105,7 @@ def predict(
     _show(out)
     broken = failed(out)
     if broken:
-        raise InputError(f"{len(broken)} of {len(files)} images could not be read; {out / 'predictions.csv'} says why")
+        raise InputError(f"{len(broken)} of {len(files)} files could not be read; {out / 'predictions.csv'} says why")
 
 
 def calibrate(
@@ -203,7 +203,7 @@ def _show(out: Path) -> None:
 
 
 class _Skipped:
-    """Files that are no images: the first are named in the log, all are listed in skipped.txt."""
+    """Files that are not images: the log names the first, skipped.txt lists all."""
 
     def __init__(self, out: Path):
         self._path = out / "skipped.txt"
@@ -224,4 +224,5 @@ class _Skipped:
         if self._count:
             names = ", ".join(path.name for path in self._first)
             more = f" and {self._count - len(self._first)} more" if self._count > len(self._first) else ""
-            logger.info("skipped %d files that are no images: %s%s", self._count, names, more)
+            files = "1 file that is not an image" if self._count == 1 else f"{self._count} files that are not images"
+            logger.info("skipped %s: %s%s", files, names, more)

@@ -84,6 +84,7 @@ class AdaClip(Method[AdaClipOptions]):
 
     trainable = True
     stochastic = True
+    not_exportable = "it clusters the patches of each image by k-means"
     published = {"epochs": 5, "batch_size": 1, "map_resolution": "image", "dice_over": "row", "mask_resize": "bilinear"}
     published_on = {"mvtec_ad": {"mosaic": 0.2}}
     # the released code builds OpenAI's weights without their QuickGELU

@@ -48,6 +48,7 @@ class Method(nn.Module, Generic[MethodOptions]):
         published: the options of its own publication; keys that are not named keep their defaults.
         published_on: by auxiliary dataset, the options that its publication changes for it.
         published_backbone: the backbone's keys in its own publication; keys that are not named keep their defaults.
+        not_exportable: why it cannot be written as ONNX; empty for most methods.
         sigma: Gaussian smoothing of its final maps, in pixels at 518; 0 for none.
     """
 
@@ -59,6 +60,7 @@ class Method(nn.Module, Generic[MethodOptions]):
     published: ClassVar[Mapping[str, Any]] = {}
     published_on: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     published_backbone: ClassVar[Mapping[str, Any]] = {}
+    not_exportable: ClassVar[str] = ""
     sigma: float = 0.0
 
     def __init_subclass__(cls, **keywords: Any):

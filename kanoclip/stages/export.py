@@ -109,6 +109,8 @@ def export(source: Source, class_name: str, out: Path, backbone_options: dict[st
         name = _name(detector.method)
         if not detector.taps:
             raise InputError(f"method {name} cannot be exported: it reads no image")
+        if detector.method.not_exportable:
+            raise InputError(f"method {name} cannot be exported: {detector.method.not_exportable}")
         with whole(out) as temporary:
             _write(detector, name, temporary)
             _check(detector, name, temporary)

@@ -22,7 +22,9 @@ from kanoclip.types import InputError
 BACKBONE = {"model": "kanoclip-tiny", "weights": "embedded", "image_size": 128}
 NAME = 'bolt with "quotes", a \' and\nü'
 EXAMPLE = Path(__file__).parents[2] / "examples" / "onnx_without_torch.py"
-EXPORTED = [name for name in method_names() if name not in ("oracle", "random")]
+EXPORTED = [
+    name for name in method_names() if name not in ("oracle", "random") and not method_class(name).not_exportable
+]
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +105,12 @@ def test_what_cannot_be_exported_is_one_line(source, message, tmp_path):
     with pytest.raises(InputError, match=message) as caught:
         export(source, "bolt", tmp_path / "model.onnx", BACKBONE)
     assert "\n" not in str(caught.value) and list(tmp_path.iterdir()) == []
+
+
+def test_a_method_that_no_file_can_hold_is_refused_by_its_checkpoint(embedded, tmp_path):
+    with pytest.raises(InputError, match="^method adaclip cannot be exported: it clusters the patches of each image"):
+        exported("adaclip", embedded, tmp_path)
+    assert not (tmp_path / "a folder").exists()
 
 
 def test_missing_packages_and_names_are_one_line(tmp_path, monkeypatch):

@@ -192,7 +192,7 @@ class AaClip(Method[AaClipOptions]):
         """Smooth (B, h, w) with a Gaussian that ends after three standard deviations, as the released code's."""
         sigma = self.options.grid_sigma
         radius = min(int(3 * sigma), min(self.backbone.grid) - 1)  # mirrored at the edges, so within the grid
-        return gaussian_blur(maps, 2 * radius + 1, sigma) if radius else maps
+        return gaussian_blur(maps[:, None], 2 * radius + 1, sigma)[:, 0] if radius else maps
 
 
 def _text_taps(tower: TowerShape) -> tuple[Tap, Tap]:

@@ -78,7 +78,7 @@ def test_what_is_no_image_is_listed_and_the_rest_is_done(
     images, out = write_images("a.png", "b.png"), tmp_path / "out"
     (images / "notes.md").write_text("x")
     (images / "broken.png").write_bytes(b"no image")
-    assert "1 of 3 images could not be read" in str(run("predict", images, "--out", out))
+    assert "1 of 3 files could not be read" in str(run("predict", images, "--out", out))
     assert (out / "skipped.txt").read_text().splitlines() == [str(images / "notes.md")]
     assert "broken.png" in (out / "predictions.csv").read_text() and (out / "index.html").is_file()
     assert "a.png" in capsys.readouterr().out
