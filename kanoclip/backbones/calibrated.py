@@ -76,7 +76,7 @@ def without_outliers(patches: Tensor, grid: tuple[int, int]) -> Tensor:
 
     def over_neighbours(values: Tensor) -> Tensor:
         maps = values.transpose(1, 2).flatten(0, 1).unflatten(1, grid)[:, None]  # (B W, 1, h, w)
-        return F.conv2d(maps, around, padding=1).view(len(values), -1, patches.shape[1]).transpose(1, 2)
+        return F.conv2d(maps, around, padding=1).view(values.shape[0], -1, patches.shape[1]).transpose(1, 2)
 
     count = over_neighbours(normal)  # (B, P, 1)
     mean = over_neighbours(patches * normal) / count.clamp(min=1)
@@ -93,8 +93,9 @@ def is_outlier(patches: Tensor) -> Tensor:
     """
     if patches.shape[1] == 1:
         return torch.zeros(patches.shape[:2], dtype=torch.bool, device=patches.device)
-    distances = torch.cdist(patches.float(), patches.float(), compute_mode="donot_use_mm_for_euclid_dist")
-    distances.diagonal(dim1=1, dim2=2).fill_(float("inf"))
+    distances = _distances(patches.float())
+    itself = torch.eye(patches.shape[1], dtype=torch.bool, device=patches.device)
+    distances = distances.masked_fill(itself, float("inf"))
     near, number = distances.topk(min(NEIGHBOURS, patches.shape[1] - 1), largest=False)  # (B, P, k)
     radius = near[..., -1]  # (B, P)
     reach = torch.maximum(near, _of(radius, number))
@@ -113,6 +114,16 @@ def aggregate(patches: Tensor, guide: Tensor) -> Tensor:
     similarity = guide @ guide.transpose(1, 2)
     weights = similarity * (similarity >= SIMILAR)
     return (weights / weights.sum(-1, keepdim=True)).to(patches.dtype) @ patches
+
+
+def _distances(patches: Tensor) -> Tensor:
+    """Return the Euclidean distances between the patches of each image: (B, P, W) to (B, P, P)."""
+    if not torch.compiler.is_exporting():
+        return torch.cdist(patches, patches, compute_mode="donot_use_mm_for_euclid_dist")
+    exact = patches.double()  # ONNX has no cdist
+    squares = exact.square().sum(-1)
+    products = exact @ exact.transpose(1, 2)
+    return (squares[:, :, None] + squares[:, None] - 2 * products).clamp(min=0).sqrt().float()
 
 
 def _of(values: Tensor, number: Tensor) -> Tensor:

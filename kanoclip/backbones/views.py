@@ -39,7 +39,7 @@ def moved(pixels: Tensor, degrees: float = 0.0, shift: tuple[float, float] = (0.
     angle = math.radians(degrees)
     matrix = [[math.cos(angle), -math.sin(angle), shift[0]], [math.sin(angle), math.cos(angle), shift[1]]]
     places = F.affine_grid(
-        torch.tensor([matrix], dtype=pixels.dtype, device=pixels.device).expand(len(pixels), -1, -1),
+        torch.tensor([matrix], dtype=pixels.dtype, device=pixels.device).expand(pixels.shape[0], -1, -1),
         list(pixels.shape),
         align_corners=True,
     )
@@ -91,5 +91,9 @@ def view_features(tower: Tower, pixels: Tensor, count: int) -> Tensor:
     def embed(images: Tensor) -> Tensor:
         return tower.project(tower.run(tower.embed(images), watch=[last])[last])
 
-    of_views = [torch.cat([embed(part) for part in view(pixels).split(at_once)]) for view in VIEWS[:count]]
-    return torch.stack(of_views, dim=1)
+    def in_parts(images: Tensor) -> Tensor:
+        if torch.compiler.is_exporting():  # a graph cannot hold a number of parts that follows the batch
+            return embed(images)
+        return torch.cat([embed(part) for part in images.split(at_once)])
+
+    return torch.stack([in_parts(view(pixels)) for view in VIEWS[:count]], dim=1)

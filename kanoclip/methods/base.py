@@ -60,7 +60,7 @@ class Method(nn.Module, Generic[MethodOptions]):
     published: ClassVar[Mapping[str, Any]] = {}
     published_on: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     published_backbone: ClassVar[Mapping[str, Any]] = {}
-    not_exportable: ClassVar[str] = ""
+    not_exportable: str = ""
     sigma: float = 0.0
 
     def __init_subclass__(cls, **keywords: Any):

@@ -92,6 +92,8 @@ class Crane(Method[CraneOptions]):
                 f"crane: image features have {backbone.joint_width} numbers and word embeddings {backbone.text_width}, "
                 "so an image cannot be a word of a prompt; set context_in_training and context_in_scoring to false"
             )
+        if options.context_in_scoring:
+            self.not_exportable = "its text vectors depend on the image; train it with context_in_scoring: false"
         self.prompts = object_prompts(backbone.text_width, backbone.text_layers, options)
         self._text: Tensor | None = None  # (1, 2, C) without image context, once training is over
 
@@ -185,7 +187,7 @@ class Crane(Method[CraneOptions]):
             return self._prompt_vectors(image)
         if self._text is None:
             self._text = self._prompt_vectors(None)
-        return self._text.expand(len(image), -1, -1)
+        return self._text.expand(image.shape[0], -1, -1)  # not len(), which export takes for a constant
 
     def _prompt_vectors(self, image: Tensor | None) -> Tensor:
         """Return (B, 2, C) unit text vectors for images (B, C), or (1, 2, C) of the prompts without an image."""

@@ -40,7 +40,7 @@ def training_curves(logs: Mapping[str, Sequence[Path]], out: Path) -> None:
     Raises:
         InputError: a log has no losses.
     """
-    frames = {method: _moving(pd.concat([read_log(path) for path in paths])) for method, paths in logs.items()}
+    frames = {method: _moving(pd.concat(map(read_log, paths), ignore_index=True)) for method, paths in logs.items()}
     families = [name for name in FAMILIES if any((frame["family"] == name).any() for frame in frames.values())]
     with drawing(out, len(frames), len(families), (3.7, 2.2)) as (_, panels):
         for row, (method, frame) in zip(panels, frames.items(), strict=True):
@@ -59,19 +59,13 @@ def read_log(path: Path) -> pd.DataFrame:
     if "step" not in log or log.filter(regex="^loss_").empty:
         raise InputError(f"{path}: expected the columns step and loss_..., found {','.join(log.columns)}")
     window = max(1, len(log) // 30)
-    parts = [
-        pd.DataFrame(
-            {
-                "family": family,
-                "part": column.removeprefix(family),
-                "step": log["step"],
-                "value": log[column].rolling(window, min_periods=1).mean(),
-            }
-        )
-        for family in FAMILIES
-        for column in log.columns
-        if column.startswith(family)
-    ]
+    columns = [(family, column) for family in FAMILIES for column in log.columns if column.startswith(family)]
+    parts = []
+    for family, column in columns:
+        values = log[column].dropna()  # a phase has no value for the parts of the others
+        means = values.rolling(window, min_periods=1).mean()
+        about = {"family": family, "part": column.removeprefix(family), "step": log["step"][values.index]}
+        parts.append(pd.DataFrame({**about, "value": means}))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -91,5 +85,7 @@ def draw_lines(panel: Axes, lines: pd.DataFrame, label: str, scale: str) -> None
     looks = {"palette": "colorblind", "hue": "part", "style": "part", "legend": several}
     seaborn.lineplot(lines, x="step", y="value", errorbar="sd", ax=panel, **looks)
     panel.set(ylabel=label, yscale=scale)
+    if scale == "log":  # powers of ten are formulas by default, and names are never parsed as formulas
+        panel.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     if several:
         panel.legend(title=None, loc="upper left", bbox_to_anchor=(1, 1))
