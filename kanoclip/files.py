@@ -33,6 +33,10 @@ def whole(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.replace(path)
+    except OSError as error:
+        if error.errno and error.filename in (None, str(temporary)):  # a full disk is reported without a name
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -59,6 +63,17 @@ def _alive(process: int) -> bool:
     except (PermissionError, OverflowError):  # another user's; no process has such a number
         return True
     return True
+
+
+def reserve(path: Path, size: int) -> None:
+    """Reserve this many bytes on the disk for a file that is there, where the system can do that.
+
+    Raises:
+        OSError: there is no room.
+    """
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -97,6 +112,15 @@ def sha256(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def text_digest(text: str) -> str:
+    """Return 16 hexadecimal digits of the SHA-256 of a text: enough to notice damage.
+
+    >>> text_digest("")
+    'e3b0c44298fc1c14'
+    """
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def remembered_sha256(path: Path) -> str:

@@ -44,9 +44,9 @@ def setup_logging(log: Path | None = None) -> None:
         output, errors = _redirect(file.fileno())
         sys.stdout, sys.stderr = _both(file.fileno(), output), _both(file.fileno(), errors)
         _terminal = os.fdopen(errors, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
-        warnings = _Terminal(_terminal)
+        warnings = _Handler(_terminal)
         warnings.setLevel(logging.WARNING)
-        handlers = [logging.StreamHandler(file), warnings]
+        handlers = [_Handler(file), warnings]
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers, force=True)
     for chatty in ("httpx", "httpx2", "root"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
@@ -181,8 +181,8 @@ def _show(text: str) -> None:
         print(text, file=_terminal)
 
 
-class _Terminal(logging.StreamHandler[TextIO]):
-    """Shows warnings on the terminal; a closed terminal must not stop the work."""
+class _Handler(logging.StreamHandler[TextIO]):
+    """Writes log lines; neither a terminal that was closed nor a full disk must stop the work."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         """Continue without the line that could not be written."""
@@ -190,6 +190,8 @@ class _Terminal(logging.StreamHandler[TextIO]):
 
 class _Tee(io.RawIOBase):
     """Writes to a log file, then to the terminal, which may have been closed."""
+
+    _failed = False  # whether it was said that the log cannot be written; the same log for output and errors
 
     def __init__(self, log: int, terminal: int):
         self._log, self._shown = log, terminal
@@ -202,11 +204,22 @@ class _Tee(io.RawIOBase):
         return self._log
 
     def write(self, data: object) -> int:
-        """Write to both."""
-        written = os.write(self._log, data)  # type: ignore[arg-type]  # a buffer, as in io.RawIOBase
-        with suppress(OSError):
-            os.write(self._shown, bytes(data)[:written])  # type: ignore[call-overload]
-        return written
+        """Write to both.
+
+        Raises:
+            OSError: the log cannot be written, for the first time; the terminal shows the text all the same.
+        """
+        content = bytes(data)  # type: ignore[call-overload]  # a buffer, as in io.RawIOBase
+        try:
+            content = content[: os.write(self._log, content)]
+        except OSError:
+            if not _Tee._failed:
+                _Tee._failed = True
+                raise
+        finally:
+            with suppress(OSError):
+                os.write(self._shown, content)
+        return len(content)
 
 
 def _redirect(log: int) -> tuple[int, int]:

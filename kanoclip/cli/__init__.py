@@ -1,5 +1,7 @@
 """The command line. Each command reads files, calls one function of the package and writes files.
 
+`@-` stands for the lines of standard input, so that a command can be given any number of arguments.
+
 Heavy modules are imported inside the commands, so that --help and the light commands start at once.
 """
 
@@ -14,6 +16,7 @@ import typer
 from kanoclip import __version__
 from kanoclip.cli import data, downloads, export, figures, methods, names, plan, predict, published, render
 from kanoclip.cli.examples import epilog
+from kanoclip.cli.standard_input import expand
 from kanoclip.naming import printable
 from kanoclip.types import InputError, setup_logging
 
@@ -100,7 +103,7 @@ def main() -> None:
     """Run the command line; invalid input ends it with one line and exit code 1."""
     setup_logging()
     try:
-        app()
+        app(expand(sys.argv[1:]))
     except InputError as error:
         sys.exit(f"error: {error}")
     except RecursionError:

@@ -29,6 +29,7 @@ from kanoclip.datasets.index import content, read_index
 from kanoclip.datasets.integrity import check_unchanged
 from kanoclip.features.live import LiveFeatures
 from kanoclip.features.source import Rows, as_cached
+from kanoclip.files import reserve
 from kanoclip.hdf5 import DAMAGED, SEAL, UNSEALED, check_seal, open_hdf5, reading, row_checksum, seal
 from kanoclip.types import InputError, Progress, logger
 
@@ -83,6 +84,8 @@ def encode(
             seal(file, _sealed(taps))
             file.flush()
     except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):  # space would not help
+            raise
         raise InputError(
             f"{partial}: cannot write: {_reason(error)}; free space and run again, finished images are kept"
         ) from error
@@ -239,9 +242,7 @@ def _reserve(path: Path, size: int) -> None:
     try:
         if size > free + path.stat().st_blocks * 512:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        if hasattr(os, "posix_fallocate"):  # not on macOS
-            with path.open("r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, size)
+        reserve(path, size)
     except OSError as error:
         raise InputError(
             f"{path}: the cache needs {size / 1e9:.3g} GB: {error.strerror} ({free / 1e9:.3g} GB are free); "

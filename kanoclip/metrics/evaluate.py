@@ -26,6 +26,7 @@ from kanoclip.metrics.pixels import Maps, check, rank_pixels
 from kanoclip.metrics.ranking import NO_LABELS, Ranking, UndefinedMetricError, rank
 from kanoclip.metrics.results import Results
 from kanoclip.metrics.scores_file import KIND, REMEDY, open_scores
+from kanoclip.metrics.sealed import with_digest
 from kanoclip.result_store import Store, fingerprint
 from kanoclip.types import InputError, logger, progress
 
@@ -230,5 +231,5 @@ def _write_tables(row: _Row, metrics: Path, curves: Path) -> None:
     for axis in ("x", "y"):
         points[axis] = [f"{value:.9g}" for value in points[axis].tolist()]  # ten times as fast as pandas
     with whole(metrics) as temporary, whole(curves) as temporary_curves:
-        frame.to_csv(temporary, index=False)
+        with_digest(frame).to_csv(temporary, index=False)
         points.to_csv(temporary_curves, index=False)

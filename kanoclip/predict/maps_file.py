@@ -4,6 +4,7 @@ During prediction each map is a separate small file, so that an interruption or 
 are packed together with those that an earlier run has packed.
 """
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from kanoclip.predict.records import read_records
 from kanoclip.types import InputError
 
 FILE = "maps.h5"
+MARGIN = 10**6  # bytes that HDF5 may need beside a map
 REMEDY = "delete the folder and predict again"
 
 
@@ -40,6 +42,8 @@ def write_maps(folder: Path) -> None:
         names = []
         for number, (name, values) in enumerate(_maps(folder)):
             names.append(os.fsencode(name))
+            if shutil.disk_usage(folder).free < values.nbytes + MARGIN:  # HDF5 would crash the process
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(packed))
             file.create_dataset(f"map/{number}", data=values, compression="gzip", compression_opts=1, fletcher32=True)
         file.create_dataset("image", data=names, dtype=h5py.string_dtype(), shape=(len(names),))
     shutil.rmtree(folder / f"{MAPS}.partial", ignore_errors=True)

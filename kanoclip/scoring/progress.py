@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from kanoclip import __version__
 from kanoclip.datasets.index import content
-from kanoclip.files import whole
-from kanoclip.hdf5 import row_checksum, seal
+from kanoclip.files import reserve, whole
+from kanoclip.hdf5 import row_checksum, seal, writing
 from kanoclip.scoring.classes import AfterClass, Finished, finished
 from kanoclip.types import InputError, logger
 
@@ -101,6 +101,7 @@ class ScoresInProgress:
                 return found
         with whole(path) as temporary:
             np.lib.format.open_memmap(temporary, "w+", kind, shape).flush()
+            reserve(temporary, temporary.stat().st_size)  # else a full disk ends the process with SIGBUS
         return np.load(path, mmap_mode="r+")
 
 
@@ -127,7 +128,7 @@ def write_scores(
     maps = scores.maps
     rows = max(1, min(len(frame), CHUNK // maps[0].nbytes))
     # from version 1.10 of its format HDF5 has checksums of its structure; of the values they are asked for below
-    with whole(path) as temporary, h5py.File(temporary, "w", libver="v110") as file:
+    with writing(path, libver="v110") as file:
         for column in ("image", "class_name"):
             file[column] = np.array(frame[column].tolist(), dtype=h5py.string_dtype())
         file.create_dataset("image_score", data=scores.image_score, fletcher32=True)

@@ -237,5 +237,5 @@ def given_checkpoints(one):
 
 
 def pass_rows(one):
-    """The rows of a pass with their seeds, for the command line."""
+    """The rows of a pass with their seeds, for standard input: a command line cannot hold thousands."""
     return [f"--row={row.model_dump_json()}" for row in RUN.rows_of(one)]

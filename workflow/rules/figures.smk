@@ -174,4 +174,4 @@ for per, names in {
             f"Drawing the figures of the {per}"
             + (f" {{wildcards.{per}}}" if wildcard else "")
         shell:
-            "python -m kanoclip --log {log:q} figure {params.figures:q} {params.options:q}"
+            "printf '%s\\n' {params.options:q} | python -m kanoclip --log {log:q} figure {params.figures:q} @-"

@@ -29,7 +29,7 @@ rule protocol:
     message:
         "Describing the run"
     shell:
-        "python -m kanoclip --log {log:q} protocol {params.settings:q} --out {output:q}"
+        "printf '%s\\n' {params.settings:q} | python -m kanoclip --log {log:q} protocol @- --out {output:q}"
 
 
 rule tables:
@@ -71,7 +71,7 @@ rule tables:
     message:
         "Rendering the tables"
     shell:
-        "python -m kanoclip --log {log:q} tables {input.metrics:q} --protocol {input.protocol:q} {params.published:q}"
+        "printf '%s\\n' {input.metrics:q} | python -m kanoclip --log {log:q} tables @- --protocol {input.protocol:q} {params.published:q}"
         " --out {params.folder:q}"
 
 
@@ -107,7 +107,7 @@ rule runtime:
     message:
         "Rendering the runtime table"
     shell:
-        "python -m kanoclip --log {log:q} runtime {input.costs:q} --benchmarks {params.benchmarks:q} --models {params.models:q}"
+        "printf '%s\\n' {input.costs:q} | python -m kanoclip --log {log:q} runtime @- --benchmarks {params.benchmarks:q} --models {params.models:q}"
         " --protocol {input.protocol:q} --out {params.folder:q}"
 
 
@@ -141,7 +141,7 @@ rule ablation_table:
     message:
         "Rendering the ablation {wildcards.ablation}"
     shell:
-        "python -m kanoclip --log {log:q} tables {input.metrics:q} --protocol {input.protocol:q} {params.published:q}"
+        "printf '%s\\n' {input.metrics:q} | python -m kanoclip --log {log:q} tables @- --protocol {input.protocol:q} {params.published:q}"
         " --ablation {wildcards.ablation:q} --out {params.folder:q}"
 
 
