@@ -17,7 +17,7 @@ from kanoclip.predict.decisions import calibrated
 from kanoclip.predict.find import ImageFiles
 
 DRAWS = 200
-KINDS = ((10, 0.1), (50, 0.1), (50, 0.02))  # normal images, wished rate of false alarms
+KINDS = ((10, 0.1), (50, 0.1), (50, 0.02))  # normal images, target false-alarm rate
 
 Outcome = tuple[float, float]
 """F1 and the share of normal images called anomalous."""

@@ -3,7 +3,7 @@
 python benchmarks/kill_drill.py --kills 50
 
 The repository is copied to a temporary folder. One copy runs undisturbed; another is killed, unlocked and started
-again, and begins anew whenever it finishes before enough kills. Whatever finished is compared with the undisturbed run.
+again, and restarts if it finishes before enough kills. Whatever finished is compared with the undisturbed run.
 """
 
 import argparse
@@ -39,49 +39,69 @@ CONFIG: dict[str, Any] = {
 }
 # these say how long something took, or when it was made
 TIMED = {"train.csv", "cost.json"}
-COMPARED = {".csv", ".h5", ".safetensors", ".jsonl"}
+COMPARED = {".csv", ".h5", ".safetensors", ".jsonl", ".png"}
 
 
 def main() -> None:
     """Kill, and compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--longest", type=float, default=40.0, help="seconds until a kill, at most")
+    parser.add_argument("--longest", type=float, default=20.0, help="seconds from a start to its kill, at most")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    moments, stages, compared = random.Random(args.seed), Counter[str](), 0
+    moments, stages, finished = random.Random(args.seed), Counter[str](), 0
     with tempfile.TemporaryDirectory() as place:
         calm, killed = project(Path(place) / "calm"), project(Path(place) / "killed")
         if snakemake(calm).wait() != 0:
-            sys.exit(f"the undisturbed run failed; see {calm / 'drill.log'}")
-        expected, kills = contents(calm), 0
+            sys.exit(f"the undisturbed run failed:\n{log_end(calm)}")
+        expected = contents(calm)
         while True:
-            run = snakemake(killed)
-            if kills < args.kills:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    run.wait(moments.uniform(1, args.longest))
-            code = run.wait() if kills >= args.kills else run.poll()
-            if code is None:
-                stages[stage(killed)] += 1
-                os.killpg(run.pid, signal.SIGKILL)
-                run.wait()
-                time.sleep(0.2)
-                kills += 1
-                subprocess.run([*COMMAND, "--unlock"], cwd=killed, capture_output=True, check=True)
+            at = kill(killed, moments.uniform(1, args.longest) if stages.total() < args.kills else None)
+            if at is not None:
+                stages[at] += 1
+                print(f"kill {stages.total()}: {at}", flush=True)
                 continue
-            if code != 0:
-                sys.exit(f"failed after {kills} kills:\n{(killed / 'drill.log').read_text()[-3000:]}")
-            found = contents(killed)
-            different = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
-            if different:
-                sys.exit(f"after {kills} kills {len(different)} files differ: {', '.join(different[:5])}")
-            left = [path for path in (killed / "results").rglob(".*-*.*") if path.is_file()]
-            compared += 1
-            if kills >= args.kills:
+            check(killed, expected)
+            finished += 1
+            if stages.total() >= args.kills:
                 break
             shutil.rmtree(killed / "results")
-    print(f"{kills} kills, while working on: {dict(stages)}")
-    print(f"{compared} finished runs, {len(expected)} files each: the same bytes; temporary files left: {len(left)}")
+    print(f"{stages.total()} kills, while working on: {dict(stages.most_common())}")
+    print(f"{finished} finished runs, {len(expected)} files each: the same bytes, and no temporary file was left")
+
+
+def kill(folder: Path, after: float | None) -> str | None:
+    """Start the run and kill it after some seconds; return the stage it worked on, None if it finished before.
+
+    Raises:
+        SystemExit: the run failed.
+    """
+    run, started = snakemake(folder), time.time()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        if run.wait(after) != 0:
+            sys.exit(f"failed after a kill:\n{log_end(folder)}")
+        return None
+    at = stage(folder, started)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    time.sleep(0.2)
+    subprocess.run([*COMMAND, "--unlock"], cwd=folder, capture_output=True, check=True)
+    return at
+
+
+def check(folder: Path, expected: dict[str, bytes]) -> None:
+    """Compare a finished run with the undisturbed one.
+
+    Raises:
+        SystemExit: a file differs, is missing or was left over.
+    """
+    found = contents(folder)
+    different = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    if different:
+        sys.exit(f"{len(different)} files differ: {', '.join(different[:5])}")
+    left = [str(path) for path in (folder / "results").rglob(".*-*.*") if path.is_file()]
+    if left:
+        sys.exit(f"{len(left)} temporary files are left: {', '.join(left[:5])}")
 
 
 COMMAND = [sys.executable, "-m", "snakemake", "--cores", "1", "--configfile", "drill.yaml"]
@@ -127,11 +147,19 @@ def snakemake(folder: Path) -> subprocess.Popen[bytes]:
         )
 
 
-def stage(folder: Path) -> str:
-    """Return the stage whose log has changed last."""
+def stage(folder: Path, started: float) -> str:
+    """Return the stage whose log has changed last since a start in seconds; "start" before the first."""
     logs = folder / "results" / CONFIG["run"] / "logs"
-    found = sorted((path for path in logs.rglob("*.log")), key=lambda path: path.stat().st_mtime)
-    return found[-1].relative_to(logs).parts[0].removesuffix(".log") if found else "start"
+    times = {path: path.stat().st_mtime for path in logs.rglob("*.log")}
+    last = max(times, key=times.__getitem__, default=None)
+    if last is None or times[last] < started:
+        return "start"
+    return last.relative_to(logs).parts[0].removesuffix(".log")
+
+
+def log_end(folder: Path) -> str:
+    """Return the end of what Snakemake wrote."""
+    return (folder / "drill.log").read_text()[-3000:]
 
 
 def contents(folder: Path) -> dict[str, bytes]:

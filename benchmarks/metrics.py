@@ -47,7 +47,7 @@ def batches(images: int, size: int, device: str) -> Iterator[tuple[torch.Tensor,
 
 
 def threshold_loop(maps: NDArray[np.float32], masks: NDArray[np.bool_], steps: int = 200) -> float:
-    """AUPRO of 200 thresholds as published, but for regions labelled once: kinder to it than the original."""
+    """AUPRO of 200 thresholds as published, except that regions are labelled once: kinder to it than the original."""
     regions = [(row, labelled == i) for row, mask in enumerate(masks)
                for labelled, n in [label(mask, EIGHT_CONNECTED)] for i in range(1, n + 1)]  # fmt: skip
     curve = []

@@ -59,7 +59,7 @@ def read_page(app: Sphinx, name: str, text: list[str]) -> None:
             return f"path:{target}"
         return os.path.relpath(target, here) + (found[2] or "")
 
-    # a folder is no page: what remains is its name
+    # a folder is not a page: what remains is its name
     text[0] = re.sub(r"\[([^\]]*)\]\(path:[^)]*\)", r"\1", LINK.sub(link, (ROOT / source).read_text(encoding="utf-8")))
 
 

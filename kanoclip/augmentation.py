@@ -1,4 +1,4 @@
-"""Augmentations: changes of auxiliary images and masks before the towers see them."""
+"""Augmentations of auxiliary images and masks, applied before the towers."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ Sample = tuple[NDArray[np.uint8], NDArray[np.bool_]]
 
 
 class ImageSet(Protocol):
-    """The auxiliary images that an augmentation may look at."""
+    """The auxiliary images that an augmentation can read."""
 
     @property
     def class_names(self) -> Sequence[str]:
@@ -29,15 +29,15 @@ class ImageSet(Protocol):
 
 
 Augmentation = Callable[[int, ImageSet, np.random.Generator], Sample]
-"""From a row, the images and a source of randomness to what takes the row's place."""
+"""Returns the replacement of a row, given the row, the images and a random number generator."""
 
 
 @dataclass(frozen=True)
 class Mosaic:
     """Replace an image by a 2 x 2 mosaic of images of its class, with some probability (APRIL-GAN's released code).
 
-    Each part is drawn anew: first a defect of the class, "good" among them, then one of its images, all equally likely.
-    The first part decides the size of a cell; larger parts are cut, smaller ones leave black.
+    Each part is drawn independently: first a defect of the class (or "good"), then one of its images, each uniformly.
+    The first part sets the cell size; larger parts are cropped, smaller ones padded with black.
 
     Attributes:
         probability: of a mosaic, in 0..1.
@@ -63,12 +63,12 @@ class Mosaic:
 
 
 Change = Callable[[Sample, np.random.Generator], Sample]
-"""From an image with its mask, and a source of randomness, to the changed ones."""
+"""Returns an augmented image and mask, given a random number generator."""
 
 
 @dataclass(frozen=True)
 class Changes:
-    """Apply changes to an image and its mask, one after the other.
+    """Apply several changes to an image and its mask in sequence.
 
     Attributes:
         changes: in order.
@@ -86,13 +86,13 @@ class Changes:
 
 @dataclass(frozen=True)
 class Geometric:
-    """Rotate, translate and flip an image and its mask alike, each with some probability (AA-CLIP's released code).
+    """Rotate, translate and flip an image together with its mask, each with a probability (AA-CLIP's released code).
 
-    What comes in from outside the image is black and belongs to no anomaly.
+    Areas from outside the image are black and normal.
 
     Attributes:
         probability: of each of the four, in 0..1.
-        degrees: the largest rotation either way; all angles are equally likely.
+        degrees: the largest rotation either way; angles are uniform.
         shift: the largest translation along each axis, as a share of that side.
     """
 
@@ -124,8 +124,8 @@ class ColourJitter:
     """Change brightness, contrast and saturation of an image with some probability (AA-CLIP's released code).
 
     Attributes:
-        probability: that the three are changed, in 0..1.
-        strength: s; each factor is drawn from 1 - s to 1 + s, all equally likely.
+        probability: of changing all three, in 0..1.
+        strength: s; each factor is uniform in 1 - s to 1 + s.
     """
 
     probability: float

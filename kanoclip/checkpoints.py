@@ -1,7 +1,7 @@
 """Checkpoints: the learned parameters as safetensors, with everything they depend on in the header.
 
-The header has a digest of itself and of the tensors, which is compared whenever a checkpoint is read: a flipped bit is
-an error, not another score. Files of format 2, which have none, can still be read.
+The header has a digest of itself and of the tensors, which is verified whenever a checkpoint is read, so that a flipped
+bit is an error instead of a different score. Files of format 2, without a digest, can still be read.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from kanoclip.types import InputError
 
 FORMAT = 3
 REMEDY = "train again"
-READ = ("method", "options", "auxiliary", "seed")  # entries of the header that every reader counts on
+READ = ("method", "options", "auxiliary", "seed")  # entries of the header that readers require
 
 
 def save_checkpoint(path: Path, method: Method[Any], record: dict[str, Any]) -> None:
@@ -33,15 +33,15 @@ def save_checkpoint(path: Path, method: Method[Any], record: dict[str, Any]) -> 
     Args:
         path: the file.
         method: a trained method.
-        record: method, options, auxiliary, seed and whatever else is worth keeping; the configuration and provenance
-            of the backbone are added.
+        record: method, options, auxiliary, seed and further entries; the configuration and provenance of the backbone
+            are added.
     """
     config = method.backbone.config.model_dump(mode="json")
     header = {**record, **method.backbone.provenance(), "config": config, "version": __version__, "format": FORMAT}
     tensors = {name: parameter.detach().cpu().contiguous() for name, parameter in method.learned().items()}
     header["digest"] = _digest(header, tensors)
     with whole(path) as temporary:
-        # one entry only: safetensors writes several in no fixed order, and equal trainings shall give equal files
+        # a single entry: safetensors writes several in no fixed order, and equal trainings must give equal files
         save_file(tensors, temporary, metadata={"kanoclip": json.dumps(header, sort_keys=True)})
 
 
@@ -78,7 +78,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _digest(header: dict[str, Any], tensors: dict[str, Tensor]) -> str:
-    """Return the SHA-256 of a header but its digest, and of the tensors by name, type, shape and values."""
+    """Return the SHA-256 of a header without its digest, and of the tensors' names, types, shapes and values."""
     plain = {name: value for name, value in header.items() if name != "digest"}
     digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
     for name in sorted(tensors):
@@ -97,7 +97,7 @@ def load_method(path: Path, backbone: Backbone, expected: str) -> Method[Any]:
         expected: name of the registered method that it should hold.
 
     Raises:
-        InputError: another method, another backbone, other shapes.
+        InputError: the method, the backbone or the shapes differ.
     """
     record, tensors = _read(path)
     if record["method"] != expected:

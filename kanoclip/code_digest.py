@@ -1,4 +1,4 @@
-"""What a result depends on in this package: modules and data files, read from the source without importing anything.
+"""The code that a result depends on, modules and data files, found in the source without importing anything.
 
 A *unit* is named by a string:
 
@@ -6,18 +6,18 @@ A *unit* is named by a string:
     kanoclip.cli.data:encode    one top-level definition of a module
     prompts/templates.yaml      a data file, by its path inside the package
 
-A module depends on the modules of the package that it imports, at its top or inside functions, on the packages that
-hold these, and on the data files and folders beside it that one of its strings names. A definition depends on what it
-uses of its module and what it imports; names that it takes from modules beside it are followed as definitions. So
-editing one command of the command line changes no other. Names taken from the modules in `BY_DEFINITION`, which every
-module imports, are followed as definitions too: a new key of the configuration concerns only who reads its group.
+A module depends on the modules of the package that it imports, at its top or inside functions, on their parent
+packages, and on the data files and folders beside it that its strings name. A definition depends on the names that it
+uses of its module and on its imports; names imported from modules in the same folder are followed as definitions. So
+editing one command of the command line affects no other. Names imported from the modules in `BY_DEFINITION` are
+followed as definitions too: a new key of the configuration affects only the readers of its group.
 
-Plugins are found by scanning: the modules of `kanoclip.methods` and the files of the folders in `PLUGINS`. They are
-dependencies of the code that names them, not of the registry that scans: a row of the tables depends on the module
-of its method, an index on the file of its dataset.
+Plugins, i.e. the modules of `kanoclip.methods` and the files in the folders `PLUGINS`, are found by scanning. They are
+dependencies of the code that names them, not of the registry that scans: a row of the tables depends on the module of
+its method, an index on the file of its dataset.
 
-A digest changes with the meaning of the code: comments, docstrings, formatting, the order of imports and the release
-number do not count. It names units, never places, so that it is the same in every copy of a checkout.
+A digest changes with the meaning of the code, not with comments, docstrings, formatting, the order of imports or the
+release number. It contains names of units, never paths, so that it is equal in every checkout.
 """
 
 import hashlib
@@ -29,8 +29,8 @@ from pathlib import Path
 from kanoclip.python_source import Import, Statement, quoted_names, registered, statements
 from kanoclip.user_cache import remembered
 
-PLUGINS = ("datasets/specs", "knowledge/curated", "methods/published")  # folders with one data file a name
-BY_DEFINITION = ("config", "files", "types")  # modules that all others take something from
+PLUGINS = ("datasets/specs", "knowledge/curated", "methods/published")  # folders with one data file per name
+BY_DEFINITION = ("config", "files", "types")  # modules that most others import from
 TEMPLATES = (".j2",)  # data files that include others
 NO_CODE = (".py", ".pyc", ".md")
 
@@ -62,7 +62,7 @@ class Package:
 
     @cached_property
     def statements(self) -> dict[str, list[Statement]]:
-        """What every module consists of; kept in the user's cache folder, with the bytes of all files as key."""
+        """The statements of every module; cached in the user's cache folder, keyed by the bytes of all files."""
         content = {name: path.read_bytes() for name, path in self.modules.items()}
         key = hashlib.sha256(Path(__file__).with_name("python_source.py").read_bytes())
         for name, text in content.items():
@@ -79,7 +79,7 @@ class Package:
 
         Args:
             units: where to start.
-            without: modules that are left out with all inside them, and what only they need.
+            without: modules to leave out, with everything inside them and everything that only they need.
 
         Raises:
             KeyError: the package has no such unit.
@@ -95,7 +95,7 @@ class Package:
         return frozenset(found)
 
     def digest(self, *units: str, without: Iterable[str] = ()) -> str:
-        """Return the SHA-256 of what units and all their dependencies mean. Arguments: as for `dependencies`."""
+        """Return the SHA-256 of the meaning of units and their dependencies; see `dependencies` for the arguments."""
         total = hashlib.sha256()
         for unit in sorted(self.dependencies(*units, without=without)):
             total.update(f"{unit} {self._own_digest(unit)}\n".encode())
@@ -135,7 +135,7 @@ class Package:
         return any(name in entry.defines for entry in self.statements[module])
 
     def _own_digest(self, unit: str) -> str:
-        """Return the digest of what a unit means, without its dependencies."""
+        """Return the digest of a unit's meaning, without its dependencies."""
         if unit not in self._digests:
             module, _, definition = unit.partition(":")
             if module in self.modules:
@@ -152,7 +152,7 @@ class Package:
         return self._needed[unit]
 
     def _direct(self, unit: str) -> set[str]:
-        """Return what a unit needs directly."""
+        """Return the direct dependencies of a unit."""
         module, _, definition = unit.partition(":")
         if module not in self.modules:
             return self._of_data(unit)
@@ -225,23 +225,23 @@ def installed() -> Package:
 
 
 def dependencies(*units: str, without: Iterable[str] = ()) -> frozenset[str]:
-    """Return units of kanoclip and all they depend on; see `Package.dependencies`."""
+    """Return units of kanoclip and their dependencies; see `Package.dependencies`."""
     return installed().dependencies(*units, without=without)
 
 
 def digest(*units: str, without: Iterable[str] = ()) -> str:
-    """Return the SHA-256 of what units of kanoclip and all their dependencies mean; see `Package.dependencies`."""
+    """Return the SHA-256 of the meaning of units of kanoclip and their dependencies; see `Package.digest`."""
     return installed().digest(*units, without=without)
 
 
 @cache
 def command_digest(name: str, *units: str, without: tuple[str, ...] = ()) -> str:
-    """Return the SHA-256 of what a command of the command line depends on, and further units.
+    """Return the SHA-256 of a command of the command line, further units, and all their dependencies.
 
     Args:
         name: of the command, e.g. "score-pass".
         units: plugins that it runs with, such as the module of a method.
-        without: modules that it does not use, though it imports them.
+        without: modules that it imports but does not use.
     """
     return digest(installed().command(name), *units, without=without)
 

@@ -1,20 +1,20 @@
-"""Where to compute."""
+"""Choose the device to compute on."""
 
 from kanoclip.gpus import take_gpu
 from kanoclip.types import InputError
 
 
 def choose_device(name: str, threads: int | None) -> str:
-    """Set the number of threads and choose where to compute.
+    """Set the number of threads and choose the device.
 
-    fp32 means fp32 on a GPU too: torch would compute convolutions in TF32 there, which keeps 10 bits of the mantissa.
+    TF32 is switched off: torch would otherwise compute fp32 convolutions with a mantissa of 10 bits on a GPU.
 
     Args:
-        name: cpu, cuda, cuda:1 ...; auto takes a GPU if there is one.
-        threads: CPU threads; None leaves them to torch.
+        name: cpu, cuda, cuda:1 ...; auto uses a GPU if there is one.
+        threads: CPU threads; None keeps torch's default.
 
     Raises:
-        InputError: a GPU is asked for and there is none.
+        InputError: a GPU is requested and there is none.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""What a run still has to get: datasets and pretrained weights, with licence, origin and destination. No torch."""
+"""List the datasets and pretrained weights that a run still needs, with licence, origin and destination. No torch."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -14,7 +14,7 @@ PRETRAINED = "pretrained"  # of a second tower: timm's own weights
 
 @dataclass(frozen=True)
 class Missing:
-    """Something that is not on the disk yet.
+    """A dataset or weights that are not on disk yet.
 
     Attributes:
         what: a dataset, or the weights of a backbone.
@@ -22,7 +22,7 @@ class Missing:
         licence: in words.
         get: "by the workflow" or "by hand".
         origin: where it comes from.
-        destination: where it goes; what is put there by hand is not downloaded.
+        destination: where it goes; files put there by hand are not downloaded.
     """
 
     what: str
@@ -48,7 +48,7 @@ def fetched_weights(config: BackboneConfig, root: Path = Path()) -> list[str]:
 
 
 def missing(config: Configuration, run: Run, root: Path = Path()) -> list[Missing]:
-    """Return what a run has to get before it can start.
+    """Return everything that a run has to get before it can start.
 
     Args:
         config: the configuration.
@@ -66,7 +66,7 @@ def missing(config: Configuration, run: Run, root: Path = Path()) -> list[Missin
 
 
 def render(found: list[Missing]) -> str:
-    """Return the table for a terminal: one block per thing, so that long addresses stay whole."""
+    """Return the list for a terminal: one block per entry, so that long URLs are not wrapped."""
     if not found:
         return "nothing is missing"
     blocks = []

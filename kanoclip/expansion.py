@@ -1,9 +1,9 @@
-"""From a configuration to a run, remembered, so that a workflow with nothing to do imports no torch.
+"""Expand a configuration into a run and cache it, so that a workflow with nothing to do imports no torch.
 
-`kanoclip.protocol` expands a configuration. It needs the classes of the methods, so importing it takes seconds.
-`expand` calls it once and keeps the answer in the user's cache folder under all that the answer depends on: the
-configuration, the checkpoints that it names, the code of `kanoclip.protocol` and of every method, the specs of the
-datasets, what is known of published weights, and the versions of kanoclip and open_clip.
+`kanoclip.protocol` expands a configuration. It imports the methods, which takes seconds. `expand` calls it once and
+caches the run in the user's cache folder, keyed by everything it depends on: the configuration, the checkpoints that it
+names, the code of `kanoclip.protocol` and of every method, the specs of datasets and published weights, and the
+versions of kanoclip and open_clip.
 """
 
 from importlib.metadata import PackageNotFoundError, version
@@ -14,15 +14,16 @@ from kanoclip.code_digest import digest, installed
 from kanoclip.config import Configuration
 from kanoclip.files import remembered_sha256
 from kanoclip.result_store import fingerprint
-from kanoclip.run import Run, checkpoint_file
+from kanoclip.rows import checkpoint_file
+from kanoclip.run import Run
 from kanoclip.user_cache import remembered
 
 
 def expand(config: Configuration) -> Run:
-    """Expand a configuration into a run, and check it; torch is imported only if the answer is not remembered.
+    """Expand a configuration into a run, and check it; torch is imported only if the run is not cached.
 
     Raises:
-        InputError: something in the configuration is unknown or contradicts itself, as `kanoclip.protocol` says it.
+        InputError: something in the configuration is unknown or contradictory; see `kanoclip.protocol`.
     """
     return Run.model_validate(remembered("runs", _key(config), lambda: _computed(config)))
 

@@ -23,7 +23,7 @@ def whole(path: Path) -> Iterator[Path]:
     """Give a temporary name beside `path`; rename it to `path` if the block ends without an error, delete it otherwise.
 
     Args:
-        path: the file to appear. Its folder is made.
+        path: the file to write. Its folder is made.
 
     Yields:
         The temporary path to write to. It ends like `path` (writers that choose a format by suffix work).
@@ -33,6 +33,10 @@ def whole(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.replace(path)
+    except OSError as error:
+        if error.errno and error.filename in (None, str(temporary)):  # a full disk is reported without a name
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -61,6 +65,17 @@ def _alive(process: int) -> bool:
     return True
 
 
+def reserve(path: Path, size: int) -> None:
+    """Reserve this many bytes on the disk for a file that is there, where the system can do that.
+
+    Raises:
+        OSError: there is no room.
+    """
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
     with whole(path) as temporary:
@@ -76,7 +91,7 @@ def read_text(path: Path, what: str, largest: int = 2**30) -> str:
         largest: bytes.
 
     Raises:
-        InputError: it is missing, cannot be read, is no text in UTF-8, or is larger.
+        InputError: it is missing, cannot be read, is not text in UTF-8, or is larger.
     """
     try:
         if path.stat().st_size > largest:
@@ -97,6 +112,15 @@ def sha256(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def text_digest(text: str) -> str:
+    """Return 16 hexadecimal digits of the SHA-256 of a text: enough to notice damage.
+
+    >>> text_digest("")
+    'e3b0c44298fc1c14'
+    """
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def remembered_sha256(path: Path) -> str:

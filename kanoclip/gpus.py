@@ -1,4 +1,4 @@
-"""Jobs that run side by side on one machine take different GPUs. No torch."""
+"""Assign different GPUs to jobs that run in parallel on one machine. No torch."""
 
 import fcntl
 import os
@@ -12,15 +12,15 @@ _HELD: list[IO[str]] = []  # open until the process ends, however it ends
 def take_gpu(count: int, folder: Path | None = None) -> int:
     """Return the number of a GPU that no other job holds, and hold it until this process ends.
 
-    A GPU is held by a lock on a file, which the operating system drops when the process dies. Where all are held, jobs
-    share the first. A cluster that shows each job one GPU leaves nothing to choose.
+    A GPU is held by a file lock, which the operating system releases when the process ends. If all are held, jobs share
+    the first. On a cluster that exposes one GPU per job there is no choice.
 
     Args:
-        count: GPUs that this process sees, at least 1.
+        count: number of GPUs visible to this process, at least 1.
         folder: of the lock files; default: one per user in the folder for temporary files.
 
     Returns:
-        0 to count - 1, counted among the GPUs that the process sees.
+        0 to count - 1, an index into the visible GPUs.
     """
     seen = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     names = seen if len(seen) == count else [str(number) for number in range(count)]

@@ -6,6 +6,7 @@ small datasets; large datasets have a checksum per row (`row_checksum`) or HDF5'
 """
 
 import hashlib
+import io
 import json
 import zlib
 from collections.abc import Iterable, Iterator
@@ -17,6 +18,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from kanoclip.files import whole
 from kanoclip.types import InputError
 
 SEAL = "digest"  # attribute with the SHA-256 of the other attributes and of the sealed datasets
@@ -48,6 +50,21 @@ def open_hdf5(path: Path, what: str, remedy: str) -> h5py.File:
             file.close()
             raise
         return file
+
+
+@contextmanager
+def writing(path: Path, **options: Any) -> Iterator[h5py.File]:
+    """Write a file whole or not at all. It is put together in memory: on a full disk HDF5 crashes the process.
+
+    Args:
+        path: the file to write.
+        options: of `h5py.File`.
+    """
+    content = io.BytesIO()
+    with h5py.File(content, "w", **options) as file:
+        yield file
+    with whole(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Where the files of a run lie: one place for the workflow and for the commands."""
+"""The paths of a run's files, for the workflow and the commands."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ class Layout:
 
     @property
     def store(self) -> Path:
-        """Finished and unfinished results by fingerprint."""
+        """The store of finished and unfinished results, by fingerprint."""
         return self.root / "store"
 
     def index(self, dataset: str) -> Path:

@@ -1,4 +1,4 @@
-"""What a command says while it runs: log lines and progress, on the terminal, in a log file, or both."""
+"""Log lines and progress of a command, on the terminal, in a log file, or both."""
 
 import io
 import logging
@@ -16,9 +16,9 @@ from tqdm import tqdm
 Item = TypeVar("Item")
 
 logger = logging.getLogger("kanoclip")
-_terminal: TextIO | None = None  # where short progress lines go while the log is a file
+_terminal: TextIO | None = None  # receives short progress lines while the log is a file
 
-FIRST = 10.0  # seconds before the first line about a pass: shorter passes say nothing
+FIRST = 10.0  # seconds before the first line of a loop; shorter loops print none
 EVERY = 30.0  # seconds between two lines in a log
 EVERY_ON_TERMINAL = 10.0  # seconds between two lines on the terminal, beside a log file
 
@@ -26,12 +26,12 @@ EVERY_ON_TERMINAL = 10.0  # seconds between two lines on the terminal, beside a 
 def setup_logging(log: Path | None = None) -> None:
     """Send log lines to standard error, or everything to a file; once per process.
 
-    With a file, standard output and standard error of the process and its children end there, a crash in C included.
-    What Python writes to them (results, warnings, the error a command ends with) is shown on the terminal as well. Log
-    lines go to the file, and to the terminal from warnings upwards; it also shows how far long passes are (`Progress`).
+    With a file, it receives standard output and standard error of the process and its children, including a crash in C.
+    Python's output (results, warnings, the final error) is also shown on the terminal. Log lines go to the file, and
+    from warnings upwards to the terminal, which also shows the progress of long loops (`Progress`).
 
     Args:
-        log: the file, made anew together with its folder.
+        log: the file, overwritten; its folder is created.
 
     Raises:
         OSError: the file cannot be written.
@@ -44,9 +44,9 @@ def setup_logging(log: Path | None = None) -> None:
         output, errors = _redirect(file.fileno())
         sys.stdout, sys.stderr = _both(file.fileno(), output), _both(file.fileno(), errors)
         _terminal = os.fdopen(errors, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
-        warnings = _Terminal(_terminal)
+        warnings = _Handler(_terminal)
         warnings.setLevel(logging.WARNING)
-        handlers = [logging.StreamHandler(file), warnings]
+        handlers = [_Handler(file), warnings]
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers, force=True)
     for chatty in ("httpx", "httpx2", "root"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
@@ -54,16 +54,16 @@ def setup_logging(log: Path | None = None) -> None:
 
 
 class Progress:
-    """Shows how far a pass over many items is: a bar on a terminal, a line now and then in a log. A context manager.
+    """The progress of a loop over many items: a bar on a terminal, occasional lines in a log. A context manager.
 
     The lines look like `score mvtec_ad: 640 of 1,725 images, 37.1 images/s, 29 s left`. The first comes after
-    `FIRST` seconds, so short passes show none.
+    `FIRST` seconds, so short loops print none.
 
     Args:
-        description: the stage and the dataset, such as "score mvtec_ad"; on the terminal it tells jobs apart.
-        total: how many units there are, if that is known.
-        unit: their name, plural; "B" for bytes, which are shown as MB.
-        initial: how many were done before, by an earlier run.
+        description: the stage and the dataset, such as "score mvtec_ad", which identifies the job on the terminal.
+        total: number of units, if known.
+        unit: their name in the plural; "B" for bytes, shown as MB.
+        initial: number of units that an earlier run has finished.
     """
 
     def __init__(self, description: str, total: float | None = None, unit: str = "items", initial: float = 0):
@@ -103,12 +103,12 @@ class Progress:
         self._done += count
         if self._bar is not None:
             self._bar.update(count)
-        if self._done != self._total:  # the end has a line of its own
+        if self._done != self._total:  # the end has its own line
             for lines in self._lines:
                 lines.offer(monotonic(), self._state)
 
     def _state(self) -> str:
-        """Return the line about a pass that goes on."""
+        """Return the line of an unfinished loop."""
         seconds = monotonic() - self._started
         of = "" if self._total is None else f" of {self._number(self._total)}"
         left = ""
@@ -117,7 +117,7 @@ class Progress:
         return f"{self._description}: {self._number(self._done)}{of} {self._unit}{self._speed(seconds)}{left}"
 
     def _end(self) -> str:
-        """Return the line about a pass that is complete."""
+        """Return the line of a finished loop."""
         seconds = monotonic() - self._started
         took = f"{self._number(self._done)} {self._unit} in {_duration(seconds)}"
         return f"{self._description}: {took}{self._speed(seconds)}"
@@ -139,14 +139,14 @@ def progress(
     unit: str = "items",
     count: Callable[[Item], float] | None = None,
 ) -> Iterator[Item]:
-    """Iterate and show the progress; an item is done when the next one is asked for.
+    """Iterate and show the progress; an item counts as done when the next one is requested.
 
     Args:
-        items: what to iterate over.
+        items: the iterable.
         description: see `Progress`.
-        total: number of units; default: the number of items, if they know it and each counts as one.
+        total: number of units; default: the length of `items`, if it has one and each item is one unit.
         unit: see `Progress`.
-        count: how many units an item is, such as `len` for batches; default: one.
+        count: returns the number of units of an item, such as `len` for batches; default: one.
     """
     if total is None and count is None and isinstance(items, Sized):
         total = len(items)
@@ -157,20 +157,20 @@ def progress(
 
 
 class _Lines:
-    """Lines about one pass to one place, not too many."""
+    """Rate-limited progress lines for one destination."""
 
     def __init__(self, say: Callable[[str], None], every: float, started: float):
         self._say, self._every, self._next, self._said = say, every, started + FIRST, 0
 
     def offer(self, now: float, text: Callable[[], str]) -> None:
-        """Say the text if it is time for a line."""
+        """Print the text if enough time has passed since the last line."""
         if now >= self._next:
             self._say(text())
             self._next = now + self._every
             self._said += 1
 
     def last(self, text: Callable[[], str]) -> None:
-        """Say how a pass ended, if it was so long that there were several lines about it."""
+        """Print the final line, if the loop was long enough for earlier ones."""
         if self._said > 1:
             self._say(text())
 
@@ -181,8 +181,8 @@ def _show(text: str) -> None:
         print(text, file=_terminal)
 
 
-class _Terminal(logging.StreamHandler[TextIO]):
-    """Shows warnings on the terminal; a terminal that was closed must not stop the work."""
+class _Handler(logging.StreamHandler[TextIO]):
+    """Writes log lines; neither a terminal that was closed nor a full disk must stop the work."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         """Continue without the line that could not be written."""
@@ -191,6 +191,8 @@ class _Terminal(logging.StreamHandler[TextIO]):
 class _Tee(io.RawIOBase):
     """Writes to a log file, then to the terminal, which may have been closed."""
 
+    _failed = False  # whether it was said that the log cannot be written; the same log for output and errors
+
     def __init__(self, log: int, terminal: int):
         self._log, self._shown = log, terminal
 
@@ -198,19 +200,30 @@ class _Tee(io.RawIOBase):
         return True
 
     def fileno(self) -> int:
-        """Return the log file's: there goes what a child process writes."""
+        """Return the descriptor of the log file, which receives the output of child processes."""
         return self._log
 
     def write(self, data: object) -> int:
-        """Write to both."""
-        written = os.write(self._log, data)  # type: ignore[arg-type]  # a buffer, as in io.RawIOBase
-        with suppress(OSError):
-            os.write(self._shown, bytes(data)[:written])  # type: ignore[call-overload]
-        return written
+        """Write to both.
+
+        Raises:
+            OSError: the log cannot be written, for the first time; the terminal shows the text all the same.
+        """
+        content = bytes(data)  # type: ignore[call-overload]  # a buffer, as in io.RawIOBase
+        try:
+            content = content[: os.write(self._log, content)]
+        except OSError:
+            if not _Tee._failed:
+                _Tee._failed = True
+                raise
+        finally:
+            with suppress(OSError):
+                os.write(self._shown, content)
+        return len(content)
 
 
 def _redirect(log: int) -> tuple[int, int]:
-    """Let standard output and standard error of the process end in a file; return where they went before."""
+    """Redirect standard output and standard error of the process to a file; return their previous destinations."""
     sys.stdout.flush()
     sys.stderr.flush()
     before = os.dup(1), os.dup(2)
@@ -226,7 +239,7 @@ def _both(log: int, terminal: int) -> TextIO:
 
 
 def _duration(seconds: float) -> str:
-    """Write a time as people read it.
+    """Format a duration for people.
 
     >>> [_duration(seconds) for seconds in (0.5, 29.4, 200, 7500)]
     ['0.5 s', '29 s', '3 min 20 s', '2 h 05 min']

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-# keeps logarithms finite; so small that a confident mistake still has a gradient: with 1e-6, training came to rest at
-# saturated maps, missed defects and all
+# keeps logarithms finite, but is small enough that a confident mistake still has a gradient: with 1e-6, training got
+# stuck at saturated maps with missed defects
 EPSILON = 1e-12
-SMOOTH = 1.0  # keeps dice defined on normal images
+SMOOTH = 1.0  # keeps the Dice loss defined on normal images
 
 
 def focal(probability: Tensor, target: Tensor, gamma: float = 2.0, smoothing: float = 0.0) -> Tensor:
@@ -15,9 +15,9 @@ def focal(probability: Tensor, target: Tensor, gamma: float = 2.0, smoothing: fl
     Args:
         probability: (B, H, W) in 0..1, of the positive class.
         target: (B, H, W) 0 or 1.
-        gamma: how much well-classified pixels count less.
-        smoothing: s that makes a true class's probability p into (1 - s) p + s (1 - p) + s, as APRIL-GAN's code and
-            those derived from it do with 1e-5.
+        gamma: focusing parameter, which down-weights well-classified pixels.
+        smoothing: s, which replaces the true class's probability p by (1 - s) p + s (1 - p) + s, as in APRIL-GAN's
+            code and code derived from it, with 1e-5.
     """
     true = torch.where(target > 0.5, probability, 1 - probability)
     true = ((1 - 2 * smoothing) * true + 2 * smoothing).clamp(min=EPSILON)
@@ -25,7 +25,7 @@ def focal(probability: Tensor, target: Tensor, gamma: float = 2.0, smoothing: fl
 
 
 def dice(probability: Tensor, target: Tensor) -> Tensor:
-    """Return the dice loss 1 - (2 |P T| + 1) / (|P| + |T| + 1) of each image, averaged over images.
+    """Return the Dice loss 1 - (2 |P T| + 1) / (|P| + |T| + 1), averaged over images.
 
     Args:
         probability: (B, H, W) in 0..1.
@@ -37,9 +37,9 @@ def dice(probability: Tensor, target: Tensor) -> Tensor:
 
 
 def cross_entropy(probabilities: Tensor, labels: Tensor) -> Tensor:
-    """Return the cross-entropy of probabilities that are known for both classes, averaged over images.
+    """Return the cross-entropy of probabilities given for both classes, averaged over images.
 
-    With both, the one that belongs to the label is exact however small it is; 1 - p is 0 for all p above 1 - 6e-8.
+    With both given, the probability of the label is exact however small it is; 1 - p is 0 for all p above 1 - 6e-8.
 
     Args:
         probabilities: (B, 2) in 0..1, normal then abnormal.
@@ -49,10 +49,10 @@ def cross_entropy(probabilities: Tensor, labels: Tensor) -> Tensor:
 
 
 def knowledge_hinge(knowledge: Tensor, normal: Tensor, abnormal: Tensor, margin: float = 0.0) -> Tensor:
-    """Return a hinge that pulls abnormal prompts to the knowledge and pushes normal ones away (equation 2).
+    """Return a hinge loss that pulls abnormal prompts to the knowledge and pushes normal ones away (equation 2).
 
     Args:
-        knowledge: (K, C) unit vectors, one a class or image.
+        knowledge: (K, C) unit vectors, one per class or image.
         normal: (K, C) unit vectors of the normal prompts.
         abnormal: (K, C) unit vectors of the abnormal prompts.
         margin: 0 as printed.

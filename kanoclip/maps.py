@@ -30,7 +30,7 @@ def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def final_map(maps: Tensor, size: int, sigma: float) -> Tensor:
-    """Return the map that is evaluated, shown and thresholded: upsampled bilinearly, then smoothed with a Gaussian.
+    """Return the final map, used for metrics, display and thresholds: bilinear upsampling, then Gaussian smoothing.
 
     Args:
         maps: (B, h, w) anomaly maps, any range.
@@ -65,7 +65,7 @@ def smooth(maps: Tensor, sigma: float) -> Tensor:
 
 
 def upsample_and_smooth(maps: Tensor, size: tuple[int, int], sigma: float) -> Tensor:
-    """Return `smooth(upsample(maps, size), sigma)`; both are linear along each axis, so it is one matrix per axis.
+    """Return `smooth(upsample(maps, size), sigma)`, computed with one matrix per axis since both are separable.
 
     Args:
         maps: (B, h, w).
@@ -87,5 +87,5 @@ def upsample_and_smooth(maps: Tensor, size: tuple[int, int], sigma: float) -> Te
 
 @lru_cache(maxsize=64)
 def _matrix(source: int, target: int, sigma: float, kind: torch.dtype, device: torch.device) -> Tensor:
-    """Return `axis_matrix` on a device, where it stays: to copy it there for every batch would wait for the device."""
+    """Return `axis_matrix` cached on a device, since a copy per batch would wait for the device."""
     return torch.tensor(axis_matrix(source, target, sigma)).to(device, kind)

@@ -1,4 +1,4 @@
-"""What a user may call things: names appear in paths, in shell commands, in rules and in tables."""
+"""Checks of user-given names, which appear in paths, shell commands, rules and tables."""
 
 import re
 import unicodedata
@@ -7,16 +7,16 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 LONGEST = 60  # characters: a file name has 255, and some hold several names
-RESERVED = {"none", "average", "mean"}  # in paths and tables they mean something else
+RESERVED = {"none", "average", "mean"}  # have another meaning in paths and tables
 PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
-HIGHEST_SEED = 2**32 - 1  # NumPy's and torch's generators take it, and so do the seeds of epochs made from it
+HIGHEST_SEED = 2**32 - 1  # accepted by NumPy's and torch's generators, also for the epoch seeds derived from it
 
 
 def check_name(name: str) -> str:
-    """Return a name of a row, backbone, dataset or ablation.
+    """Check the name of a row, backbone, dataset or ablation, and return it.
 
     Raises:
-        ValueError: it would be something else in a path, a shell command, a rule or a table.
+        ValueError: it is not safe in paths, shell commands, rules and tables.
 
     >>> check_name("clip-l14-518")
     'clip-l14-518'
@@ -31,10 +31,10 @@ def check_name(name: str) -> str:
 
 
 def check_path(path: str) -> str:
-    """Return a path that Snakemake takes as it is written.
+    """Check that Snakemake takes a path literally, and return it.
 
     Raises:
-        ValueError: it is empty, or has braces, which are wildcards, or control characters.
+        ValueError: it is empty, or contains braces (wildcards) or control characters.
     """
     if not path or set("{}") & set(path) or not path.isprintable():
         raise ValueError("expected a path without braces and control characters")
@@ -42,10 +42,10 @@ def check_path(path: str) -> str:
 
 
 def check_class_name(name: str) -> str:
-    """Return the name of a class, which stands in prompts and tables.
+    """Check the name of a class, which appears in prompts and tables, and return it.
 
     Raises:
-        ValueError: it is empty, is not printable on one line, or is that of the mean over the classes.
+        ValueError: it is empty, not printable on one line, or the name of the class mean.
     """
     if not name.strip() or not name.isprintable() or name == "mean":
         raise ValueError(f"{name!r} cannot be the name of a class: it is empty, not printable, or means the class mean")
@@ -53,7 +53,7 @@ def check_class_name(name: str) -> str:
 
 
 def printable(text: str, longest: int = 200) -> str:
-    """Return text on one line: what is not printable is written as an escape, and what is too long is cut."""
+    """Return text on one line, with unprintable characters escaped and long text truncated."""
     shown = "".join(
         character
         if character.isprintable() and unicodedata.category(character) != "Cf"

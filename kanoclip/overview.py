@@ -1,7 +1,7 @@
-"""What each method learns, reads and costs, from the registry alone: tables for docs/methods/README.md and README.md.
+"""Generate the tables of methods in docs/methods/README.md and README.md from the registry.
 
-Models are built on torch's meta device, which knows shapes and no values, so ViT-L/14 takes no memory and its
-operations are counted, not done.
+Models are built on torch's meta device, where tensors have shapes but no values, so that ViT-L/14 takes no memory and
+its operations are counted without being run.
 """
 
 from dataclasses import dataclass
@@ -30,16 +30,15 @@ What each method learns, reads and costs on ViT-L/14@336px at {SIZE} pixels, wit
 `make generated` from the code; do not edit. Controls are left out.
 
 """
-COLUMNS = """- learned: parameters that a training changes.
+COLUMNS = """- learned: number of trained parameters.
 - reads: the taps that scoring needs, KIND/BLOCK of CLIP's image tower, or TOWER:KIND/BLOCK of a second tower
   ([backbones.md](../backbones.md)).
-- phases: parts of its training, one after the other; *images* where a phase changes its images, so that no cache
-  serves it.
-- GFLOP: 10⁹ operations that scoring an image takes once the texts of its class are encoded, two per
-  multiplication with addition, of matrix products and convolutions. ≥: those of CLIP's tower alone, by
-  [cost.py](../../kanoclip/backbones/cost.py), where what the method does depends on values.
-- published: auxiliary datasets for which its authors' weights can be taken; *by hand* where only `kanoclip import`
-  takes files of their code.
+- phases: phases of its training, in order; *images* if a phase augments its images, so that it cannot use a cache.
+- GFLOP: 10⁹ operations per image to score, with the texts of its class already encoded; two per multiplication with
+  addition, for matrix products and convolutions. ≥: CLIP's tower alone, by
+  [cost.py](../../kanoclip/backbones/cost.py), if the method's operations depend on values.
+- published: auxiliary datasets for which its authors' weights are available; *by hand* if only `kanoclip import`
+  accepts files of their code.
 """
 RELEASES = """
 ## Published weights
@@ -52,19 +51,19 @@ BEGIN, END = "<!-- methods: made by `make generated` -->", "<!-- end of methods 
 
 @dataclass(frozen=True)
 class Overview:
-    """A method in numbers.
+    """The properties of a method.
 
     Attributes:
         name: as registered.
-        about: the first line of its documentation.
+        about: the first line of its docstring.
         learned: number of learned parameters.
         reads: taps of scoring, sorted.
         towers: models of second towers.
         phases: names of the phases of its training.
-        images: whether training needs images, which it changes.
+        images: whether training augments images.
         operations: per image, in total.
-        counted: whether they were counted; otherwise they are the towers' by formula.
-        published: auxiliary datasets with published weights; None where none are known.
+        counted: whether they were counted; otherwise they are those of the towers, by formula.
+        published: auxiliary datasets with published weights; None if none are known.
     """
 
     name: str
@@ -80,12 +79,12 @@ class Overview:
 
 
 def overviews() -> list[Overview]:
-    """Return the methods in numbers, controls left out, in the order of their names."""
+    """Return the overviews of all methods except controls, in the order of their names."""
     return [overview(name) for name in method_names() if not method_class(name).control]
 
 
 def overview(name: str) -> Overview:
-    """Return a method in numbers, on the backbone of the protocol with the second towers that it reads."""
+    """Return the overview of a method, on the protocol's backbone with the second towers that it reads."""
     kind = method_class(name)
     towers = {
         tower: {**values, "weights": "random:0"} for tower, values in kind.published_backbone.get("towers", {}).items()
@@ -113,15 +112,15 @@ def overview(name: str) -> Overview:
 
 
 def on_meta(config: BackboneConfig) -> Backbone:
-    """Build a backbone of random weights without its weights: every tensor has a shape and no values."""
+    """Build a backbone on the meta device, where tensors have shapes but no values."""
     with META:
         return load_backbone(config, META)
 
 
 @torch.no_grad()
 def operations(method: Method[Any]) -> float | None:
-    """Return the operations of the second of two equal images, whose texts are known by then; None if they depend on
-    values, which a backbone on the meta device does not have.
+    """Return the operations for the second of two equal images, whose texts are encoded by then; None if they depend
+    on values, which a backbone on the meta device does not have.
     """  # noqa: D205
     size = method.backbone.config.image_size
     taps = method.reads(method.options, method.backbone.shape)
@@ -180,7 +179,7 @@ def short(rows: list[Overview]) -> str:
 
 
 def with_table(readme: str, table: str, where: str) -> str:
-    """Return a README with a table between its marks.
+    """Return a README with a table inserted between its marks.
 
     Args:
         readme: its text.
@@ -198,7 +197,7 @@ def with_table(readme: str, table: str, where: str) -> str:
 
 
 def _document(name: str, folder: str) -> str:
-    """Return the page of a method's formulas, from the repository's root or docs/methods; "" if there is none."""
+    """Return the path of a method's page, from the repository's root or docs/methods; "" if there is none."""
     for path in (f"docs/methods/{name}.md", f"docs/{name}.md"):
         if (ROOT / path).is_file():
             if not folder:

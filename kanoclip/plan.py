@@ -1,4 +1,4 @@
-"""What a run will take, before it starts: images, features on the disk, downloads, jobs, hours. Imports no torch."""
+"""Estimate the resources of a run before it starts: images, disk space, downloads, jobs, hours. No torch."""
 
 import shutil
 from collections.abc import Collection, Iterator
@@ -15,20 +15,20 @@ from kanoclip.rates import hours, read_rates
 from kanoclip.run import Run
 from kanoclip.types import InputError
 
-BYTES = 2  # of a stored feature: fp16
+BYTES = 2  # per stored value: fp16
 GB = 1e9
 
 
 @dataclass(frozen=True)
 class DatasetPlan:
-    """What a dataset takes.
+    """The resources of a dataset.
 
     Attributes:
         name: as configured.
         images: of its test split; None if unknown before it is prepared.
-        counted: whether they were counted in its index; otherwise the dataset's spec says so.
+        counted: whether they were counted in its index; otherwise they come from the dataset's spec.
         features: bytes of features to store; None if unknown.
-        get: "" if the images are there or are drawn, "download", or "by hand".
+        get: "" if the images exist or are drawn, "download", or "by hand".
         where: how to get them by hand.
     """
 
@@ -42,16 +42,16 @@ class DatasetPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run takes.
+    """The resources of a run.
 
     Attributes:
         run: its name.
-        datasets: targets, then auxiliary datasets that are no targets.
+        datasets: targets, then auxiliary datasets that are not targets.
         weights: backbones whose weights open_clip may have to download.
-        jobs: kind of job: number, of the main tables.
-        ablations: kind of job: further number with `snakemake ablation`.
-        missing: bytes of features that are not on the disk yet; unknown ones are not in it.
-        free: bytes of the disk.
+        jobs: kind of job to number, for the main tables.
+        ablations: kind of job to additional number with `snakemake ablation`.
+        missing: bytes of features that are not on disk yet, except unknown ones.
+        free: free bytes on the disk.
         hours: by part of the work, on one CPU core and on a GPU; None without a measured rate.
     """
 
@@ -66,7 +66,7 @@ class Plan:
 
     @property
     def features(self) -> int:
-        """Bytes of all features; unknown ones are not in it."""
+        """Bytes of all features, except unknown ones."""
         return sum(one.features or 0 for one in self.datasets)
 
     def check(self) -> None:
@@ -83,7 +83,7 @@ class Plan:
 
 
 def make_plan(config: Configuration, run: Run, root: Path = Path()) -> Plan:
-    """Return what a run takes.
+    """Estimate the resources of a run.
 
     Args:
         config: the configuration.
@@ -114,7 +114,7 @@ def summary_line(config: Configuration, run: Run, root: Path = Path()) -> str:
     unknown = " and those of datasets not prepared yet" * any(one.images is None for one in plan.datasets)
     parts = [
         f"{sum(one.images or 0 for one in plan.datasets):,} images{unknown} of {len(plan.datasets)} datasets",
-        f"{sum(plan.jobs.values())} jobs from nothing",
+        f"{sum(plan.jobs.values())} jobs from scratch",
         f"{plan.missing / GB:.1f} GB of features to store, {plan.free / GB:.1f} GB free",
         *([f"to be fetched by hand: {', '.join(by_hand)}"] if by_hand else []),
     ]
@@ -170,7 +170,7 @@ def _dataset(name: str, config: Configuration, run: Run, layout: Layout, root: P
 
 
 def _indexed(index: Path) -> int | None:
-    """Return the test images that a prepared dataset has."""
+    """Return the number of test images of a prepared dataset."""
     if not index.is_file():
         return None
     from kanoclip.datasets.index import read_index
@@ -179,21 +179,21 @@ def _indexed(index: Path) -> int | None:
 
 
 def _bytes_of(run: Run, backbone: str, taps: Collection[str]) -> int | None:
-    """Return the bytes of some taps of one image."""
+    """Return the bytes per image of some taps."""
     values = [tap_values(tap, tower_shape(run.backbones[backbone])) for tap in taps]
     known = [value for value in values if value is not None]
     return BYTES * sum(known) if len(known) == len(values) else None
 
 
 def _feature_files(run: Run, images: dict[str, int], layout: Layout) -> Iterator[tuple[Path, int]]:
-    """Yield every file of features and the bytes it will have."""
+    """Yield every feature file with its final size in bytes."""
     for backbone, of_datasets in run.taps.items():
         for dataset, taps in of_datasets.items():
             yield layout.features(backbone, dataset), (_bytes_of(run, backbone, taps) or 0) * images.get(dataset, 0)
 
 
 def _on_disk(features: Path) -> int:
-    """Return the bytes that a file of features takes already; an unfinished one has all its space."""
+    """Return the bytes that a feature file takes already; an unfinished one has its final size."""
     found = [path for path in (features, features.with_name(f"{features.name}.partial")) if path.is_file()]
     return found[0].stat().st_size if found else 0
 
@@ -222,13 +222,13 @@ def _jobs(run: Run, datasets: Collection[DatasetPlan], auxiliaries: int) -> dict
         "score": len(passes),
         "evaluate": len(passes),
         "figures": len(run.targets) + 1,
-        "tables": 3,  # results, runtime, what they state of the run
-        "page": 2,  # the page, and the rule that asks for everything
+        "tables": 3,  # results, runtime and the protocol below them
+        "page": 2,  # the page, and the rule that requests everything
     }
 
 
 def _is_downloaded(one: DatasetPlan) -> bool:
-    """Whether a dataset has a job that downloads or unpacks it."""
+    """Return whether a dataset has a job that downloads or unpacks it."""
     return one.name in dataset_names() and isinstance(load_spec(one.name).source, ArchiveSource | ManualSource)
 
 

@@ -1,4 +1,4 @@
-"""What a configuration asks for: every training and scoring job of a run under one protocol, checked beforehand."""
+"""Expand a configuration into the training and scoring jobs of a run, and check it beforehand."""
 
 from typing import Any
 
@@ -10,7 +10,8 @@ from kanoclip.config import BackboneConfig, Configuration, MethodConfig, Strict,
 from kanoclip.datasets.specs import dataset_names, load_spec
 from kanoclip.methods import method_class
 from kanoclip.published_weights import files_trained_on
-from kanoclip.run import NO_AUXILIARY, Checkpoint, Job, Row, Run, RunTarget, checkpoint_file
+from kanoclip.rows import NO_AUXILIARY, Checkpoint, Row, checkpoint_file
+from kanoclip.run import Job, Run, RunTarget
 from kanoclip.types import InputError, unknown_name
 
 
@@ -28,7 +29,7 @@ def rows(config: Configuration) -> list[Row]:
     """Return the rows of the main tables, in order, with their options checked; under `only` those it names.
 
     Raises:
-        InputError: an unknown method, option or backbone, or a name in `only` that is no row.
+        InputError: a method, option or backbone is unknown, or a name in `only` is not a row.
     """
     for name in config.only:
         if name not in config.methods:
@@ -51,7 +52,7 @@ def _entries(config: Configuration) -> dict[str, MethodConfig]:
     """Return every row as written.
 
     Raises:
-        InputError: two tables describe a row of one name differently.
+        InputError: two tables define different rows with the same name.
     """
     entries = dict(config.methods)
     for table, described in config.ablations.items():
@@ -105,7 +106,7 @@ def _row(config: Configuration, name: str) -> Row:
 
 
 def _checkpoint(entry: MethodConfig, name: str, method: str) -> tuple[Checkpoint, dict[str, Any]]:
-    """Return what a row's checkpoint says of itself, and its options."""
+    """Return the description of a row's checkpoint, and its options."""
     assert entry.checkpoint is not None
     if entry.options:
         raise InputError(f"methods.{name}: a checkpoint has its options; leave out {', '.join(entry.options)}")
@@ -124,7 +125,7 @@ def jobs(config: Configuration) -> list[Job]:
     """Return every scoring job of the main tables: rows x targets x seeds.
 
     Raises:
-        InputError: something unknown is named, or a target equals its auxiliary dataset (zero-shot guard).
+        InputError: a name is unknown, or a target equals its auxiliary dataset (zero-shot guard).
     """
     check_datasets(config)
     return _jobs(config, rows(config))
@@ -137,7 +138,7 @@ def all_jobs(config: Configuration) -> list[Job]:
 
 
 def _jobs(config: Configuration, of: list[Row]) -> list[Job]:
-    """Return jobs; controls, published weights and methods that seeds do not change run once."""
+    """Return the jobs of some rows; controls, published weights and deterministic methods run once."""
     return [
         Job(row=row.name, backbone=row.backbone, auxiliary=auxiliary_of(config, row, target), target=target, seed=seed)
         for row in of
@@ -155,7 +156,7 @@ def _seeds(config: Configuration, row: Row) -> tuple[int, ...]:
 
 
 def auxiliary_of(config: Configuration, row: Row, target: str) -> str:
-    """Return the dataset a row is trained on, here or in its checkpoint, before it scores a target.
+    """Return the dataset that a row is trained on, here or in its checkpoint, to score a target.
 
     Raises:
         InputError: it is the target itself and `allow_seen` is false; or no weights are published for it, or their
@@ -189,7 +190,7 @@ def check_datasets(config: Configuration) -> None:
     """Refuse names that are neither shipped nor a configured folder.
 
     Raises:
-        InputError: such a name, or a dataset of one's own without a path.
+        InputError: there is such a name, or a dataset of your own has no path.
     """
     shipped = set(dataset_names())
     for name, entry in config.datasets.items():
@@ -210,7 +211,7 @@ def checked_options(row: Row) -> Strict:
 
 
 def encodings(config: Configuration) -> dict[tuple[str, str], frozenset[Tap]]:
-    """Return the taps that are cached, by backbone and dataset: all that rows read of it, so that the tower runs once.
+    """Return the taps to cache by backbone and dataset: all that rows read, so that the tower runs once.
 
     Raises:
         InputError: a backbone's model is unknown, or its taps do not fit it.
@@ -237,7 +238,7 @@ def describe(config: Configuration) -> Run:
     """Expand a configuration into a run, and check it.
 
     Raises:
-        InputError: whatever is wrong with the configuration.
+        InputError: the configuration is wrong.
     """
     described = all_rows(config)
     known = backbones(config)

@@ -1,4 +1,4 @@
-"""What authors published of what they trained: one YAML file per method in methods/published/, read here alone."""
+"""Descriptions of the weights that methods' authors published, one YAML file per method in methods/published/."""
 
 import hashlib
 from pathlib import Path
@@ -14,7 +14,7 @@ RELEASES = Path(__file__).parent / "methods" / "published"
 
 
 class ReleasedFile(Strict):
-    """A file of weights. A fact that is not known is absent."""
+    """A file of weights; unknown facts are absent."""
 
     name: str = Field(pattern=r"^[^/\\]+$", description="on the disk")
     urls: tuple[str, ...] = Field(min_length=1, description="in the order to try them")
@@ -25,10 +25,10 @@ class ReleasedFile(Strict):
     git_blob: str | None = Field(None, pattern="^[0-9a-f]{40}$", description="id of its content in a git repository")
 
     def verify(self, path: Path) -> None:
-        """Compare a file with what is known of this one.
+        """Verify that a file on disk is this one.
 
         Raises:
-            InputError: it is another file, or a part of it.
+            InputError: it is another file, or incomplete.
         """
         size = path.stat().st_size
         if self.bytes is not None and size != self.bytes:
@@ -39,7 +39,7 @@ class ReleasedFile(Strict):
 
 
 class Release(Strict):
-    """What the authors of a method published."""
+    """The published weights of a method."""
 
     homepage: str
     licence: str = Field(description="of the weights, as their authors state it")
@@ -55,7 +55,7 @@ class Release(Strict):
 
     @property
     def offered(self) -> list[str]:
-        """The auxiliary datasets for which a configuration can take weights."""
+        """The auxiliary datasets for which a configuration can use published weights."""
         return list(dict.fromkeys(file.auxiliary for file in self.files if file.auxiliary))
 
     def trained_on(self, auxiliary: str) -> list[ReleasedFile]:
@@ -64,15 +64,15 @@ class Release(Strict):
 
 
 def release_names() -> list[str]:
-    """Return the methods whose authors' weights are described."""
+    """Return the methods with a description of published weights."""
     return sorted(path.stem for path in RELEASES.glob("*.yaml"))
 
 
 def load_release(method: str) -> Release:
-    """Return what the authors of a method published.
+    """Return the description of a method's published weights.
 
     Raises:
-        InputError: nothing is known of any, or the YAML file is wrong.
+        InputError: there is none, or the YAML file is invalid.
     """
     path = RELEASES / f"{method}.yaml"
     if not path.is_file():
@@ -81,7 +81,7 @@ def load_release(method: str) -> Release:
 
 
 def files_trained_on(method: str, auxiliary: str) -> list[ReleasedFile]:
-    """Return the published files of a method that was trained on a dataset.
+    """Return the published files of a method trained on a dataset.
 
     Raises:
         InputError: there are none.

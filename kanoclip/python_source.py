@@ -1,4 +1,4 @@
-"""What a Python file means and names, from its syntax tree. Nothing is imported or run."""
+"""Extract the meaning and the imports of a Python file from its syntax tree, without running it."""
 
 import ast
 import hashlib
@@ -33,8 +33,8 @@ class Statement:
     Attributes:
         defines: the names it binds in the module.
         uses: the names that it reads and the module binds.
-        imports: those in it, at any depth.
-        strings: its constants that could name a file.
+        imports: the imports in it, at any depth.
+        strings: its string constants that could name a file.
         digest: SHA-256 of its meaning.
     """
 
@@ -45,22 +45,22 @@ class Statement:
     digest: str
 
     def plain(self) -> dict[str, Any]:
-        """Return it as values that JSON can express."""
+        """Return it as JSON-compatible values."""
         return asdict(self)
 
     @classmethod
     def of_plain(cls, values: dict[str, Any]) -> "Statement":
-        """Return it from what `plain` gave, also by way of JSON."""
+        """Return a statement from the values of `plain`, possibly read from JSON."""
         imports = tuple(Import(**entry) for entry in values["imports"])
         defines, uses, strings = (tuple(values[key]) for key in ("defines", "uses", "strings"))
         return cls(defines, uses, imports, strings, values["digest"])
 
 
 def statements(source: bytes) -> list[Statement]:
-    """Return the top-level statements of a file that mean something: imports sorted, then all others in order.
+    """Return the top-level statements of a file that affect its meaning: sorted imports, then the others in order.
 
     Raises:
-        SyntaxError: it is no Python.
+        SyntaxError: it is not valid Python.
     """
     imports, others = [], []
     body = ast.parse(source).body
@@ -91,9 +91,9 @@ def quoted_names(text: str) -> set[str]:
 
 
 def meaning(node: Any) -> str:
-    """Write a syntax tree without what changes nothing: places, docstrings and other texts that stand alone.
+    """Serialise a syntax tree without positions, docstrings and other standalone strings.
 
-    Empty fields are left out, so that a Python version that adds one writes the same.
+    Empty fields are left out, so that the result is the same for Python versions that add fields.
     """
     if isinstance(node, ast.Constant):
         return repr(node.value)

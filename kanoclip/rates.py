@@ -1,4 +1,4 @@
-"""Hours that a run will take, from rates that were measured (rates.yaml)."""
+"""Estimate the hours of a run from measured rates (rates.yaml)."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -16,7 +16,7 @@ MILLION = 1e6
 
 
 class Rates(Strict):
-    """What one device was measured to do; see rates.yaml."""
+    """The measured rates of one device; see rates.yaml."""
 
     towers: float
     scoring: dict[str, float]
@@ -25,13 +25,13 @@ class Rates(Strict):
 
 
 def read_rates() -> dict[str, Rates | None]:
-    """Return the measured rates by device, None for one that was not measured."""
+    """Return the measured rates by device; None for a device without measurements."""
     found = yaml.safe_load(RATES.read_text(encoding="utf-8"))
     return {device: Rates.model_validate(values) if values else None for device, values in found.items()}
 
 
 def extra_trainings(threshold_folds: int) -> float:
-    """Return how many trainings on all classes it costs to choose a threshold, for all seeds of a row together.
+    """Return the cost of choosing a threshold for all seeds of a row, in trainings on all classes.
 
     >>> extra_trainings(0), extra_trainings(1), extra_trainings(4)  # half the classes once; three quarters four times
     (0.0, 0.5, 3.0)
@@ -45,7 +45,7 @@ def hours(
 ) -> dict[str, float] | None:
     """Estimate the hours of the main tables by part; None without rates.
 
-    A method without a rate, such as a control, counts as nothing.
+    A method without a rate, such as a control, counts as 0.
 
     Args:
         run: the run.
@@ -76,7 +76,7 @@ def hours(
 
 
 def _towers(run: Run, backbone: str, taps: Collection[str], rates: Rates) -> float:
-    """Return the seconds that the taps of one image take."""
+    """Return the seconds per image to compute taps."""
     config = run.backbones[backbone]
     patch = supported(config.model).patch_size
     assert patch is not None
@@ -84,5 +84,5 @@ def _towers(run: Run, backbone: str, taps: Collection[str], rates: Rates) -> flo
 
 
 def _tokens(run: Run, backbone: str) -> int:
-    """Return the values of all tokens of one image after a block."""
+    """Return the number of values of one image's tokens after a block."""
     return tap_values("tokens/1", tower_shape(run.backbones[backbone])) or 0

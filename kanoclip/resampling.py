@@ -16,13 +16,13 @@ def scaled_sigma(sigma: float, size: int) -> float:
 
 
 def radius(sigma: float) -> int:
-    """Return how many pixels the kernel reaches to each side; 0 for no smoothing."""
+    """Return the radius of the kernel in pixels; 0 for no smoothing."""
     return int(TRUNCATE * sigma + 0.5)
 
 
 @lru_cache(maxsize=64)
 def axis_matrix(source: int, target: int, sigma: float) -> NDArray[np.float64]:
-    """Return what bilinear upsampling and then smoothing do to one axis.
+    """Return the matrix of bilinear upsampling followed by smoothing along one axis.
 
     Args:
         source: values along the axis before.
@@ -41,7 +41,7 @@ def axis_matrix(source: int, target: int, sigma: float) -> NDArray[np.float64]:
 
 
 def final_map_of(grid: NDArray[np.floating], size: int, sigma: float) -> NDArray[np.float64]:
-    """Return the final map of one image, as `kanoclip.maps.final_map` but for NumPy.
+    """Return the final map of one image: `kanoclip.maps.final_map` for NumPy arrays.
 
     Args:
         grid: (h, w) anomaly map.

@@ -1,13 +1,13 @@
-"""Finished results kept by fingerprint, so that a job that runs again computes only what changed.
+"""A store of finished results by fingerprint, so that a repeated job computes only what changed.
 
-A result is some files. It is kept under a key, the `fingerprint` of everything it depends on, and hard-linked to the
-paths where it is wanted. The folder holds:
+A result is a set of files. It is stored under a key, the `fingerprint` of everything it depends on, and hard-linked to
+its output paths. The folder holds:
 
     kept/<key>/          a finished result: its files and manifest.json, their SHA-256 digests
     partial/<key>[.n]/   unfinished work, locked by the process that does it
     trash/               what is being deleted
 
-A result appears and disappears by renaming a folder, so a process killed at any moment leaves no half of one.
+A result is added and removed by renaming a folder, so a process killed at any moment leaves no partial result.
 """
 
 import errno
@@ -32,15 +32,15 @@ DAY = 24 * 60 * 60  # seconds
 
 
 class _DamagedError(Exception):
-    """A kept result is not what was kept; the message says which file."""
+    """A stored result is damaged; the message names the file."""
 
 
 def fingerprint(**parts: Any) -> str:
     """Return the SHA-256, in hexadecimal, of everything a result depends on.
 
     Args:
-        parts: values that JSON can write: text, numbers, booleans, None, and lists and dictionaries of these. Give
-            content (the digest of a file), not places (its path), so that a copied folder has the same fingerprints.
+        parts: JSON-compatible values: text, numbers, booleans, None, and lists and dictionaries of these. Give content
+            (the digest of a file) instead of its path, so that a copied folder has the same fingerprints.
 
     Raises:
         TypeError: a part is of another type, e.g. a path.
@@ -62,11 +62,11 @@ class Store:
 
         if not store.fetch(key, outputs):
             folder = store.partial(key)
-            ...  # write the files into the folder; go on with what a killed process left there
+            ...  # write the files into the folder, resuming the work of a killed process
             store.finish(key, {name: folder / ... for name in outputs}, outputs)
 
     Args:
-        folder: where the results are kept; made when first used. On the file system of the outputs nothing is copied.
+        folder: of the results; created on first use. Nothing is copied if it is on the file system of the outputs.
     """
 
     def __init__(self, folder: Path):
@@ -74,18 +74,18 @@ class Store:
         self._claims: dict[str, tuple[Path, IO[str]]] = {}  # of each key: the partial folder and its open lock
 
     def fetch(self, key: str, outputs: Mapping[str, Path]) -> bool:
-        """Put the files of a kept result where they are wanted, all of them or none.
+        """Link the files of a stored result to their output paths, all of them or none.
 
-        Their modification time becomes now. It is shared by every path the same file was fetched to, and so is the
-        content: a program that writes into an output, instead of replacing it, damages the kept result. So the digests
-        are checked here, and a damaged result is deleted.
+        Their modification time becomes now. All paths to which a file was fetched share its time and content: a program
+        that writes into an output instead of replacing it damages the stored result. So the digests are verified here,
+        and a damaged result is deleted.
 
         Args:
             key: the fingerprint.
-            outputs: by the names that `keep` was given, the paths to write. Their folders are made.
+            outputs: the paths to write, by the names given to `keep`. Their folders are created.
 
         Returns:
-            Whether a sound result with these names was kept.
+            Whether an undamaged result with these names is stored.
         """
         entry = self._entry(key)
         try:
@@ -109,10 +109,10 @@ class Store:
         return True
 
     def partial(self, key: str) -> Path:
-        """Return the folder for the unfinished work on a result; made when it is not there.
+        """Return the folder for the unfinished work on a result, which is created if necessary.
 
-        It outlives the process: the next caller with the same key finds what is in it. Until the result is kept it
-        belongs to this object; others that ask meanwhile, in this process or another, get another folder.
+        It outlives the process: the next caller with the same key finds its content. Until the result is stored, it
+        belongs to this object; other callers, in this process or another, get a different folder.
         """
         if key not in self._claims:
             for slot in self._slots(key):
@@ -125,14 +125,13 @@ class Store:
         return folder
 
     def keep(self, key: str, files: Mapping[str, Path]) -> None:
-        """Keep a finished result and delete its partial folder.
+        """Store a finished result and delete its partial folder.
 
-        If a sound result with the same names is kept already, that one stays, since others may have fetched it.
+        If an undamaged result with the same names is stored already, it stays, since others may have fetched it.
 
         Args:
             key: the fingerprint.
-            files: by name, usually files in `partial(key)`. Files elsewhere stay where they are, as links to the kept
-                ones.
+            files: by name, usually files in `partial(key)`. Files elsewhere stay in place, as links to the stored ones.
 
         Raises:
             ValueError: a name cannot be the name of a file in the store.
@@ -163,21 +162,21 @@ class Store:
         lock.close()
 
     def finish(self, key: str, files: Mapping[str, Path], outputs: Mapping[str, Path]) -> None:
-        """Keep a finished result and put its files where they are wanted: `keep`, then `fetch`.
+        """Store a finished result and link its files to their output paths: `keep`, then `fetch`.
 
         Raises:
-            OSError: what was written cannot be read again as it was.
+            OSError: a file cannot be read back as written.
         """
         self.keep(key, files)
         if not self.fetch(key, outputs):
             raise OSError(f"{self._entry(key)}: a result that was just kept is damaged; check the disk")
 
     def sweep(self, days: float = 7) -> None:
-        """Delete what nobody needs: results that no output is linked to, and the work of dead processes.
+        """Delete results that no output links to, and unfinished work of dead processes.
 
         Args:
-            days: results fetched or kept, and work written, in these last days stay. Work on a result that is finished
-                goes at once.
+            days: keep results fetched or stored, and work written, in the last days. Work on a finished result is
+                deleted at once.
         """
         before = time.time() - days * DAY
         for entry in _folders(self.folder / "kept"):
@@ -199,12 +198,12 @@ class Store:
         return self.folder / "kept" / key
 
     def _slots(self, key: str) -> Iterator[Path]:
-        """Yield the partial folders of a key, in the order in which they are tried."""
+        """Yield the partial folders of a key in the order to try them."""
         for number in count():
             yield self.folder / "partial" / (f"{key}.{number}" if number else key)
 
     def _delete(self, path: Path) -> None:
-        """Delete a folder, if it is there: it vanishes at once, its files one by one."""
+        """Delete a folder if it exists: rename it into the trash, then delete its files."""
         trash = self.folder / "trash"
         while path.exists():
             trash.mkdir(parents=True, exist_ok=True)
@@ -215,7 +214,7 @@ class Store:
 
 
 def _link(source: Path, target: Path) -> None:
-    """Make `target` the same file as `source`; a copy where the file system cannot link."""
+    """Hard-link `source` to `target`, or copy it if the file system has no links."""
     target.unlink(missing_ok=True)
     try:
         os.link(source, target)
@@ -226,7 +225,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _manifest(entry: Path) -> dict[str, str]:
-    """Read the digests of a kept result by name."""
+    """Read the digests of a stored result by name."""
     try:
         digests = json.loads((entry / MANIFEST).read_text(encoding="utf-8"))
     except ValueError as error:
@@ -237,7 +236,7 @@ def _manifest(entry: Path) -> dict[str, str]:
 
 
 def _sound(entry: Path, names: set[str]) -> bool:
-    """Tell whether a result with exactly these names is kept, and undamaged."""
+    """Return whether an undamaged result with exactly these names is stored."""
     try:
         manifest = _manifest(entry)
         return manifest.keys() == names and all(sha256(entry / name) == manifest[name] for name in names)
@@ -268,7 +267,7 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _last_change(paths: Iterable[Path]) -> float:
-    """Return the latest modification time of some files, in seconds; those deleted meanwhile do not count."""
+    """Return the latest modification time of some files in seconds, ignoring files deleted meanwhile."""
     times = [0.0]
     for path in paths:
         with suppress(FileNotFoundError):

@@ -1,6 +1,6 @@
-"""A run as plain data: its rows, jobs, targets and backbones. It is made from the configuration by `kanoclip.protocol`.
+"""A run as plain data: rows, jobs, targets and backbones, made from the configuration by `kanoclip.protocol`.
 
-The workflow, the passes and the tables read it (protocol.json), so none of them needs the methods' code for that.
+The workflow and the tables read it from protocol.json, so that they need not import the methods.
 """
 
 import json
@@ -8,81 +8,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 from kanoclip.config import BackboneConfig, Strict, parse
+from kanoclip.rows import NO_AUXILIARY, PassRow, Row
 from kanoclip.types import InputError
 
-NO_AUXILIARY = "none"  # in paths and tables, for methods that are not trained
-EMBEDDED = "embedded"  # as a checkpoint: the one that is shipped
-SHIPPED = Path(__file__).parent / "predict" / "embedded" / "kanoclip.safetensors"
 DOMAINS = ("industrial", "medical")  # each has a table, as the paper's Tables 1 and 2
-
-
-def checkpoint_file(written: str) -> Path:
-    """Return the file that a configuration means by a checkpoint."""
-    return SHIPPED if written == EMBEDDED else Path(written)
-
-
-class Checkpoint(Strict):
-    """A training that was done before the run.
-
-    Attributes:
-        file: as written in the configuration; see `checkpoint_file`.
-        auxiliary: the dataset that it saw.
-        seed: of the training.
-    """
-
-    file: str
-    auxiliary: str
-    seed: int
-
-
-class Row(Strict):
-    """A row of some table: a method with its options on a backbone.
-
-    Attributes:
-        name: in paths and tables.
-        method: the registered method.
-        recipe: "protocol", the common one, or "published", that of the method's own publication.
-        options: as written in the configuration, over those of the recipe; or those of the checkpoint.
-        training_options: by auxiliary dataset, the options to train with where they differ.
-        weights: "trained" by the run, or "published" by the method's authors.
-        backbone: one of the run's.
-        control: whether it validates the evaluation instead of competing: a control, or any method on random weights.
-        trainable: whether it has learned parameters.
-        checkpoint: where these come from, if the run does not train them on an auxiliary dataset.
-        reads: the taps that it scores with.
-        default_epochs: epochs of its training where its options name none; 0 for a method that is not trained.
-        marks: what tables say beside its name, of "transductive" and "extension".
-    """
-
-    name: str
-    method: str
-    recipe: str
-    options: dict[str, Any]
-    training_options: dict[str, dict[str, Any]]
-    backbone: str
-    weights: str = "trained"
-    control: bool
-    trainable: bool
-    checkpoint: Checkpoint | None = None
-    reads: tuple[str, ...] = ()
-    default_epochs: int = 0
-    marks: tuple[str, ...] = ()
-
-    @property
-    def trained_here(self) -> bool:
-        """Whether the run trains it: it learns, and neither its authors nor a checkpoint give what it has learned."""
-        return self.trainable and self.weights == "trained" and self.checkpoint is None
-
-    def options_on(self, auxiliary: str) -> dict[str, Any]:
-        """Return the options to train with on a dataset."""
-        return self.training_options.get(auxiliary, self.options)
-
-    def epochs_on(self, auxiliary: str) -> int:
-        """Return the epochs of a training on a dataset."""
-        return int(self.options_on(auxiliary).get("epochs", self.default_epochs))
 
 
 class Job(Strict):
@@ -91,9 +22,9 @@ class Job(Strict):
     Attributes:
         row: its name.
         backbone: the row's.
-        auxiliary: what it is trained on, or NO_AUXILIARY.
-        target: the dataset that is scored.
-        seed: of the training, or of what is random in the method.
+        auxiliary: the dataset that the row is trained on, or NO_AUXILIARY.
+        target: the dataset to score.
+        seed: of the training, or of a stochastic method without training.
     """
 
     row: str
@@ -103,34 +34,14 @@ class Job(Strict):
     seed: int
 
 
-class PassRow(Strict):
-    """A row of a pass with its seeds, as the workflow hands it to a command.
-
-    Attributes:
-        row: its name.
-        method: the registered method.
-        options: of a row that is not trained; a checkpoint has its own.
-        auxiliary: what the row is trained on, or NO_AUXILIARY.
-        seeds: each is scored.
-        checkpoint: as `Checkpoint.file`, of a row that the run does not train.
-    """
-
-    row: str
-    method: str
-    options: dict[str, Any]
-    auxiliary: str
-    seeds: tuple[int, ...]
-    checkpoint: str | None = None
-
-
 @dataclass(frozen=True)
 class Pass:
-    """The jobs that share one run of a backbone over a target.
+    """The jobs that share one pass of a backbone over a target.
 
     Attributes:
         backbone: its name.
         target: the dataset.
-        ablations: whether its rows are in ablation tables only.
+        ablations: whether its rows are only in ablation tables.
         jobs: rows and seeds, in the order of the tables.
     """
 
@@ -151,13 +62,13 @@ class Training:
 
 
 class RunTarget(Strict):
-    """A dataset that is scored.
+    """A target dataset.
 
     Attributes:
         name: as in the metrics.
         title: its name as printed.
-        domain: "industrial" or "medical"; None for images of the user.
-        limit: largest number of images per class and label that were taken; None for all.
+        domain: "industrial" or "medical"; None for a user's images.
+        limit: largest number of images per class and label; None for all.
     """
 
     name: str
@@ -167,19 +78,19 @@ class RunTarget(Strict):
 
 
 class Run(Strict):
-    """A run.
+    """A benchmark run.
 
     Attributes:
         version: of kanoclip.
         rows: of all tables.
-        jobs: every scoring job of every table, each once.
-        taps: by backbone and dataset, the taps whose features are cached.
+        jobs: the scoring jobs of all tables, each once.
+        taps: backbone to dataset to the taps that are cached.
         cached_targets: whether targets are scored from cached features.
         main: names of the rows of the main tables, in order.
-        ablations: name of an ablation table: names of its rows, in order.
+        ablations: name of an ablation table to the names of its rows, in order.
         targets: the datasets, in order.
         backbones: by name.
-        resolution: pixels per side at which maps meet masks; None for the image size.
+        resolution: pixels per side at which maps are compared with masks; None for the image size.
     """
 
     version: str
@@ -194,16 +105,16 @@ class Run(Strict):
     resolution: int | None
 
     def row(self, name: str) -> Row:
-        """Return the row of a name."""
+        """Return the row with a name."""
         return next(row for row in self.rows if row.name == name)
 
     def jobs_of(self, names: Collection[str]) -> list[Job]:
-        """Return the scoring jobs of some rows, in the order of these."""
+        """Return the scoring jobs of some rows, in the order of the rows."""
         return [job for name in names for job in self.jobs if job.row == name]
 
     @property
     def passes(self) -> list[Pass]:
-        """The passes over targets; rows of ablation tables that are in no main table have passes of their own."""
+        """The passes over targets; rows that are only in ablation tables have separate passes."""
         grouped: dict[tuple[bool, str, str], list[Job]] = {}
         for job in self.jobs:
             grouped.setdefault((job.row not in self.main, job.backbone, job.target), []).append(job)
@@ -229,12 +140,12 @@ class Run(Strict):
 
     @property
     def trainings(self) -> list[Training]:
-        """The trainings of all rows that this run trains."""
+        """The trainings that this run does."""
         return self._trainings({row.name for row in self.rows if row.trained_here})
 
     @property
     def imports(self) -> list[Training]:
-        """The trainings that the authors of methods did, whose weights are imported."""
+        """The trainings whose published weights are imported."""
         return self._trainings({row.name for row in self.rows if row.weights == "published"})
 
     def _trainings(self, rows: Collection[str]) -> list[Training]:
@@ -251,7 +162,7 @@ class Run(Strict):
 
     @property
     def marks(self) -> dict[str, tuple[str, ...]]:
-        """What tables say beside the names of rows: row to marks."""
+        """The marks after the names of rows in tables: row to marks."""
         return {row.name: row.marks for row in self.rows}
 
     @property
@@ -261,12 +172,12 @@ class Run(Strict):
 
     @property
     def domains(self) -> list[str]:
-        """Those of the targets."""
+        """The domains of the targets."""
         return [domain for domain in DOMAINS if self.titles_of(domain)]
 
     @property
     def tables(self) -> list[str]:
-        """The tables that are not of an ablation, by the name of their files."""
+        """The names of all tables except ablations, which name their files."""
         return ["main", "full", *self.domains]
 
     def titles_of(self, domain: str) -> dict[str, str]:
@@ -274,7 +185,7 @@ class Run(Strict):
         return {target.name: target.title for target in self.targets if target.domain == domain}
 
     def facts(self, rows: Sequence[str], today: date) -> list[str]:
-        """Return what every table states beside its numbers: weights, sizes, resolution, subsets, recipes, version.
+        """Return the facts stated below every table: weights, sizes, resolution, subsets, recipes, version.
 
         Args:
             rows: of the table.

@@ -12,13 +12,16 @@ from kanoclip.naming import printable
 from kanoclip.types import InputError
 
 
-def read_csv(path: Path, columns: Sequence[str] | None, remedy: str, **options: Any) -> pd.DataFrame:
+def read_csv(
+    path: Path, columns: Sequence[str] | None, remedy: str, optional: Sequence[str] = (), **options: Any
+) -> pd.DataFrame:
     """Read a table.
 
     Args:
         path: the CSV file.
         columns: that it must have, in this order; None takes any.
         remedy: what to do if it is not as expected, e.g. "evaluate again".
+        optional: columns that may follow, all of them or none.
         options: of `pandas.read_csv`.
 
     Raises:
@@ -32,7 +35,7 @@ def read_csv(path: Path, columns: Sequence[str] | None, remedy: str, **options: 
             f"{path}: expected a table in CSV, found another: {printable(str(error))}; {remedy}"
         ) from error
     found = [str(column) for column in frame.columns]
-    if columns is not None and found != list(columns):
+    if columns is not None and found not in (list(columns), [*columns, *optional]):
         raise InputError(
             f"{path}: expected the columns {','.join(columns)}, found {printable(','.join(found))}; {remedy}"
         )

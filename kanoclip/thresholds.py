@@ -20,7 +20,7 @@ LEVELS = (np.float32(1).view(np.uint32) >> DROPPED) + 1  # of values in 0..1
 
 
 class Tally:
-    """Counts normal and anomalous images and pixels by score, batch by batch, in constant memory but for the images.
+    """Counts normal and anomalous images and pixels by score, batch by batch, in constant memory except for the images.
 
     Args:
         size: pixels per side at which maps and masks are compared.

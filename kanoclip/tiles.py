@@ -69,11 +69,11 @@ def score_by_tiles(
     """Score an image tile by tile.
 
     Args:
-        image: RGB of any size. One that is no larger than a tile is scored whole: the result is the untiled one.
+        image: RGB of any size. An image no larger than a tile is scored whole, as without tiles.
         tile: pixels per side.
-        overlap: pixels that neighbours share at least.
-        score: tiles (W, H) to a map (h, w) and a score for each.
-        batch_size: tiles for `score` at once.
+        overlap: least overlap of neighbours in pixels.
+        score: returns a map (h, w) and a score for each of some tiles (W, H).
+        batch_size: tiles per call of `score`.
 
     Returns:
         The map (H, W) in pixels of the image, and its score: the maximum over tiles.

@@ -1,4 +1,4 @@
-"""What every module shares: the error that a user can fix, the logger, progress."""
+"""Names that all modules share: the error for invalid input, the logger and progress."""
 
 import difflib
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ SIGMA_REFERENCE_SIZE = 518  # the image size, in pixels per side, at which every
 
 
 class InputError(ValueError):
-    """Something the user gave is wrong.
+    """The user's input is invalid.
 
     The message is one line: which file or key, what was expected, what was found, what to do. The command line prints
     the line without a traceback and exits with 1.

@@ -1,4 +1,4 @@
-"""Keep what is slow to compute in the user's cache folder. A cache that cannot be read or written costs time only."""
+"""Cache slow computations in the user's cache folder. A cache that cannot be read or written costs only time."""
 
 import json
 import os
@@ -12,18 +12,18 @@ KEPT = 20  # results of one kind; the oldest are deleted
 
 
 def cache_folder() -> Path:
-    """Return where kanoclip keeps what it can compute again: `$XDG_CACHE_HOME/kanoclip`, or `~/.cache/kanoclip`."""
+    """Return kanoclip's cache folder, `$XDG_CACHE_HOME/kanoclip` or `~/.cache/kanoclip`."""
     base = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
     return Path(base) / "kanoclip"
 
 
 def remembered(kind: str, key: str, compute: Callable[[], Any]) -> Any:
-    """Return the kept result of a computation, or compute and keep it.
+    """Return the cached result of a computation, or compute and cache it.
 
     Args:
-        kind: what is computed; the name of a folder.
-        key: changes whenever the result may, e.g. a SHA-256 of all it depends on.
-        compute: gives the result as plain values that JSON can express. What it raises is raised, and nothing is kept.
+        kind: the kind of computation, which names a folder.
+        key: changes whenever the result may, e.g. a SHA-256 of everything it depends on.
+        compute: returns the result as JSON-compatible values; its exceptions are passed on.
     """
     path = cache_folder() / kind / f"{key}.json"
     try:

@@ -31,6 +31,17 @@ RULES = {
     rf"\b[Aa]{GAP}(?!(?:{NOT_NOUNS}|one|once|eu[a-z]*|one-[a-z-]+)\b)[aeio][a-z]+": "write 'an'",
     rf"\b[Aa]n{GAP}[bcdfgjklmnpqrstvwyz][a-z]{{3,}}": "write 'a'",
     rf"(?i)\b(?:likewise|whoever|hitherto|thereof|whence|thus{GAP}far|so{GAP}many)\b": "say it in plain words",
+    r"(?i)\bimages at once\b": "write 'images per forward pass', or per what",
+    rf"(?i)\bgo(?:es)?{GAP}on{GAP}(?:where|after)\b": "write 'resume'",
+    rf"(?i)\b(?:file|folder){GAP}to{GAP}appear\b": "write 'to write'",
+    r"(?i)\bwished\b": "write 'target'",
+    r"(?i)\banew\b": "write 'again'",
+    rf"(?i)\bbut{GAP}for\b": "write 'except for'",
+    rf"(?i)(?<!there )\b(?:is|are|was|were){GAP}no{GAP}(?!(?:longer|more|[a-z]+er)\b)[a-z]+": "write 'is not a'",
+    rf"(?i)\bto{GAP}be{GAP}seen\b": "write 'visible'",
+    rf"(?i)\b(?:tells?|told){GAP}(?:(?:it|them){GAP})?apart\b": "write 'distinguish'",
+    rf"(?i)\bfrom{GAP}nothing\b": "write 'from scratch'",
+    rf"(?i)\bagrees?{GAP}in{GAP}every{GAP}byte\b": "write 'byte-identical'",
     rf"(?i)\b(?:nothing{GAP}is{GAP}worth|ties{GAP}are{GAP}ties|the{GAP}long{GAP}truth|ranks?{GAP}alike)\b": "say what",
 }
 CODE = "\0"  # stands for a character of code, so that words on both sides of it do not meet

@@ -1,4 +1,4 @@
-"""Other formulas for the middle of an attention: values attend to values, or patches to similar patches."""
+"""Alternative attention functions: values attend to values, or patches to similar patches."""
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +28,7 @@ def self_self(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         v: the same shape.
 
     Returns:
-        (B, heads, L, d), a sum and not a mean of the three, as the released code.
+        (B, heads, L, d), the sum of the three, not their mean, as in the released code.
     """
     total = F.scaled_dot_product_attention(v, v, v)
     for same in (q, k):
@@ -37,15 +37,15 @@ def self_self(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def query_key(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Return softmax(q kᵀ / sqrt(d)) v, the attention that a block was trained with. Shapes as of `value_value`."""
+    """Return softmax(q kᵀ / sqrt(d)) v, the standard attention. Shapes as in `value_value`."""
     return F.scaled_dot_product_attention(q, k, v)
 
 
 def similarity_weights(features: Tensor, sharpness: float, offset: float) -> Tensor:
-    """Return attention weights of patches from how alike they are (ProxyCLIP, Crane's D-attention, SC-CLIP).
+    """Return attention weights from the similarity of patches (ProxyCLIP, Crane's D-attention, SC-CLIP).
 
-    A patch attends to the patches whose similarity exceeds `offset` times the mean similarity of the image, and always
-    to itself: softmax(sharpness (s - offset mean(s))), the others left out.
+    A patch attends to itself and to patches whose similarity exceeds `offset` times the image's mean similarity, with
+    softmax(sharpness (s - offset mean(s))); other patches are masked.
 
     Args:
         features: (B, P, C) unit vectors of the patches.

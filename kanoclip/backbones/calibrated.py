@@ -1,9 +1,9 @@
-"""The last attention of SC-CLIP (Bai et al., 2024, arXiv 2411.15869), as a kind of tap; nothing is trained.
+"""The training-free last attention of SC-CLIP (Bai et al., 2024, arXiv 2411.15869), as a kind of tap.
 
-Some patch tokens of CLIP's deep blocks are outliers to which all others attend, and deep patches have lost
-what middle blocks still know: which patches belong together. SC-CLIP replaces the outliers, averages patches over those
-that a middle block finds similar, and mixes the values of the last block by the same similarities. Written from the
-paper's description; docs/methods/sc_clip.md has the formulas and says what is our reading.
+In CLIP's deep blocks some patch tokens are outliers to which all others attend, and patches no longer encode which of
+them belong together, as in the middle blocks. SC-CLIP replaces the outliers, averages patches over those that are
+similar in a middle block, and mixes the values of the last block by the same similarities. Written from the paper's
+description; docs/methods/sc_clip.md has the formulas and our interpretation.
 """
 
 from functools import reduce
@@ -19,9 +19,9 @@ from kanoclip.types import InputError
 
 NEIGHBOURS = 30  # of the local outlier factor
 CONTAMINATION = 0.05  # share of patches that are outliers
-SIMILAR = 0.4  # cosine from which patches are averaged
-SHARPNESS = 3.0  # of the similarities in the last attention
-CLASS_SHARE = 0.3  # of the class token in every patch
+SIMILAR = 0.4  # smallest cosine similarity of patches that are averaged
+SHARPNESS = 3.0  # factor of the similarities in the last attention
+CLASS_SHARE = 0.3  # share of the class token in every patch
 
 
 @image_tap("calibrated")
@@ -31,13 +31,13 @@ def calibrated(tower: Tower, pixels: Tensor, at: int) -> Tensor:
     Args:
         tower: CLIP's image tower.
         pixels: (B, 3, S, S), normalised.
-        at: the middle block whose similarities guide; 8 of 12 in the released code.
+        at: the middle block whose similarities are used; 8 of 12 in the released code.
 
     Returns:
         (B, 1 + P, W).
 
     Raises:
-        InputError: no such block, or a tower with registers.
+        InputError: there is no such block, or the tower has registers.
     """
     last = tower.layers
     if at > last or tower.prefix > 1:
@@ -63,7 +63,7 @@ def calibrated(tower: Tower, pixels: Tensor, at: int) -> Tensor:
 
 
 def without_outliers(patches: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Replace outliers by the mean of those of their eight neighbours that are not; without any, keep them.
+    """Replace outliers by the mean of their neighbours that are not outliers, or keep those without such neighbours.
 
     Args:
         patches: (B, P, W), row-major.
@@ -76,7 +76,7 @@ def without_outliers(patches: Tensor, grid: tuple[int, int]) -> Tensor:
 
     def over_neighbours(values: Tensor) -> Tensor:
         maps = values.transpose(1, 2).flatten(0, 1).unflatten(1, grid)[:, None]  # (B W, 1, h, w)
-        return F.conv2d(maps, around, padding=1).view(len(values), -1, patches.shape[1]).transpose(1, 2)
+        return F.conv2d(maps, around, padding=1).view(values.shape[0], -1, patches.shape[1]).transpose(1, 2)
 
     count = over_neighbours(normal)  # (B, P, 1)
     mean = over_neighbours(patches * normal) / count.clamp(min=1)
@@ -84,17 +84,18 @@ def without_outliers(patches: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def is_outlier(patches: Tensor) -> Tensor:
-    """Return which patches of an image have the highest local outlier factors (Breunig et al. 2000): (B, P) bool.
+    """Return the patches (B, P) bool with the highest local outlier factors of their image (Breunig et al. 2000).
 
-    The same as scikit-learn's `LocalOutlierFactor(n_neighbors=30, contamination=0.05)` on each image by itself.
+    Equals scikit-learn's `LocalOutlierFactor(n_neighbors=30, contamination=0.05)` on each image.
 
     Args:
         patches: (B, P, W).
     """
     if patches.shape[1] == 1:
         return torch.zeros(patches.shape[:2], dtype=torch.bool, device=patches.device)
-    distances = torch.cdist(patches.float(), patches.float(), compute_mode="donot_use_mm_for_euclid_dist")
-    distances.diagonal(dim1=1, dim2=2).fill_(float("inf"))
+    distances = _distances(patches.float())
+    itself = torch.eye(patches.shape[1], dtype=torch.bool, device=patches.device)
+    distances = distances.masked_fill(itself, float("inf"))
     near, number = distances.topk(min(NEIGHBOURS, patches.shape[1] - 1), largest=False)  # (B, P, k)
     radius = near[..., -1]  # (B, P)
     reach = torch.maximum(near, _of(radius, number))
@@ -104,7 +105,7 @@ def is_outlier(patches: Tensor) -> Tensor:
 
 
 def aggregate(patches: Tensor, guide: Tensor) -> Tensor:
-    """Average each patch with those that the guide finds similar, weighted by similarity.
+    """Average each patch with those whose guide vectors are similar, weighted by similarity.
 
     Args:
         patches: (B, P, W).
@@ -113,6 +114,16 @@ def aggregate(patches: Tensor, guide: Tensor) -> Tensor:
     similarity = guide @ guide.transpose(1, 2)
     weights = similarity * (similarity >= SIMILAR)
     return (weights / weights.sum(-1, keepdim=True)).to(patches.dtype) @ patches
+
+
+def _distances(patches: Tensor) -> Tensor:
+    """Return the Euclidean distances between the patches of each image: (B, P, W) to (B, P, P)."""
+    if not torch.compiler.is_exporting():
+        return torch.cdist(patches, patches, compute_mode="donot_use_mm_for_euclid_dist")
+    exact = patches.double()  # ONNX has no cdist
+    squares = exact.square().sum(-1)
+    products = exact @ exact.transpose(1, 2)
+    return (squares[:, :, None] + squares[:, None] - 2 * products).clamp(min=0).sqrt().float()
 
 
 def _of(values: Tensor, number: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A CLIP model as a frozen backbone: an image tower with open taps, a text tower, and what their features depend on."""
+"""A CLIP model as a frozen backbone: an image tower with taps, a text tower, and the provenance of their features."""
 
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -28,11 +28,11 @@ class Backbone(nn.Module):
 
     Attributes:
         clip: open_clip's model.
-        towers: image towers by name; `tower` is CLIP's own, others see the same images.
+        towers: image towers by name; `tower` is CLIP's own, second towers get the same images.
         text: the part of `clip` with the text tower's parameters.
-        config: what it was built from, with taps and vv_start filled in.
+        config: its configuration, with taps and vv_start filled in.
         weights_sha256: identifies the weights, see `weights_identity`.
-        text_vectors: text features that methods share, by what they were made from; of the frozen text tower only.
+        text_vectors: a cache of text features of the frozen text tower, shared by methods.
     """
 
     clip: Any  # open_clip's classes carry no types
@@ -55,7 +55,7 @@ class Backbone(nn.Module):
         second = {name: load_tower(name, one, config.image_size) for name, one in config.towers.items()}
         self.towers = nn.ModuleDict({CLIP: tower, **second})
         self.text_vectors: dict[tuple[str, str], Tensor] = {}
-        # on the device for good: to make them for every batch would wait for all of its work each time
+        # kept on the device: creating them per batch would wait for all pending work each time
         self.register_buffer("_pixel_range", torch.tensor(255.0), persistent=False)
         self.register_buffer("_pixel_mean", torch.tensor(tower.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("_pixel_std", torch.tensor(tower.std).view(3, 1, 1), persistent=False)
@@ -135,20 +135,20 @@ class Backbone(nn.Module):
         if self.device.type == "cuda":
             images = images.pin_memory()
         values = images.to(self.device, non_blocking=True).permute(0, 3, 1, 2).contiguous().float()
-        values.div_(self._pixel_range)  # by a tensor: torch multiplies by the reciprocal of a number on a GPU
+        values.div_(self._pixel_range)  # a tensor: on a GPU torch multiplies by the reciprocal of a Python number
         return values.sub_(self._pixel_mean).div_(self._pixel_std)
 
     @torch.no_grad()
     def encode_images(self, pixels: Tensor, taps: Collection[Tap]) -> Features:
-        """Compute the features of a batch, each tower at most once over whole images.
+        """Compute the features of a batch, running each tower at most once over whole images.
 
         Args:
             pixels: (B, 3, S, S), from `normalise`. A second tower sees the same images, resized and normalised as it
                 was trained with.
-            taps: what to keep.
+            taps: the taps to return.
 
         Raises:
-            InputError: a tap that no tower has.
+            InputError: no tower has a tap.
         """
         self.check(taps)
         pixels = pixels.to(self.device)
@@ -163,7 +163,7 @@ class Backbone(nn.Module):
         """Refuse taps that no tower has.
 
         Raises:
-            InputError: an unknown tower or kind, or a block outside the tower.
+            InputError: a tower or kind is unknown, or a block is outside its tower.
         """
         check_taps(taps, {name: self._tower(name).layers for name in self.towers})
 
@@ -178,8 +178,8 @@ class Backbone(nn.Module):
 
         Args:
             tokens: of the residual stream or a local stream.
-            norm: apply ln_post first, as CLIP was trained.
-            unit: divide the vectors by their length.
+            norm: apply ln_post first, as in CLIP's training.
+            unit: normalise the vectors to length 1.
         """
         return self.tower.project(tokens, norm, unit)
 
@@ -202,11 +202,11 @@ class Backbone(nn.Module):
         return self._text_tower.run(embeddings, tokens, before_block, project)
 
     def provenance(self) -> dict[str, object]:
-        """Return what a cached feature depends on; paths do not count, only what the files hold."""
+        """Return everything that cached features depend on; files count by content, not by path."""
         return provenance(self.config, self.weights_sha256)
 
     def set_precision(self) -> None:
-        """Choose the type that blocks are computed in, for the device that the towers are on."""
+        """Set the floating-point type of the blocks according to the towers' device."""
         for name in self.towers:
             self._tower(name).precision = precision_on(self.config.precision, self.device)
 
@@ -217,7 +217,7 @@ class Backbone(nn.Module):
 
 
 def precision_on(setting: str, device: torch.device) -> torch.dtype:
-    """Return the floating-point type of a setting: auto is bf16 on a GPU that has it, else fp16; fp32 on a CPU."""
+    """Return the floating-point type of a setting: auto is bf16 on a GPU that supports it, else fp16; fp32 on a CPU."""
     if setting == "auto":
         on_gpu = device.type == "cuda"
         setting = ("bf16" if _has_bf16(device) else "fp16") if on_gpu else "fp32"
@@ -225,7 +225,7 @@ def precision_on(setting: str, device: torch.device) -> torch.dtype:
 
 
 def _has_bf16(device: torch.device) -> bool:
-    """Return whether a GPU computes in bf16 itself; torch emulates it on older ones, many times slower than fp16."""
+    """Return whether a GPU has native bf16; torch emulates it on older ones, many times slower than fp16."""
     with torch.cuda.device(device):
         return torch.cuda.is_bf16_supported(including_emulation=False)
 
@@ -234,7 +234,7 @@ def load_backbone(config: BackboneConfig, device: str | torch.device = "cpu") ->
     """Build a frozen backbone.
 
     Raises:
-        InputError: an unknown model or tag, a missing file, weights trained with another activation.
+        InputError: the model or tag is unknown, a file is missing, or the weights were trained with another activation.
     """
     backbone = Backbone(create_open_clip(config), config, weights_identity(config)).to(device)
     backbone.set_precision()
@@ -242,11 +242,11 @@ def load_backbone(config: BackboneConfig, device: str | torch.device = "cpu") ->
 
 
 def provenance(config: BackboneConfig, weights_sha256: str) -> dict[str, object]:
-    """Return what features of a backbone depend on.
+    """Return everything that features of a backbone depend on.
 
     Args:
-        config: with taps and vv_start filled in. The precision is left out: it changes rounding, not meaning. The
-            path of a weights file is left out too, that of a second tower included: the checksum says what it holds.
+        config: with taps and vv_start filled in. The precision is left out, since it only affects rounding, and so are
+            the paths of weights files, which the checksum identifies.
         weights_sha256: from `weights_identity`.
     """
     meaning = config.model_dump(

@@ -1,19 +1,19 @@
-"""What the taps of a tower cost, from its shape alone and without torch: values stored and operations computed.
+"""The cost of taps, from a tower's shape alone and without torch: values to store and operations to compute.
 
-One multiplication and one addition count as two operations. Normalisations, activations, softmax and the class token's
-projection are left out: together they are below 1 % of ViT-L/14 at 518 pixels.
+A multiplication with addition counts as two operations. Normalisations, activations, softmax and the projection of the
+class token are left out: together they are below 1 % for ViT-L/14 at 518 pixels.
 """
 
 from collections.abc import Collection
 
 from kanoclip.backbones.shape import TowerShape
 
-MLP = 4  # width of a block's hidden layer over that of its tokens, as in every CLIP of OpenAI
-STREAMS = {"vv": 1, "qkv": 3}  # attentions that a block of a local stream computes
+MLP = 4  # ratio of an MLP's hidden width to the token width, as in OpenAI's models
+STREAMS = {"vv": 1, "qkv": 3}  # attentions per block of a local stream
 
 
 def tap_values(tap: str, shape: TowerShape) -> int | None:
-    """Return the number of values that a tap of one image has; None for a kind or tower that is not known here.
+    """Return the number of values of a tap per image; None for an unknown kind or a second tower.
 
     >>> large = TowerShape(24, (6, 12, 18, 24), 6, 1024, 768, (37, 37))
     >>> tap_values("tokens/6", large), tap_values("cls/24", large), tap_values("windows/2", large)
@@ -36,7 +36,7 @@ def tap_values(tap: str, shape: TowerShape) -> int | None:
 
 
 def tower_operations(taps: Collection[str], shape: TowerShape, patch: int) -> float:
-    """Return the operations that the taps of one image need, all in one run of the blocks.
+    """Return the operations per image for some taps, computed in one run of the blocks.
 
     With L = 1 + P tokens of width W, a block takes 2 L W² (3 + 1 + 2 MLP) + 4 L² W: the projections of its attention,
     its MLP, its scores and their sums. A block of a local stream computes q, k and v again and projects what its

@@ -1,4 +1,4 @@
-"""What open_clip's models look like, from the JSON files it ships and ours; open_clip itself is not imported."""
+"""Describe open_clip's models from its JSON files and ours, without importing open_clip."""
 
 import importlib.util
 import json
@@ -10,7 +10,7 @@ from typing import Any, Literal
 from kanoclip.types import InputError, unknown_name
 
 EMBEDDED = Path(__file__).parent / "tiny"  # <model>.json, <model>.safetensors, <model>.sha256
-PARTS = {"embed_dim", "vision_cfg", "text_cfg"}  # what a JSON file must have to be a model, as open_clip wants it
+PARTS = {"embed_dim", "vision_cfg", "text_cfg"}  # the keys of a model's JSON file, as open_clip requires
 
 TRUNKS = {  # ViTs of timm with a class token: layers, width, heads, patch size
     "eva_giant_patch14_224": (40, 1408, 16, 14),
@@ -35,12 +35,11 @@ class Description:
         image_size: pixels per side that the model was trained with.
         joint_width: of the space that images and texts share.
         text_layers, text_width, context_length: of the text tower; None where only Hugging Face knows.
-        pooling: how the image tower makes one vector of its tokens: "tok" takes the class token, "avg" the mean of
-            all, "attention" and timm's "map" a learned query; "" leaves it
-            to timm.
-        text_pooling: which token of a text stands for it: "argmax" (the one of the largest id, CLIP's end of text),
-            "last", "eos", ..., or "hf" for a text tower of Hugging Face.
-        causal: whether a token of a text sees only those before it.
+        pooling: how the image tower pools its tokens: "tok" uses the class token, "avg" the mean of all, "attention"
+            and timm's "map" a learned query; "" leaves it to timm.
+            text_pooling: the token that represents a text: "argmax" (the largest id, CLIP's end of text), "last", "eos"
+        and so on, or "hf" for a text tower of Hugging Face.
+            causal: whether the text tower's attention is causal.
         captions: whether it is a captioning model (CoCa).
         quick_gelu: whether its activation is OpenAI's.
     """
@@ -160,7 +159,7 @@ def _pooling(image: dict[str, Any], own: bool) -> str:
 @cache
 def _files() -> dict[str, Path]:
     """Return the description of every model by name; ours replace open_clip's of the same name."""
-    found = importlib.util.find_spec("open_clip")  # finds the folder and runs nothing in it
+    found = importlib.util.find_spec("open_clip")  # finds the folder without running its code
     if found is None or found.origin is None:
         raise InputError("open_clip is not installed; run `pip install open_clip_torch`")
     paths = [*(Path(found.origin).parent / "model_configs").glob("*.json"), *EMBEDDED.glob("*.json")]
@@ -168,7 +167,7 @@ def _files() -> dict[str, Path]:
 
 
 def models_tables() -> tuple[str, str]:
-    """Return what docs/backbones.md says of every model, in Markdown: those that can be used, and why others cannot."""
+    """Return the tables of docs/backbones.md in Markdown: usable models, and why others cannot be used."""
     usable = [
         "| model | blocks x width | patch | trained at | text blocks x width |",
         "| --- | --- | --- | --- | --- |",

@@ -18,7 +18,7 @@ class OpenClipTower(Tower):
         vv_start: first block of the local streams, counted from 1.
     """
 
-    visual: Any  # open_clip's classes carry no types
+    visual: Any  # open_clip's classes have no types
     blocks: Any
 
     def __init__(self, visual: Any, vv_start: int = 1):
@@ -46,7 +46,7 @@ class OpenClipTower(Tower):
         return self.blocks[number - 1](x)
 
     def attend(self, number: int, x: Tensor, attention: Attention) -> Tensor:
-        """Return what the attention of a block adds to the stream when it is computed another way; see `Tower`."""
+        """Return the residual update of a block's attention with another attention function; see `Tower`."""
         block = self.blocks[number - 1]
         trained = block.attn
         batch, length, width = x.shape
@@ -56,7 +56,7 @@ class OpenClipTower(Tower):
         return block.ls_1(trained.out_proj(mixed))
 
     def mlp(self, number: int, x: Tensor) -> Tensor:
-        """Return what the MLP of a block adds to the residual stream; see `Tower`."""
+        """Return the residual update of a block's MLP; see `Tower`."""
         block = self.blocks[number - 1]
         return block.ls_2(block.mlp(block.ln_2(x)))
 

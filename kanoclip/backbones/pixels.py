@@ -1,4 +1,4 @@
-"""The image itself as a tap, for methods that look at pixels."""
+"""The image itself as a tap, for methods that read pixels."""
 
 import torch.nn.functional as F
 from torch import Tensor

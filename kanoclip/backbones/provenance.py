@@ -1,4 +1,4 @@
-"""Whether two files were made with the same backbone."""
+"""Compare the backbones that two files were made with."""
 
 import json
 from collections.abc import Mapping

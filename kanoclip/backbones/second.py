@@ -1,4 +1,4 @@
-"""From the configuration of a second tower to a frozen ViT of timm with the right weights."""
+"""Build a second tower, a frozen ViT of timm with its weights, from its configuration."""
 
 import sys
 from pathlib import Path
@@ -18,7 +18,7 @@ RANDOM = "random:"
 
 
 def tower_identity(name: str, config: TowerConfig) -> str:
-    """Return a string that is equal exactly for equal weights, without building the model.
+    """Return a string that identifies the weights, without building the model.
 
     Raises:
         InputError: an unknown model, or weights that are neither published, a file nor random.
@@ -35,11 +35,11 @@ def load_tower(name: str, config: TowerConfig, image_size: int) -> TimmTower:
     Args:
         name: of the tower, as in `Tap.tower`.
         config: of the tower.
-        image_size: of the backbone, used where the tower has none of its own.
+        image_size: of the backbone, used if the tower's configuration has none.
 
     Raises:
-        InputError: an unknown model, weights that do not fit, a model without a class token, an image size that is no
-            multiple of the patch size, or a start of the local streams outside the tower.
+        InputError: the model is unknown or has no class token, its weights do not match, the image size is not a
+            multiple of the patch size, or vv_start is outside the tower.
     """
     _check_model(name, config)
     trunk = _with_weights(name, config, config.image_size or image_size).eval().requires_grad_(False)
@@ -63,7 +63,7 @@ def _with_weights(name: str, config: TowerConfig, side: int) -> Any:
         torch.manual_seed(_seed(name, config) if random else 0)
         try:
             trunk = timm.create_model(config.model, num_classes=0, img_size=side)
-        except TypeError:  # the models that take no image size are no ViTs
+        except TypeError:  # models without an image size are not ViTs
             trunk = timm.create_model(config.model, num_classes=0)
     reason = unsupported_trunk(trunk)
     if reason:
@@ -86,7 +86,7 @@ def _load(name: str, trunk: Any, path: Path) -> None:
     try:
         state = sys.modules[type(trunk).__module__].checkpoint_filter_fn(timm.models.load_state_dict(str(path)), trunk)
         missing = trunk.load_state_dict(state, strict=False).missing_keys
-    except Exception as error:  # readers of checkpoints raise exceptions of any kind on damaged bytes
+    except Exception as error:  # checkpoint readers may raise any exception on damaged bytes
         said = printable(f"{type(error).__name__}: {error}")
         raise InputError(
             f"tower {name}: cannot load {path} ({said}); expected a whole checkpoint of the model"
@@ -96,7 +96,7 @@ def _load(name: str, trunk: Any, path: Path) -> None:
 
 
 def _file(name: str, config: TowerConfig) -> Path:
-    """Return the file that holds the weights, downloaded unless it is there."""
+    """Return the file of the weights, after downloading it if necessary."""
     if Path(config.weights).is_file():
         return Path(config.weights)
     published = timm.get_pretrained_cfg(config.model)

@@ -1,4 +1,4 @@
-"""Numbers of a tower that are known before it is built, without torch."""
+"""The shape of a tower, computed without building it and without torch."""
 
 from dataclasses import dataclass
 

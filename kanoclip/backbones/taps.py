@@ -1,11 +1,11 @@
-"""Taps: the named outputs of frozen towers that methods read and caches keep.
+"""Taps: the named outputs of frozen towers, which methods read and caches store.
 
-A kind of tap is one function, registered under its name. There are three forms:
+Each kind of tap is one registered function. There are three forms:
 
-- `readout`: what is kept of the residual stream after a block (`tokens`, `cls`);
-- `local_stream`: what a block adds to a second stream that starts as a copy of the first and never feeds back into it
-  (`vv`, `qkv`; the start is the backbone's `vv_start`);
-- `image_tap`: anything else that a tower computes from the pixels (`windows`, `views`, `pixels`, `calibrated`).
+- `readout`: a part of the residual stream after a block (`tokens`, `cls`);
+- `local_stream`: the update of each block to a second stream, which starts as a copy of the residual stream before
+  block `vv_start` and never feeds back into it (`vv`, `qkv`);
+- `image_tap`: any other function of the pixels (`windows`, `views`, `pixels`, `calibrated`).
 """
 
 from collections.abc import Callable, Collection
@@ -25,9 +25,9 @@ class Tap:
 
     Attributes:
         kind: a registered kind, see `tap_kinds`.
-        at: a block, where 0 is the input of the first block; for `windows` and `pixels` a side length, for `views` how
-            many.
-        tower: name of the tower; a second tower has a name of its own.
+        at: a block, where 0 is the input of the first block; for `windows` and `pixels` a side length, for `views` a
+            number of views.
+        tower: name of the tower; "clip" is CLIP's own.
 
     >>> str(Tap("vv", 24))
     'vv/24'
@@ -45,7 +45,7 @@ class Tap:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a tap as `str` writes it.
+        """Parse a tap written by `str`.
 
         Raises:
             InputError: the text has another form, or the kind is unknown.
@@ -79,7 +79,7 @@ def readout(kind: str) -> Callable[[Readout], Readout]:
 
 
 def local_stream(kind: str) -> Callable[[LocalStream], LocalStream]:
-    """Register what a block adds to a local stream: (tower, block number, its input (B, 1 + P, W)) to that shape."""
+    """Register the update of a local stream: (tower, block number, block input (B, 1 + P, W)) to the same shape."""
     return lambda function: _add(LOCAL_STREAMS, kind, function)
 
 
@@ -97,11 +97,11 @@ def check_taps(taps: Collection[Tap], layers: dict[str, int]) -> None:
     """Refuse taps that no tower has.
 
     Args:
-        taps: what is wanted.
-        layers: name of a tower: its number of blocks.
+        taps: the taps to check.
+        layers: name of each tower to its number of blocks.
 
     Raises:
-        InputError: an unknown tower or kind, a block outside the tower, or a side of 0.
+        InputError: a tower or kind is unknown, a block is outside its tower, or a side is 0.
     """
     for tap in sorted(taps):
         if tap.kind not in tap_kinds():

@@ -1,4 +1,4 @@
-"""The frozen text tower of a CLIP model, open for learned word embeddings and learned tokens between its blocks."""
+"""The frozen text tower of a CLIP model, with hooks for learned word embeddings and learned tokens between blocks."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -32,7 +32,7 @@ class TextTower(nn.Module):
 
     @torch.no_grad()
     def encode(self, texts: Sequence[str]) -> Tensor:
-        """Return (T, C) features, not normalised, as `open_clip.CLIP.encode_text`; texts over 77 tokens are cut."""
+        """Return unnormalised features (T, C) like `open_clip.CLIP.encode_text`; texts over 77 tokens are truncated."""
         tokens = self.tokenize(list(texts)).to(self.text.positional_embedding.device)
         return self.run(self.text.token_embedding(tokens), tokens)
 
@@ -47,10 +47,10 @@ class TextTower(nn.Module):
 
         Args:
             embeddings: (T, L, D) one vector per token, position table not yet added.
-            tokens: (T, L) token ids of the same texts; they tell where each text ends.
-            before_block: given a block's number, from 1, and its input (T, L', D), what the block reads instead. As in
-                `Tower.run`, it is called once more after the last block, so adapters may follow any block.
-            project: takes the end-of-text tokens after the final layer norm (T, D) to the joint space (T, C); default:
+            tokens: (T, L) token ids of the same texts, which mark the end of each text.
+            before_block: returns the input that a block gets instead, from the block's number and input (T, L', D). As
+                in `Tower.run`, it is called once more after the last block, so that adapters may follow any block.
+            project: maps the end-of-text tokens after the final layer norm (T, D) to the joint space (T, C); default:
                 the tower's own projection.
 
         Returns:
@@ -60,7 +60,7 @@ class TextTower(nn.Module):
         end = tokens.argmax(dim=-1)  # the end-of-text token has the largest id
         causal = text.attn_mask is not None
         known = causal and not end.is_meta  # tensors of the meta device have shapes and no values
-        length = int(end.max()) + 1 if known else embeddings.shape[1]  # causal: what follows the end changes nothing
+        length = int(end.max()) + 1 if known else embeddings.shape[1]  # causal: tokens after the end have no effect
         x = embeddings[:, :length] + text.positional_embedding[:length]
         mask = text.attn_mask[:length, :length] if causal else None
         for number, block in enumerate(text.transformer.resblocks, start=1):

@@ -38,7 +38,7 @@ class TimmTower(Tower):
         vv_start: first block of the local streams, counted from 1.
     """
 
-    trunk: Any  # timm's classes carry few types
+    trunk: Any  # timm's classes have few types
     blocks: Any
     rope: Tensor | None
 
@@ -65,7 +65,7 @@ class TimmTower(Tower):
         return self.trunk.cls_token.device
 
     def embed(self, pixels: Tensor) -> Tensor:
-        """Return the input of the first block: (B, 3, S, S) to (B, prefix + P, W), the class token first."""
+        """Return the input of the first block: (B, 3, S, S) to (B, prefix + P, W), with the class token first."""
         x = self.trunk._pos_embed(self.trunk.patch_embed(pixels))
         return self.trunk.norm_pre(x[0] if isinstance(x, tuple) else x)
 
@@ -75,9 +75,9 @@ class TimmTower(Tower):
         return block(x, rope=self._rope_of(number)) if self.rotary else block(x)
 
     def attend(self, number: int, x: Tensor, attention: Attention) -> Tensor:
-        """Return what the attention of a block adds to the stream when it is computed another way; see `Tower`.
+        """Return the residual update of a block's attention with another attention function; see `Tower`.
 
-        Queries and keys are normalised and rotated as the block was trained, values are not.
+        Queries and keys are normalised and rotated as in the block's training, values are not.
         """
         block, rope = self.blocks[number - 1], self._rope_of(number)
         if isinstance(block, EvaBlockPostNorm):
@@ -88,7 +88,7 @@ class TimmTower(Tower):
         return block.ls1(added)
 
     def mlp(self, number: int, x: Tensor) -> Tensor:
-        """Return what the MLP of a block adds to the residual stream; see `Tower`."""
+        """Return the residual update of a block's MLP; see `Tower`."""
         block = self.blocks[number - 1]
         if isinstance(block, EvaBlockPostNorm):
             return block.norm2(block.mlp(x))
@@ -102,14 +102,14 @@ class TimmTower(Tower):
         return self.trunk.fc_norm(self.trunk.norm(tokens))
 
     def project(self, tokens: Tensor, norm: bool = True, unit: bool = True) -> Tensor:
-        """Take tokens to vectors, of the joint space where the trunk has a head: (..., W) to (..., C)."""
+        """Project tokens (..., W) to vectors (..., C), in the joint space if the trunk has a head."""
         if norm:
             tokens = self.final_norm(tokens)
         projected = self.trunk.head(tokens)
         return F.normalize(projected, dim=-1) if unit else projected
 
     def _rotation(self) -> Tensor | None:
-        """Return the rotary position table of the grid, for all blocks or one each; None if positions are added."""
+        """Return the rotary position table of the grid, shared or per block; None without rotary positions."""
         if not self.rotary:
             return None
         with torch.no_grad():
@@ -127,7 +127,7 @@ def _unknown_parts(block: Any) -> list[Any]:
 
 
 def _attend(trained: Any, x: Tensor, rope: Tensor | None, attention: Attention) -> Tensor:
-    """Run the attention module of a block with another formula in its middle; (B, L, W) to the same shape."""
+    """Run the attention module of a block with another attention function; (B, L, W) to the same shape."""
     batch, length, _ = x.shape
     q, k, v = (part.unflatten(-1, (-1, trained.head_dim)).transpose(1, 2) for part in _projections(trained, x))
     q, k = trained.q_norm(q), trained.k_norm(k)

@@ -1,9 +1,9 @@
-"""The one loop over the blocks of a frozen image tower.
+"""The base class of frozen image towers, with the only loop over blocks.
 
-Encoding, live scoring, methods with adapters inside the tower and the training of the embedded backbone all go through
-`Tower.run`. Beside the residual stream x, CLIP as trained, it builds the local streams that taps ask for. The V-V
-stream (CLIP Surgery, Li et al. 2023, used by KAnoCLIP section 2.3, equations 4 to 8) starts as a copy of x before
-block `vv_start` and from then on accumulates value-value attention, without the MLP:
+Encoding, live scoring, methods with adapters inside the tower and the training of the embedded backbone all use
+`Tower.run`. Besides the residual stream x it computes the local streams that taps need. The V-V stream (CLIP Surgery,
+Li et al. 2023, used in KAnoCLIP section 2.3, equations 4 to 8) starts as a copy of x before block `vv_start` and then
+accumulates value-value attention, without the MLP:
 
     S_l = S_{l-1} + Proj_l(softmax(V_l V_l^T / sqrt(d)) V_l),    V_l = W_v ln_1(x_{l-1})
 """
@@ -25,26 +25,26 @@ Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 class Tower(nn.Module, ABC):
-    """A frozen ViT. A family of models subclasses it and says how one block is taken apart.
+    """A frozen ViT. Each family of models is a subclass that implements the parts of a block.
 
     Attributes:
         name: as in `Tap.tower`.
         blocks: its blocks.
         layers: number of blocks.
         width: W of the residual stream.
-        joint_width: C of the space that `project` leads to.
+        joint_width: C, the width of the output of `project`.
         grid: (h, w) patches of an image, P = h w.
         image_size: S, pixels per side.
         mean: of the three channels, subtracted from RGB in 0..1.
         std: of the three channels, divided by.
         prefix: tokens before the patches: the class token first, then registers, which taps leave out.
-        rotary: whether blocks turn queries and keys by their position, so that they need the whole grid.
+        rotary: whether blocks use rotary positions, so that they need the whole grid.
         vv_start: first block of the local streams, counted from 1.
-        precision: torch.float32, or the type that the blocks are computed in.
+        precision: the floating-point type in which blocks are computed.
     """
 
     name: str
-    blocks: Any  # their classes carry few types
+    blocks: Any  # their classes have few types
     layers: int
     width: int
     joint_width: int
@@ -72,7 +72,7 @@ class Tower(nn.Module, ABC):
 
     @abstractmethod
     def attend(self, number: int, x: Tensor, attention: Attention) -> Tensor:
-        """Return what the attention of a block adds to the residual stream when it is computed another way.
+        """Return the residual update (B, L, W) of a block's attention with another attention function.
 
         Args:
             number: of the block, counted from 1; its trained weights and layer scale are used.
@@ -85,11 +85,11 @@ class Tower(nn.Module, ABC):
 
     @abstractmethod
     def mlp(self, number: int, x: Tensor) -> Tensor:
-        """Return what the MLP of a block adds to the residual stream.
+        """Return the residual update (B, L, W) of a block's MLP.
 
         Args:
             number: of the block, counted from 1.
-            x: (B, L, W) residual stream after the attention of the block was added.
+            x: (B, L, W) residual stream after the block's attention.
 
         Returns:
             (B, L, W).
@@ -105,8 +105,8 @@ class Tower(nn.Module, ABC):
 
         Args:
             tokens: of the residual stream.
-            norm: apply the final layer norm first, as the tower was trained.
-            unit: divide the vectors by their length.
+            norm: apply the final layer norm first, as in the tower's training.
+            unit: normalise the vectors to length 1.
         """
 
     def normalise(self, rgb: Tensor) -> Tensor:
@@ -138,11 +138,11 @@ class Tower(nn.Module, ABC):
 
         Args:
             x: (B, L, W) residual stream after block `start`, registers included.
-            start: blocks that are done already.
+            start: number of blocks that have been run already.
             stop: the last block; default: the last one in `watch`.
-            before_block: given the number of a block and its input, what the block shall read instead. It is called
-                once more after the last block, with the number `stop` + 1, so adapters may follow any block.
-            watch: taps wanted. A tap at block n is read after `before_block` was called for block n + 1.
+            before_block: returns the input that a block gets instead, from the block's number and input. It is called
+                once more after the last block, with the number `stop` + 1, so that adapters may follow any block.
+            watch: the taps to return. A tap at block n is read after the call of `before_block` for block n + 1.
 
         Returns:
             The watched taps without registers, in the precision of the tower.
@@ -174,7 +174,7 @@ class Tower(nn.Module, ABC):
         return found
 
     def encode(self, pixels: Tensor, taps: Collection[Tap]) -> Features:
-        """Compute taps of whole images in one run of the blocks, and those of image kinds beside it.
+        """Compute the taps of whole images in one run of the blocks, and image taps separately.
 
         Args:
             pixels: (B, 3, S, S), normalised, on the device of the tower.
@@ -191,7 +191,7 @@ class Tower(nn.Module, ABC):
         return found
 
     def autocast(self) -> AbstractContextManager[object]:
-        """Compute blocks in the precision of the tower. In fp32 this changes nothing, a caller's autocast included."""
+        """Return an autocast to the precision of the tower; in fp32 a no-op that keeps a caller's autocast."""
         if self.precision == torch.float32:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self.precision)

@@ -1,8 +1,8 @@
-"""Views of an image: CLIP's class feature of the image turned, shifted, mirrored and without colour (AnoVL, Deng 2023).
+"""Views of an image: CLIP's class feature of rotated, shifted, mirrored and grey versions (AnoVL, Deng 2023).
 
-The 22 views of the released code: the image; turned by ±45, ±33.75, ±22.5 and ±11.25 degrees; shifted along its
-diagonals by 10 % and 5 % of its size; mirrored; gray; turned by 90, 180 and 270 degrees. What lies outside is
-reflected.
+The 22 views of the released code: the image; rotations by ±45, ±33.75, ±22.5 and ±11.25 degrees; shifts along the
+diagonals by 10 % and 5 % of the size; the mirror image; a grey image; rotations by 90, 180 and 270 degrees. Areas
+outside the image are filled by reflection.
 """
 
 import math
@@ -26,12 +26,12 @@ View = Callable[[Tensor], Tensor]
 
 
 def moved(pixels: Tensor, degrees: float = 0.0, shift: tuple[float, float] = (0.0, 0.0)) -> Tensor:
-    """Turn images about their centre, or shift them; bilinear, reflected at the edges.
+    """Rotate images about their centre, or shift them, with bilinear sampling and reflection at the edges.
 
     Args:
         pixels: (B, 3, S, S).
         degrees: of the rotation.
-        shift: of the place that is read, to the right and down, in halves of the image.
+        shift: of the sampling grid, to the right and down, in half image sizes.
 
     Returns:
         (B, 3, S, S).
@@ -39,7 +39,7 @@ def moved(pixels: Tensor, degrees: float = 0.0, shift: tuple[float, float] = (0.
     angle = math.radians(degrees)
     matrix = [[math.cos(angle), -math.sin(angle), shift[0]], [math.sin(angle), math.cos(angle), shift[1]]]
     places = F.affine_grid(
-        torch.tensor([matrix], dtype=pixels.dtype, device=pixels.device).expand(len(pixels), -1, -1),
+        torch.tensor([matrix], dtype=pixels.dtype, device=pixels.device).expand(pixels.shape[0], -1, -1),
         list(pixels.shape),
         align_corners=True,
     )
@@ -47,7 +47,7 @@ def moved(pixels: Tensor, degrees: float = 0.0, shift: tuple[float, float] = (0.
 
 
 def gray(pixels: Tensor) -> Tensor:
-    """Weigh the three channels as gray does, and repeat the sum: (B, 3, S, S) normalised to the same shape.
+    """Convert normalised images (B, 3, S, S) to grey, repeated in three channels.
 
     The channels are normalised already, as in the released code.
     """
@@ -78,7 +78,7 @@ def view_features(tower: Tower, pixels: Tensor, count: int) -> Tensor:
         (B, count, C) unit vectors.
 
     Raises:
-        InputError: there are fewer views.
+        InputError: `count` is too large.
     """
     if count > len(VIEWS):
         raise InputError(
@@ -91,5 +91,9 @@ def view_features(tower: Tower, pixels: Tensor, count: int) -> Tensor:
     def embed(images: Tensor) -> Tensor:
         return tower.project(tower.run(tower.embed(images), watch=[last])[last])
 
-    of_views = [torch.cat([embed(part) for part in view(pixels).split(at_once)]) for view in VIEWS[:count]]
-    return torch.stack(of_views, dim=1)
+    def in_parts(images: Tensor) -> Tensor:
+        if torch.compiler.is_exporting():  # a graph cannot hold a number of parts that follows the batch
+            return embed(images)
+        return torch.cat([embed(part) for part in images.split(at_once)])
+
+    return torch.stack([in_parts(view(pixels)) for view in VIEWS[:count]], dim=1)

@@ -1,4 +1,4 @@
-"""From a backbone's configuration to an open_clip model with the right weights, activation and position table."""
+"""Build an open_clip model from a backbone's configuration, with its weights, activation and position table."""
 
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,10 @@ from kanoclip.types import InputError
 
 
 def weights_identity(config: BackboneConfig) -> str:
-    """Return a string that is equal exactly for equal weights of all towers, without building the model.
+    """Return a string that identifies the weights of all towers, without building the model.
 
-    For a tower it is the SHA-256 of the file that holds them (remembered by path, size and time of modification, so
-    that a job does not read a large file for nothing), or for random weights the seed and the versions of what draws
-    them.
+    For each tower it is the SHA-256 of the weights file (remembered by path, size and modification time, so that jobs
+    need not read a large file again), or for random weights the seed and the versions of torch and the model library.
 
     Raises:
         InputError: the weights are neither a tag, a file, embedded nor random.
@@ -51,7 +50,7 @@ def _own_identity(config: BackboneConfig) -> str:
 
 
 def register_embedded() -> None:
-    """Make open_clip know the models whose configuration is shipped with kanoclip."""
+    """Register the models shipped with kanoclip in open_clip."""
     open_clip.add_model_config(EMBEDDED)
 
 
@@ -59,8 +58,8 @@ def create_open_clip(config: BackboneConfig) -> Any:
     """Build the model, load its weights, check its activation, resize its position table, set its normalisation.
 
     Raises:
-        InputError: an unknown model or tag, a missing or unfit file, weights trained with another activation, an image
-            tower or text tower that cannot be used (see docs/backbones.md).
+        InputError: the model or tag is unknown, the file is missing or does not match, the weights were trained with
+            another activation, or the image or text tower cannot be used (see docs/backbones.md).
     """
     register_embedded()
     supported(config.model)
@@ -91,7 +90,7 @@ def _with_weights(config: BackboneConfig) -> Any:
     if weights.startswith("random:"):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_seed(weights))
-            # on torch's default device, so that the meta device shows a large model at once and without memory
+            # on torch's default device, so that the meta device can build a large model at once and without memory
             return open_clip.create_model(model, pretrained=None, device=torch.get_default_device(), **insists)
     if weights == "embedded":
         clip = open_clip.create_model(model, pretrained=None, **insists)
@@ -100,7 +99,7 @@ def _with_weights(config: BackboneConfig) -> Any:
     _check_tag(config)
     try:
         return open_clip.create_model(model, pretrained=weights, **insists)
-    except Exception as error:  # readers of checkpoints raise exceptions of any kind on damaged bytes
+    except Exception as error:  # checkpoint readers may raise any exception on damaged bytes
         said = printable(f"{type(error).__name__}: {error}")
         raise InputError(
             f"backbone {model}: cannot load weights '{weights}' ({said}); expected a whole checkpoint of this model"
@@ -148,7 +147,7 @@ def _embedded_file(model: str) -> Path:
 
 
 def _check_activation(clip: nn.Module, config: BackboneConfig) -> None:
-    """Refuse weights under another activation than the one they were trained with; open_clip only warns."""
+    """Refuse weights that were trained with another activation; open_clip only warns."""
     found = "quick_gelu" if any(isinstance(module, QuickGELU) for module in clip.modules()) else "gelu"
     if config.activation != "auto":
         expected: str = config.activation
@@ -188,7 +187,7 @@ def _resize_positions(visual: Any, config: BackboneConfig) -> None:
 
 
 def _resize_timm(visual: TimmModel, config: BackboneConfig) -> None:
-    """Resize the position tables of a trunk of timm, which knows one way only, in place."""
+    """Resize the position tables of a timm trunk in place; timm supports only one interpolation."""
     if config.position_resize != "bicubic_antialias":
         raise InputError(
             f"backbone {config.model}: position_resize {config.position_resize} is not possible with an image tower of "

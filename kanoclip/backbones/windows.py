@@ -1,7 +1,7 @@
-"""Window embeddings: CLIP's embedding of a window that sees nothing else (WinCLIP, Jeong et al. 2023, section 4.2).
+"""Window embeddings: CLIP's embedding of a window in isolation (WinCLIP, Jeong et al. 2023, section 4.2).
 
-The class token and the tokens of a window's patches, with the positions they have in the whole image, go through the
-tower alone; the projected class token is the window's embedding.
+Only the class token and the tokens of a window's patches, with their positions in the whole image, go through the
+tower; the projected class token is the window's embedding.
 """
 
 import torch
@@ -11,18 +11,18 @@ from kanoclip.backbones.taps import Tap, image_tap
 from kanoclip.backbones.tower import Tower
 from kanoclip.types import InputError
 
-TOKENS_AT_ONCE = {"cuda": 65_536, "cpu": 2_048}  # per forward: fills a GPU, stays in the cache of a CPU core
+TOKENS_AT_ONCE = {"cuda": 65_536, "cpu": 2_048}  # per forward pass: fills a GPU, fits the cache of a CPU core
 
 
 def window_patches(grid: tuple[int, int], side: int) -> Tensor:
-    """Return the patches of every window of side x side patches, one patch apart.
+    """Return the patch numbers of every window of side x side patches, one patch apart.
 
     Args:
         grid: (h, w) patches of the image.
         side: at most the smaller side of the grid.
 
     Returns:
-        (n, side²) numbers of patches, n = (h - side + 1) (w - side + 1), both in row-major order.
+        (n, side²), n = (h - side + 1) (w - side + 1), both in row-major order.
 
     Raises:
         InputError: the window does not fit.
@@ -67,6 +67,7 @@ def window_embeddings(tower: Tower, pixels: Tensor, side: int) -> Tensor:
     sequences = x[:, chosen].reshape(-1, chosen.shape[1], x.shape[2])  # (B n, prefix + side², W)
     last = Tap("cls", tower.layers, tower.name)
     at_once = max(1, TOKENS_AT_ONCE.get(x.device.type, 65_536) // chosen.shape[1])
-    parts = (sequences,) if torch.compiler.is_exporting() else sequences.split(at_once)  # no number of parts in a graph
+    # an exported graph must not depend on the number of parts
+    parts = (sequences,) if torch.compiler.is_exporting() else sequences.split(at_once)
     embedded = [tower.project(tower.run(part, watch=[last])[last]) for part in parts]
     return torch.cat(embedded).view(x.shape[0], len(patches), -1)

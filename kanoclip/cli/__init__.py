@@ -1,5 +1,7 @@
 """The command line. Each command reads files, calls one function of the package and writes files.
 
+`@-` stands for the lines of standard input, so that a command can be given any number of arguments.
+
 Heavy modules are imported inside the commands, so that --help and the light commands start at once.
 """
 
@@ -14,6 +16,7 @@ import typer
 from kanoclip import __version__
 from kanoclip.cli import data, downloads, export, figures, methods, names, plan, predict, published, render
 from kanoclip.cli.examples import epilog
+from kanoclip.cli.standard_input import expand
 from kanoclip.naming import printable
 from kanoclip.types import InputError, setup_logging
 
@@ -100,7 +103,7 @@ def main() -> None:
     """Run the command line; invalid input ends it with one line and exit code 1."""
     setup_logging()
     try:
-        app()
+        app(expand(sys.argv[1:]))
     except InputError as error:
         sys.exit(f"error: {error}")
     except RecursionError:
@@ -108,13 +111,13 @@ def main() -> None:
     except UnicodeError as error:
         sys.exit(f"error: text that is not UTF-8 ({error}); write it in UTF-8")
     except OSError as error:
-        if error.errno is None:  # of a library, not of the system
+        if error.errno is None:  # raised by a library, not by the system
             raise
         sys.exit(f"error: {_of_the_system(error)}")
 
 
 def _of_the_system(error: OSError) -> str:
-    """Return one line that says what the system refused and what to do."""
+    """Return one line that states what the system refused and what to do."""
     file = printable(str(error.filename)) if error.filename else "a file"
     remedy = REMEDIES.get(error.errno or 0, "check the path and run again")
     return f"{file}: cannot be read or written: {error.strerror}; {remedy}"

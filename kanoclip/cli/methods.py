@@ -146,7 +146,7 @@ def score_pass(
     """
     from kanoclip.config import BackboneConfig, parse
     from kanoclip.layout import Layout
-    from kanoclip.run import PassRow
+    from kanoclip.rows import PassRow
     from kanoclip.stages.passes import score_target
 
     rows = [parse(PassRow, parse_json(text, "--row"), "--row") for text in row]

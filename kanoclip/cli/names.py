@@ -1,4 +1,4 @@
-"""Commands about names: what exists, the configuration schema, the table of methods."""
+"""Commands that list names, and write the configuration schema and the tables of methods."""
 
 from pathlib import Path
 from typing import Annotated
@@ -54,7 +54,7 @@ def _registered(what: str) -> list[str]:
 
         return dataset_names()
     if what == "methods":
-        from kanoclip.code_digest import installed  # lists methods without importing them, and with them torch
+        from kanoclip.code_digest import installed  # lists methods without importing them and torch
 
         return sorted(installed().methods)
     if what == "metrics":

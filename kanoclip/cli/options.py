@@ -1,4 +1,4 @@
-"""Options that several commands share, and the parsers of their values."""
+"""Options shared by several commands, and the parsers of their values."""
 
 import json
 from collections.abc import Sequence
@@ -133,7 +133,7 @@ def parse_options(items: Sequence[str] | None) -> dict[str, Any]:
 
 
 def named(name: str) -> str:
-    """Return a name that the user gives to a dataset.
+    """Check the name that a user gives to a dataset, and return it.
 
     Raises:
         InputError: the name cannot be used in paths and tables.

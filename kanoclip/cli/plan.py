@@ -1,4 +1,4 @@
-"""Command that estimates what a run takes, before it starts."""
+"""Command that estimates the resources of a run before it starts."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -40,8 +40,8 @@ def read_configuration(files: Sequence[Path], changes: Mapping[str, Any]) -> dic
     """Read and merge configurations as Snakemake does: later files override earlier ones, and single keys override all.
 
     Args:
-        files: YAML, in order.
-        changes: single keys.
+        files: YAML files, in order.
+        changes: single keys that override the files.
 
     Raises:
         InputError: a file is missing or holds no keys.

@@ -13,9 +13,9 @@ from kanoclip.types import InputError, logger
 if TYPE_CHECKING:
     from kanoclip.predict.detector import Detector
 
-SKIPPED_SHOWN = 10  # files named in the log
+SKIPPED_SHOWN = 10  # skipped files named in the log
 WORST_SHOWN = 10  # images in the table at the end
-STOPPED = 130  # exit code of a run that Ctrl-C stopped, as shells have it
+STOPPED = 130  # exit code after Ctrl-C, as in shells
 
 Images = Annotated[list[Path], typer.Argument(help="Images, folders, or text files (.txt) with one path per line.")]
 ClassName = Annotated[str, typer.Option(help='What the images show, such as "metal plate".')]
@@ -96,7 +96,7 @@ def predict(
     try:
         predict_files(job)
     except KeyboardInterrupt:
-        logger.info("stopped; the same command goes on where it stopped")
+        logger.info("stopped; run the same command to resume")
         raise typer.Exit(STOPPED) from None
     if maps == "hdf5":
         write_maps(out)
@@ -171,7 +171,7 @@ def _detector(
 
 
 def _worth(checkpoint: Path | None, method: str | None, backbone: str | None) -> str:
-    """Return what the shipped model is worth; nothing is known about others."""
+    """Return a caveat about the shipped model; "" for other models."""
     from kanoclip.predict.models import SHIPPED_WORTH, TINY
 
     if checkpoint or method not in (None, "kanoclip") or backbone not in (None, TINY):
@@ -220,7 +220,7 @@ class _Skipped:
             self._first.append(path)
 
     def say(self) -> None:
-        """Log them."""
+        """Log the skipped files."""
         if self._count:
             names = ", ".join(path.name for path in self._first)
             more = f" and {self._count - len(self._first)} more" if self._count > len(self._first) else ""

@@ -1,4 +1,4 @@
-"""Unpack archives safely, read to their end and within a stated size; write folders whole or not at all."""
+"""Unpack archives safely: verified to the end, limited in size, and written as a whole folder or not at all."""
 
 import bz2
 import gzip
@@ -26,9 +26,9 @@ COMPRESSED: dict[bytes, Callable[[Path], Any]] = {
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `folder`; rename it to `folder` if the block succeeds, else delete it.
+    """Yield a temporary folder beside `folder`; rename it to `folder` if the block succeeds, otherwise delete it.
 
-    A folder of that name is replaced.
+    An existing folder of that name is replaced.
     """
     temporary = temporary_beside(folder)
     shutil.rmtree(temporary, ignore_errors=True)
@@ -47,14 +47,14 @@ def unpack(archive: Path, folder: Path, largest: int = LARGEST) -> None:
 
     Args:
         archive: the file.
-        folder: to appear.
-        largest: bytes that its files may take; a bomb unpacks to more.
+        folder: to be created.
+        largest: most bytes that the unpacked files may take, against decompression bombs.
 
     Raises:
         InputError: the archive is damaged anywhere, is neither zip nor tar, would write outside the folder, or unpacks
             to more than `largest`.
     """
-    # zipfile raises RuntimeError for a password or a compression it does not know
+    # zipfile raises RuntimeError for a password or an unknown compression
     broken = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, RuntimeError, ValueError)
     with whole_folder(folder) as temporary:
         try:
@@ -69,7 +69,7 @@ def unpack(archive: Path, folder: Path, largest: int = LARGEST) -> None:
         except tarfile.FilterError as error:
             raise InputError(f"{archive}: refused, it would write outside its folder ({error})") from error
         except OSError as error:
-            if error.errno is not None:  # of the disk; those of gzip and bz2 have no number
+            if error.errno is not None:  # an error of the disk; those of gzip and bz2 have no number
                 raise
             raise InputError(f"{archive}: a damaged archive ({error}); delete it and fetch it again") from error
         except broken as error:
@@ -88,7 +88,7 @@ def _untar(archive: Path, folder: Path, largest: int) -> None:
 
 
 def _read_to_the_end(archive: Path) -> None:
-    """Read a compressed tar whole: its checksum comes last, behind the end that tarfile stops at.
+    """Read a compressed tar to the end: its checksum comes after the end marker, where tarfile stops.
 
     Raises:
         OSError, EOFError, LZMAError, zlib.error: the content is not what was compressed.
@@ -110,7 +110,7 @@ def _check_size(archive: Path, total: int, largest: int) -> None:
 
 def _unzip(archive: Path, folder: Path, largest: int) -> None:
     with zipfile.ZipFile(archive) as file:
-        # zipfile reads no more of a file than its header says, so the sum of these is what can be written
+        # zipfile reads at most the size in a file's header, so the sum of these limits what is written
         _check_size(archive, sum(member.file_size for member in file.infolist()), largest)
         for name in file.namelist():
             path = PurePosixPath(name.replace("\\", "/"))

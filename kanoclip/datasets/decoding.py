@@ -1,9 +1,9 @@
-"""Every image file and array as 8-bit RGB: what commands, the Python API and the benchmark read images with.
+"""Convert image files and arrays to 8-bit RGB, for the commands, the Python API and the benchmark.
 
-8-bit files are taken as they are: alpha is dropped, palettes and greys become RGB, EXIF turns the image upright.
-16-bit and float values are scaled so that the 0.1st and 99.9th percentile of the file (all its pages or slices)
-become black and white; a DICOM file with a window is shown by its window. 16-bit colour PNG keeps the upper 8 bits, as
-Pillow reads it.
+8-bit values are kept: alpha is dropped, palettes and greys become RGB, and EXIF turns the image upright.
+16-bit and float values are scaled so that the 0.1st and 99.9th percentiles of the file (all its pages or slices)
+become black and white; a DICOM file is scaled by its window if it has one. A 16-bit colour PNG keeps the upper 8 bits,
+as Pillow reads it.
 """
 
 import io
@@ -43,7 +43,7 @@ class Frame:
 
 
 def is_image_name(path: Path | str) -> bool:
-    """Return whether the name of a file ends like an image that can be read.
+    """Return whether a file name has the suffix of a readable image.
 
     >>> is_image_name("brain.NII.GZ"), is_image_name("notes.txt")
     (True, False)
@@ -55,9 +55,9 @@ def read_image(path: Path | str, axis: int = 2) -> list[Frame]:
     """Read all images of a file as RGB.
 
     Args:
-        path: an image; several come from a DICOM file with frames, a NIfTI volume (its slices), and a TIFF, GIF or
-            WebP with pages.
-        axis: along which a NIfTI volume is cut: 0 left to right, 1 back to front, 2 feet to head.
+        path: an image file; DICOM files with frames, NIfTI volumes (slices), and TIFF, GIF or WebP files with pages
+            hold several images.
+        axis: the axis along which a NIfTI volume is sliced: 0 left to right, 1 back to front, 2 feet to head.
 
     Returns:
         The images in order, at least one.
@@ -72,7 +72,7 @@ def read_image(path: Path | str, axis: int = 2) -> list[Frame]:
 
 
 def decode(path: Path | str, content: bytes, axis: int = 2) -> Pages:
-    """Decode the bytes of a file, by its name and then by its content.
+    """Decode the bytes of a file, whose format is told by its name and then by its content.
 
     Returns:
         Pages of 8 bits in their own mode (or of Pillow's modes I and F, not scaled yet), or a `Stack`.
@@ -113,8 +113,8 @@ def to_rgb(array: Any, limits: tuple[float, float] | None = None) -> Image.Image
     Args:
         array: NumPy array or torch tensor (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), whose alpha is dropped. A tensor
             may also have its channels first.
-        limits: the values that become black and white. By default uint8 is taken as it is, bool and floats are 0..1,
-            and of other integers the 0.1st and 99.9th percentile are taken.
+        limits: the values that become black and white. By default uint8 is kept as it is, bool and floats are in 0..1,
+            and other integers are scaled by their 0.1st and 99.9th percentiles.
 
     Raises:
         InputError: another shape or type, NaN or infinity, floats outside 0..1 without limits.
@@ -142,7 +142,7 @@ def to_rgb(array: Any, limits: tuple[float, float] | None = None) -> Image.Image
 
 
 def _scale_of(values: NDArray[Any], limits: tuple[float, float] | None) -> NDArray[np.floating]:
-    """Return values in 0..1; the rules are those of `to_rgb`."""
+    """Return values scaled to 0..1 by the rules of `to_rgb`."""
     is_float = np.issubdtype(values.dtype, np.floating)
     if not (is_float or np.issubdtype(values.dtype, np.integer) or values.dtype == bool):
         raise InputError(f"an image as an array: expected integers, floats or bool, found {values.dtype}")

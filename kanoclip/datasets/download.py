@@ -1,4 +1,4 @@
-"""Download archives: resumed where they stopped, verified, unpacked whole or not at all."""
+"""Download archives: resume interrupted transfers, verify them, unpack them whole or not at all."""
 
 import json
 import time
@@ -13,27 +13,27 @@ from kanoclip.datasets.specs import ArchiveSource, DatasetSpec, ManualSource
 from kanoclip.files import sha256, write_json
 from kanoclip.types import InputError, Progress, logger
 
-TIMEOUT = 60.0  # seconds without a byte
-TRIES = 4  # in a row that bring nothing new
-WAIT = 2.0  # seconds before a further try, doubled with each that brought nothing
+TIMEOUT = 60.0  # seconds without receiving a byte
+TRIES = 4  # consecutive attempts without progress
+WAIT = 2.0  # seconds before the next attempt, doubled after each without progress
 BLOCK = 1 << 16  # bytes
-LAST = "archive.json"  # of the last download; it stays when source.json is removed
+LAST = "archive.json"  # facts of the last download, kept when source.json is removed
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 
 
 class Interrupted(Exception):
-    """A transfer ended early; what has arrived is kept and another try may help."""
+    """A transfer ended early; the received part is kept, and another attempt may succeed."""
 
 
 class Refused(Exception):
-    """A server does not have the file; another try would not help."""
+    """A server does not have the file; another attempt would fail too."""
 
 
 def download(spec: DatasetSpec, resources: Path) -> Path:
-    """Return the folder with the images of a dataset; download and unpack them unless they are there.
+    """Return the folder with the images of a dataset, after downloading and unpacking them if necessary.
 
-    Everything lies in resources/<dataset>/: archives/ (downloaded, or placed there by hand), images/ (unpacked, or
-    placed there by hand) and source.json (where they come from; written last).
+    All files lie in resources/<dataset>/: archives/ (downloaded, or placed there by hand), images/ (unpacked, or
+    placed there by hand) and source.json (their origin; written last).
 
     Args:
         spec: a dataset whose source is an archive, or manual.
@@ -85,7 +85,7 @@ def _compare_with_last(record: Path, facts: Mapping[str, str | int]) -> None:
 
 
 def _placed(source: ArchiveSource | ManualSource, archives: Path) -> Path | None:
-    """Return the archive if it is there already."""
+    """Return the archive if it exists already."""
     if isinstance(source, ArchiveSource):
         return archives / source.file if (archives / source.file).is_file() else None
     found = sorted(path for path in archives.glob("*") if path.name.lower().endswith(ARCHIVES))
@@ -130,9 +130,9 @@ def _fetch(spec: DatasetSpec, source: ArchiveSource | ManualSource, place: Path)
 
 
 def fetch_from(url: str, file: Path) -> None:
-    """Download a file from one mirror, in as many transfers as it takes while each brings something new.
+    """Download a file from one mirror, in several transfers if necessary, as long as each makes progress.
 
-    What has arrived is kept beside it and continued by the next call.
+    The received part is kept beside the file, and the next call continues it.
 
     Raises:
         Interrupted, Refused: it did not arrive.
@@ -183,7 +183,7 @@ def _open(request: urllib.request.Request, partial: Path, start: int) -> HTTPRes
     try:
         return urllib.request.urlopen(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # nothing lies behind the end of the partial file
+        if error.code == 416:  # the server has no bytes after the partial file
             if error.headers.get("Content-Range") == f"bytes */{start}":
                 return None
             partial.unlink()
@@ -196,7 +196,7 @@ def _open(request: urllib.request.Request, partial: Path, start: int) -> HTTPRes
 
 
 def _blocks(response: HTTPResponse) -> Iterator[bytes]:
-    """Yield the body as it arrives; only errors of the network are interruptions, a full disk is not."""
+    """Yield the body as it arrives; only network errors count as interruptions, a full disk does not."""
     while True:
         try:
             block = response.read1(BLOCK)

@@ -1,4 +1,4 @@
-"""Walk through folders of images: what counts as an image, a class folder, the mask of an image."""
+"""Find images, class folders and masks in folders."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from kanoclip.datasets.decoding import IMAGE_SUFFIXES, is_image_name
 from kanoclip.datasets.index import GOOD, UNLABELLED
 from kanoclip.types import InputError, logger
 
-# images of kinds that are not read; the user is told about them
+# image formats that are not read; the user gets a warning
 OTHER_SUFFIXES = (".avif", ".eps", ".exr", ".jp2", ".jxl", ".npy", ".pbm", ".pgm", ".ppm", ".psd", ".svg")
 
 
@@ -25,7 +25,7 @@ class Row:
 
 
 def row_of(image: Path, name: str, defect: str, mask: Path | None = None, split: str = "test") -> Row:
-    """Return the row of an image; its defect tells its label."""
+    """Return the row of an image, labelled by its defect."""
     return Row(image, mask, name, {GOOD: 0, UNLABELLED: -1}.get(defect, 1), defect, split)
 
 
@@ -45,7 +45,7 @@ def base_folder(root: Path, marks: Iterable[str]) -> Path:
 
 
 def visible_folders(place: Path) -> list[Path]:
-    """Return the folders in a folder, by name, without hidden ones and those that macOS adds to archives."""
+    """Return the folders in a folder, sorted by name, without hidden ones and those that macOS adds to archives."""
     if not place.is_dir():
         return []
     return sorted(path for path in place.iterdir() if path.is_dir() and not path.name.startswith((".", "__MACOSX")))
@@ -62,7 +62,7 @@ def _images(place: Path) -> list[Path]:
 
 
 def images_in(place: Path) -> list[Path]:
-    """Return the images in a folder, by name.
+    """Return the images in a folder, sorted by name.
 
     Raises:
         InputError: there is none.
@@ -79,10 +79,10 @@ def images_below(place: Path) -> list[Path]:
 
 
 def masks_by_stem(places: Iterable[Path]) -> dict[str, Path]:
-    """Return the masks in those folders of `places` that exist, by file name without suffix.
+    """Return the masks in those of the folders `places` that exist, keyed by file name without suffix.
 
     Raises:
-        InputError: a folder has two masks of one name.
+        InputError: a folder has two masks with the same stem.
     """
     found: dict[str, Path] = {}
     for place in places:

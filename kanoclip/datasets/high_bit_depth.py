@@ -1,7 +1,7 @@
-"""Decode files whose values are no 8-bit colours: DICOM, NIfTI, and TIFF with more bits or a point.
+"""Decode files with other values than 8-bit colours: DICOM, NIfTI, and 16-bit or float TIFF.
 
-The libraries are the extra `formats`, imported when a file needs them. Their decoders may raise anything on a damaged
-file, so every exception becomes one line.
+The libraries belong to the extra `formats` and are imported when a file needs them. Their decoders may raise any
+exception on a damaged file, so each becomes an InputError of one line.
 """
 
 import gzip
@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from kanoclip.datasets.safe_open import REDUCED, broken, check_pixels, max_pixels, shown
 from kanoclip.types import InputError
 
-PERCENTILES = (0.1, 99.9)  # become black and white where a file does not say what should
+PERCENTILES = (0.1, 99.9)  # become black and white if the file has no window
 DEFLATED_DICOM = b"1.2.840.10008.1.2.1.99"  # the whole file is one compressed stream, of unknown length
-NIFTI_BYTES = 16  # per voxel at most, complex numbers left out
+NIFTI_BYTES = 16  # at most, per voxel of real numbers
 
 Show = Callable[[NDArray[Any]], NDArray[np.floating]]
 
@@ -30,8 +30,8 @@ class Stack:
     """The images of a file, in order.
 
     Attributes:
-        values: (N, H, W) or (N, H, W, 3), as the file means them (rescaled, before any window).
-        show: values to brightness in 0..1.
+        values: (N, H, W) or (N, H, W, 3) physical values (rescaled, before any window).
+        show: maps values to brightness in 0..1.
     """
 
     values: NDArray[Any]
@@ -44,7 +44,7 @@ class Stack:
 
 
 def linear(low: float, high: float) -> Show:
-    """Return the map that takes `low` to 0 and `high` to 1, and what lies outside to the nearer; low may be higher."""
+    """Return the function that maps `low` to 0 and `high` to 1, linearly and clipped; low may exceed high."""
     span = high - low
 
     def show(values: NDArray[Any]) -> NDArray[np.floating]:
@@ -56,7 +56,7 @@ def linear(low: float, high: float) -> Show:
 
 
 def by_percentiles(values: NDArray[Any]) -> Show:
-    """Return the linear map between the two `PERCENTILES` of all values; where they agree, between the extremes."""
+    """Return `linear` between the two `PERCENTILES` of all values or, if these are equal, between the extremes."""
     low, high = np.percentile(values, PERCENTILES)
     if low == high:
         low, high = values.min(), values.max()
@@ -67,7 +67,7 @@ def read_dicom(path: Path | str, content: bytes) -> Stack:
     """Decode a DICOM file: its frames, grey or in colour, with the first window of its header.
 
     Raises:
-        InputError: pydicom is missing, or the file is not a whole image, or has too many pixels.
+        InputError: pydicom is missing, the file is damaged, or it has too many pixels.
     """
     pydicom = library("pydicom", path)
     if DEFLATED_DICOM in content[:4096]:
@@ -115,11 +115,11 @@ def read_nifti(path: Path | str, content: bytes, axis: int = 2) -> Stack:
     Args:
         path: for messages.
         content: the bytes of the file, gzipped or not.
-        axis: 0 left to right, 1 back to front, 2 feet to head (axial); slices count upwards, their top is the front
-            or the head.
+        axis: 0 left to right, 1 back to front, 2 feet to head (axial); slices are in ascending order, with the front
+            or the head at the top.
 
     Raises:
-        InputError: nibabel is missing, or the file is not a whole volume of 3 dimensions, or has too many voxels.
+        InputError: nibabel is missing, the file is not an undamaged 3-D volume, or it has too many voxels.
     """
     nibabel = library("nibabel", path)
     try:
@@ -151,10 +151,10 @@ def read_nifti(path: Path | str, content: bytes, axis: int = 2) -> Stack:
 
 
 def read_tiff(path: Path | str, content: bytes) -> Stack:
-    """Decode a TIFF with tifffile: all pages of the size of the first, scaled by the percentiles of the whole file.
+    """Decode a TIFF with tifffile: all pages as large as the first, scaled by the percentiles of the whole file.
 
     Raises:
-        InputError: tifffile is missing, or the file is not a whole image, or has too many pixels.
+        InputError: tifffile is missing, the file is damaged, or it has too many pixels.
     """
     tifffile = library("tifffile", path)
     try:

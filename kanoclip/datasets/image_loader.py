@@ -1,4 +1,4 @@
-"""Load batches of images ahead of a consumer, in threads: Pillow decodes and resizes outside the interpreter's lock."""
+"""Load batches of images ahead of the consumer, in threads: Pillow decodes and resizes without holding the GIL."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,12 +14,12 @@ from kanoclip.datasets.images import load_square
 class ImageLoader:
     """Worker threads that read images as square uint8 arrays; a context manager.
 
-    Pixels stay uint8 so that a batch is small to move and is normalised at once, on any device. These operations, in
-    this order, give the float32 values of `open_clip.image_transform` to the last bit:
+    Pixels stay uint8, so that a batch is small to transfer and can be normalised on the device. These operations, in
+    this order, give bit-identical float32 values to `open_clip.image_transform`:
 
         (pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std
 
-    On a GPU 255 must be a tensor there: torch multiplies by the reciprocal of a number instead of dividing by it.
+    On a GPU 255 must be a tensor: torch multiplies by the reciprocal of a Python number instead of dividing by it.
 
     Args:
         size: the side S of the squares, in pixels.
@@ -41,14 +41,14 @@ class ImageLoader:
         self.close()
 
     def close(self) -> None:
-        """Drop what has not begun and end the threads."""
+        """Cancel pending work and stop the threads."""
         self._pool.shutdown(cancel_futures=True)
 
     def stream(self, batches: Iterable[Sequence[str]]) -> Iterator[NDArray[np.uint8]]:
         """Load batches, in order, while the consumer works on earlier ones.
 
         Args:
-            batches: the paths of the images of each batch; read only as far as batches are loaded ahead.
+            batches: the image paths of each batch; consumed only as far as batches are loaded ahead.
 
         Yields:
             (B, S, S, 3) RGB for each batch; the consumer may keep or change it.
@@ -72,7 +72,7 @@ class ImageLoader:
                     image.cancel()
 
     def _begin(self, paths: Sequence[str]) -> tuple[NDArray[np.uint8], list[Future[None]]]:
-        """Give the images of a batch to the workers; they fill the array."""
+        """Submit the images of a batch to the workers, which fill the array."""
         batch = np.empty((len(paths), self.size, self.size, 3), np.uint8)
         return batch, [self._pool.submit(self._load_into, batch[row], path) for row, path in enumerate(paths)]
 

@@ -1,4 +1,4 @@
-"""Read the images of a dataset, or say in one line what is wrong with a file."""
+"""Read the images of a dataset."""
 
 import hashlib
 from pathlib import Path
@@ -11,11 +11,11 @@ from kanoclip.datasets.decoding import decode, eight_bits, single
 from kanoclip.datasets.high_bit_depth import Stack
 from kanoclip.datasets.safe_open import header_size, read_file
 
-DIGEST_DIGITS = 32  # hexadecimal digits kept of a SHA-256: 128 bits tell files apart, and an index stays readable
+DIGEST_DIGITS = 32  # hexadecimal digits kept of a SHA-256: 128 bits identify a file, and an index stays readable
 
 
 def digest(content: bytes) -> str:
-    """Return the digest by which an index knows the content of a file.
+    """Return the digest that identifies the content of a file in an index.
 
     >>> digest(b"")
     'e3b0c44298fc1c149afbf4c8996fb924'
@@ -24,7 +24,7 @@ def digest(content: bytes) -> str:
 
 
 def load_image(path: Path | str, content: bytes | None = None) -> Image.Image:
-    """Read a whole image as RGB, upright and scaled to 8 bits as `kanoclip.datasets.decoding` says.
+    """Read a whole image as RGB, upright and scaled to 8 bits as described in `kanoclip.datasets.decoding`.
 
     Args:
         path: the image file.
@@ -38,9 +38,9 @@ def load_image(path: Path | str, content: bytes | None = None) -> Image.Image:
 
 
 def load_square(path: Path | str, size: int) -> NDArray[np.uint8]:
-    """Read an image and squash it to a square with Pillow's bicubic filter, which widens when it shrinks (antialias).
+    """Read an image and squash it to a square with Pillow's bicubic filter, which antialiases when it shrinks.
 
-    Every pixel equals that of `open_clip.image_transform(..., resize_mode="squash")` before it is normalised.
+    Every pixel equals that of `open_clip.image_transform(..., resize_mode="squash")` before normalisation.
 
     Args:
         path: the image file.
@@ -53,14 +53,14 @@ def load_square(path: Path | str, size: int) -> NDArray[np.uint8]:
         InputError: as `load_image`.
     """
     image = _decode_8_bits(path)
-    if image.mode != "L":  # the channels of a gray image are equal: resizing one of them is enough
+    if image.mode != "L":  # the channels of a grey image are equal: resizing one is enough
         image = image.convert("RGB")
     pixels = np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
     return pixels if pixels.ndim == 3 else np.broadcast_to(pixels[..., None], (size, size, 3))
 
 
 def image_size(path: Path | str) -> tuple[int, int]:
-    """Return (W, H) of an upright image; most formats need their header only.
+    """Return (W, H) of an upright image, for most formats from the header alone.
 
     Raises:
         InputError: as `load_image`.

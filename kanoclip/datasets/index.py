@@ -19,20 +19,20 @@ from kanoclip.types import InputError
 __all__ = ["GOOD", "INDEX_COLUMNS", "UNLABELLED", "content", "load_image", "load_mask", "read_index", "write_index"]
 
 INDEX_COLUMNS = ["image", "mask", "class_name", "label", "defect", "split"]
-DIGEST_COLUMNS = ["image_digest", "mask_digest"]  # of the bytes of the two files; mask_digest "" without a mask
+DIGEST_COLUMNS = ["image_digest", "mask_digest"]  # of the bytes of the two files; "" if there is no mask
 SPLITS = ("train", "test")
 GOOD = "good"  # the defect of a normal image
 UNLABELLED = "unlabelled"  # the defect of an image whose label is not known
 
 
 def write_index(frame: pd.DataFrame, path: Path) -> None:
-    """Write an index whole or not at all, its rows in an order that depends on their content alone.
+    """Write an index whole or not at all, with its rows in an order that depends on their content alone.
 
     Args:
         frame: the columns of `INDEX_COLUMNS`; image and mask relative to the folder of `path`, label 0, 1 or -1 (not
-            known, an empty cell of the file). Also the columns of `DIGEST_COLUMNS`; if they are missing, every image
-            and mask is read to compute them.
-        path: the index.csv to appear.
+            known, an empty cell in the file); optionally those of `DIGEST_COLUMNS`, otherwise every image and mask is
+            read to compute them.
+        path: the index.csv to write.
 
     Raises:
         InputError: the digests are missing and a file cannot be read.
@@ -78,10 +78,10 @@ def read_index(path: Path, split: str = "test") -> pd.DataFrame:
 
 
 def content(frame: pd.DataFrame) -> str:
-    """Return the SHA-256 of what results can depend on: it changes with any image, mask or label.
+    """Return the SHA-256 of the content of a dataset; it changes with any image, mask or label.
 
-    It covers the rows in order: the image names as the index writes them (relative; results list them), class names,
-    labels, defects, and the digests of both files. It does not cover absolute places or times of modification.
+    It covers the rows in order: the relative image names (results list them), class names, labels, defects, and the
+    digests of both files. It does not cover absolute paths or modification times.
 
     Args:
         frame: rows from `read_index`.
@@ -118,7 +118,7 @@ def _is_class_name(name: str) -> bool:
 
 
 def _check_values(frame: pd.DataFrame, path: Path) -> None:
-    """Refuse the first row with a value that no index can hold; lines are numbered as in an editor."""
+    """Refuse the first row with an invalid value; lines are numbered as in an editor."""
     is_digest = frame[DIGEST_COLUMNS].apply(lambda column: column.str.fullmatch(f"[0-9a-f]{{{DIGEST_DIGITS}}}"))
     wrong = {
         "image": frame["image"] == "",
@@ -128,7 +128,7 @@ def _check_values(frame: pd.DataFrame, path: Path) -> None:
         "image_digest": ~is_digest["image_digest"],
         "mask_digest": ~is_digest["mask_digest"].where(frame["mask"] != "", frame["mask_digest"] == ""),
     }
-    # the same image may belong to several classes, but is one image of each
+    # the same image may belong to several classes, but only once to each
     wrong["image (it is listed twice)"] = frame.duplicated(["image", "class_name", "split"])
     for column, rows in wrong.items():
         if rows.any():

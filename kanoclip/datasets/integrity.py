@@ -1,4 +1,4 @@
-"""Whether images and masks are still those that an index was made from."""
+"""Check that images and masks have not changed since their index was made."""
 
 import os
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ THREADS = 4  # at most; each holds the bytes of one file
 def check_unchanged(frame: pd.DataFrame) -> None:
     """Read the files of some rows and compare them with the digests of the index.
 
-    Times of modification are not trusted: a copied dataset has others, a restored one the same.
-    `benchmarks/integrity.py` measures what it costs.
+    Modification times are not used: copying a dataset changes them, and restoring an old file may not.
+    `benchmarks/integrity.py` measures the cost.
 
     Args:
         frame: rows from `read_index`.

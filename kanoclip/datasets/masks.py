@@ -1,4 +1,4 @@
-"""Ground-truth masks: the pixels marked in a file, and masks at another resolution."""
+"""Read ground-truth masks, and resize them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,8 +47,8 @@ def load_mask(path: Path | str, size: tuple[int, int], content: bytes | None = N
 def marked(path: Path | str, image: Image.Image) -> NDArray[np.bool_]:
     """Return the pixels of a mask whose colour has any channel above 0.
 
-    A palette counts by its colours. Alpha counts where it varies and the colours do not, or where both mark the same
-    pixels; alpha that is above 0 everywhere says nothing.
+    A palette is looked up. Alpha is used if it varies and the colours do not, or if both mark the same pixels; alpha
+    above 0 everywhere is ignored.
 
     Args:
         path: for messages.
@@ -58,7 +58,7 @@ def marked(path: Path | str, image: Image.Image) -> NDArray[np.bool_]:
         (H, W) bool.
 
     Raises:
-        InputError: alpha and colours mark different pixels, several entries of a palette are black, a value is NaN.
+        InputError: alpha and colours mark different pixels, several palette entries are black, or a value is NaN.
     """
     if image.mode == "P":
         _check_palette(path, image)
@@ -88,7 +88,7 @@ def _positive(path: Path | str, values: NDArray) -> NDArray[np.bool_]:
 
 
 def _check_palette(path: Path | str, image: Image.Image) -> None:
-    """Refuse a palette in which several of the entries used are black: their pixels could not be told apart."""
+    """Refuse a palette in which several used entries are black: their pixels would be indistinguishable."""
     colours = np.array(image.getpalette() or [], np.uint8).reshape(-1, 3)
     used = np.unique(np.asarray(image))
     black = [int(entry) for entry in used if entry < len(colours) and not colours[entry].any()]
@@ -126,9 +126,8 @@ def resize_mask(mask: NDArray[np.bool_], size: tuple[int, int], resize: Resize =
     Args:
         mask: (H, W) True where anomalous.
         size: (height, width) wanted.
-        resize: "nearest", so that it stays exact and no threshold has to be chosen; or "bilinear" on 8 bits, smoothed
-            where it shrinks, True above 1/2: what Pillow does and torchvision with it, as in AnomalyCLIP's and
-            APRIL-GAN's code.
+        resize: "nearest", which needs no threshold; or "bilinear" on 8 bits, antialiased where it shrinks and True
+            above 1/2, as in Pillow and torchvision, which AnomalyCLIP's and APRIL-GAN's code uses.
 
     Returns:
         (height, width) bool.

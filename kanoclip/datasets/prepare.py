@@ -1,4 +1,4 @@
-"""From the source of a dataset to its index: find or draw the images, read the layout, check every file, write."""
+"""Prepare a dataset: find or draw its images, read the layout, check every file, and write the index."""
 
 import hashlib
 import importlib.util
@@ -26,22 +26,22 @@ from kanoclip.naming import check_class_name
 from kanoclip.types import InputError, logger, progress
 
 THREADS = 8  # at most: each holds one decoded image
-NAMED = 10  # problems in a message, at most
+NAMED = 10  # largest number of problems listed in a message
 
 
 def prepare(
     spec: DatasetSpec, out: Path, resources: Path, path: Path | None = None, limit: int | None = None, seed: int = 0
 ) -> None:
-    """Write the index of a dataset, whole or not at all, after every image and mask has been read.
+    """Write the index of a dataset, whole or not at all, after reading every image and mask.
 
     Args:
         spec: the dataset.
-        out: the index.csv to appear. Images that are drawn lie beside it, in images/.
+        out: the index.csv to write. Synthetic images are drawn into images/ beside it.
         resources: the folder of downloads.
         path: a local folder in the layout of the spec, used instead of the spec's source.
         limit: keep at most this many images per class, split and label: those with the smallest SHA-256 of seed and
-            path, so that the choice depends neither on the order of files nor on the other images, and a smaller
-            limit keeps a subset of a larger one.
+            path, so that the choice depends neither on the order of files nor on the other images, and a smaller limit
+            keeps a subset of a larger one.
         seed: seed of that choice.
 
     Raises:
@@ -76,7 +76,7 @@ def _root(spec: DatasetSpec, beside: Path, resources: Path, path: Path | None) -
 
 
 def _package_folder(source: PackageSource) -> Path:
-    """Return the folder with the images of an installed package, which is not imported."""
+    """Return the folder with the images of an installed package, without importing it."""
     module = importlib.util.find_spec(source.module)
     if module is None or module.origin is None:
         raise InputError(f'the package {source.module} is not installed; run: pip install "kanoclip[data]"')
@@ -84,7 +84,7 @@ def _package_folder(source: PackageSource) -> Path:
 
 
 def _draw(spec: DatasetSpec, source: SyntheticSource, folder: Path) -> Path:
-    """Draw a synthetic dataset in the layout of MVTec AD; the defects of a kind take turns."""
+    """Draw a synthetic dataset in the layout of MVTec AD; the defects of a kind alternate."""
     with whole_folder(folder) as temporary:
         for kind in progress(spec.classes, f"draw {spec.name}", unit="classes"):
             _draw_images(kind, [None] * source.normal, source, temporary)
@@ -94,7 +94,7 @@ def _draw(spec: DatasetSpec, source: SyntheticSource, folder: Path) -> Path:
 
 def _draw_images(kind: str, defects: Sequence[str | None], source: SyntheticSource, folder: Path) -> None:
     for number, defect in enumerate(defects):
-        # each image has its own seed, so that drawing more images leaves the first ones as they are
+        # each image has its own seed, so that drawing more images does not change the first ones
         digest = hashlib.sha256(f"{source.seed}/{kind}/{defect}/{number}".encode()).digest()
         sample = render(kind, defect, int.from_bytes(digest[:4], "big"), source.size)
         _save(Image.fromarray(sample.image), folder / kind / "test" / (defect or GOOD) / f"{number:03}.png")
@@ -109,7 +109,7 @@ def _save(image: Image.Image, path: Path) -> None:
 
 
 def _check_classes(rows: list[Row], spec: DatasetSpec) -> None:
-    """Refuse two folders that would be one class, and names that no class can have."""
+    """Refuse two folders with the same class name, and invalid class names."""
     folders: dict[str, str] = {}
     for folder in dict.fromkeys(row.folder for row in rows):
         name = spec.class_name(folder)
@@ -127,7 +127,7 @@ def _check_classes(rows: list[Row], spec: DatasetSpec) -> None:
 
 
 def _check_masks_exist(rows: list[Row], spec: DatasetSpec) -> None:
-    """Refuse an anomalous image without a mask in a dataset that has masks."""
+    """Refuse anomalous images without a mask in a dataset that has masks."""
     has_masks = any(row.mask for row in rows) if spec.masks is None else spec.masks
     if not has_masks:
         return
@@ -141,7 +141,7 @@ def _check_masks_exist(rows: list[Row], spec: DatasetSpec) -> None:
 
 
 def _refuse(problems: Sequence[str]) -> None:
-    """Raise one error for all problems, if there are any."""
+    """Raise one error that lists all problems, if there are any."""
     if not problems:
         return
     if len(problems) == 1:
@@ -163,13 +163,13 @@ def _subset(rows: list[Row], root: Path, limit: int, seed: int) -> list[Row]:
 
 
 def _check_files(rows: list[Row], name: str) -> dict[tuple[Path, Path | None], tuple[str, str]]:
-    """Decode every image and every mask once, in threads (decoding runs outside the interpreter's lock).
+    """Decode every image and every mask once, in threads (decoding releases the GIL).
 
     Returns:
-        For each pair of image and mask the digests of the two files; "" where there is no mask.
+        The digests of the two files for each pair of image and mask; "" if there is no mask.
 
     Raises:
-        InputError: files cannot be used; all of them in one line.
+        InputError: some files cannot be used; one line lists them.
     """
     pairs = sorted({(row.image, row.mask) for row in rows}, key=str)
     with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:

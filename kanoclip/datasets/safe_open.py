@@ -1,4 +1,4 @@
-"""Open image files safely: formats we name and no others, at most a stated number of pixels, upright as EXIF says."""
+"""Open image files safely: only listed formats, with a limit on the number of pixels, and upright as EXIF says."""
 
 import io
 import os
@@ -12,14 +12,14 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from kanoclip.types import InputError
 
-# what Pillow raises for a file that is not an image, or not all of one
+# what Pillow raises for a file that is not an image, or is truncated
 BROKEN_IMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
-# named one by one: Pillow would start Ghostscript for an EPS file, whatever its name
+# listed explicitly: Pillow would start Ghostscript for an EPS file, whatever its name
 PILLOW_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP")
-PAGED_FORMATS = ("TIFF", "GIF", "WEBP")  # every page is an image; of other formats the first picture is taken
-MAX_PIXELS = 100_000_000  # of a file, all pages together: 300 MB as RGB
+PAGED_FORMATS = ("TIFF", "GIF", "WEBP")  # every page is an image; of other formats only the first picture is read
+MAX_PIXELS = 100_000_000  # per file, all pages together: 300 MB as RGB
 LIMIT_VARIABLE = "KANOCLIP_MAX_PIXELS"
-NEW_SUBFILE_TYPE, REDUCED = 254, 1  # the TIFF tag and bit of a smaller copy of another page
+NEW_SUBFILE_TYPE, REDUCED = 254, 1  # the TIFF tag and bit that mark a smaller copy of another page
 BITS_PER_SAMPLE, SAMPLE_FORMAT, UNSIGNED = 258, 339, 1
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -39,7 +39,7 @@ def read_file(path: Path | str) -> bytes:
 
 
 def shown(path: Path | str) -> str:
-    r"""Return a path for a message of one line.
+    r"""Return a path that is safe in a one-line message.
 
     >>> shown("two\nlines.png")
     'two\\nlines.png'
@@ -114,7 +114,7 @@ def open_pages(path: Path | str, content: bytes) -> list[Image.Image] | None:
 
 
 def header_size(path: Path | str) -> tuple[int, int] | None:
-    """Return (W, H) of an upright image from its header alone; None if Pillow cannot tell, or not without decoding."""
+    """Return (W, H) of an upright image from its header alone; None if Pillow cannot tell without decoding."""
     try:
         with Image.open(path, formats=PILLOW_FORMATS) as image:
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
@@ -124,19 +124,19 @@ def header_size(path: Path | str) -> tuple[int, int] | None:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """Return an image turned as its EXIF orientation says; itself if there is none."""
+    """Return an image rotated by its EXIF orientation, or the image itself if it has none."""
     return ImageOps.exif_transpose(image) if image.getexif().get(0x0112, 1) != 1 else image
 
 
 def is_deep_colour_png(content: bytes) -> bool:
-    """Return whether bytes are a PNG with 16 bits in several channels, of which Pillow keeps the upper 8."""
+    """Return whether bytes are a 16-bit colour PNG, of which Pillow keeps the upper 8 bits."""
     return content.startswith(PNG_SIGNATURE) and content[24:25] == b"\x10" and content[25:26] in (b"\2", b"\4", b"\6")
 
 
 def _opened(path: Path | str, content: bytes) -> Image.Image:
     limit = max_pixels()
     if Image.MAX_IMAGE_PIXELS is not None and limit > Image.MAX_IMAGE_PIXELS:
-        Image.MAX_IMAGE_PIXELS = limit  # Pillow's own limit is one for the whole process; ours is checked below
+        Image.MAX_IMAGE_PIXELS = limit  # Pillow's own limit holds for the whole process; ours is checked below
     try:
         image = Image.open(io.BytesIO(content), formats=PILLOW_FORMATS)
     except Image.DecompressionBombError as error:
@@ -171,6 +171,6 @@ def _tags(image: Image.Image) -> Any:
 
 
 def _is_deep_tiff(image: Image.Image) -> bool:
-    """Return whether a TIFF holds more than 8 bits per channel, or numbers with a sign or a point."""
+    """Return whether a TIFF holds more than 8 bits per channel, or signed or float numbers."""
     bits, kinds = _tags(image).get(BITS_PER_SAMPLE, (1,)), _tags(image).get(SAMPLE_FORMAT, (UNSIGNED,))
     return max(bits) > 8 or max(kinds) > UNSIGNED

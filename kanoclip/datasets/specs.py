@@ -1,4 +1,4 @@
-"""What a dataset is: one YAML file per dataset in specs/, found by scanning; class names for prompts in one table."""
+"""Dataset specs: one YAML file per dataset in specs/, found by scanning, and one table of class names for prompts."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -69,13 +69,13 @@ class ImageCounts(Strict):
 
 
 class DatasetSpec(Strict):
-    """Everything known about a dataset before its images are on the disk."""
+    """What is known about a dataset before its images are on disk."""
 
     name: str
     title: str  # its name in tables
     domain: Literal["industrial", "medical"]
     source: Source
-    layout: str  # the reader of its folders, in `layouts.py`
+    layout: str  # name of the reader of its folders, in `layouts.py`
     classes: list[str]  # folder names; empty: every folder found is a class
     class_names: dict[str, str]  # folder name to the name used in prompts
     masks: bool | None  # None: as found
@@ -87,11 +87,11 @@ class DatasetSpec(Strict):
     notes: str = ""
 
     def class_name(self, folder: str) -> str:
-        """Return the name of a class in prompts: that of the table, else the folder's with spaces for underscores."""
+        """Return the name of a class in prompts: from the table, or the folder name with spaces for underscores."""
         return self.class_names.get(folder, folder.replace("_", " "))
 
     def count(self, limit: int | None = None) -> int | None:
-        """Return the number of test images; with a limit per class and label at most that many; None if unknown."""
+        """Return the number of test images, of which `limit` per class and label are kept; None if unknown."""
         if isinstance(self.source, SyntheticSource):
             normal, anomalous = (n * len(self.classes) for n in (self.source.normal, self.source.anomalous))
         elif self.images is not None:
@@ -160,7 +160,7 @@ def folder_spec(name: str, class_names: dict[str, str]) -> DatasetSpec:
 
 
 def _spec(origin: str, **fields: Any) -> DatasetSpec:
-    """Return a validated spec, or raise one line about the first thing that is wrong in it."""
+    """Return a validated spec, or raise an InputError about its first problem."""
     try:
         return DatasetSpec.model_validate(fields)
     except ValidationError as error:

@@ -1,11 +1,11 @@
 """The feature cache: one HDF5 file per (dataset, backbone), written once, read by every method and epoch.
 
-Layout: `image` (N,) names as in index.csv, and per tap a dataset of its name (`vv/24`, `cls/24`, `windows/2`, ...),
-fp16, one chunk per image. `checksum/<tap>` (N,) holds the CRC-32 of each row, which is compared whenever the row is
-read. While it grows the file is called `<name>.partial` and `done` (N,) marks the finished images.
+Layout: `image` (N,), names as in index.csv; one dataset per tap, under its name (`vv/24`, `cls/24`, `windows/2`, ...),
+in fp16 with one chunk per image; and `checksum/<tap>` (N,), the CRC-32 of each row, verified on every read. An
+unfinished file is called `<name>.partial`, and `done` (N,) marks its finished images.
 
-All its space is taken when the file is created, so that neither a killed process nor a full disk leaves its structure
-half written. HDF5's own checksums would be written into chunks whose space is taken later, so these are ours.
+All space is allocated when the file is created, so that neither a killed process nor a full disk corrupts its
+structure. HDF5's own checksums would need chunks that are allocated later, so we store our own.
 """
 
 import errno
@@ -29,6 +29,7 @@ from kanoclip.datasets.index import content, read_index
 from kanoclip.datasets.integrity import check_unchanged
 from kanoclip.features.live import LiveFeatures
 from kanoclip.features.source import Rows, as_cached
+from kanoclip.files import reserve
 from kanoclip.hdf5 import DAMAGED, SEAL, UNSEALED, check_seal, open_hdf5, reading, row_checksum, seal
 from kanoclip.types import InputError, Progress, logger
 
@@ -40,20 +41,20 @@ MARGIN = 2**20  # bytes an HDF5 file needs beside its data
 def encode(
     index: Path, backbone: Backbone, taps: Collection[Tap], out: Path, batch_size: int = 32, workers: int = 1
 ) -> None:
-    """Run the towers over a dataset's test split and cache the taps.
+    """Encode a dataset's test split with the towers and cache the taps.
 
-    A run that was cut off goes on where it stopped, in the same batches, so that the result is the same.
+    An interrupted run is resumed with the same batches, so that the result is the same.
 
     Args:
         index: the dataset's index.csv.
         backbone: the frozen towers.
-        taps: what to keep.
-        out: the file to appear when all images are done.
-        batch_size: images per forward.
+        taps: the taps to store.
+        out: the file, which appears when all images are done.
+        batch_size: images per forward pass.
         workers: threads that load images.
 
     Raises:
-        InputError: a tap that no tower has, an unreadable image, or no space for the cache.
+        InputError: no tower has a tap, an image is unreadable, or the disk has no space for the cache.
     """
     frame = read_index(index)
     live = LiveFeatures(frame, backbone, workers)
@@ -74,7 +75,7 @@ def encode(
             everything = _batches(len(frame), batch_size)
             todo = [rows for rows in everything if not file["done"][rows.start : rows.stop].all()]
             if len(todo) < len(everything):
-                logger.info("%s: going on, %d of %d images are done", partial, int(file["done"][:].sum()), len(frame))
+                logger.info("%s: resumed, %d of %d images are done", partial, int(file["done"][:].sum()), len(frame))
             done = len(frame) - sum(map(len, todo))
             with Progress(f"encode {index.parent.name}", len(frame), "images", done) as bar:
                 for rows, features in zip(todo, live.stream(todo, taps), strict=True):
@@ -83,6 +84,8 @@ def encode(
             seal(file, _sealed(taps))
             file.flush()
     except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):  # space would not help
+            raise
         raise InputError(
             f"{partial}: cannot write: {_reason(error)}; free space and run again, finished images are kept"
         ) from error
@@ -98,12 +101,12 @@ class FeatureCache:
         frame: the index that it was made from.
 
     Attributes:
-        provenance: of the backbone it was made with.
-        config: that backbone's configuration.
-        taps: what it holds.
+        provenance: of its backbone.
+        config: the backbone's configuration.
+        taps: the taps it holds.
 
     Raises:
-        InputError: no finished cache, or one of other images.
+        InputError: the file is not a finished cache, or holds other images.
     """
 
     def __init__(self, path: Path, frame: pd.DataFrame):
@@ -141,8 +144,8 @@ class FeatureCache:
 
         Args:
             backbone: the provenance of the backbone in use.
-            taps: what will be read.
-            wanted_by: who reads, for the message.
+            taps: the taps to read.
+            wanted_by: the reader, for the message.
 
         Raises:
             InputError: the first difference.
@@ -161,14 +164,14 @@ class FeatureCache:
             )
 
     def size_of(self, taps: Collection[Tap]) -> int:
-        """Return the bytes that these taps of all images take."""
+        """Return the size in bytes of these taps for all images."""
         return sum(self._file[str(tap)].nbytes for tap in taps)
 
     def read(self, rows: Rows, taps: Collection[Tap]) -> Features:
-        """Return features of some rows, in the given order, fp16 on the CPU.
+        """Return the features of some rows in the given order, in fp16 on the CPU.
 
         Raises:
-            InputError: a row is not what was written.
+            InputError: the checksum of a row does not match.
         """
         with reading(self.path, KIND, REMEDY):
             return {tap: torch.from_numpy(np.stack([self._row(tap, row) for row in rows])) for tap in sorted(taps)}
@@ -191,7 +194,7 @@ def _batches(count: int, size: int) -> list[range]:
 def _open_partial(
     partial: Path, attributes: dict[str, str], images: list[str], backbone: Backbone, taps: Collection[Tap]
 ) -> h5py.File:
-    """Return the unfinished cache: the one on disk if it was begun with the same attributes, else a new one."""
+    """Return the unfinished cache: the one on disk if it was started with the same attributes, otherwise a new one."""
     try:
         file = h5py.File(partial, "r+")
         if {name: value for name, value in file.attrs.items() if name != SEAL} == attributes and "done" in file:
@@ -214,7 +217,7 @@ def _create(
     shapes = {str(tap): (len(images), *shape) for tap, shape in backbone.feature_shapes(taps).items()}
     beginning = partial.with_name(f".{partial.name}")
     try:
-        # HDF5 cannot recover from a full disk, so the space is tried with a plain file first and then kept
+        # HDF5 cannot recover from a full disk, so the space is reserved with a plain file first
         beginning.touch()
         _reserve(beginning, sum(2 * int(np.prod(shape)) + 4 * shape[0] for shape in shapes.values()) + MARGIN)
         with h5py.File(beginning, "w") as file:
@@ -234,14 +237,12 @@ def _create(
 
 
 def _reserve(path: Path, size: int) -> None:
-    """Reserve this many bytes on the disk for a file, or fail at once."""
+    """Reserve space on the disk for a file, or fail at once."""
     free = shutil.disk_usage(path.parent).free
     try:
         if size > free + path.stat().st_blocks * 512:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        if hasattr(os, "posix_fallocate"):  # not on macOS
-            with path.open("r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, size)
+        reserve(path, size)
     except OSError as error:
         raise InputError(
             f"{path}: the cache needs {size / 1e9:.3g} GB: {error.strerror} ({free / 1e9:.3g} GB are free); "
@@ -257,7 +258,7 @@ def _allocated_at_once() -> h5py.h5p.PropDCID:
 
 
 def _write(file: h5py.File, rows: range, features: Features) -> None:
-    """Write a batch, and only when it is on its way to the disk mark it done."""
+    """Write a batch, and mark it done after it has been flushed."""
     for tap, tensor in as_cached(features).items():
         values = tensor.cpu().numpy()
         file[str(tap)][rows.start : rows.stop] = values

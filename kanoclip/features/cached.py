@@ -1,4 +1,4 @@
-"""Cached features as a source: read ahead from the file, or kept on a GPU as a whole."""
+"""A feature source that reads ahead from a cache, or keeps all features on a GPU."""
 
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
@@ -14,17 +14,17 @@ from kanoclip.features.source import Rows, as_read
 from kanoclip.types import logger
 
 AHEAD = 2  # batches read before they are needed
-HELD_AT_ONCE = 64  # images copied to a GPU at once
-SHARE_OF_MEMORY = 0.5  # of a GPU's free memory that kept features may take; the rest is for training
+HELD_AT_ONCE = 64  # images per copy to the GPU
+SHARE_OF_MEMORY = 0.5  # largest share of a GPU's free memory for features; the rest is for training
 
 
 class CachedFeatures:
-    """Features read from a cache; on a GPU kept there when they fit.
+    """Features read from a cache, and kept on a GPU if they fit.
 
     Args:
         cache: of the dataset.
-        backbone: whose features they are; they are given on its device.
-        keep: taps to hold on the device as a whole; default: on a GPU, where they fit into half of its free memory.
+        backbone: the backbone of the features, which are returned on its device.
+        keep: whether to hold all features on the device; default: on a GPU, if they fit into half of its free memory.
     """
 
     def __init__(self, cache: FeatureCache, backbone: Backbone, keep: bool | None = None):
@@ -45,7 +45,7 @@ class CachedFeatures:
                 chosen = torch.tensor(rows, device=device)
                 yield {tap: self._kept[tap][chosen].float() for tap in taps}
             return
-        with ThreadPoolExecutor(1) as pool:  # one: HDF5 reads one file at a time anyway
+        with ThreadPoolExecutor(1) as pool:  # one thread, since HDF5 serialises reads
             ready: deque[Future[Features]] = deque()
             try:
                 for rows in batches:
@@ -58,7 +58,7 @@ class CachedFeatures:
                 pool.shutdown(cancel_futures=True)
 
     def _hold(self, taps: Collection[Tap]) -> None:
-        """Copy taps to the device a few images at a time: as a whole they may not fit into the memory of the host."""
+        """Copy taps to the device a few images at a time, since together they may not fit into host memory."""
         count = len(self.cache)
         for tap in sorted(set(taps) - self._kept.keys()):
             kept: Tensor | None = None

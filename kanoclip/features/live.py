@@ -1,4 +1,4 @@
-"""Features computed by the towers as they are asked for."""
+"""Features that the towers compute on demand."""
 
 from collections.abc import Collection, Iterator, Sequence
 
@@ -13,10 +13,10 @@ from kanoclip.features.source import Rows, as_cached, as_read
 
 
 class LiveFeatures:
-    """The images of an index through the towers of a backbone.
+    """Features of the images of an index, computed by the towers of a backbone.
 
     Args:
-        frame: the index; `image_path` is read.
+        frame: the index, of which `image_path` is used.
         backbone: on its device.
         workers: threads that load images.
     """
@@ -30,7 +30,7 @@ class LiveFeatures:
         self.backbone.check(taps)
 
     def stream(self, batches: Sequence[Rows], taps: Collection[Tap]) -> Iterator[Features]:
-        """Load images by threads while the towers compute; see `FeatureSource.stream`."""
+        """Load images in threads while the towers compute; see `FeatureSource.stream`."""
         if not taps:
             yield from ({} for _ in batches)
             return
@@ -40,6 +40,6 @@ class LiveFeatures:
                 yield self.of_images(images, taps)
 
     def of_images(self, images: NDArray[np.uint8], taps: Collection[Tap]) -> Features:
-        """Return the features of images (B, S, S, 3), rounded as a cache rounds them."""
+        """Return the features of images (B, S, S, 3), rounded to fp16 as in a cache."""
         features = self.backbone.encode_images(self.backbone.normalise(images), taps)
         return as_read(as_cached(features), self.backbone.device)

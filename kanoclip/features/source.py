@@ -1,4 +1,4 @@
-"""Where features come from: one protocol for a cache on disk and for a tower that computes them now."""
+"""The protocol of feature sources: a cache on disk, or towers that compute features on demand."""
 
 from collections.abc import Collection, Iterator, Sequence
 from typing import Protocol
@@ -16,36 +16,36 @@ Rows = Sequence[int]
 class FeatureSource(Protocol):
     """Features of the images of one dataset.
 
-    Cached and live features of an image are equal: what is computed live is rounded to fp16 as a cache rounds it.
+    Live features are rounded to fp16 like cached ones, so both agree.
 
     Attributes:
-        backbone: whose features they are; they are given on its device.
+        backbone: the backbone of the features, which are returned on its device.
     """
 
     backbone: Backbone
 
     def require(self, taps: Collection[Tap], wanted_by: str) -> None:
-        """Refuse taps that this source cannot give.
+        """Refuse taps that this source cannot provide.
 
         Args:
-            taps: what will be read.
-            wanted_by: who reads, for the message.
+            taps: the taps to read.
+            wanted_by: the reader, for the message.
 
         Raises:
             InputError: the first tap that is missing.
         """
 
     def stream(self, batches: Sequence[Rows], taps: Collection[Tap]) -> Iterator[Features]:
-        """Yield the features of each batch in turn, fp32, on the device of the backbone, the next ones prepared ahead.
+        """Yield the features of each batch in fp32 on the backbone's device, while preparing the next batches.
 
         Args:
             batches: rows of the index, batch by batch, in any order.
-            taps: what is wanted of each image.
+            taps: the taps of each image to return.
         """
 
 
 def as_cached(features: Features, where: str = "features") -> Features:
-    """Round features to fp16, as a cache holds them.
+    """Round features to fp16, as a cache stores them.
 
     Raises:
         InputError: a value is not finite, or too large for fp16.
@@ -62,5 +62,5 @@ def as_cached(features: Features, where: str = "features") -> Features:
 
 
 def as_read(features: Features, device: torch.device) -> Features:
-    """Bring cached features to a device, in fp32."""
+    """Move cached features to a device, in fp32."""
     return {tap: tensor.to(device, non_blocking=True).float() for tap, tensor in features.items()}

@@ -1,1 +1,1 @@
-"""What is known about anomalies, in words."""
+"""The knowledge base: descriptions of anomalies in words."""

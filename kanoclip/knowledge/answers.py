@@ -1,11 +1,10 @@
-"""The file of all answers of models: each is paid for once, and written to disk as soon as it arrives."""
+"""The file of all model answers; each is paid for once and written to disk as soon as it arrives."""
 
-import json
 import os
 import threading
 from pathlib import Path
 
-from kanoclip.knowledge.jsonl import Description, read_descriptions, to_line
+from kanoclip.knowledge.jsonl import ChangedError, Description, from_line, read_descriptions, to_line
 from kanoclip.knowledge.questions import Key, Question
 from kanoclip.types import logger
 
@@ -44,13 +43,15 @@ def _key(answer: Description) -> Key:
 
 
 def _heal(path: Path) -> None:
-    """End the file with a whole line: of one that a kill interrupted, the end is added or the beginning removed."""
+    """Complete or remove a last line that was interrupted by a kill."""
     content = path.read_bytes()
     last = content[content.rfind(b"\n") + 1 :]
     if not last:
         return
     try:
-        Description(**json.loads(last))
+        from_line(last.decode())
+    except ChangedError:
+        return  # whole, and changed by hand: the reader says so
     except (TypeError, ValueError, RecursionError):
         os.truncate(path, len(content) - len(last))
         logger.warning("%s: removed a half-written last line", path)

@@ -11,21 +11,21 @@ from typing import Any
 from kanoclip.config import EndpointConfig
 from kanoclip.types import InputError
 
-LARGEST = 2**20  # bytes of an answer: a completion of 150 tokens has a few thousand
-LONGEST_TEXT = 20_000  # characters kept of an answer; CLIP reads some 300
-PATIENCE = 10  # times the time-out, after which a body that still arrives in pieces is given up
+LARGEST = 2**20  # bytes per response: a completion of 150 tokens has a few thousand
+LONGEST_TEXT = 20_000  # characters kept of an answer; CLIP reads about 300
+PATIENCE = 10  # times the time-out, after which a slowly arriving body is given up
 FILTERED = {"content_filter", "content_policy_violation"}  # codes of a refusal by the server, not by the model
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back.
+    """The reply of a model.
 
     Attributes:
         text: the answer as written; empty if there is none.
-        cut_off: the server stopped the answer at its length limit.
-        refused: the server or the model says that it does not answer.
-        readable: it was a chat completion at all.
+        cut_off: whether the server stopped the answer at its length limit.
+        refused: whether the server or the model refused to answer.
+        readable: whether the response was a chat completion.
     """
 
     text: str = ""
@@ -38,11 +38,11 @@ class Chat:
     """A connection shared by many threads, with a rate limit and retries.
 
     The openai client retries errors that may pass (no connection, time-outs, 408, 409, 429, 5xx) with exponential
-    back-off and jitter, or after the time that the server's Retry-After names; it never retries 400, 401, 403 or 404.
+    back-off and jitter, or after the server's Retry-After; it never retries 400, 401, 403 or 404.
     """
 
     def __init__(self, config: EndpointConfig) -> None:
-        """Connect.
+        """Create the client.
 
         Raises:
             InputError: the openai client is not installed, or the key is missing or not a key.
@@ -71,7 +71,7 @@ class Chat:
         )
 
     def ask(self, messages: list[Any]) -> Reply:
-        """Ask, and wait for the answer.
+        """Send messages and wait for the reply.
 
         Raises:
             InputError: the endpoint refuses the request, or does not answer after the configured number of retries.
@@ -95,14 +95,14 @@ class Chat:
         raise InputError(f"{problem}; the answers so far are kept; run again to continue")
 
     def _reply(self, completion: Any) -> Reply:
-        """Read a reply of which, since servers vary, every field may be absent or of any type."""
+        """Read a reply defensively: servers vary, so every field may be absent or of any type."""
         choices = getattr(completion, "choices", None)
         choice = choices[0] if isinstance(choices, list) and choices else None
         message, reason = getattr(choice, "message", None), getattr(choice, "finish_reason", None)
         content = getattr(message, "content", "")
         if message is None or isinstance(message, str | list | dict) or not isinstance(content, str | None):
             return Reply(readable=False)
-        # half of a surrogate pair is no character, and cannot be written to a file
+        # half of a surrogate pair is not a character and cannot be written to a file
         text = self._without_key((content or "")[:LONGEST_TEXT].encode("utf-8", "ignore").decode("utf-8"))
         return Reply(
             text=text,
@@ -111,7 +111,7 @@ class Chat:
         )
 
     def _cap(self, response: Any) -> None:
-        """Limit a body to the size and time that an answer can have; a cut-off body is not JSON."""
+        """Limit the size and duration of a response body; a truncated body is not JSON."""
         largest = LARGEST
         if response.headers.get("content-encoding", "identity") != "identity":
             # no compression was asked for: a compressed body may unpack to a thousand times its size
@@ -138,7 +138,7 @@ def _ask_for_plain_bytes(request: Any) -> None:
 def _capped(response: Any, largest: int, until: float) -> Any:
     """Return a body that ends after a number of bytes, or at a time of the monotonic clock in seconds."""
     stream = response.stream
-    # httpx, or what the openai client has in its place: it takes streams of its own kind only
+    # httpx or the library that the openai client uses instead, which accepts only its own streams
     library: Any = sys.modules[type(response).__module__.partition(".")[0]]
 
     class Capped(library.SyncByteStream):
@@ -157,7 +157,7 @@ def _capped(response: Any, largest: int, until: float) -> Any:
 
 
 class Pace:
-    """Lets at most this number of callers per minute through, evenly spaced."""
+    """A rate limit that lets callers through at even intervals."""
 
     def __init__(self, per_minute: int | None) -> None:
         self._interval = 60 / per_minute if per_minute else 0.0

@@ -1,7 +1,7 @@
-"""What a mask marks, in one sentence: where, how large, which shape and colour, how many regions.
+"""Describe the marked region of a mask in one sentence: place, size, shape, colour and number of regions.
 
-The paper asks a visual question answering model that it does not name exactly and that answers differently every time.
-This describer answers the same question from the ground truth: the same sentence everywhere, and true.
+The paper asks a visual question answering model, which it does not specify and whose answers vary. This module answers
+the same question from the ground truth, deterministically and correctly.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Ask models many questions: each once, several at a time, with the cost logged before and the progress during."""
+"""Ask models many questions: each once, several at a time, with the estimated cost logged first, then the progress."""
 
 import threading
 from collections.abc import Sequence
@@ -14,19 +14,19 @@ from kanoclip.knowledge.questions import Question
 from kanoclip.knowledge.wording import CONTEXT, fit, is_refusal, tidy
 from kanoclip.types import InputError, logger
 
-REPORTS = 10  # lines of progress
+REPORTS = 10  # number of progress lines
 
 
 def interview(questions: Sequence[Question], config: EndpointConfig, path: Path) -> list[Description]:
-    """Return the usable answers to some questions, in order, asking those that no earlier run has asked.
+    """Return the usable answers to questions in order, asking only those that no earlier run has asked.
 
     Args:
         questions: of one source.
-        config: who is asked.
+        config: the endpoint and model.
         path: the file of answers.
 
     Raises:
-        InputError: the endpoint stops answering; what it has answered is kept.
+        InputError: the endpoint stops answering; answers so far are kept.
     """
     answers = Answers(path)
     open_questions = [question for question in questions if question not in answers]
@@ -43,7 +43,7 @@ def interview(questions: Sequence[Question], config: EndpointConfig, path: Path)
 
 
 def ask(chat: Chat, question: Question) -> Description:
-    """Return the answer to one question, asked once more, more strictly, if the first answer is unusable.
+    """Return the answer to one question, with a second, stricter request if the first answer is unusable.
 
     Returns:
         The answer; its text is empty if the second is unusable too.
@@ -77,7 +77,7 @@ def ask(chat: Chat, question: Question) -> Description:
 
 
 def judge(reply: Reply) -> tuple[str, str]:
-    """Return the part of a reply that CLIP can use, and what was wrong with it; each may be empty."""
+    """Return the usable part of a reply, and a note on its problem; each may be empty."""
     if not reply.readable:
         return "", "unreadable"
     text = tidy(reply.text)
@@ -93,7 +93,7 @@ def judge(reply: Reply) -> tuple[str, str]:
 
 
 def _ask_all(questions: Sequence[Question], chat: Chat, answers: Answers) -> None:
-    """Ask, store and count; a failure stops questions not yet asked, and answers under way are still stored."""
+    """Ask, store and count; a failure cancels pending questions, and answers in flight are still stored."""
     stopped = threading.Event()
 
     def work(question: Question) -> None:
@@ -102,7 +102,7 @@ def _ask_all(questions: Sequence[Question], chat: Chat, answers: Answers) -> Non
         try:
             answers.add(ask(chat, question))
         except Exception:
-            stopped.set()  # here, so that no thread asks more before the main one learns of it
+            stopped.set()  # set here, so that no thread asks more before the main thread notices
             raise
 
     total = len(questions)

@@ -7,11 +7,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from kanoclip.files import read_text, write_text
+from kanoclip.files import read_text, text_digest, write_text
 from kanoclip.naming import printable
 from kanoclip.types import InputError
 
 State = Literal["abnormal", "normal", "background"]
+DIGEST = "digest"  # the last key of a line
+
+
+class ChangedError(Exception):
+    """A line does not fit its digest."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +50,30 @@ class Description:
 
 
 def to_line(description: Description) -> str:
-    """Return a description as a line of JSON."""
-    return json.dumps(asdict(description), ensure_ascii=False) + "\n"
+    """Return a description as a line of JSON, with the digest of its values."""
+    return json.dumps(asdict(description) | {DIGEST: _digest(description)}, ensure_ascii=False) + "\n"
+
+
+def from_line(line: str) -> Description:
+    """Return the description in a line of JSON; a line without a digest is taken as it is.
+
+    Raises:
+        TypeError: a key is unknown or missing, or a value is of another type.
+        ValueError: the line is not JSON, a text cannot be written, or a state is unknown.
+        ChangedError: the values do not fit their digest.
+    """
+    values = json.loads(line)
+    if not isinstance(values, dict):
+        raise TypeError("not an object")
+    digest = values.pop(DIGEST, None)
+    description = _checked(values)
+    if digest is not None and digest != _digest(description):
+        raise ChangedError
+    return description
+
+
+def _digest(description: Description) -> str:
+    return text_digest(json.dumps(asdict(description)))
 
 
 def write_knowledge(path: Path, descriptions: Sequence[Description]) -> None:
@@ -58,13 +85,18 @@ def read_descriptions(path: Path) -> list[Description]:
     """Return every line of a knowledge.jsonl.
 
     Raises:
-        InputError: a line is not a description.
+        InputError: a line is not a description, or was changed and still has its digest.
     """
     descriptions = []
     # not splitlines(): a text may hold one of the rarer line separators, which JSON leaves as they are
     for number, line in enumerate(read_text(path, "descriptions").removesuffix("\n").split("\n"), start=1):
         try:
-            descriptions += [_checked(json.loads(line))] if line else []
+            descriptions += [from_line(line)] if line else []
+        except ChangedError as error:
+            raise InputError(
+                f"{path}, line {number}: expected the text as it was written, found another; run kanoclip knowledge "
+                f'again, or delete "{DIGEST}" from the line to keep a change'
+            ) from error
         except (TypeError, ValueError, RecursionError) as error:
             raise InputError(
                 f"{path}, line {number}: expected a description in JSON, found {printable(line, 60)!r}; run kanoclip "

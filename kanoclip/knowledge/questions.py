@@ -1,4 +1,4 @@
-"""What language models are asked: the paper's two questions (section 2.2, figure 2), as chat messages."""
+"""The paper's two questions to language models (section 2.2, figure 2), as chat messages."""
 
 import base64
 import hashlib
@@ -29,13 +29,13 @@ Key = tuple[str, str, str, str, str, int]  # identity of a question: see `Questi
 
 @dataclass(frozen=True)
 class Question:
-    """One question to a model, to be answered once.
+    """A question to a model, which is answered once.
 
     Attributes:
         source: "llm" or "vqa".
         class_name: as in index.csv.
         text: the question with the class filled in.
-        config: who is asked, and how.
+        config: the endpoint, the model and the request.
         prompt_hash: hash of the question without class and image.
         image: the image's name in index.csv; empty if the question is about the class.
         image_path: the file of the image; empty if the question is about the class.
@@ -55,11 +55,11 @@ class Question:
 
     @property
     def key(self) -> Key:
-        """The identity of a question; one that was answered is never asked again."""
+        """The identity of the question; answered questions are never asked again."""
         return (self.source, self.config.model, self.prompt_hash, self.class_name, self.image, self.number)
 
     def messages(self, stricter: bool = False) -> list[dict[str, Any]]:
-        """Return the messages of a chat completion; a stricter request insists on one short sentence."""
+        """Return the messages of a chat completion; `stricter` insists on one short sentence."""
         instructions = [self.config.instruction] * bool(self.config.instruction) + [STRICTER] * stricter
         system = [{"role": "system", "content": " ".join(instructions)}] if instructions else []
         if not self.image_path:
@@ -78,7 +78,7 @@ class Question:
 
 
 def text_questions(class_names: Sequence[str], config: LlmConfig) -> list[Question]:
-    """Return the question about each class, as often as answers are wanted."""
+    """Return the questions about each class, one per wanted answer."""
     digest = _digest(ABOUT_A_CLASS, config)
     return [
         Question("llm", name, ABOUT_A_CLASS.format(name), config, digest, number=number)
@@ -98,7 +98,7 @@ def image_questions(frame: pd.DataFrame, config: VqaConfig) -> list[Question]:
 
 
 def jpeg_url(path: Path | str, side: int) -> str:
-    """Return an image as a data URL: JPEG, its longer side at most `side` pixels."""
+    """Return an image as a JPEG data URL with a longer side of at most `side` pixels."""
     image = load_image(path)
     image.thumbnail((side, side), Image.Resampling.BICUBIC)
     buffer = io.BytesIO()

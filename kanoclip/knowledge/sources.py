@@ -1,4 +1,4 @@
-"""Where descriptions come from: texts shipped with the package, masks, language models."""
+"""The sources of descriptions: texts shipped with the package, masks and language models."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -24,13 +24,13 @@ STATES: tuple[State, ...] = ("abnormal", "normal")
 
 
 def collect(dataset: str, frame: pd.DataFrame, config: KnowledgeConfig, answers: Path) -> list[Description]:
-    """Return what the configured sources know about a dataset, source after source.
+    """Return the descriptions of a dataset from the configured sources, in order.
 
     Args:
         dataset: its name.
         frame: its index, from `read_index`.
-        config: which sources, and how models are reached.
-        answers: the file that keeps the answers of models; made when a model is asked, appended to, never rewritten.
+        config: the sources, and the endpoints of models.
+        answers: the file of model answers; created when a model is asked, and only appended to.
 
     Raises:
         InputError: an image or mask cannot be read, or a model cannot be asked; the answers so far are kept.
@@ -71,7 +71,7 @@ def curated(dataset: str, class_names: Sequence[str]) -> list[Description]:
 
 
 def from_masks(frame: pd.DataFrame) -> list[Description]:
-    """Return one sentence per anomalous image that has a mask, about what the mask marks.
+    """Return one sentence per anomalous image with a mask, which describes the marked region.
 
     Args:
         frame: rows from `read_index`.

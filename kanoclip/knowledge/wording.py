@@ -1,4 +1,4 @@
-"""Turn what a model wrote into a text that CLIP can read whole."""
+"""Turn a model's answer into a text that fits into CLIP's context."""
 
 import re
 import unicodedata

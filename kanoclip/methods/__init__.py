@@ -1,4 +1,4 @@
-"""The methods. Every module of this folder is imported, and so registers what it defines."""
+"""The methods. Every module of this folder is imported, which registers its methods."""
 
 import importlib
 import pkgutil

@@ -1,9 +1,9 @@
-"""AdaCLIP (Cao et al., ECCV 2024, arXiv 2407.15795): learned tokens in both towers, in part made from the image.
+"""AdaCLIP (Cao et al., ECCV 2024, arXiv 2407.15795): static and image-dependent learned tokens in both towers.
 
-Learned: five tokens in each of the first four blocks of both towers, the layers that make their dynamic part from
-CLIP's own image feature, and one linear layer per tap and one for the class token; 10,665,472 parameters on ViT-L/14.
-The method reads the input of the first block and runs the image tower itself. Text is encoded anew for every image.
-docs/methods/adaclip.md has the formulas, and where the released code and the paper differ.
+Learned: five tokens in each of the first four blocks of both towers, the layers that compute their dynamic part from
+CLIP's own image feature, one linear layer per tap and one for the class token; 10,665,472 parameters on ViT-L/14. The
+method reads the input of the first block and runs the image tower itself. Text is encoded again for every image.
+docs/methods/adaclip.md has the formulas, and the differences between the released code and the paper.
 """
 
 from collections.abc import Iterable, Sequence
@@ -30,11 +30,11 @@ from kanoclip.prompts.tokens import HybridTokens
 from kanoclip.types import InputError
 
 ENSEMBLE = "adaclip"
-MAX_LENGTH = 5  # words that each template has before the class name
+MAX_LENGTH = 5  # words in each template before the class name
 
 
 class AdaClipOptions(LayerwiseOptions):
-    """Options of AdaCLIP. Defaults of its own: the released code's."""
+    """Options of AdaCLIP. Defaults: the released code's."""
 
     prompt_length: int = Field(
         5,
@@ -80,7 +80,7 @@ class AdaClipOptions(LayerwiseOptions):
 
 @register("adaclip")
 class AdaClip(Method[AdaClipOptions]):
-    """Hybrid tokens in both towers, and an image score that looks at the most anomalous patches."""
+    """Hybrid tokens in both towers, and an image score from the most anomalous patches."""
 
     trainable = True
     stochastic = True
@@ -107,28 +107,28 @@ class AdaClip(Method[AdaClipOptions]):
 
     @classmethod
     def reads(cls, options: AdaClipOptions, tower: TowerShape) -> frozenset[Tap]:
-        """Return the input of the first block, and the class token of the tower without learned tokens."""
+        """Return the input of the first block, and the class token of the unmodified tower."""
         return frozenset({Tap("tokens", 0), Tap("cls", tower.layers)})
 
     @classmethod
     def trains_on(cls, options: AdaClipOptions, tower: TowerShape) -> frozenset[Tap]:
-        """Return the same, or nothing where images are changed."""
+        """Return the taps of `reads`, or nothing if images are augmented."""
         return frozenset() if options.mosaic else cls.reads(options, tower)
 
     @classmethod
     def from_published(cls, files: Sequence[Any]) -> dict[str, Tensor]:
-        """Return what is learned, by the names of `learned`, from the authors' released checkpoint.
+        """Return the learned parameters from the authors' released checkpoint, by the names of `learned`.
 
         Args:
-            files: one, the object that `torch.load` returns.
+            files: a single object, as `torch.load` returns it.
 
         Raises:
-            InputError: another kind of object; a tensor is missing or does not fit.
+            InputError: the object has another type, or a tensor is missing or has an unexpected shape.
         """
         return learned_from_released(files)
 
     def forward(self, batch: Batch) -> AnomalyOutput:
-        """Score with what was learned: the softmax of the mean logits of the taps."""
+        """Score with the softmax of the taps' mean logits."""
         maps, image = self._log_odds(batch)
         mean = maps.mean(1, keepdim=True)  # (B, 1, h, w)
         if self.options.map_resolution == "image":
@@ -136,7 +136,7 @@ class AdaClip(Method[AdaClipOptions]):
         return AnomalyOutput(mean[:, 0].sigmoid(), image_score=image.sigmoid())
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the focal loss of the image score, and focal and two dice losses of the maps, summed over the taps."""
+        """Return the focal loss of the image score, and the focal and two Dice losses of the maps, summed over taps."""
         labels, masks = batch.truth  # (B,), (B, S, S)
         log_odds_of_maps, image = self._log_odds(batch)
         maps = at_pixels(log_odds_of_maps, masks.shape[-1]).sigmoid().unbind(1)  # K x (B, S, S)
@@ -150,7 +150,7 @@ class AdaClip(Method[AdaClipOptions]):
         }
 
     def phases(self) -> list[Phase]:
-        """Train tokens and layers alike, by AdamW."""
+        """Train the tokens and layers together with AdamW."""
         options = self.options
         parts = {
             "tokens": [*self.vision.parameters(), *self.language.parameters()],
@@ -180,7 +180,7 @@ class AdaClip(Method[AdaClipOptions]):
         return patches.unflatten(2, backbone.grid), image
 
     def _image(self, x: Tensor, learned: Tensor) -> tuple[Tensor, Tensor]:
-        """Run the image tower with learned tokens behind the patches; the first blocks have tokens of their own.
+        """Run the image tower with learned tokens after the patches; each of the first blocks has its own tokens.
 
         Args:
             x: (B, 1 + P, W) input of the first block.
@@ -201,7 +201,7 @@ class AdaClip(Method[AdaClipOptions]):
         return F.normalize(token, dim=-1), F.normalize(torch.stack(levels, dim=1), dim=-1)
 
     def _text(self, class_names: Sequence[str], learned: Tensor) -> Tensor:
-        """Encode the ensemble of each image's class with the image's tokens in the place of the first words.
+        """Encode the prompts of each image's class with the image's tokens in place of the first words.
 
         Args:
             class_names: (B,).

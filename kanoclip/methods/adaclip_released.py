@@ -1,4 +1,4 @@
-"""The checkpoint that AdaCLIP's authors released, as what our AdaCLIP learns."""
+"""Translate the checkpoint that AdaCLIP's authors released to the parameters of our AdaCLIP."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from kanoclip.types import InputError
 
 PREFIX = "clip_model."  # the authors save the state of a trainer that holds the model
 WHERE = "AdaCLIP's released checkpoint"
-STACKED = {  # lists of tensors that are one tensor here, and how they are joined
+STACKED = {  # lists of tensors that are a single tensor here, and how to join them
     "vision.static": ("visual_prompter.static_prompts.{}", torch.stack),
     "vision.dynamic.weight": ("dynamic_visual_prompt_generator.head.{}.weight", torch.cat),
     "vision.dynamic.bias": ("dynamic_visual_prompt_generator.head.{}.bias", torch.cat),
@@ -24,13 +24,13 @@ CLASS_LAYER = "cls_token_layer.head.0"
 
 
 def learned_from_released(files: Sequence[Any]) -> dict[str, Tensor]:
-    """Return the learned parameters by our names, fp32; see `AdaClip.from_published`.
+    """Return the learned parameters under our names, in fp32; see `AdaClip.from_published`.
 
     Args:
         files: one, a mapping of names to tensors: `clip_model.text_prompter.static_prompts.0` (5, 768) and so on.
 
     Raises:
-        InputError: another kind of object; a tensor is missing, of another shape than its like, or not finite.
+        InputError: the object has another type, or a tensor is missing, has an unexpected shape or is not finite.
     """
     if len(files) != 1 or not isinstance(files[0], Mapping):
         kinds = ", ".join(type(file).__name__ for file in files) or "none"
@@ -45,7 +45,7 @@ def learned_from_released(files: Sequence[Any]) -> dict[str, Tensor]:
 
 
 def _list(state: Mapping[str, Any], pattern: str) -> list[Tensor]:
-    """Return the tensors of a list, at least one, all of one shape."""
+    """Return the tensors of a list, which has at least one, all with the same shape."""
     numbered = re.compile(re.escape(pattern).replace(r"\{\}", r"\d+"))
     count = sum(numbered.fullmatch(name) is not None for name in state)
     tensors = [_tensor(state, pattern.format(number)) for number in range(max(1, count))]

@@ -1,8 +1,8 @@
-"""Test-time adaptation of AnoCLIP: a small adapter fitted to the patches of one image, without labels.
+"""Test-time adaptation of AnoCLIP: a small adapter fitted to the patches of one image without labels.
 
-The adapter replaces half of each patch by a mixture of the class's prompts. It is fitted so that patches are called
-normal or abnormal with confidence, patches as they are rather normal, and patches with noise abnormal. Every image
-starts from the same weights and sees the same noise, so its map depends on nothing but the image.
+The adapter replaces half of each patch feature by a mixture of the class's prompt features. Its loss favours confident
+predictions, "normal" for the original patches and "abnormal" for patches with added noise. Every image starts from the
+same weights and noise, so its map depends only on the image.
 """
 
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-NOISE = 0.05 * 1.1  # standard deviation, in features that are not normalised
-RESIDUAL = 0.5  # share of the adapter in a patch
-HARD_WEIGHT = 0.5  # of the cross-entropies, beside the entropy
+NOISE = 0.05 * 1.1  # standard deviation, for unnormalised features
+RESIDUAL = 0.5  # share of the adapter's output in a patch feature
+HARD_WEIGHT = 0.5  # weight of the cross-entropies, relative to the entropy
 SEED = 0
 
 
 @dataclass(frozen=True)
 class Draws:
-    """What is random in an adaptation of one image.
+    """The random numbers of the adaptation to one image.
 
     Attributes:
-        weight: (M, C) of the adapter before its first step, as `torch.nn.Linear` draws it; M prompts.
+        weight: (M, C), initial weight of the adapter, distributed as in `torch.nn.Linear`; M prompts.
         bias: (M,).
         noise: (steps, P, C) added to the patches.
     """
@@ -34,7 +34,7 @@ class Draws:
 
     @classmethod
     def of(cls, prompts: int, patches: int, width: int, steps: int, device: torch.device) -> Self:
-        """Draw from a fixed seed, on the CPU, so that every device has the same."""
+        """Draw from a fixed seed on the CPU, so that the numbers are equal on every device."""
         generator = torch.Generator().manual_seed(SEED)
         bound = width**-0.5
         weight = torch.rand(prompts, width, generator=generator) * 2 * bound - bound
@@ -44,13 +44,13 @@ class Draws:
 
 
 def adapted(patches: Tensor, text: Tensor, bank: Tensor, draws: Draws, rate: float, temperature: float) -> Tensor:
-    """Fit an adapter to the patches of one image and return them adapted. Works where gradients are switched off.
+    """Fit an adapter to the patches of one image and return the adapted patches. Works within `torch.no_grad`.
 
     Args:
         patches: (P, C), not normalised.
         text: (2, C) unit vectors, normal then abnormal.
         bank: (M, C) unit vectors of all prompts.
-        draws: where the adapter starts, and the noise of each step.
+        draws: the initial weights, and the noise of each step.
         rate: learning rate of AdamW.
         temperature: divides the cosine similarities.
 
@@ -71,7 +71,7 @@ def adapted(patches: Tensor, text: Tensor, bank: Tensor, draws: Draws, rate: flo
 
 
 def mixed(patches: Tensor, bank: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Return patches of which a half is a mixture of prompts: (..., P, C) to the same shape.
+    """Replace half of each patch feature by a mixture of prompt features: (..., P, C) to the same shape.
 
     Args:
         patches: (..., P, C), not normalised.
@@ -84,10 +84,10 @@ def mixed(patches: Tensor, bank: Tensor, weight: Tensor, bias: Tensor) -> Tensor
 
 
 def adaptation_loss(log_odds: Tensor) -> Tensor:
-    """Return the entropy of the patches plus half the cross-entropies of "normal" as they are, "abnormal" with noise.
+    """Return the entropy plus half the cross-entropies with "normal" (original) and "abnormal" (noisy) as labels.
 
     Args:
-        log_odds: (2, P) of abnormal, of the patches as they are and with noise.
+        log_odds: (2, P) log-odds of abnormal for the original and the noisy patches.
     """
     plain, noisy = log_odds
     entropy = F.binary_cross_entropy_with_logits(plain, plain.sigmoid())

@@ -53,7 +53,7 @@ class AnoClipOptions(Strict):
     adaptation_rate: float = Field(1e-3, gt=0, description="learning rate of these steps")
     map_resolution: Literal["grid", "image"] = Field(
         "grid",
-        description="size of the maps. grid: that of the patches, and the evaluation upsamples them, as for every "
+        description="size of the maps. grid: the patch grid, and the evaluation upsamples them, as for every "
         "method; image: as the released code, upsampled with aligned corners",
     )
 
@@ -76,7 +76,7 @@ class AnoClip(Method[AnoClipOptions]):
         return frozenset({Tap("vv", tower.layers), Tap("views", options.views)})
 
     def forward(self, batch: Batch) -> AnomalyOutput:
-        """Score the image by its views, and its patches, adapted to it or not."""
+        """Score the image by its views, and its patches, after test-time adaptation if it is enabled."""
         options, backbone = self.options, self.backbone
         bank = per_class(batch.class_names, self._bank)  # (B, 2, M, C)
         text = F.normalize(bank.mean(2), dim=-1)  # (B, 2, C)
@@ -91,14 +91,14 @@ class AnoClip(Method[AnoClipOptions]):
         return AnomalyOutput(maps, image_score=views.sigmoid().mean(1))
 
     def _adapted(self, patches: Tensor, text: Tensor, bank: Tensor) -> Tensor:
-        """Adapt the patches of each image by itself, from the same draws: (B, P, C) to the same shape."""
+        """Adapt the patches (B, P, C) of each image separately, with the same random draws; keep the shape."""
         options = self.options
         draws = Draws.of(bank.shape[1], patches.shape[1], patches.shape[2], options.adaptation_steps, patches.device)
         rows = zip(patches, text, bank, strict=True)
         return torch.stack([adapted(*row, draws, options.adaptation_rate, options.temperature) for row in rows])
 
     def _bank(self, class_names: Sequence[str]) -> Tensor:
-        """Return (n, 2, M, C) features of all prompts of n classes, not normalised; a class is encoded once."""
+        """Return unnormalised features (n, 2, M, C) of all prompts of n classes; each class is encoded once."""
         known, found = self.backbone.text_vectors, []
         for name in class_names:
             ensemble = "anoclip_texture" if name in self.options.textures else "anoclip_object"
@@ -111,5 +111,5 @@ class AnoClip(Method[AnoClipOptions]):
 
 
 def smoothed(maps: Tensor) -> Tensor:
-    """Average each patch with its neighbours, 3 x 3; the edges are repeated outwards: (B, h, w) to (B, h, w)."""
+    """Average each patch of (B, h, w) with its 3 x 3 neighbours; edges are replicated."""
     return F.avg_pool2d(F.pad(maps[:, None], (1, 1, 1, 1), mode="replicate"), 3, stride=1)[:, 0]

@@ -1,4 +1,4 @@
-"""AnomalyCLIP (Zhou et al., ICLR 2024, arXiv 2310.18961): prompts that say "object", whatever the object is.
+"""AnomalyCLIP (Zhou et al., ICLR 2024, arXiv 2310.18961): object-agnostic prompts, which say "object" for any class.
 
 Learned: a context in front of "object." and of "damaged object.", and deep prompts inside the text tower; 43,008
 parameters on ViT-L/14. Patches come from the V-V stream (the paper's DPAM), the image's feature from CLIP's own. The
@@ -121,15 +121,15 @@ class AnomalyCLIP(Method[AnomalyCLIPOptions]):
         return {"image": F.binary_cross_entropy_with_logits(image, labels), **weighted}
 
     def phases(self) -> list[Phase]:
-        """Train context and deep prompts alike."""
+        """Train the context and the deep prompts together."""
         prompts = {"name": "prompts", "params": list(self.prompts.parameters()), "lr": self.options.learning_rate}
         return [self.options.phase(self.losses, [prompts])]
 
     @classmethod
     def from_published(cls, files: Sequence[Any]) -> dict[str, Tensor]:
-        """Translate the state of the authors' `prompt_learner`; Crane's, which grew from it, has the same prompts.
+        """Translate the state of the authors' `prompt_learner`; Crane, which builds on it, has the same prompts.
 
-        Their forward rounds the deep prompts through float16 where it uses them, so the rounded ones are taken.
+        The authors' forward pass casts the deep prompts to float16, so they are rounded here.
         """
         (state,) = states(files, "prompt_learner")
         normal = take(state, "ctx_pos", (1, 1, None, None))  # (1, 1, E, D)
@@ -145,7 +145,7 @@ class AnomalyCLIP(Method[AnomalyCLIPOptions]):
         return learned | ({"prompts.deep.layers": torch.stack(deep).half().float()} if deep else {})
 
     def train(self, mode: bool = True) -> Self:
-        """Forget the text vectors when the prompts may change."""
+        """Switch the mode, and drop the cached text vectors in training."""
         self._text = None
         return super().train(mode)
 
@@ -165,7 +165,7 @@ class AnomalyCLIP(Method[AnomalyCLIPOptions]):
 
 
 def _check_tokens(state: State, name: str, text: str) -> None:
-    """Refuse prompts that were learned in front of other words."""
+    """Refuse prompts that were learned with other words."""
     if name in state and state[name].flatten().tolist() != open_clip.tokenize([text])[0].tolist():
         raise InputError(f"{name}: expected the tokens of '{text}', found those of another text")
 
@@ -176,15 +176,15 @@ def map_taps(options: AnomalyCLIPOptions, taps: tuple[int, ...], layers: int) ->
 
 
 def object_prompts(text_width: int, text_layers: int, options: AnomalyCLIPOptions) -> LearnedPrompts:
-    """Return the prompts that are learned.
+    """Return the learnable prompts.
 
     Args:
-        text_width: D, of a word embedding.
-        text_layers: blocks of the text tower.
+        text_width: D, the width of a word embedding.
+        text_layers: number of blocks of the text tower.
         options: lengths and depth.
 
     Raises:
-        InputError: deeper than the tower.
+        InputError: the prompts are deeper than the tower.
     """
     depth = options.deep_depth or max(1, round(text_layers * 3 / 4))
     if depth > text_layers:

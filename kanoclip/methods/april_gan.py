@@ -1,8 +1,8 @@
 """APRIL-GAN, zero-shot track (Chen et al. 2023, arXiv 2305.17382), also known as VAND after its challenge.
 
-Learned: one linear layer per tap, which takes raw patch tokens to the space of the text; nothing else. The map is the
-mean over the taps of their maps against the text ensemble. The image score is CLIP's own. The published code is
-followed; docs/methods/april_gan.md has the formulas and what differs.
+Learned: only one linear layer per tap, which projects raw patch tokens into the text space. The map is the mean over
+the taps' maps against the text ensemble. The image score is CLIP's own. This follows the published code;
+docs/methods/april_gan.md has the formulas and the differences.
 """
 
 from collections.abc import Sequence
@@ -60,7 +60,7 @@ class AprilGan(Method[AprilGanOptions]):
 
     @classmethod
     def trains_on(cls, options: AprilGanOptions, tower: TowerShape) -> frozenset[Tap]:
-        """Return the four taps, or nothing where images are changed; the class token has nothing to learn."""
+        """Return the four taps, or nothing if images are augmented; the class token is not trained on."""
         return frozenset() if options.mosaic else frozenset(Tap("tokens", tap) for tap in tower.taps)
 
     def forward(self, batch: Batch) -> AnomalyOutput:
@@ -74,12 +74,12 @@ class AprilGan(Method[AprilGanOptions]):
         return AnomalyOutput(maps, image_score=image)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the losses of the maps; the image score has nothing to learn."""
+        """Return the losses of the maps; the image score has no learnable parameters."""
         _, masks = batch.truth
         return map_losses(self._log_odds(batch, per_class(batch.class_names, self.text)), masks)
 
     def phases(self) -> list[Phase]:
-        """Train all layers alike."""
+        """Train all layers together."""
         layers = {"name": "layers", "params": list(self.projections.parameters()), "lr": self.options.learning_rate}
         augment = Mosaic(self.options.mosaic) if self.options.mosaic else None
         taps = frozenset(Tap("tokens", tap) for tap in self.backbone.quarters)

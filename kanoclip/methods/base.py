@@ -35,20 +35,20 @@ MethodOptions = TypeVar("MethodOptions", bound=Strict)
 class Method(nn.Module, Generic[MethodOptions]):
     """A zero-shot anomaly detector on top of frozen towers.
 
-    A subclass names its options (`class Clip(Method[ClipOptions])`), sets the class attributes, says which taps it
-    reads (`reads`) and computes (`forward`). A trainable one adds `phases`. Whether features come from a cache or from
-    a tower a moment ago makes no difference to it.
+    A subclass names its options (`class Clip(Method[ClipOptions])`), sets the class attributes, and implements `reads`
+    (the taps it needs) and `forward`. A trainable one adds `phases`. Features may come from a cache or live from a
+    tower; a method cannot tell which.
 
     Attributes:
-        Options: its configuration keys with defaults; of a trainable method a kind of `TrainingOptions`.
+        Options: its configuration keys with defaults; a subclass of `TrainingOptions` for a trainable method.
         trainable: whether it is trained on an auxiliary dataset.
-        stochastic: whether seeds change it.
-        control: whether it is a control (oracle, random), not a competitor.
-        sees_truth: whether scoring hands it labels and masks; for controls only.
-        published: the options of its own publication; keys that are not named keep their defaults.
-        published_on: by auxiliary dataset, the options that its publication changes for it.
-        published_backbone: the backbone's keys in its own publication; keys that are not named keep their defaults.
-        not_exportable: why it cannot be written as ONNX; empty for most methods.
+        stochastic: whether its scores depend on the seed.
+        control: whether it is a control (oracle, random) instead of a competitor.
+        sees_truth: whether it gets labels and masks in scoring; for controls only.
+        published: the options of its own publication; other keys keep their defaults.
+        published_on: auxiliary dataset to the options that the publication changes for it.
+        published_backbone: the backbone keys of its own publication; other keys keep their defaults.
+        not_exportable: why it cannot be exported to ONNX; empty for most methods.
         sigma: Gaussian smoothing of its final maps, in pixels at 518; 0 for none.
     """
 
@@ -60,11 +60,11 @@ class Method(nn.Module, Generic[MethodOptions]):
     published: ClassVar[Mapping[str, Any]] = {}
     published_on: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     published_backbone: ClassVar[Mapping[str, Any]] = {}
-    not_exportable: ClassVar[str] = ""
+    not_exportable: str = ""
     sigma: float = 0.0
 
     def __init_subclass__(cls, **keywords: Any):
-        """Take the options from the base that names them."""
+        """Set `Options` from the type parameter of the base class."""
         super().__init_subclass__(**keywords)
         for base in cls.__dict__.get("__orig_bases__", ()):
             named = [part for part in get_args(base) if isinstance(part, type) and issubclass(part, Strict)]
@@ -79,78 +79,78 @@ class Method(nn.Module, Generic[MethodOptions]):
 
     @classmethod
     def reads(cls, options: MethodOptions, tower: TowerShape) -> frozenset[Tap]:
-        """Return the taps it reads, given the shape of CLIP's image tower."""
+        """Return the taps that it reads, given the shape of CLIP's image tower."""
         return frozenset()
 
     @classmethod
     def trains_on(cls, options: MethodOptions, tower: TowerShape) -> frozenset[Tap]:
-        """Return the taps that its training reads of unchanged images and a cache may hold; default: all it reads."""
+        """Return the taps of unaugmented images that its training reads, which can be cached; default: all it reads."""
         return cls.reads(options, tower)
 
     @classmethod
     def marks(cls, options: MethodOptions) -> frozenset[str]:
-        """Return what tables say beside the row's name, of "transductive" and "extension"; empty for most rows.
+        """Return the marks beside the row's name in tables, "transductive" or "extension"; empty for most rows.
 
-        A transductive row scores an image with the help of other target images; an extension is not an anomaly
-        detector in its own paper.
+        A transductive row uses other target images to score an image; an extension is not an anomaly detector in its
+        own paper.
         """
         return frozenset()
 
     def forward(self, batch: Batch) -> AnomalyOutput:
-        """Score a batch; the scores of an image do not depend on the others in it."""
+        """Score a batch; the scores of an image do not depend on the other images."""
         raise TypeError(f"{type(self).__name__} has no forward")
 
     def after_class(self, maps: NDArray[np.float32], scores: NDArray[np.float32]) -> ClassScores | None:
-        """Return what the scores of a class become at the end of a pass; None, as for most rows, leaves them.
+        """Return the final scores of a class at the end of a pass, or None to keep those of `forward`.
 
-        It is called once per class of the target with all of its images. A row for which it returns anything is
-        transductive, and its `marks` say so.
+        It is called once per class of the target with all images of the class. A row for which it returns scores is
+        transductive, and must say so in `marks`.
 
         Args:
-            maps: (n, h, w) as `forward` gave them; a large file may be behind them.
-            scores: (n,) as `forward` gave them.
+            maps: (n, h, w) as returned by `forward`; may be backed by a large file.
+            scores: (n,) as returned by `forward`.
         """
         return None
 
     def phases(self) -> Sequence[Phase]:
-        """Return the phases of its training, in order; none for a method that is not trained."""
+        """Return the phases of its training, in order; none for a method without training."""
         return ()
 
     @classmethod
     def from_published(cls, files: Sequence[Any]) -> dict[str, Tensor]:
-        """Translate what its authors published into what `learned` names.
+        """Translate published weights to the parameters that `learned` names.
 
         Args:
-            files: what each file of the authors holds, as torch loads it: containers, numbers and tensors only.
+            files: the content of each published file as torch loads it: containers, numbers and tensors only.
 
         Returns:
-            The learned parameters by name; one without values, such as deep prompts of no depth, may be left out.
+            The learned parameters by name; empty ones, such as deep prompts of depth 0, may be left out.
 
         Raises:
-            InputError: the files are laid out differently, or no layout is known.
+            InputError: the files have another layout, or no layout is known.
         """
         raise InputError(f"{cls.__name__}: no published layout is known")
 
     def learn_knowledge(self, knowledge: Mapping[str, Sequence[str]], images: Mapping[str, Sequence[str]] = {}) -> None:
-        """Take descriptions of the auxiliary dataset's anomalies, before training. Most methods need none.
+        """Receive descriptions of the auxiliary dataset's anomalies before training; most methods ignore them.
 
         Args:
-            knowledge: descriptions by class name, those of single images among them.
-            images: descriptions by image, of those that have any.
+            knowledge: descriptions by class name, including those of single images.
+            images: descriptions by image, for images that have any.
         """
 
     def diagnostics(self) -> dict[str, float]:
-        """Return further columns of train.csv for the step whose losses were computed last, by name."""
+        """Return additional columns of train.csv for the latest step, by name."""
         return {}
 
     def train(self, mode: bool = True) -> Self:
-        """Switch what is learned to training mode; the backbone stays frozen in evaluation mode."""
+        """Set the mode of the learned modules; the backbone stays frozen in evaluation mode."""
         super().train(mode)
         self.backbone.eval()
         return self
 
     def learned(self) -> dict[str, nn.Parameter]:
-        """Return what a checkpoint holds: all parameters but the backbone's, whether or not they require gradients."""
+        """Return the parameters of a checkpoint: all except the backbone's, whether or not they require gradients."""
         return {name: value for name, value in self.named_parameters() if not name.startswith("backbone.")}
 
 
@@ -176,10 +176,10 @@ def method_names() -> list[str]:
 
 
 def method_class(name: str) -> type[Method[Any]]:
-    """Return the method of a name.
+    """Return the class of a method by its name.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no such method.
     """
     if name not in _METHODS:
         raise unknown_name("method", name, _METHODS)
@@ -187,11 +187,11 @@ def method_class(name: str) -> type[Method[Any]]:
 
 
 def per_class(class_names: Sequence[str], vectors: Callable[[Sequence[str]], Tensor]) -> Tensor:
-    """Compute something once per class and hand it out to images.
+    """Compute vectors once per distinct class and expand them to images.
 
     Args:
         class_names: (B,) with repetitions.
-        vectors: n distinct names to (n, ...).
+        vectors: returns (n, ...) for n distinct names.
 
     Returns:
         (B, ...).
@@ -201,7 +201,7 @@ def per_class(class_names: Sequence[str], vectors: Callable[[Sequence[str]], Ten
 
 
 def log_odds(features: Tensor, text: Tensor, temperature: float) -> Tensor:
-    """Return the log-odds of abnormal: the difference of the two cosine similarities over the temperature.
+    """Return the log-odds of abnormal: the difference of the two cosine similarities, divided by the temperature.
 
     Args:
         features: (B, ..., C) unit vectors.
@@ -209,7 +209,7 @@ def log_odds(features: Tensor, text: Tensor, temperature: float) -> Tensor:
         temperature: divides the similarities.
 
     Returns:
-        (B, ...), any value; linear in the similarities, so it may be upsampled before `sigmoid`.
+        (B, ...), unbounded; linear in the similarities, so it may be upsampled before `sigmoid`.
     """
     return torch.einsum("b...c,bc->b...", features, text[:, 1] - text[:, 0]) / temperature
 

@@ -1,4 +1,4 @@
-"""What goes into a method, a batch of images, and what comes out, their anomaly maps and scores."""
+"""The input of a method, a batch of images, and its output, anomaly maps and scores."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from kanoclip.backbones.taps import Features
 
 @dataclass(frozen=True)
 class Batch:
-    """B images on their way through a method.
+    """The input of a method for B images.
 
     Attributes:
         images: (B,) names as in index.csv.
         class_names: (B,) names for the prompts.
         features: the taps that the method reads, each (B, ...) in fp32.
         labels: (B,) 0 normal, 1 anomalous; only in training and for controls.
-        masks: (B, S, S) bool at the image size, False throughout for normal images; only in training and for controls.
+        masks: (B, S, S) bool at the image size, all False for normal images; only in training and for controls.
     """
 
     images: Sequence[str]
@@ -38,11 +38,11 @@ class Batch:
 
 @dataclass(frozen=True)
 class AnomalyOutput:
-    """The scores of B images.
+    """The output of a method for B images.
 
     Attributes:
         map: (B, h, w) anomaly maps in 0..1, higher is more anomalous, before smoothing.
-        image_score: (B,) in 0..1, what images are ranked by.
+        image_score: (B,) in 0..1, by which images are ranked.
     """
 
     map: Tensor
@@ -51,12 +51,12 @@ class AnomalyOutput:
 
 @dataclass(frozen=True)
 class ClassScores:
-    """What the scores of a class become when all of its images are scored. For transductive rows only.
+    """Final scores of a class, computed from all of its images. For transductive rows only.
 
     Attributes:
-        scale: maps are multiplied by it.
-        shift: then added to maps, which end in 0..1.
-        image_score: (n,) in 0..1, of the images of the class.
+        scale: factor for the maps.
+        shift: added to the scaled maps, which must lie in 0..1.
+        image_score: (n,) in 0..1, for the images of the class.
     """
 
     scale: float

@@ -1,8 +1,8 @@
 """CLIP zero-shot (Radford et al. 2021) as the simplest anomaly detector: two prompts, no training.
 
 Image score: the class token against "a photo of a normal X" and "a photo of an anomalous X". Map: the same with the
-patch tokens of the last block. Plain CLIP's patch tokens are known to be inversely related to what they show (CLIP
-Surgery), so pixel AUROC below 50 % is expected on most datasets. Formulas: docs/methods/clip.md.
+patch tokens of the last block. CLIP's patch similarities are known to be inverted (CLIP Surgery: high for the
+background), so pixel AUROC below 50 % is expected on most datasets. Formulas: docs/methods/clip.md.
 """
 
 from typing import ClassVar
@@ -30,7 +30,7 @@ class Clip(Method[ClipOptions]):
     """Two hand-written prompts on the original stream."""
 
     ensemble: ClassVar[str] = "clip"
-    # never published as a detector: the rows of the tables are AnomalyCLIP's, made with its own loader
+    # never published as a detector: printed numbers are AnomalyCLIP's, made with its own loader
     published_backbone = {
         "model": "ViT-L-14-336-quickgelu",
         "weights": "openai",

@@ -1,9 +1,9 @@
-"""Crane and Crane+ (Salehi et al., 2025, arXiv 2504.11055): prompts that see the image, a score that sees its patches.
+"""Crane and Crane+ (Salehi et al., 2025, arXiv 2504.11055): image-conditioned prompts, and scores pooled from patches.
 
-The prompts are AnomalyCLIP's, with the image's own feature after the context vectors. Patches come from the E-attention
-stream (q-q, k-k and v-v attention); the image's feature is mixed with a mean of its patches, weighted by how abnormal
-they look. Crane+, in crane_plus.py, adds patches that attend as a second tower such as DINOv2 sees them. The defaults
-follow the paper, the published recipe the released code; docs/methods/crane.md has the formulas.
+The prompts are AnomalyCLIP's, with the image's feature after the context vectors. Patches come from the E-attention
+stream (q-q, k-k and v-v attention); the image's feature is mixed with a mean of its patches, weighted by their anomaly
+probability. Crane+, in crane_plus.py, adds patches whose attention follows a second tower such as DINOv2. The defaults
+follow the paper, the published recipe follows the released code; docs/methods/crane.md has the formulas.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -92,6 +92,8 @@ class Crane(Method[CraneOptions]):
                 f"crane: image features have {backbone.joint_width} numbers and word embeddings {backbone.text_width}, "
                 "so an image cannot be a word of a prompt; set context_in_training and context_in_scoring to false"
             )
+        if options.context_in_scoring:
+            self.not_exportable = "its text vectors depend on the image; train it with context_in_scoring: false"
         self.prompts = object_prompts(backbone.text_width, backbone.text_layers, options)
         self._text: Tensor | None = None  # (1, 2, C) without image context, once training is over
 
@@ -103,7 +105,7 @@ class Crane(Method[CraneOptions]):
 
     @classmethod
     def from_published(cls, files: Sequence[Any]) -> dict[str, Tensor]:
-        """Return what `learned` names from a checkpoint of the authors.
+        """Return the learned parameters from a checkpoint of the authors, by the names of `learned`.
 
         Args:
             files: one object, as torch.load returns it: {"prompt_learner": its state}.
@@ -112,7 +114,7 @@ class Crane(Method[CraneOptions]):
             "prompts.context" (2, E, D) and "prompts.deep.layers" (J - 1, M, D), fp32.
 
         Raises:
-            InputError: another number of files, or an entry is missing or does not fit the others.
+            InputError: the number of files is not one, or an entry is missing or does not match the others.
         """
         state = files[0].get("prompt_learner") if len(files) == 1 and isinstance(files[0], Mapping) else None
         if not isinstance(state, Mapping):
@@ -158,12 +160,12 @@ class Crane(Method[CraneOptions]):
         }
 
     def phases(self) -> list[Phase]:
-        """Train context and deep prompts alike."""
+        """Train the context and the deep prompts together."""
         prompts = {"name": "prompts", "params": list(self.prompts.parameters()), "lr": self.options.learning_rate}
         return [replace(self.options.phase(self.losses, [prompts]), optimizer=_adam)]
 
     def train(self, mode: bool = True) -> Self:
-        """Forget the text vectors when the prompts may change."""
+        """Switch the mode, and drop the cached text vectors in training."""
         self._text = None
         return super().train(mode)
 
@@ -175,7 +177,7 @@ class Crane(Method[CraneOptions]):
         return self.backbone.project(cls, norm=self.options.class_token_norm), self.backbone.project(local)
 
     def _pooled(self, image: Tensor, patches: Tensor, maps: Tensor) -> Tensor:
-        """Mix the image's feature with its patches, weighted by how abnormal they look: (B, C) unit vectors."""
+        """Mix the image's feature with its patches, weighted by anomaly probability; return (B, C) unit vectors."""
         weights = maps.mean(1).sigmoid()  # (B, P)
         pooled = F.normalize(torch.einsum("bp,bpc->bc", weights, patches.mean(1)), dim=-1)
         return F.normalize(torch.lerp(image, pooled, self.options.pooling), dim=-1)
@@ -185,7 +187,7 @@ class Crane(Method[CraneOptions]):
             return self._prompt_vectors(image)
         if self._text is None:
             self._text = self._prompt_vectors(None)
-        return self._text.expand(len(image), -1, -1)
+        return self._text.expand(image.shape[0], -1, -1)  # not len(), which export takes for a constant
 
     def _prompt_vectors(self, image: Tensor | None) -> Tensor:
         """Return (B, 2, C) unit text vectors for images (B, C), or (1, 2, C) of the prompts without an image."""

@@ -1,4 +1,4 @@
-"""Crane+ (Salehi et al., 2025, arXiv 2504.11055): Crane, with patches that attend as a second tower sees them.
+"""Crane+ (Salehi et al., 2025, arXiv 2504.11055): Crane, with patch attention guided by a second tower.
 
 D-attention mixes the values of CLIP's last block by the similarities of the patches in a second tower such as
 DINOv2, named in the backbone: `towers: {dino: {model: vit_base_patch14_reg4_dinov2.lvd142m}}`. docs/methods/crane.md
@@ -64,7 +64,7 @@ class CranePlus(Crane):
 
     @torch.no_grad()
     def _d_attn(self, batch: Batch) -> Tensor:
-        """Return what the last block adds to patches when they attend as the second tower sees them: (B, P, W)."""
+        """Return the update (B, P, W) of the last block for patches with the attention of the second tower."""
         options, tower, last = self.options, self.backbone.tower, self.backbone.layers
         second = self.backbone.towers[options.second_tower]
         assert isinstance(second, Tower)
@@ -87,7 +87,7 @@ def resample(features: Tensor, grid: tuple[int, int], target: tuple[int, int]) -
     Args:
         features: unit vectors, row-major.
         grid: (h, w).
-        target: (h', w'); the same grid changes nothing.
+        target: (h', w'); with the same grid nothing changes.
     """
     if grid == target:
         return features

@@ -1,7 +1,7 @@
-"""One map per tap, compared with text at the pixels, as in APRIL-GAN's published code and MVFA-AD's after it.
+"""Maps per tap that are compared with text at pixel resolution, as in the published code of APRIL-GAN and MVFA-AD.
 
-Softmax over two classes is the sigmoid of their log-odds, and bilinear upsampling is linear: to upsample both logits
-and then take the softmax is to upsample the log-odds and then take the sigmoid.
+A softmax over two classes is the sigmoid of their log-odds, and bilinear upsampling is linear. So upsampling both
+logits before the softmax equals upsampling the log-odds before the sigmoid.
 """
 
 from typing import Literal
@@ -18,21 +18,21 @@ LABEL_SMOOTHING = 1e-5  # of the focal loss, in the published code
 
 
 class LayerwiseOptions(TrainingOptions):
-    """The first options of methods with one map per tap."""
+    """Common options of methods with one map per tap."""
 
     temperature: float = Field(
         0.01, gt=0, description="divides the cosine similarities; the published code multiplies by 100"
     )
     map_resolution: Literal["grid", "image"] = Field(
         "grid",
-        description="where the softmax is taken. grid: at the patches, and the evaluation upsamples the map, as for "
+        description="where the softmax is computed. grid: at the patches, and the evaluation upsamples the map, as for "
         "every method; image: as the published code, at the pixels after bilinear upsampling with aligned "
         "corners, which writes maps of the image's size",
     )
 
 
 def mean_map(log_odds: Tensor, resolution: Literal["grid", "image"], image_size: int) -> Tensor:
-    """Return the mean over the taps of the probability of abnormal; the published code sums, which ranks the same.
+    """Return the mean abnormal probability over the taps; the published code sums, which gives the same ranking.
 
     Args:
         log_odds: (B, K, h, w) of K taps.
@@ -48,7 +48,7 @@ def mean_map(log_odds: Tensor, resolution: Literal["grid", "image"], image_size:
 
 
 def map_losses(log_odds: Tensor, masks: Tensor) -> dict[str, Tensor]:
-    """Return focal and dice loss of every tap's map at the image's pixels, each summed over the taps.
+    """Return the focal and the Dice loss of the taps' maps at pixel resolution, each summed over the taps.
 
     Args:
         log_odds: (B, K, h, w) of K taps.
@@ -62,5 +62,5 @@ def map_losses(log_odds: Tensor, masks: Tensor) -> dict[str, Tensor]:
 
 
 def at_pixels(log_odds: Tensor, image_size: int) -> Tensor:
-    """Upsample (B, K, h, w) to (B, K, S, S) bilinearly, corner patches on corner pixels, as the published code does."""
+    """Upsample (B, K, h, w) to (B, K, S, S) bilinearly with aligned corners, as the published code does."""
     return F.interpolate(log_odds, (image_size, image_size), mode="bilinear", align_corners=True)

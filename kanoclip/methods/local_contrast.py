@@ -1,6 +1,6 @@
 """Local contrast: how much each pixel differs from its blurred surroundings. No model, no text, no training.
 
-The trivial baseline: hard to beat on some industrial datasets. A method that does not beat it has learned nothing.
+A trivial baseline, which is hard to beat on some industrial datasets; a useful method must beat it.
 """
 
 import torch
@@ -27,7 +27,7 @@ class LocalContrastOptions(Strict):
         "scratch, smaller than an object",
     )
     smoothing: float = Field(
-        2.0, ge=0, description="sigma, in those pixels, of the blur of the differences; against noise"
+        2.0, ge=0, description="sigma, in those pixels, of the blur of the differences, which reduces noise"
     )
 
 
@@ -50,5 +50,5 @@ class LocalContrast(Method[LocalContrastOptions]):
         return AnomalyOutput(maps, image_score=maps.amax((1, 2)))
 
     def _blurred(self, image: Tensor) -> Tensor:
-        """Blur (B, 3, s, s), each colour on its own."""
+        """Blur (B, 3, s, s), each colour separately."""
         return torch.stack([smooth(colour, self.options.surroundings) for colour in image.unbind(1)], dim=1)

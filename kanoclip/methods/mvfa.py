@@ -1,9 +1,9 @@
 """MVFA-AD (Huang et al., CVPR 2024, arXiv 2403.12570): adapters between the blocks of the image tower.
 
-Learned: after each of four blocks, two adapters, one for segmentation and one for detection; 12,582,912 parameters on
-ViT-L/14. Each makes a token that is compared with the text, and one that is mixed into the residual stream, so that the
-blocks which follow see it. The method reads the tokens before the first adapters and runs the rest of the tower itself.
-The released code is followed; docs/methods/mvfa.md has the formulas.
+Learned: two adapters after each of four blocks, one for segmentation and one for detection; 12,582,912 parameters on
+ViT-L/14. Each returns tokens that are compared with the text, and tokens that are mixed into the residual stream and
+so reach the following blocks. The method reads the tokens before the first adapters and runs the rest of the tower
+itself. This follows the released code; docs/methods/mvfa.md has the formulas.
 """
 
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ class Mvfa(Method[MvfaOptions]):
 
     trainable = True
     stochastic = True
-    # the released code compares the first image of a batch only, so its batches are of one; its epoch was chosen on the
+    # the released code compares only the first image of a batch, hence batches of one; it chooses the epoch on the
     # target, which we do not follow
     published = {"epochs": 50, "batch_size": 1, "map_resolution": "image"}
     published_backbone = {
@@ -60,7 +60,7 @@ class Mvfa(Method[MvfaOptions]):
 
     @classmethod
     def reads(cls, options: MvfaOptions, tower: TowerShape) -> frozenset[Tap]:
-        """Return the tokens where the first adapters are; the blocks that follow depend on the adapters."""
+        """Return the tokens at the first adapters; the following blocks depend on the adapters."""
         return frozenset({Tap("tokens", tower.taps[0])})
 
     def forward(self, batch: Batch) -> AnomalyOutput:
@@ -71,9 +71,9 @@ class Mvfa(Method[MvfaOptions]):
         return AnomalyOutput(maps, image_score=image)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Return focal and dice loss of each level's map and the cross-entropy of its score, summed over the levels.
+        """Return the focal and Dice losses of each level's map and the cross-entropy of its score, summed over levels.
 
-        The cross-entropy takes the sigmoid of what is a probability already: the released code does.
+        As in the released code, the cross-entropy applies a sigmoid to values that are probabilities already.
         """
         labels, masks = batch.truth  # (B,), (B, S, S)
         segmentation, detection = self._log_odds(batch)
@@ -82,7 +82,7 @@ class Mvfa(Method[MvfaOptions]):
         return {**map_losses(segmentation, masks), "detection": of_scores}
 
     def phases(self) -> list[Phase]:
-        """Train the two branches; Adam treats them apart, as the released code's two optimisers do."""
+        """Train the two branches; Adam treats them independently, like the released code's two optimisers."""
         branches = {"segmentation": self.segmentation, "detection": self.detection}
         groups = [
             {"name": name, "params": list(branch.parameters()), "lr": self.options.learning_rate}
@@ -113,13 +113,13 @@ class Mvfa(Method[MvfaOptions]):
         return segmentation.unflatten(2, self.backbone.grid), detection
 
     def _levels(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Run the tower with the residuals of the adapters and return what they have for comparison at K levels.
+        """Run the tower with the adapters' residuals and return their tokens for comparison at K levels.
 
         Args:
             x: (B, 1 + P, W) tokens after the block of the first adapters.
 
         Returns:
-            Segmentation and detection, each K x (B, P, C) unit vectors.
+            Segmentation and detection tokens, each K x (B, P, C) unit vectors.
         """
         blocks = self.backbone.quarters
         share = self.options.residual
@@ -140,9 +140,9 @@ class Mvfa(Method[MvfaOptions]):
 
 
 class Adapter(nn.Module):
-    """A bottleneck as wide as the joint space, so that what is in it can be compared with text.
+    """A bottleneck as wide as the joint space, so that its activations can be compared with text.
 
-    The way back of the last level is never used; the published number of parameters counts it.
+    The up projection of the last level is never used; the published number of parameters includes it.
 
     Args:
         width: W, of the tower.

@@ -1,4 +1,4 @@
-"""Phases of a training: what is optimised, on which loss, for how long. Most methods have one, some have two."""
+"""Training phases: parameters, losses and duration. Most methods have one phase, some have two."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -22,11 +22,11 @@ ADAM_BETAS = (0.5, 0.999)  # of APRIL-GAN and AnomalyCLIP, which most methods fo
 
 @dataclass(frozen=True)
 class Schedule:
-    """What the learning rates are multiplied by: a linear warm-up, then one of three shapes.
+    """A factor for the learning rates: a linear warm-up, then one of three shapes.
 
     Attributes:
         shape: constant; cosine, half a period down to 0; or steps, a factor `gamma` at each milestone.
-        warm_up_steps: optimiser steps of the linear rise.
+        warm_up_steps: optimiser steps of the linear warm-up.
         milestones: optimiser steps, for `steps`.
         gamma: factor per milestone.
     """
@@ -59,18 +59,18 @@ def adam(groups: Iterable[Group]) -> torch.optim.Optimizer:
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of a training with an optimiser of its own.
+    """A part of a training with its own optimiser.
 
     Attributes:
         name: for the log; unique within a method.
-        losses: the parts of the loss of a batch, weighted, by name; their sum is minimised.
-        groups: what is optimised, each group with name, params and lr. All other parameters are frozen meanwhile.
-        epochs: passes over the auxiliary dataset; the last is used, always.
+        losses: returns the weighted terms of a batch's loss by name; their sum is minimised.
+        groups: the parameters to optimise, in groups with name, params and lr. All others are frozen.
+        epochs: passes over the auxiliary dataset; the last epoch is always used.
         batch_size: images per step.
-        optimizer: makes the optimiser of the groups.
+        optimizer: returns the optimiser of the groups.
         schedule: of the learning rates over the steps of this phase.
-        augment: changes images before the towers see them; such a phase reads live features.
-        reads: the taps that `losses` needs; default: what the method trains on.
+        augment: augments images before the towers; such a phase needs live features.
+        reads: the taps that `losses` needs; default: those that the method trains on.
     """
 
     name: str
@@ -89,7 +89,7 @@ class Phase:
 
 
 class TrainingOptions(Strict):
-    """The first options of every method that is trained in one phase, or whose phases share them."""
+    """Common options of methods that are trained in one phase, or whose phases share them."""
 
     epochs: int = Field(
         15, gt=0, description="passes over the auxiliary dataset, as AnomalyCLIP. The last epoch is always used"

@@ -1,7 +1,7 @@
 """SC-CLIP (Bai et al., 2024, arXiv 2411.15869) as a feature extractor under CLIP-AC's prompts; nothing is trained.
 
-Its paper segments natural images and knows no anomalies, so this row is an extension of ours. The features are a kind
-of tap of their own, in kanoclip/backbones/calibrated.py. Formulas: docs/methods/sc_clip.md.
+Its paper is about segmenting natural images, so this row is our extension. The features have their own kind of tap, in
+kanoclip/backbones/calibrated.py. Formulas: docs/methods/sc_clip.md.
 """
 
 from pydantic import Field
@@ -43,7 +43,7 @@ class ScClip(Method[ScClipOptions]):
 
     @classmethod
     def marks(cls, options: ScClipOptions) -> frozenset[str]:
-        """Say that its paper is about segmentation."""
+        """Return "extension", since its paper is about segmentation."""
         return frozenset({"extension"})
 
     def forward(self, batch: Batch) -> AnomalyOutput:

@@ -1,7 +1,7 @@
 """Hybrid semantic fusion of AdaCLIP (Cao et al. 2024, section 3.4): one feature of an image's most anomalous patches.
 
-The released code is followed; its authors say that it is steadier than what their paper describes. k-means of each
-image starts from the same seed, so an image's feature depends on nothing but the image.
+This follows the released code, which its authors call more stable than the procedure in their paper. k-means uses the
+same seed for each image, so the feature depends only on the image.
 """
 
 import numpy as np
@@ -12,16 +12,16 @@ from torch import Tensor
 
 
 def fused_feature(levels: Tensor, abnormal: Tensor, patches: int, clusters: int) -> Tensor:
-    """Cluster the most anomalous patches and average the clusters' centres, so that each cluster counts the same.
+    """Cluster the most anomalous patches and average the cluster centres, so that all clusters have equal weight.
 
-    Patches are clustered by the vectors of all levels, one after another. A centre is the mean over the patches of a
-    cluster and over the levels. Gradients pass through the vectors, not through who belongs to which cluster.
+    Patches are clustered by the concatenated vectors of all levels. A centre is the mean over the patches of a cluster
+    and over the levels. Gradients pass through the vectors, not through the cluster assignment.
 
     Args:
         levels: (B, K, P, C) unit vectors of the patches at K levels.
-        abnormal: (B, P) how anomalous each patch is; only the order counts.
-        patches: how many are taken; all of them where the grid has fewer.
-        clusters: of k-means; as many as there are different patches where these are fewer.
+        abnormal: (B, P) anomaly of each patch; only the order matters.
+        patches: number of patches to use; all if the grid has fewer.
+        clusters: number of k-means clusters; at most the number of distinct patches.
 
     Returns:
         (B, C) unit vectors.
@@ -35,8 +35,8 @@ def fused_feature(levels: Tensor, abnormal: Tensor, patches: int, clusters: int)
 
 
 def cluster_shares(vectors: NDArray[np.float32], clusters: int) -> NDArray[np.float32]:
-    """Return the weight of each vector in the mean of the centres of its clusters: (n, D) to (n,) with sum 1."""
-    from sklearn.cluster import KMeans  # here: its import takes as long as that of all methods together
+    """Return the weights (n,), with sum 1, of vectors (n, D) in the mean of their cluster centres."""
+    from sklearn.cluster import KMeans  # imported here because it takes as long as importing all methods
 
     count = min(clusters, len(np.unique(vectors, axis=0)))
     labels = KMeans(count, n_init=1, random_state=0).fit_predict(vectors)

@@ -1,4 +1,4 @@
-"""States inside files of weights that others published: found, checked and renamed."""
+"""Find and check the states inside published weight files."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,14 +11,14 @@ State = Mapping[str, Tensor]
 
 
 def states(files: Sequence[Any], *entries: str) -> list[State]:
-    """Return the states that a single file holds under some names.
+    """Return the named states of a single file.
 
     Args:
-        files: what the files hold; one is expected.
+        files: the loaded content of the files; one is expected.
         entries: names of states in its dictionary.
 
     Raises:
-        InputError: several files, or an entry that is missing or no state.
+        InputError: there are several files, or an entry is missing or not a state.
     """
     if len(files) != 1:
         raise InputError(f"expected one file, found {len(files)}")
@@ -39,7 +39,7 @@ def take(state: State, name: str, shape: Sequence[int | None]) -> Tensor:
     Args:
         state: tensors by name.
         name: of the tensor.
-        shape: that it must have; None stands for any length.
+        shape: the required shape; None stands for any length.
 
     Raises:
         InputError: it is missing or has another shape.

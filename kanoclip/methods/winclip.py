@@ -1,9 +1,9 @@
 """WinCLIP, zero-shot (Jeong et al. 2023, arXiv 2303.14814): a prompt ensemble and windows of two sizes, no training.
 
-Patch tokens of CLIP say little about what lies under them; the class token of a window that sees nothing else does.
-Every window of 2 x 2 and of 3 x 3 patches gets a score of its own; a patch takes the harmonic mean over the windows
-that cover it, and then over the two sizes and the whole image. No code was published: where re-implementations
-differ, the options and docs/methods/winclip.md say what is followed.
+CLIP's patch tokens describe their own content poorly; the class token of a window that excludes everything else does
+better. Every window of 2 x 2 and of 3 x 3 patches is scored; a patch gets the harmonic mean over the windows that cover
+it, and then over the two sizes and the whole image. No code was published; the options and docs/methods/winclip.md
+state the choices where re-implementations differ.
 """
 
 from typing import Annotated
@@ -69,7 +69,7 @@ class WinClip(Method[WinClipOptions]):
 
 
 def over_patches(scores: Tensor, grid: tuple[int, int], side: int) -> Tensor:
-    """Give every patch the harmonic mean of the scores of the windows that cover it (section 4.2).
+    """Return the harmonic mean of the scores of the windows that cover each patch (section 4.2).
 
     Args:
         scores: (B, n) in 0..1 of all windows of side x side patches, one patch apart, row-major.
@@ -88,5 +88,5 @@ def over_patches(scores: Tensor, grid: tuple[int, int], side: int) -> Tensor:
 
 
 def harmonic_mean(scores: Tensor) -> Tensor:
-    """Return the harmonic mean over the first dimension, (K, ...) to (...); 0 where one of them is 0."""
+    """Return the harmonic mean over the first dimension, (K, ...) to (...); 0 if any value is 0."""
     return len(scores) / (1 / scores).sum(0)

@@ -1,8 +1,8 @@
-"""AUPRO: area under the per-region overlap curve up to a false positive rate of 0.3; exact, and with 200 thresholds.
+"""AUPRO: area under the per-region overlap curve up to a false positive rate of 0.3, exact or with 200 thresholds.
 
-The curve is the mean over all ground-truth regions of the fraction of the region at or above a threshold, against the
-fraction of all normal pixels at or above it (Bergmann et al., "The MVTec Anomaly Detection Dataset", IJCV 2021). Give
-each anomalous pixel the weight 1 / (size of its region): the mean overlap is then a weighted count of pixels.
+The curve plots the fraction of a ground-truth region at or above a threshold, averaged over all regions, against the
+fraction of all normal pixels at or above it (Bergmann et al., "The MVTec Anomaly Detection Dataset", IJCV 2021). If
+each anomalous pixel has the weight 1 / (size of its region), the mean overlap is a weighted count of pixels.
 """
 
 import numpy as np
@@ -28,7 +28,7 @@ def region_weights(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
     >>> region_weights(np.array([[True, True, False, True]])).tolist()
     [0.5, 0.5, 1.0]
     """
-    from scipy import ndimage  # half a second, which commands that only read tables need not pay
+    from scipy import ndimage  # takes half a second, which commands that only read tables should not spend
 
     regions, _ = ndimage.label(mask, structure=EIGHT_CONNECTED)
     region_of_pixel = regions[mask]
@@ -42,7 +42,7 @@ def pro_curve(ranking: Ranking) -> tuple[NDArray[np.float64], NDArray[np.float64
         ranking: pixels ranked with the weights of `region_weights`.
 
     Returns:
-        Two (K + 1,) arrays that rise from 0, above all scores, to 1.
+        Two non-decreasing (K + 1,) arrays from 0, above all scores, to 1.
 
     >>> from kanoclip.metrics.ranking import rank
     >>> fpr, overlap = pro_curve(rank(np.array([0.9, 0.4]), np.array([0.5, 0.1]), weights=np.array([0.25, 0.75])))
@@ -55,12 +55,12 @@ def pro_curve(ranking: Ranking) -> tuple[NDArray[np.float64], NDArray[np.float64
 def up_to(
     limit: float, x: NDArray[np.float64], y: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Cut a rising curve at x = limit, where it is interpolated linearly, since ties are straight lines.
+    """Cut a rising curve at x = limit, interpolating linearly, since ties form straight lines.
 
     Args:
         limit: above x[0], at most x[-1].
-        x: (K,) not falling.
-        y: (K,) not falling.
+        x: (K,) non-decreasing.
+        y: (K,) non-decreasing.
 
     >>> up_to(0.5, np.array([0.0, 0.25, 1.0]), np.array([0.0, 0.5, 1.0]))[1].round(3).tolist()
     [0.0, 0.5, 0.667]
@@ -76,7 +76,7 @@ def up_to(
 def aupro(ranking: Ranking) -> float:
     """Return the area under the per-region overlap curve up to a false positive rate of 0.3, divided by 0.3.
 
-    Exact, with ties too.
+    Ties are handled exactly.
 
     Args:
         ranking: pixels ranked with the weights of `region_weights`.
@@ -90,12 +90,12 @@ def aupro(ranking: Ranking) -> float:
 
 @metric("aupro_200", "AUPRO (200 thresholds)", levels=("pixel",))
 def aupro_200(ranking: Ranking) -> float:
-    """Return AUPRO as in published code, for comparison with printed tables.
+    """Return AUPRO as published code computes it, for comparison with printed tables.
 
-    That code is `cal_pro_score` of cflow-ad and AnomalyCLIP. 200 thresholds divide the range of the scores evenly; a
-    pixel above a threshold is found. Of the points with a false positive rate below 0.3, the rates are stretched to
-    0..1 and the area is that of the trapezoids. So the value depends on how confident a method is, not only on the
-    order of its scores: of a saturated map few thresholds fall below 0.3.
+    That code is `cal_pro_score` of cflow-ad and AnomalyCLIP. 200 thresholds divide the range of the scores evenly;
+    pixels above a threshold are predicted anomalous. The points with a false positive rate below 0.3 are kept, their
+    rates rescaled to 0..1, and the area computed by the trapezoidal rule. So the value depends on the values of the
+    scores, not only on their order: for a saturated map few thresholds fall below 0.3.
 
     Args:
         ranking: pixels ranked with the weights of `region_weights`.

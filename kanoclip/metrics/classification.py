@@ -1,6 +1,6 @@
-"""AUROC, average precision, F1-max, and F1 and false alarms at a threshold, of image scores or of pixels.
+"""AUROC, average precision, F1-max, and F1 and false alarms at a given threshold, for images or pixels.
 
-All work along the last axis: of stacked rankings (R, K) they return an array (R,).
+All work along the last axis: for stacked rankings (R, K) they return an array (R,).
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ from kanoclip.metrics.registry import metric
 
 @metric("auroc", "AUROC", stacks=True)
 def auroc(ranking: Ranking) -> float:
-    """Return the area under the ROC curve: the chance that a positive lies above a negative, ties counting one half.
+    """Return the area under the ROC curve: the probability that a positive outranks a negative, ties counting one half.
 
     >>> from kanoclip.metrics.ranking import rank
     >>> float(auroc(rank(np.array([0.9, 0.4]), np.array([0.5, 0.1]))))
@@ -38,7 +38,7 @@ def average_precision(ranking: Ranking) -> float:
 
 
 def f1_max_threshold(ranking: Ranking) -> float:
-    """Return the highest threshold that reaches F1-max; what lies at or above it is called anomalous.
+    """Return the highest threshold that reaches F1-max; scores at or above it are called anomalous.
 
     >>> from kanoclip.metrics.ranking import rank
     >>> f1_max_threshold(rank(np.array([0.9, 0.4]), np.array([0.5, 0.1])))
@@ -59,7 +59,7 @@ def f1_max(ranking: Ranking) -> float:
 
 
 def _decision(ranking: Ranking) -> float:
-    """Return the threshold that was chosen beforehand; undefined, with the reason, where there is none."""
+    """Return the threshold that was chosen beforehand; undefined, with the reason, if there is none."""
     if ranking.decision is None:
         raise UndefinedMetricError(ranking.no_decision)
     return ranking.decision

@@ -1,4 +1,4 @@
-"""Whether two methods differ on the same images: DeLong's test on image AUROC.
+"""Test whether two methods differ on the same images: DeLong's test on image AUROC.
 
 DeLong, DeLong and Clarke-Pearson, "Comparing the areas under two or more correlated receiver operating characteristic
 curves", Biometrics 1988; computed from mid-ranks as in Sun and Xu, IEEE Signal Processing Letters 2014.
@@ -25,10 +25,10 @@ class Comparison:
 
     Attributes:
         difference: in -1..1.
-        low: of the 95 % interval.
-        high: of the 95 % interval.
-        p: two-sided p-value of no difference; NaN where the methods differ by the same on every image, which leaves
-            no variance to test against (one is perfect, the other constant).
+        low: lower end of the 95 % interval.
+        high: upper end of the 95 % interval.
+        p: two-sided p-value of no difference; NaN if the variance is 0, as when one method is perfect and the other
+            constant.
     """
 
     difference: float
@@ -52,7 +52,7 @@ def delong(labels: NDArray[np.integer], scores: NDArray[np.floating]) -> tuple[f
     positives, negatives = scores[:, anomalous], scores[:, ~anomalous]
     m, n = positives.shape[1], negatives.shape[1]
     ranks = _mid_ranks(np.hstack([positives, negatives]))
-    # of each positive the share of negatives below it, of each negative the share of positives above it; ties one half
+    # for each positive the share of negatives below it, for each negative the share of positives above; ties count half
     of_positives = (ranks[:, :m] - _mid_ranks(positives)) / n
     of_negatives = 1 - (ranks[:, m:] - _mid_ranks(negatives)) / m
     difference = float(np.subtract(*of_positives.mean(axis=1)))
@@ -61,12 +61,12 @@ def delong(labels: NDArray[np.integer], scores: NDArray[np.floating]) -> tuple[f
 
 
 def _mid_ranks(scores: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Rank each row of (2, N) scores from 1; equal ones share the mean of their ranks."""
+    """Rank each row of (2, N) scores from 1; equal scores get the mean of their ranks."""
     return pd.DataFrame(scores).rank(axis=1, method="average").to_numpy()
 
 
 def compare(first: Path, second: Path, index: Path) -> Comparison:
-    """Compare the class mean of the image AUROC of two methods; classes are independent, so their variances add.
+    """Compare the class-mean image AUROC of two methods; classes are independent, so their variances add.
 
     Args:
         first: scores.h5 of a method.
@@ -101,7 +101,7 @@ def compare(first: Path, second: Path, index: Path) -> Comparison:
 
 
 def _test(difference: float, error: float) -> Comparison:
-    """Return the normal test of a difference with a standard error."""
+    """Return the z-test of a difference with a standard error."""
     if error == 0:
         return Comparison(difference, difference, difference, 1.0 if difference == 0 else math.nan)
     margin = float(ndtri((1 + LEVEL) / 2)) * error

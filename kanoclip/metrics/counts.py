@@ -1,14 +1,15 @@
-"""Count pixels by the value of their anomaly map: every pixel metric of a class from a few megabytes.
+"""Count pixels by their map value, so that all pixel metrics of a class need only a few megabytes.
 
-An fp32 number in 0..1 has an exact integer code: its bits up to 0.5 and, counted back from 1, those of 1 - p above it.
-So maps that saturate at 1 keep as much of their order as those that saturate at 0. Pixels are counted by this code.
-Where the maps of a class span more than 2^20 codes, as many low bits are dropped as needed (11 at most):
+An fp32 number p in 0..1 has an exact integer code: its bits if p <= 0.5, otherwise a code counted down from that of 1
+by the bits of 1 - p. So maps that saturate at 1 keep as fine an order as those that saturate at 0. Pixels are counted
+by this code. If the maps of a class span more than 2^20 codes, low bits are dropped as needed (11 at most):
 
-- fp16 and bf16 maps lose nothing, nor do fp32 maps of a narrow range: their metrics are exact, ties included.
-- Otherwise a value p > 2^-126 falls by less than 2^-12 min(p, 1 - p); for maps between 0.001 and 0.999, by 2^-15 of it.
-- Rounding ties pixels but never swaps them. So AUROC moves by at most half the share of the (positive, negative)
-  pairs that are tied. F1-max can only fall, and its threshold holds for the fp32 maps as well: a pixel is at or above
-  it before rounding if and only if it is after rounding.
+- The metrics of fp16 and bf16 maps, and of fp32 maps with a narrow range, are exact, ties included.
+- Otherwise a value p > 2^-126 is rounded down by less than 2^-12 min(p, 1 - p), or, for maps between 0.001 and 0.999,
+  by less than 2^-15 min(p, 1 - p).
+- Rounding can tie pixels but never swaps them. So AUROC changes by at most half the share of (positive, negative)
+  pairs that become tied. F1-max can only decrease, and its threshold is valid for the fp32 maps too: a pixel is at or
+  above it before rounding if and only if it is after rounding.
 """
 
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ HALF = 0x3F000000  # the bits, and the code, of 0.5
 
 
 def encode(values: Tensor) -> Tensor:
-    """Return the integer codes of float32 values in 0..1; they are strictly monotone.
+    """Return the integer codes of float32 values in 0..1, which increase strictly with the value.
 
     >>> encode(torch.tensor([0.0, 0.5, 1.0])).tolist() == [0, HALF, 2 * HALF]
     True
@@ -36,7 +37,7 @@ def encode(values: Tensor) -> Tensor:
 
 
 def decode(codes: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Return the values, exact in float64, that codes belong to.
+    """Return the exact float64 values of codes.
 
     >>> decode(np.array([0, HALF, 2 * HALF])).tolist()
     [0.0, 0.5, 1.0]
@@ -47,7 +48,7 @@ def decode(codes: NDArray[np.integer]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Levels:
-    """The values at which the pixels of a class are counted.
+    """The distinct values by which the pixels of a class are counted.
 
     Attributes:
         low: the lowest code of its maps.
@@ -65,14 +66,14 @@ class Levels:
 
     @property
     def dropped_bits(self) -> int:
-        """The number of low bits of a code that are not told apart."""
+        """Number of low bits of a code that are ignored."""
         return max(0, (self.high - self.low).bit_length() - LEVEL_BITS)
 
     def __len__(self) -> int:
         return (self.high >> self.dropped_bits) - (self.low >> self.dropped_bits) + 1
 
     def of(self, maps: Tensor) -> Tensor:
-        """Return the level of each float32 value, int32 in 0..len-1. Rounding errors beyond the range are cut."""
+        """Return the level of each float32 value, int32 in 0..len-1. Values beyond the range (rounding) are clipped."""
         codes = encode(maps.clamp(0, 1)).clamp_(self.low, self.high)
         return codes.bitwise_right_shift_(self.dropped_bits).sub_(self.low >> self.dropped_bits)
 
@@ -83,10 +84,10 @@ class Levels:
 
 @dataclass(frozen=True)
 class Truth:
-    """Where the anomalous pixels of some images are: the same for the maps of every method.
+    """The anomalous pixels of some images, which are the same for the maps of every method.
 
     Attributes:
-        pixels: (P,) int64, their places in the flattened (B, H, W) masks, on the device of the maps.
+        pixels: (P,) int64, their indices in the flattened (B, H, W) masks, on the device of the maps.
         weights: (P,) float64, their `region_weights`.
     """
 
@@ -95,7 +96,7 @@ class Truth:
 
     @classmethod
     def of(cls, masks: NDArray[np.bool_], device: str = "cpu") -> "Truth":
-        """Find the anomalous pixels and their regions; regions are labelled on the CPU.
+        """Find the anomalous pixels and their regions, which are labelled on the CPU.
 
         Args:
             masks: (B, H, W) True where anomalous.
@@ -106,7 +107,7 @@ class Truth:
 
 
 class Counts:
-    """Pixels by level, added batch by batch; K levels.
+    """Pixel counts per level, accumulated batch by batch; K levels.
 
     Attributes:
         levels: the values at which pixels are counted.
@@ -139,14 +140,14 @@ class Counts:
             maps: (B, H, W) final anomaly maps, float32, on the device of these counts.
             truth: of the same images.
         """
-        level = torch.stack([self.levels.of(one) for one in maps]).flatten()  # one map at a time stays in the cache
+        level = torch.stack([self.levels.of(one) for one in maps]).flatten()  # map by map, which fits the CPU cache
         self._total += torch.bincount(level, minlength=len(self.levels))
         anomalous = level[truth.pixels].cpu().numpy()
         np.add.at(self.positives, anomalous, 1)
         self.weights += np.bincount(anomalous, truth.weights, minlength=len(self.levels))
 
     def ranking(self) -> Ranking:
-        """Return what the metrics are computed from.
+        """Return the ranking that the metrics are computed from.
 
         Raises:
             UndefinedMetricError: there are no anomalous pixels, or no normal ones.

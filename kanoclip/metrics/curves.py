@@ -1,4 +1,4 @@
-"""ROC and per-region overlap curves, thinned for drawing: every point kept is exact."""
+"""ROC and per-region overlap curves, thinned for drawing; the points that are kept are exact."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ def roc_curve_points(ranking: Ranking) -> Curve:
     """Return points of the ROC curve, from (0, 0) to (1, 1).
 
     Returns:
-        False and true positive rate, each (M,) and not falling, M at most 500.
+        False and true positive rates, each (M,) and non-decreasing, with M at most 500.
 
     >>> from kanoclip.metrics.ranking import rank
     >>> fpr, tpr = roc_curve_points(rank(np.array([0.9, 0.4]), np.array([0.5, 0.1])))
@@ -34,7 +34,7 @@ def pro_curve_points(ranking: Ranking) -> Curve:
         ranking: pixels ranked with the weights of `region_weights`.
 
     Returns:
-        False positive rate and mean overlap, each (M,) and not falling, M at most 500.
+        False positive rates and mean overlaps, each (M,) and non-decreasing, with M at most 500.
 
     >>> from kanoclip.metrics.ranking import rank
     >>> fpr, overlap = pro_curve_points(rank(np.array([0.9, 0.4]), np.array([0.5, 0.1])))
@@ -45,7 +45,7 @@ def pro_curve_points(ranking: Ranking) -> Curve:
 
 
 def _thinned(x: NDArray[np.float64], y: NDArray[np.float64]) -> Curve:
-    """Keep at most 500 points of a rising curve, evenly along it, the first and the last among them."""
+    """Keep at most 500 points of a rising curve, evenly spaced along it, including the first and the last."""
     if x.size <= MAX_POINTS:
         return x, y
     along = x + y

@@ -1,7 +1,7 @@
-"""From scores.h5 and index.csv to metrics.csv and curves.csv, for all methods and seeds of a target in one pass.
+"""Compute metrics.csv and curves.csv from scores.h5 and index.csv, for all methods and seeds of a target in one pass.
 
-What depends on the target alone, its index and its masks, is read once. Results are kept by fingerprint, so that a pass
-that runs again evaluates only what changed.
+The index and masks of the target are read once. Results are stored by fingerprint, so that a repeated pass evaluates
+only what changed.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,20 +26,21 @@ from kanoclip.metrics.pixels import Maps, check, rank_pixels
 from kanoclip.metrics.ranking import NO_LABELS, Ranking, UndefinedMetricError, rank
 from kanoclip.metrics.results import Results
 from kanoclip.metrics.scores_file import KIND, REMEDY, open_scores
+from kanoclip.metrics.sealed import with_digest
 from kanoclip.result_store import Store, fingerprint
 from kanoclip.types import InputError, logger, progress
 
-AT_ONCE = 32  # scores files for which a mask is read once; their counts take 24 MB each at most
+AT_ONCE = 32  # scores files evaluated together, with each mask read once; their counts take at most 24 MB each
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One scores.h5 and what is made of it.
+    """One scores.h5 and the files computed from it.
 
     Attributes:
         scores: scores.h5 of one method, target dataset and seed.
-        metrics: metrics.csv, to be written: every metric of every class and its unweighted class mean.
-        curves: curves.csv, to be written.
+        metrics: the metrics.csv to write, with every metric of every class and the unweighted class means.
+        curves: the curves.csv to write.
     """
 
     scores: Path
@@ -48,7 +49,7 @@ class Evaluation:
 
     @property
     def outputs(self) -> dict[str, Path]:
-        """The files to write, by the names under which a store keeps them."""
+        """The files to write, keyed by their names in a store."""
         return {"metrics.csv": self.metrics, "curves.csv": self.curves}
 
 
@@ -90,8 +91,8 @@ def evaluate_pass(
 ) -> None:
     """Evaluate many scores.h5 of one target dataset.
 
-    Maps are upsampled bilinearly, then smoothed with the Gaussian their method asks for; masks are resized by nearest
-    neighbour. The pixels of normal images count as normal.
+    Maps are upsampled bilinearly, then smoothed with the Gaussian that their method specifies; masks are resized by
+    nearest neighbour. The pixels of normal images count as normal.
 
     Args:
         todo: the scores files and what to write for each.
@@ -99,12 +100,12 @@ def evaluate_pass(
         resolution: side length in pixels at which maps and masks are compared; default: the image size of each method.
         bootstrap: the number of draws for the intervals of the image metrics; 0 for none.
         device: where maps are upsampled, smoothed and counted.
-        store: keeps the results; those that are there already are not computed. None keeps nothing.
-        code: a digest of the code of the evaluation; with another one everything is computed again.
+        store: stores the results; those it holds already are not computed again. None stores nothing.
+        code: a digest of the evaluation's code; when it changes, everything is computed again.
 
     Raises:
-        InputError: the index or a mask is wrong; or, after all other files are done, each scores file that is wrong:
-            it does not list the images of the index, a score is not finite, or a map has values outside 0..1.
+        InputError: the index or a mask is wrong; or, after all other files are done, some scores files are: they do not
+            list the images of the index, a score is not finite, or a map has values outside 0..1.
     """
     frame = read_index(index)
     keys = _fingerprints(todo, frame, resolution=resolution, bootstrap=bootstrap, code=code) if store else {}
@@ -132,7 +133,7 @@ def evaluate_pass(
 def _fingerprints(
     todo: Sequence[Evaluation], frame: pd.DataFrame, **settings: str | int | None
 ) -> dict[Evaluation, str]:
-    """Return the key of each evaluation whose scores are there: all that its numbers depend on."""
+    """Return a key for each evaluation whose scores exist, made from everything that its results depend on."""
     target = content(frame)
     return {
         one: fingerprint(result="evaluation", scores=sha256(one.scores), content=target, **settings)
@@ -144,7 +145,7 @@ def _fingerprints(
 def _read(
     todo: Evaluation, file: h5py.File, images: pd.Series, resolution: int | None, bootstrap: int, device: str
 ) -> _Row:
-    """Read all of a scores.h5 but its maps, and check the image scores."""
+    """Read a scores.h5 except its maps, and check the image scores."""
     with reading(todo.scores, KIND, REMEDY):
         attributes = dict(file.attrs)
         image_scores, stored = file["image_score"][:], file["map"]
@@ -158,7 +159,7 @@ def _read(
 
 
 def _groups(rows: list[_Row]) -> Iterator[list[_Row]]:
-    """Part rows into groups of one size of masks, at most AT_ONCE in each."""
+    """Split rows into groups with the same mask size, at most AT_ONCE in each."""
     by_size = attrgetter("maps.size")
     for _, same in groupby(sorted(rows, key=by_size), by_size):
         while together := list(islice(same, AT_ONCE)):
@@ -169,9 +170,9 @@ def _evaluate(rows: list[_Row], frame: pd.DataFrame, wrong: list[InputError]) ->
     """Compute the results of some rows, class by class, and return the rows that are finished.
 
     Args:
-        rows: all of one size.
+        rows: all with the same mask size.
         frame: the index.
-        wrong: what is wrong with the others is added here.
+        wrong: the errors of the other rows are appended here.
     """
     groups = frame.groupby("class_name", sort=True)
     for name, members in progress(groups, f"evaluate {rows[0].attributes['dataset']}", total=groups.ngroups):
@@ -203,7 +204,7 @@ def _rank_images(members: pd.DataFrame, image_scores: NDArray[np.float32]) -> Ra
 def _with_decision(
     ranking: Ranking | UndefinedMetricError, level: str, attributes: dict[str, Any]
 ) -> Ranking | UndefinedMetricError:
-    """Add the threshold of the auxiliary dataset that scores.h5 carries, or why there is none."""
+    """Add the threshold from the auxiliary dataset stored in scores.h5, or the reason why there is none."""
     if isinstance(ranking, UndefinedMetricError):
         return ranking
     decision = attributes.get(f"threshold_{level}")
@@ -212,7 +213,7 @@ def _with_decision(
 
 
 def _write(row: _Row, store: Store | None, keys: dict[Evaluation, str]) -> None:
-    """Write the files of a finished row; with a store, keep them there."""
+    """Write the files of a finished row, and add them to the store if there is one."""
     outputs, key = row.todo.outputs, keys.get(row.todo)
     if store is None or key is None:
         _write_tables(row, row.todo.metrics, row.todo.curves)
@@ -228,7 +229,7 @@ def _write_tables(row: _Row, metrics: Path, curves: Path) -> None:
         frame[column] = row.attributes[column]
     points = row.results.curves()
     for axis in ("x", "y"):
-        points[axis] = [f"{value:.9g}" for value in points[axis].tolist()]  # pandas takes ten times as long
+        points[axis] = [f"{value:.9g}" for value in points[axis].tolist()]  # ten times as fast as pandas
     with whole(metrics) as temporary, whole(curves) as temporary_curves:
-        frame.to_csv(temporary, index=False)
+        with_digest(frame).to_csv(temporary, index=False)
         points.to_csv(temporary_curves, index=False)

@@ -1,4 +1,4 @@
-"""Average ranks of methods over datasets, and how far apart two must be (Demšar, JMLR 2006)."""
+"""Average ranks of methods over datasets, and their critical difference (Demšar, JMLR 2006)."""
 
 import math
 
@@ -8,16 +8,16 @@ from kanoclip.types import InputError
 
 
 def average_ranks(table: pd.DataFrame) -> pd.Series:
-    """Return the mean rank of each method over the datasets; 1 is best, equal values share the mean of their ranks.
+    """Return the mean rank of each method over the datasets; 1 is best, and equal values get the mean of their ranks.
 
-    A dataset that has no value for some method would move every other rank, so its row is left out.
+    A dataset without a value for some method is left out, since a missing method would shift all other ranks.
 
     Args:
-        table: rows datasets, columns methods; higher is better.
+        table: one row per dataset and one column per method; higher is better.
 
     Returns:
-        Mean ranks by method, between 1 and the number of methods. Its `attrs` have `datasets`, the rows that were
-        ranked, and `left_out`, the rows with a missing value.
+        Mean ranks by method, between 1 and the number of methods. Its `attrs` hold `datasets`, the ranked rows, and
+        `left_out`, the rows with a missing value.
 
     Raises:
         InputError: every row has a missing value.
@@ -35,7 +35,7 @@ def average_ranks(table: pd.DataFrame) -> pd.Series:
 
 
 def critical_difference(methods: int, datasets: int, alpha: float = 0.05) -> float:
-    """Return the critical difference of the Nemenyi test: average ranks further apart differ at level alpha.
+    """Return the critical difference of the Nemenyi test: average ranks that differ by more are significant at alpha.
 
     Args:
         methods: the number of methods that were ranked, at least 2.
@@ -45,7 +45,7 @@ def critical_difference(methods: int, datasets: int, alpha: float = 0.05) -> flo
     >>> round(critical_difference(methods=5, datasets=30), 3)  # Demšar 2006, table 5: q = 2.728
     1.114
     """
-    from scipy.stats import studentized_range  # half a second, which commands without this test need not pay
+    from scipy.stats import studentized_range  # takes half a second, which commands without this test should not spend
 
     quantile = float(studentized_range.ppf(1 - alpha, methods, math.inf)) / math.sqrt(2)
     return quantile * math.sqrt(methods * (methods + 1) / (6 * datasets))

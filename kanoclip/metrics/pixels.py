@@ -1,4 +1,4 @@
-"""The pixels of a class ranked by the maps of many methods at once, batch by batch: masks are read once for all."""
+"""Rank the pixels of a class by the maps of many methods at once, batch by batch, reading each mask once."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,14 +22,14 @@ BATCH = 16  # maps upsampled, smoothed and counted at once
 
 @dataclass(frozen=True)
 class Maps:
-    """The maps of a scores.h5, and how they are made final.
+    """The maps of a scores.h5, and how to upsample and smooth them.
 
     Attributes:
         path: the scores.h5, for messages.
-        stored: (N, h, w) in 0..1, a row per test image.
+        stored: (N, h, w) in 0..1, one row per test image.
         size: side length of the final maps in pixels.
-        sigma: standard deviation of the Gaussian that smooths them, in pixels.
-        device: where they are made final and counted.
+        sigma: standard deviation of the smoothing Gaussian, in pixels.
+        device: where they are upsampled, smoothed and counted.
     """
 
     path: Path
@@ -39,7 +39,7 @@ class Maps:
     device: str
 
     def extremes(self, members: pd.DataFrame) -> tuple[float, float]:
-        """Return the lowest and the highest value of the maps of some rows; final maps stay within.
+        """Return the lowest and the highest map value of some rows; final maps stay within this range.
 
         Raises:
             InputError: a value is not a probability, or the file is damaged.
@@ -59,19 +59,19 @@ class Maps:
     def _read(self, members: pd.DataFrame) -> NDArray[np.float32]:
         rows = members.index.to_numpy()
         if rows[-1] - rows[0] == len(rows) - 1:
-            return self.stored[rows[0] : rows[-1] + 1]  # HDF5 reads a list of rows one by one
+            return self.stored[rows[0] : rows[-1] + 1]  # HDF5 would read a list of rows one by one
         return self.stored[rows]
 
 
 def check(scores: Path, images: pd.Series, good: NDArray[np.bool_], what: str, expected: str) -> None:
-    """Refuse the first image that is not as expected.
+    """Raise an InputError for the first image with an unexpected value.
 
     Args:
         scores: the scores.h5, for the message.
-        images: (N,) their names.
-        good: (N, ...) whether each value is as expected.
-        what: the values, in the singular.
-        expected: what they should be.
+        images: (N,) names.
+        good: (N, ...) whether each value is valid.
+        what: the kind of value, in the singular.
+        expected: what the values should be.
     """
     per_image = good.reshape(len(good), -1).all(axis=1)
     if not per_image.all():
@@ -80,17 +80,17 @@ def check(scores: Path, images: pd.Series, good: NDArray[np.bool_], what: str, e
 
 
 def rank_pixels(members: pd.DataFrame, maps: Sequence[Maps]) -> Iterator[Ranking | UndefinedMetricError | InputError]:
-    """Rank the pixels of a class by the maps of each of some methods.
+    """Rank the pixels of a class by the maps of each method.
 
-    Only one batch of maps is in memory, and for every method the counts of `Counts`: 24 MB at most, while the results
-    are taken one by one.
+    Memory holds one batch of maps, and for every method its `Counts`: at most 24 MB each if the results are consumed
+    one by one.
 
     Args:
         members: the rows of the class in the index.
-        maps: of each method; all of one size and on one device.
+        maps: of each method; all of the same size and on the same device.
 
     Yields:
-        For each method the ranking; where there is none, the reason; where its file is wrong, the error.
+        For each method its ranking, or the reason why there is none, or the error in its file.
 
     Raises:
         InputError: an anomalous image has no mask although others of its class have one.
@@ -119,7 +119,7 @@ def rank_pixels(members: pd.DataFrame, maps: Sequence[Maps]) -> Iterator[Ranking
 
 
 def _without_masks(members: pd.DataFrame) -> bool:
-    """Return whether a class has anomalous images but no masks; refuse masks of only some of them."""
+    """Return whether a class has anomalous images but no masks; refuse masks for only some of them."""
     anomalous = members[members["label"] == 1]
     unmasked = anomalous[anomalous["mask_path"] == ""]
     if 0 < len(unmasked) < len(anomalous):
@@ -132,7 +132,7 @@ def _without_masks(members: pd.DataFrame) -> bool:
 
 
 def _no_counts(maps: Maps, batches: list[pd.DataFrame]) -> Counts | InputError:
-    """Return counts, still 0, at the levels of the maps of a class; or what is wrong with these."""
+    """Return empty counts with the levels of a class's maps, or the error in these maps."""
     try:
         lowest, highest = zip(*(maps.extremes(batch) for batch in batches), strict=True)
     except InputError as error:
@@ -152,10 +152,10 @@ def _truths(
 
 
 def _check_masks(blank: pd.DataFrame, size: int) -> None:
-    """Check anomalous images without an anomalous pixel: their masks are empty, or too fine for this resolution.
+    """Check anomalous images without an anomalous pixel: the mask is empty, or too fine for this resolution.
 
     Raises:
-        UndefinedMetricError: a mask is empty as it was drawn.
+        UndefinedMetricError: a mask is empty at its own resolution.
     """
     for image, image_path, mask_path in zip(blank["image"], blank["image_path"], blank["mask_path"], strict=True):
         if not load_mask(mask_path, load_image(image_path).size).any():

@@ -1,4 +1,4 @@
-"""What every metric is computed from: how many anomalous and normal images, or pixels, have each score. Pure NumPy."""
+"""Rankings, the input of every metric: the numbers of anomalous and normal images or pixels at each score."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ NO_LABELS = "unlabelled images"  # why a class has no metrics
 
 
 class UndefinedMetricError(ValueError):
-    """A metric has no value for this input; the message is the reason that goes into the table."""
+    """A metric has no value for this input; the message is the reason shown in tables."""
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """The positives and negatives at each of the K distinct scores, highest first. Ties are one entry.
+    """The numbers of positives and negatives at each of the K distinct scores, highest first; ties share an entry.
 
     R rankings of K scores each can be stacked: every array then has the shape (R, K). Bootstrap draws come in stacks.
 
@@ -26,7 +26,7 @@ class Ranking:
         negatives: (K,) int64, the number of normal ones with exactly this score.
         weights: (K,) float64, the sum of the weights of the positives with this score.
         decision: a threshold that was chosen without these scores; None if there is none.
-        no_decision: why there is none.
+        no_decision: the reason why there is none.
 
     Raises:
         UndefinedMetricError: there are no positives, or no negatives.
@@ -53,41 +53,41 @@ class Ranking:
 
     @cached_property
     def true_positives(self) -> NDArray[np.int64]:
-        """(K,) positives at or above each threshold; the last entry is all of them."""
+        """(K,) number of positives at or above each threshold; the last entry counts all."""
         return np.cumsum(self.positives, axis=-1)
 
     @cached_property
     def false_positives(self) -> NDArray[np.int64]:
-        """(K,) negatives at or above each threshold; the last entry is all of them."""
+        """(K,) number of negatives at or above each threshold; the last entry counts all."""
         return np.cumsum(self.negatives, axis=-1)
 
     @cached_property
     def false_positive_rates(self) -> NDArray[np.float64]:
-        """(K + 1,) the share of the negatives at or above each threshold; it rises from 0, above every score, to 1."""
+        """(K + 1,) share of the negatives at or above each threshold, from 0 (above every score) to 1."""
         return _shares(self.false_positives)
 
     @cached_property
     def true_positive_rates(self) -> NDArray[np.float64]:
-        """(K + 1,) the share of the positives at or above each threshold; it rises from 0, above every score, to 1."""
+        """(K + 1,) share of the positives at or above each threshold, from 0 (above every score) to 1."""
         return _shares(self.true_positives)
 
     @cached_property
     def weighted_positive_rates(self) -> NDArray[np.float64]:
-        """(K + 1,) the share of the weight of the positives at or above each threshold; it rises from 0 to 1."""
+        """(K + 1,) share of the positives' weight at or above each threshold, from 0 to 1."""
         return _shares(np.cumsum(self.weights))
 
     def resamples(self, count: int, generator: np.random.Generator) -> Iterator[tuple[NDArray[np.intp], "Ranking"]]:
-        """Draw as many positives and as many negatives as there are, with replacement, many times: a bootstrap.
+        """Draw bootstrap samples: as many positives and negatives as there are, with replacement.
 
-        Positives and negatives are drawn apart, so that no draw lacks a class. Scores that were not drawn are left out.
+        Positives and negatives are drawn separately, so that each draw has both. Scores that are not drawn are dropped.
 
         Args:
             count: the number of draws.
-            generator: makes them.
+            generator: the source of random numbers.
 
         Yields:
-            The numbers (R,) of the draws in which equally many scores occur, and their rankings, stacked; each positive
-            has the weight 1.
+            The indices (R,) of draws that have the same number of distinct scores, and their stacked rankings; each
+            positive has the weight 1.
         """
         draws = [
             generator.multinomial(found.sum(), found / found.sum(), size=count)
@@ -97,7 +97,7 @@ class Ranking:
         sizes = np.count_nonzero(drawn, axis=1)
         for size in np.unique(sizes):
             which = np.flatnonzero(sizes == size)
-            at = np.nonzero(drawn[which])[1].reshape(-1, size)  # of each draw the scores that occur
+            at = np.nonzero(drawn[which])[1].reshape(-1, size)  # the scores that occur in each draw
             positives, negatives = (np.take_along_axis(found[which], at, axis=1) for found in draws)
             weights = positives.astype(float)
             yield which, Ranking(self.thresholds[at], positives, negatives, weights, self.decision, self.no_decision)
@@ -114,12 +114,12 @@ def rank(
     weights: NDArray[np.float64] | None = None,
     decision: float | None = None,
 ) -> Ranking:
-    """Rank scores by sorting them, exact for every floating type. Pixels are counted instead (kanoclip.metrics.counts).
+    """Rank scores by sorting, exact for every floating type. Pixels are counted instead (kanoclip.metrics.counts).
 
     Args:
         positives: (P,) finite scores of anomalous images or pixels.
         negatives: (N,) finite scores of normal images or pixels, of the same type.
-        weights: (P,) weight of each positive, for AUPRO; 1 if not given.
+        weights: (P,) weight of each positive, for AUPRO; default: 1.
         decision: see `Ranking`.
 
     Raises:
@@ -141,7 +141,7 @@ def rank(
 
 
 def _shares(cumulated: NDArray[np.number]) -> NDArray[np.float64]:
-    """Return cumulated numbers (K,) as shares (K + 1,) of the last one, from 0 to 1."""
+    """Return cumulative numbers (K,) as shares (K + 1,) of the last one, from 0 to 1."""
     shares = np.empty(cumulated.size + 1)
     shares[0] = 0.0
     np.divide(cumulated, cumulated[-1], out=shares[1:])

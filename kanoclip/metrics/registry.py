@@ -1,4 +1,4 @@
-"""Every metric by level and name, with what a table must know about it. A new metric is one decorated function."""
+"""The registry of metrics by level and name. A new metric is one decorated function."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ LEVELS = ("image", "pixel")
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric and what a table must know about it.
+    """A metric and its properties.
 
     Attributes:
         name: as in metrics.csv, e.g. "f1_max".
@@ -28,10 +28,10 @@ class Metric:
         label: as in a table, e.g. "image F1-max".
         lowest: the smallest possible value.
         highest: the largest possible value.
-        higher_is_better: the direction.
-        compute: from the ranking of a class to the value.
-        threshold: from the ranking to the score at which the value is reached; None if it has no such score.
-        stacks: whether `compute` also takes stacked rankings (R, K) and returns (R,) values; a bootstrap is then fast.
+        higher_is_better: whether higher values are better.
+        compute: returns the value for the ranking of a class.
+        threshold: returns the score at which the value is reached; None if there is no such score.
+        stacks: whether `compute` also takes stacked rankings (R, K) and returns (R,) values, for a fast bootstrap.
     """
 
     name: str
@@ -71,7 +71,7 @@ def metric(
         levels: "image", "pixel" or both.
         lowest: the smallest possible value.
         highest: the largest possible value.
-        higher_is_better: the direction.
+        higher_is_better: whether higher values are better.
         threshold: see `Metric`.
         stacks: see `Metric`.
     """
@@ -87,7 +87,7 @@ def metric(
 
 
 def get_metric(level: str, name: str) -> Metric:
-    """Return the metric of a level by its name; an unknown one is an InputError that names the nearest.
+    """Return the metric of a level by its name; the InputError for an unknown name suggests the nearest.
 
     >>> get_metric("pixel", "auroc").label
     'pixel AUROC'

@@ -1,4 +1,4 @@
-"""From the rankings of each class to the rows of metrics.csv and curves.csv."""
+"""Compute the rows of metrics.csv and curves.csv from the rankings of each class."""
 
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ class Result:
         metric: its name.
         value: NaN if there is none.
         threshold: the score at which the value is reached; NaN if the metric has no such score.
-        reason: why there is no value; "" when there is one.
+        reason: why there is no value; "" if there is one.
         draws: (R,) bootstrap values; of size 0 without a bootstrap.
     """
 
@@ -39,17 +39,17 @@ class Result:
     draws: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
     def row(self) -> dict[str, Any]:
-        """Return the columns of metrics.csv that this result decides."""
+        """Return the columns of metrics.csv that this result fills."""
         low, high = np.quantile(self.draws, INTERVAL) if self.draws.size else (np.nan, np.nan)
         names = ("class_name", "level", "metric", "value", "threshold", "reason")
         return {name: getattr(self, name) for name in names} | {"low": low, "high": high}
 
 
 class Results:
-    """The metrics and curves of one scores.h5, added class by class; rankings, which are large, need not be kept.
+    """The metrics and curves of one scores.h5, added class by class, so that rankings need not be kept.
 
-    Image metrics get a 95 % bootstrap interval over images, drawn within each class and label (percentiles). The draws
-    of the classes are independent, so the mean's interval is that of the mean over the classes of each draw.
+    Image metrics get a 95 % percentile bootstrap interval over images, drawn within each class and label. The draws of
+    the classes are independent, so the interval of the class mean comes from the class mean of each draw.
 
     Args:
         bootstrap: the number of draws; 0 computes no intervals.
@@ -62,12 +62,12 @@ class Results:
         self._curves: list[pd.DataFrame] = []
 
     def add(self, class_name: str, level: str, ranking: Ranking | UndefinedMetricError) -> None:
-        """Compute every metric and curve of a level of a class.
+        """Compute every metric and curve for a class and level.
 
         Args:
-            class_name: a class of the dataset. The order of the classes decides what is drawn for each.
+            class_name: a class of the dataset. The bootstrap draws depend on the order of the classes.
             level: "image" or "pixel".
-            ranking: of its images or pixels; where there is none, the reason.
+            ranking: of its images or pixels, or the reason why there is none.
         """
         known = metrics_of(level)
         draws = np.empty((0, len(known)))
@@ -78,10 +78,10 @@ class Results:
         self._results += [_result(class_name, metric, ranking, draws[:, i]) for i, metric in enumerate(known)]
 
     def metrics(self) -> pd.DataFrame:
-        """Return every metric of every class, then its unweighted class mean.
+        """Return every metric of every class, then the unweighted class means.
 
         Returns:
-            The METRICS_COLUMNS; those that say what was evaluated are left empty.
+            The METRICS_COLUMNS, with those that identify the evaluation left empty.
         """
         rows = [result.row() for result in self._results + _means(self._results)]
         return pd.DataFrame(rows).reindex(columns=METRICS_COLUMNS)
@@ -90,13 +90,13 @@ class Results:
         """Return the curves of every class: ROC of images and pixels, per-region overlap of pixels.
 
         Returns:
-            The CURVES_COLUMNS; no rows where there is no ranking.
+            The CURVES_COLUMNS, without rows for classes that have no ranking.
         """
         return pd.concat(self._curves) if self._curves else pd.DataFrame(columns=CURVES_COLUMNS)
 
 
 def _draws(ranking: Ranking, metrics: list[Metric], count: int, generator: np.random.Generator) -> NDArray[np.float64]:
-    """Return the bootstrap values (count, M) of M metrics; NaN for those that are undefined."""
+    """Return the bootstrap values (count, M) of M metrics; NaN for undefined ones."""
     values = np.full((count, len(metrics)), np.nan)
     for which, stack in ranking.resamples(count, generator):
         for i, metric in enumerate(metrics):
@@ -129,7 +129,7 @@ def _result(
 
 
 def _means(results: list[Result]) -> list[Result]:
-    """Return the unweighted class mean of each metric; missing, with the reason, when it is missing for any class."""
+    """Return the unweighted class mean of each metric; missing, with the reason, if any class lacks it."""
     means = []
     for level, name in dict.fromkeys((result.level, result.metric) for result in results):
         of_metric = [result for result in results if (result.level, result.metric) == (level, name)]

@@ -1,4 +1,4 @@
-"""scores.h5 beside the index.csv it was made from; without torch."""
+"""Read scores.h5 together with the index.csv that it was made from, without torch."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ SEALED = ("image", "class_name", "image_score")
 
 @contextmanager
 def scored_index(scores: Path, index: Path) -> Iterator[tuple[pd.DataFrame, h5py.File]]:
-    """Open scores.h5 and read its index; row i of one is row i of the other.
+    """Open scores.h5 and read its index; their rows correspond.
 
     Args:
         scores: scores.h5 of one method, target dataset and seed.
@@ -35,31 +35,30 @@ def scored_index(scores: Path, index: Path) -> Iterator[tuple[pd.DataFrame, h5py
         try:
             yield rows, file
         except OSError as error:
-            if error.errno is not None:  # of another file: HDF5's own errors have no number
+            if error.errno is not None:  # an error of another file: HDF5's own errors have no number
                 raise
             raise InputError(f"{scores}: damaged ({' '.join(str(error).split())}); {REMEDY}") from error
 
 
 @contextmanager
 def open_scores(scores: Path, rows: pd.DataFrame, index: Path) -> Iterator[h5py.File]:
-    """Open scores.h5 after its index was read.
+    """Open scores.h5 for an index that has been read.
 
     Args:
         scores: scores.h5 of one method, target dataset and seed.
         rows: the test rows of the index.
-        index: where they were read, for messages.
+        index: their index.csv, for messages.
 
     Yields:
         The open file; its row i is row i of `rows`.
 
     Raises:
-        InputError: there is no such file, it is damaged or of another kind, or it does not list the same images in the
-            same order.
+        InputError: the file is missing, damaged or of another kind, or does not list the same images in the same order.
     """
     existing(scores)
     with open_hdf5(scores, KIND, REMEDY) as file:
         with reading(scores, KIND, REMEDY):
-            if SEAL in file.attrs:  # scores of other programs have none
+            if SEAL in file.attrs:  # scores written by other programs have none
                 check_seal(file, SEALED, scores, REMEDY)
             scored = file["image"].asstr()[:].tolist()
         if len(scored) != len(rows):
@@ -77,17 +76,17 @@ def open_scores(scores: Path, rows: pd.DataFrame, index: Path) -> Iterator[h5py.
 
 
 def attribute(scores: Path, name: str) -> str:
-    """Return what a scores.h5 says of itself, such as its method.
+    """Return an attribute of a scores.h5, such as its method.
 
     Raises:
-        InputError: there is no such file, or it does not say.
+        InputError: the file or its attribute is missing.
     """
     with open_hdf5(scores, KIND, REMEDY) as file, reading(scores, KIND, REMEDY):
         return str(file.attrs[name])
 
 
 def _check_kinds(file: h5py.File, count: int) -> None:
-    """Raise ValueError or KeyError where a dataset or an attribute is not of the kind that readers count on."""
+    """Raise ValueError or KeyError if a dataset or an attribute has an unexpected type or shape."""
     shapes = {"image_score": (count,), **({"map": (count, *file["map"].shape[1:])} if "map" in file else {})}
     for name, shape in shapes.items():
         found = file[name]
@@ -97,10 +96,10 @@ def _check_kinds(file: h5py.File, count: int) -> None:
         kind(file.attrs.get(name, 0))
     for name in ("method", "dataset"):
         if not isinstance(file.attrs.get(name, ""), str):
-            raise ValueError(f"{name} is no text")
+            raise ValueError(f"{name} is not text")
 
 
 def existing(scores: Path) -> None:
-    """Refuse a path where no scores are."""
+    """Refuse a path without scores."""
     if not scores.is_file():
         raise InputError(f"{scores}: no such scores; make them with `kanoclip score`")

@@ -1,4 +1,4 @@
-"""Scores, heat maps and decisions for images without labels: the Python API and what `kanoclip predict` is made of."""
+"""Scores, heat maps and decisions for images without labels: the Python API, which `kanoclip predict` uses."""
 
 from kanoclip.predict.decisions import Calibration, Threshold, calibrated
 from kanoclip.predict.detector import Detector

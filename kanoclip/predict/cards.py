@@ -1,4 +1,4 @@
-"""Calibration cards: a threshold that is kept, and refused with another model."""
+"""Calibration cards: saved thresholds, which are valid only for the model that they were made with."""
 
 import json
 from dataclasses import asdict, fields
@@ -15,7 +15,7 @@ FORMAT = 1
 
 
 def write_card(path: Path, detector: Detector, today: date) -> None:
-    """Write the calibration of a detector with all it depends on.
+    """Write the calibration of a detector together with everything that it depends on.
 
     Raises:
         InputError: the detector is not calibrated.
@@ -38,10 +38,10 @@ def write_card(path: Path, detector: Detector, today: date) -> None:
 
 
 def use_card(path: Path, detector: Detector) -> Detector:
-    """Give a detector the threshold of a card, and return it.
+    """Set the threshold of a detector from a card, and return the detector.
 
     Raises:
-        InputError: the file is no card, or the card of another model or class name.
+        InputError: the file is not a card, or belongs to another model or class name.
     """
     try:
         card = json.loads(path.read_text(encoding="utf-8"))

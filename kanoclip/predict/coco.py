@@ -13,8 +13,8 @@ CATEGORY = 1
 def write_coco(folder: Path) -> None:
     """Write the regions of all images.
 
-    bbox is [x, y, width, height] and area is in pixels, score is the peak of the map, segmentation is COCO's compressed
-    run-length encoding, exact to the pixel, which a polygon is not.
+    bbox is [x, y, width, height] and area is in pixels; score is the peak of the map; segmentation is COCO's compressed
+    run-length encoding, which is exact to the pixel, unlike a polygon.
     """
     with whole(folder / COCO) as temporary, temporary.open("w", encoding="ascii") as file:
         category = {"id": CATEGORY, "name": "anomaly", "supercategory": ""}

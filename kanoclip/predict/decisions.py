@@ -1,4 +1,4 @@
-"""Thresholds: from normal images with a wished rate of false alarms, or from the auxiliary dataset as a guess."""
+"""Thresholds: calibrated on normal images for a target false-alarm rate, or guessed from the auxiliary dataset."""
 
 import math
 from collections.abc import Mapping
@@ -16,12 +16,12 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Threshold:
-    """What is called anomalous: everything at or above a value.
+    """The values from which on images and pixels are called anomalous.
 
     Attributes:
         image: for image scores; None if there is no threshold.
-        pixel: for map values; None if there is none.
-        words: where it comes from and what it is worth, for people.
+        pixel: for map values; None if there is no threshold.
+        words: its origin and reliability, in a sentence.
     """
 
     image: float | None
@@ -31,16 +31,16 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Calibration:
-    """A threshold from normal images.
+    """A threshold calibrated on normal images.
 
     Attributes:
         image: lowest score that is called anomalous.
-        pixel: lowest map value that is called anomalous, so that as rarely a normal image has any such pixel.
-        false_alarms: the wished rate, in 0..1.
+        pixel: lowest map value that is called anomalous, at which normal images have any such pixel at the same rate.
+        false_alarms: the target rate, in 0..1.
         normals: number of normal images.
-        expected: the expected rate of false alarms over all draws of this number of normal images; at most the one
-            wished.
-        low, high: 95 % interval of the rate with the normal images at hand.
+        expected: the expected false-alarm rate over all draws of this number of normal images; at most the target
+            rate.
+        low, high: 95 % interval of the rate with these normal images.
     """
 
     image: float
@@ -53,12 +53,12 @@ class Calibration:
 
     @property
     def threshold(self) -> Threshold:
-        """The threshold and what it is worth in words."""
+        """The threshold, with its reliability in words."""
         return Threshold(self.image, self.pixel, self.words)
 
     @property
     def words(self) -> str:
-        """One sentence for people."""
+        """One sentence that describes it."""
         return (
             f"threshold from {self.normals} normal images for {_percent(self.false_alarms)} false alarms: with so few "
             f"images the true rate lies between {_percent(self.low)} and {_percent(self.high)} (95 % interval)"
@@ -66,20 +66,20 @@ class Calibration:
 
 
 def calibrated(scores: NDArray[np.floating], peaks: NDArray[np.floating], false_alarms: float) -> Calibration:
-    """Choose the thresholds that this number of normal images supports.
+    """Choose thresholds from the scores of normal images.
 
     The threshold lies just above the k-th smallest score, k = ceil((n + 1) (1 - a)) for n images and the rate a. If new
-    normal images are drawn as these were, the rate of false alarms is distributed as Beta(n + 1 - k, k), whatever the
+    normal images come from the same distribution, the false-alarm rate follows Beta(n + 1 - k, k), whatever the
     distribution of the scores (exactly so without ties, lower with ties); its mean is at most a (Vovk et al. 2005,
     "Algorithmic Learning in a Random World"; Wilks 1941, "Determination of sample sizes for setting tolerance limits").
 
     Args:
         scores: (n,) image scores of normal images.
         peaks: (n,) the largest value of each image's map.
-        false_alarms: a, the wished share of normal images that are called anomalous, above 0 and below 1.
+        false_alarms: a, the target share of normal images that are called anomalous, above 0 and below 1.
 
     Raises:
-        InputError: the rate is no share, there are too few images for it, or all have one score.
+        InputError: the rate is not between 0 and 1, there are too few images for it, or all scores are equal.
 
     >>> found = calibrated(np.arange(99.0), np.arange(99.0), 0.05)
     >>> found.image > 94, found.image < 94.001, round(found.expected, 3), round(found.low, 3), round(found.high, 3)
@@ -88,7 +88,7 @@ def calibrated(scores: NDArray[np.floating], peaks: NDArray[np.floating], false_
     if not 0 < false_alarms < 1:
         raise InputError(f"false alarms: expected a rate above 0 and below 1, such as 0.05, found {false_alarms:g}")
     count = len(scores)
-    # a tiny slack: (99 + 1) * (1 - 0.05) is 95.00000000000001 in floating point
+    # with a small tolerance: (99 + 1) * (1 - 0.05) is 95.00000000000001 in floating point
     rank = math.ceil((count + 1) * (1 - false_alarms) - 1e-9)
     if rank > count:
         needed = math.ceil(1 / false_alarms - 1 - 1e-9)
@@ -114,10 +114,10 @@ def calibrated(scores: NDArray[np.floating], peaks: NDArray[np.floating], false_
 
 
 def guessed(record: Mapping[str, Any] | None) -> Threshold:
-    """Return the threshold that a checkpoint carries, which is a guess for any other dataset.
+    """Return the threshold stored in a checkpoint, which is only a guess for other datasets.
 
     Args:
-        record: the entry "threshold" of its header; None if there is none.
+        record: the entry "threshold" of its header; None if it has none.
     """
     if record is None:
         return Threshold(None, None, "no threshold, so no decisions: give normal images (--normals)")
@@ -133,7 +133,7 @@ def guessed(record: Mapping[str, Any] | None) -> Threshold:
 
 
 def _just_above(values: NDArray[np.floating], rank: int) -> float:
-    """Return the next float32 above the value of a rank, counted from 1: "at or above" it is "above" the value."""
+    """Return the next float32 above the value of a rank, counted from 1: equal values are then not anomalous."""
     return float(np.nextafter(np.float32(np.sort(values)[rank - 1]), np.float32(np.inf)))
 
 

@@ -1,4 +1,4 @@
-"""A detector: images in, scores, maps and decisions out."""
+"""The detector, which returns scores, maps and decisions for images."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -27,7 +27,7 @@ OVERLAP = 4  # neighbouring tiles share a quarter of a tile
 
 
 Scored = tuple[float, NDArray[np.float32]]
-"""The score of an image and its map: (S, S) of the square that the model saw, or (H, W) if it was seen by tiles."""
+"""The score of an image and its map: (S, S) of the square that the model saw, or (H, W) of an image cut into tiles."""
 
 
 class Detector:
@@ -35,10 +35,10 @@ class Detector:
 
     Attributes:
         method_name: the registered method.
-        class_name: what images show, unless `predict` is told otherwise.
-        threshold: what decisions are made with: the guess of the checkpoint, until `calibrate`.
-        calibration: of the last call of `calibrate`; None before.
-        tile: pixels per side of the tiles that larger images are cut into; None squashes every image whole.
+        class_name: what images show; an argument of `predict` overrides it.
+        threshold: used for decisions; the checkpoint's guess until `calibrate` is called.
+        calibration: the result of the last call of `calibrate`; None before.
+        tile: side in pixels of the tiles that larger images are cut into; None squashes every image to a square.
     """
 
     def __init__(
@@ -60,12 +60,12 @@ class Detector:
 
     @property
     def size(self) -> int:
-        """S, the side of the square that an image is squashed to, in pixels."""
+        """S, the side in pixels of the square that an image is squashed to."""
         return self._method.backbone.config.image_size
 
     @property
     def description(self) -> str:
-        """Which model speaks, in one line."""
+        """The model in one line."""
         backbone = self._method.backbone.config
         trained = f", trained on {self._record['auxiliary']}" if self._record else ", nothing trained"
         tiles = f", by tiles of {self.tile} pixels" if self.tile else ""
@@ -95,13 +95,13 @@ class Detector:
         """Score images.
 
         Args:
-            images: a path, an image of Pillow, an array or a tensor (see `kanoclip.datasets.decoding.to_rgb`), or a
-                list of these. A file of several pages or slices is given in a list, and has a result for each.
+            images: a path, a Pillow image, an array or a tensor (see `kanoclip.datasets.decoding.to_rgb`), or a list of
+                these. A file with several pages or slices must be in a list, and yields a result for each.
             class_name: what they show; default: the detector's.
-            batch_size: images at once.
+            batch_size: images per forward pass.
 
         Returns:
-            A result, or a list of them for a list.
+            One result, or a list of results for a list.
 
         Raises:
             InputError: an image cannot be read.
@@ -127,19 +127,19 @@ class Detector:
         class_name: str | None = None,
         batch_size: int = BATCH_SIZE,
     ) -> Self:
-        """Choose the threshold for a rate of false alarms, from images that are known to be normal.
+        """Choose the threshold for a false-alarm rate from images that are known to be normal.
 
         Args:
             normals: images, each as for `predict`; at least 1 / false_alarms - 1 of them.
-            false_alarms: the wished share of normal images that are called anomalous, in 0..1.
-            class_name: what they show; default: the detector's. Predict with the same.
-            batch_size: images at once.
+            false_alarms: the target share of normal images that are called anomalous, in 0..1.
+            class_name: what they show; default: the detector's. Use the same name to predict.
+            batch_size: images per forward pass.
 
         Returns:
-            The detector; `calibration` says what the threshold is worth.
+            The detector; its `calibration` states how reliable the threshold is.
 
         Raises:
-            InputError: too few images for the rate, or images that are all alike.
+            InputError: too few images for the rate, or all images have the same score.
         """
         scores, peaks = [], []
         for result in self.stream(self._frames(normals), class_name, batch_size):
@@ -165,7 +165,7 @@ class Detector:
     def stream(
         self, frames: Iterable[tuple[str, Frame]], class_name: str | None = None, batch_size: int = BATCH_SIZE
     ) -> Iterator[Result]:
-        """Score named pictures as they come; only one batch is in memory."""
+        """Score named images as they arrive, holding one batch in memory."""
         waiting = iter(frames)
         while batch := list(islice(waiting, batch_size)):
             images = [frame.image for _, frame in batch]
@@ -182,11 +182,11 @@ class Detector:
         squares: Sequence[NDArray[np.uint8]] | None = None,
         class_name: str | None = None,
     ) -> list[Scored]:
-        """Score images at once, or each by tiles.
+        """Score images in one batch, or each of them in tiles.
 
         Args:
             images: RGB.
-            squares: (S, S, 3) each, from `square`, if they have been made already.
+            squares: (S, S, 3) each, from `square`, if they have been computed already.
             class_name: what they show.
 
         Raises:
@@ -220,7 +220,7 @@ class Detector:
 
     @staticmethod
     def _frames(images: Iterable[Any] | Sequence[Any]) -> Iterator[tuple[str, Frame]]:
-        """Yield the pictures of inputs with names: of a path its text, of others their number."""
+        """Yield the images of inputs with names: the path, or the number of an input that is not a path."""
         for number, given in enumerate(images):
             name = str(given) if isinstance(given, str | Path) else f"image {number}"
             for frame in as_frames(given):

@@ -1,4 +1,4 @@
-"""The pictures of a prediction: heat map over the original, mask, raw map, thumbnails for the gallery."""
+"""Write the pictures of a prediction: heat maps over the image, masks, raw maps, and thumbnails for the gallery."""
 
 import hashlib
 import os
@@ -15,26 +15,26 @@ from kanoclip.predict.result import Result
 from kanoclip.report.heat import COLOURS, colour_range
 
 STRENGTH = 0.7  # opacity of the most anomalous pixels
-THUMBNAIL = 256  # pixels of the longer side
-LONGEST = 200  # bytes of a name
+THUMBNAIL = 256  # longer side in pixels
+LONGEST = 200  # bytes per file name
 WEBP = {"quality": 70, "method": 0}  # method 0 takes a third of the time for files 8 % larger
 PNG = {"compress_level": 1}  # a third of the time of the default; files are 15 % larger
 PNG_MAPS, HDF5 = "png", "hdf5"
 HEAT, MASKS, MAPS, THUMBNAILS = "heat", "masks", "maps", "thumbnails"
 
 Scale = tuple[float, float]
-"""The map values that are drawn darkest and brightest, the same for all images of a prediction."""
+"""The map values drawn darkest and brightest, the same for all images of a prediction."""
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Which pictures are written, below one folder.
+    """The kinds of pictures to write, below one folder.
 
     Attributes:
         folder: of the prediction.
-        shown: whether heat maps, masks and thumbnails are written.
-        maps: how raw maps are: "png", at the size of the image, 16 bits, value / 65535 is the map; "hdf5", as the model
-            made them, float32 (`kanoclip.predict.maps_file` packs them at the end); "", not at all.
+        shown: whether to write heat maps, masks and thumbnails.
+        maps: format of raw maps: "png", 16 bits at the size of the image, where the map is value / 65535; "hdf5",
+            float32 as the model returns them (`kanoclip.predict.maps_file` packs them at the end); "" for none.
     """
 
     folder: Path
@@ -63,7 +63,7 @@ class Pictures:
 
 
 def picture(kind: str, name: str) -> str:
-    """Return where a picture lies below the folder of the prediction.
+    """Return the path of a picture below the folder of the prediction.
 
     >>> picture("heat", "a/b.jpg")
     'heat/a/b.jpg.png'
@@ -72,17 +72,17 @@ def picture(kind: str, name: str) -> str:
 
 
 def piece(name: str) -> str:
-    """Return where the map of an image waits to be packed."""
+    """Return the path of an image's map before it is packed."""
     return f"{MAPS}.partial/{short(name)}.npy"
 
 
 def thumbnail(name: str, of: str) -> str:
-    """Return where a thumbnail lies, of "image" or "heat"."""
+    """Return the path of a thumbnail, of "image" or "heat"."""
     return f"{THUMBNAILS}/{short(name)}.{of}.webp"
 
 
 def short(name: str) -> str:
-    """Return a name whose last part leaves room for suffixes: file systems take 255 bytes.
+    """Shorten a name so that its last part leaves room for suffixes; file systems allow 255 bytes.
 
     >>> short("a/b.jpg"), len(short("a/" + 300 * "b"))
     ('a/b.jpg', 202)
@@ -96,7 +96,7 @@ def short(name: str) -> str:
 
 
 def scale_of(results: list[Result]) -> Scale:
-    """Choose the colours of a prediction by its first images, so that the threshold is no darker than the middle."""
+    """Choose the colour scale of a prediction from its first images, with the threshold at least at the middle."""
     low, high = colour_range(np.concatenate([result.square.ravel() for result in results]).astype(float))
     threshold = results[0].threshold.pixel
     if threshold is not None:
@@ -112,13 +112,13 @@ def opacity(values: NDArray[np.floating], scale: Scale) -> NDArray[np.float32]:
 
 
 def overlay(image: Image.Image, strength: NDArray[np.float32]) -> Image.Image:
-    """Draw a map over an image of its size: the more anomalous, the less of the image is seen."""
+    """Draw a map over an image of its size; the more anomalous a pixel, the more opaque."""
     alpha = Image.fromarray(np.rint(255 * STRENGTH * strength).astype(np.uint8))
     return Image.composite(_heat(strength), image, alpha)
 
 
 def _heat(strength: NDArray[np.float32]) -> Image.Image:
-    """Return a map in colours, RGB."""
+    """Return a map as an RGB heat map."""
     return Image.fromarray(_TABLE[np.rint(255 * strength).astype(np.uint8)])
 
 

@@ -1,4 +1,4 @@
-"""Find the images that paths name: files, folders of any shape, text files of paths. Nothing is kept in memory."""
+"""Find images from paths: files, folders of any structure, and text files of paths. Nothing is kept in memory."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -9,7 +9,7 @@ from kanoclip.datasets.decoding import is_image_name
 from kanoclip.types import InputError
 
 LIST = ".txt"
-MARK = "prediction.json"  # a folder with this file holds what a prediction wrote; its pictures are not predicted
+MARK = "prediction.json"  # marks a folder of predictions, whose pictures are skipped
 
 
 @dataclass(frozen=True)
@@ -17,9 +17,9 @@ class Found:
     """An image file.
 
     Attributes:
-        path: where it is.
-        name: unique among the images of a prediction: the path below the given folder, or below the folder that all
-            given paths have in common. Parts are separated by "/".
+        path: of the file.
+        name: unique within a prediction: the path relative to the given folder, or to the common folder of several
+            paths. Parts are separated by "/".
     """
 
     path: Path
@@ -27,17 +27,17 @@ class Found:
 
 
 class ImageFiles:
-    """The images that some paths name, in a fixed order; iterate as often as you like.
+    """The images that paths lead to, in a fixed order; can be iterated repeatedly.
 
     Attributes:
         base: the folder that names are relative to.
 
     Args:
         paths: image files, folders, and text files (.txt) with one path per line, relative to the text file's folder.
-        skip: is told each file in a folder that is no image by its name.
+        skip: called with each file in a folder whose name is not that of an image.
 
     Raises:
-        InputError: a path does not exist, a named file is no image by its name, or there is no image at all.
+        InputError: a path does not exist, a given file does not have the name of an image, or there is no image at all.
     """
 
     def __init__(self, paths: Sequence[Path], skip: Callable[[Path], None] | None = None):
@@ -69,7 +69,7 @@ class ImageFiles:
                 yield Found(path, Path(name).as_posix())
 
     def _files(self) -> Iterator[Path]:
-        """Yield every file below the given paths, hidden ones left out."""
+        """Yield every file below the given paths, except hidden ones."""
         for path in self._paths:
             if path.is_dir():
                 yield from _below(path)
@@ -80,7 +80,7 @@ class ImageFiles:
 
 
 def _plain(path: Path) -> Path:
-    """Return an absolute path without dots; links stay, for their targets may have names that tell nothing."""
+    """Return an absolute path without dots; links are kept, since their targets may have meaningless names."""
     return Path(os.path.normpath(path.absolute()))
 
 
@@ -101,7 +101,7 @@ def _listed(path: Path) -> Iterator[Path]:
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    """Yield the files below a folder, sorted, without hidden ones; links to folders are not followed."""
+    """Yield the files below a folder, sorted, except hidden ones; links to folders are not followed."""
     with os.scandir(folder) as entries:
         inside = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
     for entry in inside:

@@ -1,4 +1,4 @@
-"""Predict many image files: read by threads, scored in batches, written as they come, taken up where they stopped."""
+"""Predict many image files: read in threads, scored in batches, written as they finish, resumed after a stop."""
 
 import json
 from collections import deque
@@ -20,19 +20,19 @@ from kanoclip.predict.records import Record, Records, record_of, state_of
 from kanoclip.predict.result import Result
 from kanoclip.types import InputError, Progress, logger
 
-MOST_PIXELS = 64_000_000  # of a batch: large images come in smaller batches
+MOST_PIXELS = 64_000_000  # per batch: large images come in smaller batches
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is predicted, with what, to where.
+    """A prediction job: its images, detector and output.
 
     Attributes:
         detector: with its threshold.
         files: the images.
-        folder: of everything that is written.
-        pictures: which are written.
-        batch_size: images at once.
+        folder: for all output.
+        pictures: which to write.
+        batch_size: images per forward pass.
         workers: threads that read images and write pictures.
     """
 
@@ -44,7 +44,7 @@ class Job:
     workers: int = 1
 
     def settings(self) -> dict[str, object]:
-        """Return what a second run must have in common with the first."""
+        """Return the settings that must not change when a run is resumed."""
         threshold = self.detector.threshold
         return {
             "model": self.detector.description,
@@ -57,7 +57,7 @@ class Job:
 
 @dataclass(frozen=True)
 class _Loaded:
-    """A file that was read, or the reason why not."""
+    """The content of a file, or the reason why it could not be read."""
 
     file: Found
     state: list[int]
@@ -71,11 +71,11 @@ class _Loaded:
 
 
 def predict_files(job: Job) -> None:
-    """Predict every image that an earlier run has not, and write lines and pictures.
+    """Predict every image that an earlier run has not predicted, and write lines and pictures.
 
     Raises:
         InputError: the folder holds the prediction of another model, threshold or choice of pictures.
-        OSError: the disk is full, or the folder cannot be written; what was done stays.
+        OSError: the disk is full, or the folder cannot be written; finished images are kept.
     """
     scale = _agreed_scale(job)
     with Records(job.folder, lambda record: _fresh(job.files, record)) as records, _pool(job.workers) as pool:
@@ -96,7 +96,7 @@ def predict_files(job: Job) -> None:
 
 
 def _agreed_scale(job: Job) -> Scale | None:
-    """Return the colours of an earlier run, None if there was none; refuse the prediction of another model."""
+    """Return the colour scale of an earlier run, or None; refuse a folder with the prediction of another model."""
     path, settings = job.folder / MARK, job.settings()
     if not path.is_file():
         write_json(path, {**settings, "scale": None})
@@ -116,7 +116,7 @@ def _agreed_scale(job: Job) -> Scale | None:
 
 
 def _fresh(files: ImageFiles, record: Record) -> bool:
-    """Return whether the file of a line is as it was."""
+    """Return whether the file of a line is unchanged."""
     return bool(record["state"]) and state_of(files.base / record["file"]) == record["state"]
 
 
@@ -150,7 +150,7 @@ def _load(file: Found, size: int) -> _Loaded:
 
 
 def _batches(loaded: Iterable[_Loaded], size: int) -> Iterator[list[_Loaded]]:
-    """Group whole files until a group has `size` pictures, or many pixels."""
+    """Group whole files until a group has `size` images or MOST_PIXELS."""
     batch: list[_Loaded] = []
     for one in loaded:
         batch.append(one)
@@ -162,7 +162,7 @@ def _batches(loaded: Iterable[_Loaded], size: int) -> Iterator[list[_Loaded]]:
 
 
 def _scored(job: Job, batch: list[_Loaded]) -> list[tuple[_Loaded, Result]]:
-    """Return the results of the pictures of a batch."""
+    """Return the results of the images of a batch."""
     pictures = [(one, frame, sides) for one in batch for frame, sides in zip(one.frames, one.squares, strict=True)]
     results = []
     for start in range(0, len(pictures), job.batch_size):

@@ -1,4 +1,4 @@
-"""index.html: the most anomalous images first, filtered by decision, maps shown over them. Works from the disk."""
+"""Write index.html: the most anomalous images first, with heat maps and a filter by decision. It works offline."""
 
 import heapq
 import json
@@ -16,17 +16,17 @@ from kanoclip.predict.maps_file import FILE as MAPS_FILE
 from kanoclip.predict.records import CSV, JSONL, Record, read_records
 
 PAGE = "index.html"
-MOST = 5000  # images on the page; all of them are in predictions.csv
+MOST = 5000  # images on the page; predictions.csv has all
 
 
 def worst(folder: Path, count: int) -> list[Record]:
-    """Return the most anomalous images of a prediction, the worst first; only these are kept in memory."""
+    """Return the most anomalous images of a prediction, most anomalous first, keeping only these in memory."""
     scored = (record for record in read_records(folder) if "error" not in record)
     return heapq.nlargest(count, scored, key=lambda record: record["score"])
 
 
 def failed(folder: Path) -> list[Record]:
-    """Return the lines of the images that could not be read."""
+    """Return the lines of images that could not be read."""
     return [record for record in read_records(folder) if "error" in record]
 
 
@@ -35,9 +35,9 @@ def write_gallery(folder: Path, detector: Detector, pictures: bool, maps: str) -
 
     Args:
         folder: of the prediction.
-        detector: that predicted.
-        pictures: whether there are heat maps and thumbnails.
-        maps: how raw maps were written, as of `Pictures`.
+        detector: the one used.
+        pictures: whether heat maps and thumbnails exist.
+        maps: format of raw maps, as in `Pictures`.
     """
     masks = detector.threshold.pixel is not None
     tiles = [_tile(record, pictures, masks, maps == PNG_MAPS) for record in worst(folder, MOST)]
@@ -82,10 +82,10 @@ def _tile(record: Record, pictures: bool, masks: bool, maps: bool) -> dict[str, 
 
 
 def _url(path: str) -> str:
-    """Return the address of a file beside the page; names may hold any byte."""
+    """Return the URL of a file beside the page; names may contain any byte."""
     return quote(os.fsencode(path))
 
 
 def _for_script(value: Any) -> str:
-    """Return JSON that cannot end the script element it stands in."""
+    """Return JSON that cannot close the script element around it."""
     return json.dumps(value).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -1,4 +1,4 @@
-"""Thresholds of the methods without training on the shipped backbone, guessed from drawn images.
+"""Guess thresholds for the training-free methods on the shipped backbone, from drawn images.
 
     python -m kanoclip.predict.guesses results/quickstart/data/synthetic_auxiliary/index.csv
 
@@ -32,11 +32,11 @@ def guess_of(method: Method[Any], name: str) -> dict[str, Any] | None:
     """Return the shipped threshold of a method, as `kanoclip.predict.decisions.guessed` takes it.
 
     Args:
-        method: without training.
-        name: as it is registered.
+        method: a training-free method.
+        name: as registered.
 
     Returns:
-        None if there is none: for another backbone, image size or options than those that were scored.
+        None if there is none, i.e. for another backbone, image size or options.
     """
     if method.options != type(method).Options():
         return None
@@ -46,7 +46,7 @@ def guess_of(method: Method[Any], name: str) -> dict[str, Any] | None:
 
 
 def write_guesses(index: Path, out: Path = SHIPPED) -> None:
-    """Score a dataset with every method without training but the controls, and write their best thresholds.
+    """Score a dataset with every training-free method except the controls, and write their best thresholds.
 
     Args:
         index: of the dataset.
@@ -59,7 +59,7 @@ def write_guesses(index: Path, out: Path = SHIPPED) -> None:
 
 
 def guesses(frame: pd.DataFrame, backbone: Backbone, names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Return the best thresholds of some methods without training, by name, as `guess_of` returns them."""
+    """Return the best thresholds of training-free methods by name, as `guess_of` returns them."""
     source = LiveFeatures(frame, backbone)
     found = {}
     for name in names:

@@ -1,4 +1,4 @@
-"""Whatever a caller has, as pictures: paths, images of Pillow, arrays, tensors."""
+"""Convert inputs of the Python API to images: paths, Pillow images, arrays and tensors."""
 
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,14 @@ from kanoclip.types import InputError
 
 
 def as_frames(given: Any) -> list[Frame]:
-    """Return the pictures of one input, as 8-bit RGB.
+    """Return the images of one input as 8-bit RGB.
 
     Args:
-        given: a path, whose file may hold several pages or slices; an image of Pillow; an array or a tensor, see
+        given: a path, whose file may hold several pages or slices; a Pillow image; an array or a tensor, see
             `kanoclip.datasets.decoding.to_rgb`.
 
     Raises:
-        InputError: something else, or a file that cannot be read.
+        InputError: the input is something else, or its file cannot be read.
     """
     if isinstance(given, str | Path):
         return read_image(given)

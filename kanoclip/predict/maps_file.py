@@ -1,9 +1,10 @@
-"""maps.h5: the raw maps of a prediction in one file.
+"""Pack the raw maps of a prediction into maps.h5.
 
-While images are predicted, each map is a small file of its own, so that a stop or a full disk loses none. At the end
-they are packed together with those that an earlier run has packed.
+During prediction each map is a separate small file, so that an interruption or a full disk loses none. At the end they
+are packed together with those that an earlier run has packed.
 """
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -20,14 +21,15 @@ from kanoclip.predict.records import read_records
 from kanoclip.types import InputError
 
 FILE = "maps.h5"
+MARGIN = 10**6  # bytes that HDF5 may need beside a map
 REMEDY = "delete the folder and predict again"
 
 
 def write_maps(folder: Path) -> None:
-    """Pack the maps of all images that were predicted.
+    """Pack the maps of all predicted images.
 
-    The file holds "image", (N,) names as in predictions.csv and in its order, and "map/<n>" for the n-th of them,
-    counted from 0: (S, S) float32 in 0..1, the map of the square that the model saw, or (H, W) if it was seen by tiles.
+    The file holds "image", (N,) names in the order of predictions.csv, and "map/<n>" for the n-th of them, counted from
+    0: float32 in 0..1, (S, S) for the square that the model saw, or (H, W) for an image cut into tiles.
 
     Args:
         folder: of the prediction.
@@ -40,13 +42,15 @@ def write_maps(folder: Path) -> None:
         names = []
         for number, (name, values) in enumerate(_maps(folder)):
             names.append(os.fsencode(name))
+            if shutil.disk_usage(folder).free < values.nbytes + MARGIN:  # HDF5 would crash the process
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(packed))
             file.create_dataset(f"map/{number}", data=values, compression="gzip", compression_opts=1, fletcher32=True)
         file.create_dataset("image", data=names, dtype=h5py.string_dtype(), shape=(len(names),))
     shutil.rmtree(folder / f"{MAPS}.partial", ignore_errors=True)
 
 
 def _maps(folder: Path) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """Yield names and maps in the order of the lines, new ones from their pieces and others from the packed file."""
+    """Yield names and maps in the order of the lines: new maps from their own files, others from the packed file."""
     packed = folder / FILE
     names = (record["image"] for record in read_records(folder) if "error" not in record)
     if not packed.is_file():

@@ -1,4 +1,4 @@
-"""Which model predicts: the shipped one, a checkpoint, or a method that needs no training on any CLIP."""
+"""Choose and load a model: the shipped one, a checkpoint, or a training-free method on any CLIP model."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -17,17 +17,17 @@ from kanoclip.methods import Method, method_class, method_names
 from kanoclip.predict.decisions import guessed
 from kanoclip.predict.detector import Detector
 from kanoclip.predict.guesses import guess_of
-from kanoclip.run import SHIPPED
+from kanoclip.rows import SHIPPED
 from kanoclip.types import InputError
 
 SHIPPED_WORTH = "a small model that has seen drawn images only: for trying out, not for decisions (docs/predict.md)"
 DEFAULT, TINY = "kanoclip", "kanoclip-tiny"
-TRAINING_FREE = "winclip"  # what predicts where only a backbone is named
+TRAINING_FREE = "winclip"  # the method used if only a backbone is given
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A model before it is built.
+    """The specification of a model.
 
     Attributes:
         method: the registered method.
@@ -55,21 +55,21 @@ def load(
     """Build a detector.
 
     Args:
-        model: "kanoclip", which is shipped; the path of a checkpoint; a method that needs no training, such as
-            "winclip"; or a CLIP model such as "ViT-L-14-336-quickgelu", which then predicts with winclip.
-        backbone: the CLIP model of a method that needs no training; default: kanoclip-tiny, which is shipped.
-        weights: a tag of open_clip or a file; default: openai where the model has it. Of a checkpoint: the file of the
+        model: "kanoclip", which is shipped; the path of a checkpoint; a training-free method such as "winclip"; or a
+            CLIP model such as "ViT-L-14-336-quickgelu", which is used with winclip.
+        backbone: the CLIP model of a training-free method; default: kanoclip-tiny, which is shipped.
+        weights: an open_clip tag or a file; default: openai if the model has it. With a checkpoint: the file of the
             backbone that it was trained on, if that has moved.
         image_size: pixels per side; default: what the model was trained with.
-        class_name: what the images show, as the prompts say it.
-        tile: pixels per side of the tiles that larger images are cut into, so that small defects stay visible; by
-            default every image is squashed whole.
-        options: of a method that needs no training.
-        device: cpu, cuda, cuda:1 ...; auto takes a GPU if there is one.
-        threads: CPU threads; None leaves them to torch.
+        class_name: what the images show, for the prompts.
+        tile: side in pixels of the tiles that larger images are cut into, so that small defects stay visible; by
+            default every image is squashed to a square.
+        options: of a training-free method.
+        device: cpu, cuda, cuda:1 ...; auto uses a GPU if there is one.
+        threads: CPU threads; None keeps torch's default.
 
     Raises:
-        InputError: no such model, method or file; or a method that is trained, without a checkpoint.
+        InputError: there is no such model, method or file; or a trainable method has no checkpoint.
 
     >>> detector = load("kanoclip", class_name="metal plate")
     >>> detector.method_name, detector.class_name
@@ -94,7 +94,7 @@ def load(
 
 
 def choose(model: str, backbone: str | None, weights: str | None, image_size: int | None) -> Choice:
-    """Return what a caller means, without building it. Arguments and errors: as of `load`."""
+    """Resolve the arguments of `load` without loading the model; see there for arguments and errors."""
     if model == DEFAULT and backbone in (None, TINY) and weights is None and image_size is None:
         return _trained(SHIPPED, None, None, None)
     if Path(model).suffix == ".safetensors" or Path(model).is_file():
@@ -131,7 +131,7 @@ def _trained(path: Path, backbone: str | None, weights: str | None, image_size: 
 
 
 def _backbone(model: str, weights: str | None, image_size: int | None) -> BackboneConfig:
-    """Return the configuration of a CLIP model as it was trained."""
+    """Return the configuration of a CLIP model with the settings it was trained with."""
     size = image_size or describe(model).image_size
     return BackboneConfig(
         model=model, weights=weights or ("embedded" if model == TINY else _tag(model)), image_size=size
@@ -139,7 +139,7 @@ def _backbone(model: str, weights: str | None, image_size: int | None) -> Backbo
 
 
 def _tag(model: str) -> str:
-    """Return OpenAI's weights where a model has them, else the first that open_clip names."""
+    """Return the tag of OpenAI's weights if a model has them, otherwise the first tag of open_clip."""
     import open_clip
 
     known = open_clip.list_pretrained_tags_by_model(model)
@@ -159,7 +159,7 @@ def _build(choice: Choice, backbone: Backbone, options: dict[str, Any]) -> Metho
 
 @contextmanager
 def _without_warnings() -> Iterator[None]:
-    """Keep open_clip from saying through the root logger that weights are random, before ours are loaded."""
+    """Silence open_clip's warning about random weights, which come before ours are loaded."""
     root = logging.getLogger()
     level, handlers = root.level, list(root.handlers)
     root.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""predictions.jsonl and predictions.csv: one line per image, written as they come, taken up by a second run."""
+"""Read and write predictions.jsonl and predictions.csv: one line per image, appended as images finish."""
 
 import csv
 import io
@@ -36,13 +36,13 @@ regions (x, y, width, height, area, peak, value, rle: COCO's compressed run-leng
 
 
 def record_of(result: Result, name: str, file: str, state: list[int]) -> Record:
-    """Return the line of an image.
+    """Return the record of an image.
 
     Args:
         result: of the image.
-        name: of the picture; that of the file, and what tells its pages apart.
+        name: of the image: the file name and, for one of several pages, its suffix.
         file: name of the file.
-        state: its bytes and time of modification, to see whether it has changed.
+        state: its size and modification time, from `state_of`.
     """
     return {
         "image": name,
@@ -64,7 +64,7 @@ def _region(region: Region, size: tuple[int, int]) -> dict[str, Any]:
 
 
 def state_of(path: Path) -> list[int]:
-    """Return what changes with a file: its bytes and its time of modification in nanoseconds; nothing if it is gone."""
+    """Return the size and the modification time in nanoseconds of a file; an empty list if it is gone."""
     try:
         status = path.stat()
     except OSError:
@@ -73,11 +73,11 @@ def state_of(path: Path) -> list[int]:
 
 
 class Records:
-    """The two files, open for more lines; a context manager.
+    """The two files, open for appending; a context manager.
 
     Args:
-        folder: where they are.
-        fresh: whether the line of an earlier run still holds; lines about errors never do.
+        folder: their folder.
+        fresh: returns whether the line of an earlier run is still valid; lines with errors never are.
     """
 
     def __init__(self, folder: Path, fresh: Callable[[Record], bool]):
@@ -104,7 +104,7 @@ class Records:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         for file in (self._lines, self._rows):
-            # what could not be written is tried again by close; the first error is the one to be told
+            # close tries to write the rest again; report the first error
             with nullcontext() if error is None else suppress(OSError):
                 file.close()
 
@@ -112,7 +112,7 @@ class Records:
         return hash(file) in self.done
 
     def add(self, records: list[Record]) -> None:
-        """Write the lines of the pictures of one or more whole files."""
+        """Write the lines of all images of one or more files."""
         rows = "".join(_csv_line(_csv_row(record)) for record in records)
         for file, text in ((self._rows, rows), (self._lines, "".join(map(_json_line, records)))):
             try:
@@ -124,7 +124,7 @@ class Records:
 
 
 def read_records(folder: Path) -> Iterator[Record]:
-    """Yield the whole lines of predictions.jsonl; a run that was cut off may leave a part of one."""
+    """Yield the complete lines of predictions.jsonl; an interrupted run may leave a partial one."""
     path = folder / JSONL
     if not path.is_file():
         return
@@ -143,7 +143,7 @@ def _json_line(record: Record) -> str:
 
 
 def _open_csv(path: Path, mode: str) -> Any:
-    # names of files need not be valid text
+    # file names need not be valid text
     return path.open(mode, encoding="utf-8", errors="backslashreplace", newline="")
 
 

@@ -1,4 +1,4 @@
-"""Connected regions of a map that reach a threshold."""
+"""Connected regions of a map at or above a threshold."""
 
 from dataclasses import dataclass, field
 
@@ -9,15 +9,15 @@ from scipy import ndimage
 
 @dataclass(frozen=True)
 class Region:
-    """A connected region of an image, in its pixels, counted from the left upper corner.
+    """A connected region of an image, in pixels from the upper left corner.
 
     Attributes:
-        x, y: left upper corner of the box around it.
-        width, height: of the box.
+        x, y: upper left corner of its bounding box.
+        width, height: of the bounding box.
         area: pixels in the region.
         peak: (x, y) of its most anomalous pixel.
-        value: of the map there, in 0..1.
-        mask: (height, width) bool, the pixels of the box that belong to it.
+        value: map value there, in 0..1.
+        mask: (height, width) bool, the pixels of the bounding box that belong to it.
     """
 
     x: int
@@ -31,11 +31,11 @@ class Region:
 
 
 def regions_of(values: NDArray[np.floating], threshold: float | None) -> list[Region]:
-    """Return the regions at or above a threshold, the highest peak first; pixels that touch at a corner are connected.
+    """Return the 8-connected regions at or above a threshold, the highest peak first.
 
     Args:
         values: (H, W) the map of an image.
-        threshold: lowest value inside; None finds nothing.
+        threshold: lowest value inside a region; None returns no regions.
 
     >>> regions_of(np.array([[0.1, 0.9, 0.1], [0.1, 0.8, 0.1]]), 0.5)
     [Region(x=1, y=0, width=1, height=2, area=2, peak=(1, 0), value=0.9)]

@@ -1,4 +1,4 @@
-"""What a detector says about one image."""
+"""The result of a detector for one image."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,9 +21,9 @@ class Result:
 
     Attributes:
         score: in 0..1, higher is more anomalous; comparable between images, not a probability.
-        square: (S, S) float32, the smoothed map of the square that the model saw; (H, W) if it was seen by tiles.
+        square: (S, S) float32, the smoothed map of the square that the model saw; (H, W) for an image cut into tiles.
         image: the image, RGB.
-        threshold: what the decision and the regions are made with.
+        threshold: used for the decision, the mask and the regions.
         name: of the image; "" if it has none.
     """
 
@@ -35,7 +35,7 @@ class Result:
 
     @cached_property
     def map(self) -> NDArray[np.float32]:
-        """(H, W) float32 in 0..1: the map at the size of the image, bilinear."""
+        """(H, W) float32 in 0..1: the map, resized bilinearly to the image."""
         if self.square.shape == (self.image.height, self.image.width):
             return self.square
         return np.asarray(Image.fromarray(self.square).resize(self.image.size, Image.Resampling.BILINEAR))
@@ -52,11 +52,11 @@ class Result:
 
     @property
     def mask(self) -> NDArray[np.bool_] | None:
-        """(H, W) bool, where the map reaches the threshold; None without a threshold."""
+        """(H, W) bool, True where the map reaches the threshold; None without a threshold."""
         return None if self.threshold.pixel is None else self.map >= self.threshold.pixel
 
     def plot(self) -> "Figure":
-        """Return a figure: the image with the boxes of its regions, and the map over it."""
+        """Return a figure of the image with the boxes of its regions, and of the heat map over it."""
         from matplotlib.figure import Figure
         from matplotlib.patches import Rectangle
 

@@ -1,8 +1,8 @@
-"""Regions as COCO's compressed run-length encoding, which pycocotools and most annotation tools read.
+"""Encode regions in COCO's compressed run-length encoding, which pycocotools and most annotation tools read.
 
-Pixels are counted column by column: first a run outside, then a run inside, and so on. From the fourth on, a count is
-stored as its difference from the last but one, in groups of five bits, lowest first; a sixth bit says whether another
-group follows, and 48 is added so that every group is a printable character. The format is that of `rleToString` in
+Pixels are counted column by column, in alternating runs outside and inside the region, starting outside. From the
+fourth on, a count is stored as the difference from the last but one, in groups of five bits, lowest first; a sixth bit
+says whether another group follows, and 48 is added to make each group a printable character. See `rleToString` in
 https://github.com/cocodataset/cocoapi/blob/master/common/maskApi.c.
 """
 
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 
 def runs(mask: NDArray[np.bool_], corner: tuple[int, int], size: tuple[int, int]) -> list[int]:
-    """Return the lengths of the runs of an image, outside first, column by column.
+    """Return the run lengths of an image, column by column, starting outside the region.
 
     Args:
-        mask: (h, w) of a box, the rest of the image is outside.
-        corner: (x, y) of the box, its left upper corner.
+        mask: (h, w) of a box; the rest of the image is outside.
+        corner: (x, y), the upper left corner of the box.
         size: (width, height) of the image.
 
     >>> runs(np.array([[True, False], [True, True]]), (1, 0), (3, 2))
@@ -32,7 +32,7 @@ def runs(mask: NDArray[np.bool_], corner: tuple[int, int], size: tuple[int, int]
 
 
 def compressed(counts: list[int]) -> str:
-    """Return the text of run lengths.
+    """Return run lengths as compressed text.
 
     >>> compressed([2, 2, 1, 1])
     '221O'

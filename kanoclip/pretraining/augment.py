@@ -1,6 +1,6 @@
-"""Batches of drawn pairs and composites, made in torch on the device where the tower is: crops, mixing, recolouring.
+"""Augment batches of drawn pairs and composites in torch, on the tower's device: crops, mixing, recolouring.
 
-Both images of a pair are changed alike, so that the defect stays the only thing that separates them.
+Both images of a pair get the same augmentation, so that the defect stays the only difference between them.
 """
 
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ from kanoclip.datasets.synthetic.render import VISIBLE
 from kanoclip.pretraining.codes import COLOUR, DEFECT, EXTENT, KIND, NOTHING, PLACE, STATE, UNKNOWN
 from kanoclip.pretraining.corpus import LEAST_ANOMALOUS_PIXELS, Corpus
 
-PAIRS_PER_SURFACE = 2  # this many consecutive pairs of a corpus of composites show one surface
-BLENDED, TRANSPLANTED, FOREIGN = 0.15, 0.15, 0.1  # shares of the pairs; what is left keeps its own scene and defect
+PAIRS_PER_SURFACE = 2  # consecutive pairs of a composite corpus that show the same surface
+BLENDED, TRANSPLANTED, FOREIGN = 0.15, 0.15, 0.1  # shares of the pairs; the rest keep their own scene and defect
 SHRUNK = 0.3  # share of small views that show a whole image or nearly so
 WHOLE = 0.5  # share of full-size views that show the whole image
-AIM = 4  # pixels per side of the cells that windows are aimed at
-TILTED = 0.25  # share of views that are turned by other than quarters
+AIM = 4  # windows are centred on cells of this many pixels per side
+TILTED = 0.25  # share of views that are rotated by angles other than multiples of 90 degrees
 
 
 class DevicePool:
@@ -31,9 +31,9 @@ class DevicePool:
     Attributes:
         images: (N, S, S, 3), 0..255.
         masks: (N, S, S / 8), bits.
-        numbers: (N, 6) attribute numbers, on the CPU.
+        numbers: (N, 6) attribute values as numbers, on the CPU.
         facts: of every image.
-        grouped: two pairs in a row show one surface and are taken together.
+        grouped: whether consecutive pairs show the same surface and are sampled together.
     """
 
     def __init__(self, corpus: Corpus, device: torch.device, grouped: bool) -> None:
@@ -41,14 +41,14 @@ class DevicePool:
         self.numbers, self.facts, self.grouped = corpus.numbers, corpus.facts, grouped
 
     def choose(self, count: int, random: torch.Generator) -> Tensor:
-        """(count,) numbers of different pairs; where they are grouped, of count / 2 surfaces."""
+        """Return (count,) indices of distinct pairs; of grouped pairs, those of count / 2 surfaces."""
         group = PAIRS_PER_SURFACE if self.grouped else 1
         groups = torch.randperm(len(self.images) // (2 * group), generator=random, device=random.device)
         members = groups[: -(-count // group), None] * group + torch.arange(group, device=random.device)
         return members.flatten()[:count]
 
     def pairs(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (P, 2, 3, S, S) in 0..255 and masks (P, S, S), 0 or 1, of the second ones."""
+        """Return images (P, 2, 3, S, S) in 0..255, and the masks (P, S, S), 0 or 1, of the second images."""
         rows = (2 * chosen[:, None] + torch.arange(2, device=chosen.device)).flatten().to(self.images.device)
         images = self.images[rows].permute(0, 3, 1, 2).float().unflatten(0, (-1, 2))
         bits = 2 ** torch.arange(7, -1, -1, device=self.masks.device, dtype=torch.uint8)
@@ -60,9 +60,9 @@ class DeviceViews:
     """A batch on the device.
 
     Attributes:
-        images: (B, 3, S, S), about 0..255; an even row and the next one are a pair.
+        images: (B, 3, S, S), about 0..255; each even row forms a pair with the next.
         masks: (B, S, S), 0 or 1.
-        numbers: (B, 6) attribute numbers of what is to be seen.
+        numbers: (B, 6) attribute numbers of what is visible.
         facts: of the images that the views come from.
     """
 
@@ -73,30 +73,30 @@ class DeviceViews:
 
 
 class Draw:
-    """Random numbers of one batch, on a device."""
+    """The random numbers of one batch, on a device."""
 
     def __init__(self, random: torch.Generator) -> None:
         self.random = random
 
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:
-        """Numbers in [low, high)."""
+        """Return uniform numbers in [low, high)."""
         return low + (high - low) * torch.rand(shape, generator=self.random, device=self.random.device)
 
     def chance(self, probability: float, count: int) -> Tensor:
-        """(count,) True with a probability."""
+        """Return (count,) booleans, each True with a probability."""
         return self.uniform(0, 1, count) < probability
 
     def normal(self, shape: Sequence[int]) -> Tensor:
-        """Numbers of mean 0 and deviation 1."""
+        """Return standard normal numbers."""
         return torch.randn(tuple(shape), generator=self.random, device=self.random.device)
 
     def integers(self, count: int, *shape: int) -> Tensor:
-        """Whole numbers 0..count - 1."""
+        """Return integers in 0..count - 1."""
         return torch.randint(count, shape, generator=self.random, device=self.random.device)
 
 
 def device_views(pools: Sequence[DevicePool], count: int, size: int, seed: Sequence[int]) -> DeviceViews:
-    """A random batch, an equal share of it from every pool.
+    """Return a random batch with an equal share from each pool.
 
     Args:
         pools: drawn pairs, composites.
@@ -122,7 +122,7 @@ def device_views(pools: Sequence[DevicePool], count: int, size: int, seed: Seque
 
 
 def framed(images: Tensor, masks: Tensor, size: int, draw: Draw) -> tuple[Tensor, Tensor]:
-    """A window of every pair, turned, mirrored and resized.
+    """Crop, rotate, mirror and resize every pair at random.
 
     Args:
         images: (P, 2, 3, S, S).
@@ -152,7 +152,7 @@ def framed(images: Tensor, masks: Tensor, size: int, draw: Draw) -> tuple[Tensor
 
 
 def _grid(masks: Tensor, window: Tensor, size: int, draw: Draw) -> Tensor:
-    """Sampling grid (P, size, size, 2) of windows (P,), given as shares of the side, mostly laid around the defect."""
+    """Return sampling grids (P, size, size, 2) of windows (P,), given as shares of the side, mostly around defects."""
     count, side = masks.shape[0], masks.shape[-1]
     room = 1 - window
     centre = draw.uniform(-1, 1, count, 2) * room[:, None]
@@ -173,10 +173,10 @@ OWN, BLEND, TRANSPLANT, FOREIGNER = range(4)
 
 
 def mixed(images: Tensor, masks: Tensor, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
-    """Some pairs crossed with another pair of the batch.
+    """Cross some pairs with another pair of the batch.
 
-    A blended pair has a part of another normal image in both; a transplanted defect lies on another normal image; a
-    foreign one is a piece of another image in the shape of that one's defect.
+    "Blended" adds a part of another normal image to both images; "transplanted" moves the defect to another normal
+    image; "foreign" replaces the defect by a piece of another image in the shape of that image's defect.
 
     Args:
         images: (P, 2, 3, S, S).
@@ -184,7 +184,7 @@ def mixed(images: Tensor, masks: Tensor, draw: Draw) -> tuple[Tensor, Tensor, Te
         draw: chooses.
 
     Returns:
-        Images, masks, and (P,) the mode of every pair, OWN where crossing left nothing to be seen.
+        Images, masks, and the mode (P,) of every pair, OWN where the crossed defect would be invisible.
     """
     count = len(masks)
     partner = torch.randperm(count, generator=draw.random, device=masks.device)
@@ -218,7 +218,7 @@ def mixed(images: Tensor, masks: Tensor, draw: Draw) -> tuple[Tensor, Tensor, Te
 
 
 def recoloured(images: Tensor, draw: Draw) -> Tensor:
-    """Both images of a pair with the same new colours, light and sharpness, and each with its own noise.
+    """Change colours, light and sharpness of both images of a pair identically, and add separate noise to each.
 
     Args:
         images: (P, 2, 3, S, S), 0..255.
@@ -252,7 +252,7 @@ def recoloured(images: Tensor, draw: Draw) -> Tensor:
 
 
 def _smooth(images: Tensor) -> Tensor:
-    """Means over 3 by 3 pixels of (P, 2, 3, S, S)."""
+    """Return means over 3 by 3 pixels of (P, 2, 3, S, S)."""
     planes = F.pad(images.flatten(0, 1), (1, 1, 1, 1), mode="replicate")
     return F.avg_pool2d(planes, 3, 1).view_as(images)
 
@@ -260,10 +260,10 @@ def _smooth(images: Tensor) -> Tensor:
 def numbers_of_views(
     numbers: NDArray[np.int16], pixels: NDArray[np.floating], mode: NDArray[np.integer]
 ) -> NDArray[np.int16]:
-    """What can still be told of views.
+    """Return the attribute numbers (B, 6) that are still known for views.
 
     Args:
-        numbers: (B, 6) attribute numbers of the images, pairs in a row.
+        numbers: (B, 6) attribute numbers of the images; the two of a pair are consecutive.
         pixels: (B / 2,) anomalous pixels of the second images.
         mode: (B / 2,) how the pairs were crossed.
     """

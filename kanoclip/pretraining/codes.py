@@ -1,4 +1,4 @@
-"""The factorised code: what a caption says and what is true of an image, as numbers and as a vector."""
+"""The factorised code: the attributes of captions and images, as numbers and as vectors."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,8 +7,8 @@ from kanoclip.datasets.synthetic import DEFECTS, KINDS, Facts
 from kanoclip.datasets.synthetic.canvas import COLOURS
 from kanoclip.datasets.synthetic.render import EXTENTS, PLACES
 
-NOTHING = -1  # not mentioned in a caption, or not there in an image
-UNKNOWN = -2  # cannot be told of a view of an image, e.g. the place of a defect in a crop
+NOTHING = -1  # not mentioned in a caption, or absent from an image
+UNKNOWN = -2  # not known for a view of an image, e.g. the place of a defect in a crop
 
 # Every attribute with its values and its share of the code's length.
 ATTRIBUTES: dict[str, tuple[tuple[str, ...], float]] = {
@@ -23,7 +23,7 @@ STATE, KIND, DEFECT, COLOUR, PLACE, EXTENT = range(len(ATTRIBUTES))
 
 
 def attributes(facts: Facts) -> NDArray[np.int16]:
-    """Facts as (6,) numbers in the order of ATTRIBUTES, NOTHING where a fact is empty."""
+    """Return facts as (6,) numbers in the order of ATTRIBUTES, NOTHING where a fact is empty."""
     normal = facts.defect == "good"
     words = ("normal" if normal else "abnormal", facts.kind, "" if normal else facts.defect)
     pairs = zip((*words, facts.colour, facts.place, facts.extent), ATTRIBUTES.values(), strict=True)
@@ -31,12 +31,12 @@ def attributes(facts: Facts) -> NDArray[np.int16]:
 
 
 def code_tables(width: int, seed: int) -> list[NDArray[np.float32]]:
-    """One vector for every value of every attribute; vectors of different values are at right angles.
+    """Return a vector for every value of every attribute; vectors of different values are orthogonal.
 
-    The two states are opposite, so that their difference holds nothing but the state.
+    The vectors of the two states are opposite, so that their difference encodes only the state.
 
     Args:
-        width: of the joint space; at least the number of values.
+        width: dimensions of the joint space; at least the number of values.
         seed: of the random rotation.
 
     Returns:
@@ -55,12 +55,12 @@ def code_tables(width: int, seed: int) -> list[NDArray[np.float32]]:
 def codes(
     numbers: NDArray[np.int16], tables: list[NDArray[np.float32]], names: NDArray[np.float32] | None = None
 ) -> NDArray[np.float32]:
-    """Unit vectors (T, width) of attribute numbers (T, 6): the sum over what is mentioned, normalised.
+    """Return unit vectors (T, width) of attribute numbers (T, 6): the normalised sum over the attributes mentioned.
 
     Args:
         numbers: NOTHING where an attribute is not mentioned.
         tables: of `code_tables`.
-        names: (T, width) vectors of class names that are no kind, zero where there is none.
+        names: (T, width) vectors of class names that are not a kind's, zero where there is none.
     """
     total = np.zeros((len(numbers), tables[0].shape[1]), np.float32) if names is None else names.copy()
     for column, table in enumerate(tables):
@@ -70,14 +70,14 @@ def codes(
 
 
 def truth(images: NDArray[np.int16], captions: NDArray[np.int16]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which captions are true of which images.
+    """Compare captions with images.
 
     Args:
         images: (B, 6) attribute numbers of images.
         captions: (T, 6) attribute numbers of captions.
 
     Returns:
-        (B, T) True where everything mentioned is true, and (B, T) True where this can be told at all.
+        (B, T) True where all that the caption mentions is true of the image, and (B, T) True where this is known.
     """
     mentioned = captions[None] >= 0
     unknown = mentioned & (images[:, None] == UNKNOWN)

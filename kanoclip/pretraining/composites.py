@@ -1,7 +1,7 @@
-"""Composites: defects put into real surfaces and objects, with exact masks, in pairs kept like drawn images.
+"""Composites: defects rendered into real surfaces and objects, with exact masks, stored in pairs like drawn images.
 
-Two pairs in a row show one surface. In most pairs the second image is the first with a defect, and outside the mask
-they agree in every byte; in some it is the first with a harmless change, and its mask is empty.
+Consecutive pairs (0 and 1, 2 and 3, ...) share a surface. In most pairs the second image is the first with a defect,
+byte-identical outside the mask; in some it is the first with a harmless change, and its mask is empty.
 """
 
 from collections.abc import Sequence
@@ -23,17 +23,17 @@ from kanoclip.pretraining.photographs import Photograph
 from kanoclip.pretraining.surfaces import CUT_OUT, crop, crop_side, scene
 
 HARMLESS = 0.15  # share of pairs whose second image has a harmless change instead of a defect
-DISTURBED = 0.35  # share of scenes that have a harmless change in both images
+DISTURBED = 0.35  # share of scenes with a harmless change in both images
 SECOND_DEFECT = 0.15
-VISIBLE = 10  # of 255: a smaller change of every colour does not count
-SMALLEST = 0.001  # share of the image that a mask covers at least
+VISIBLE = 10  # of 255: a pixel counts as changed if any colour channel changes by at least this
+SMALLEST = 0.001  # smallest share of the image that a mask may cover
 ATTEMPTS = 24
 PAIRS_PER_SURFACE = 2
 
 
 @dataclass(frozen=True)
 class Composites:
-    """What composites are made of.
+    """The ingredients of composites.
 
     Attributes:
         photographs: surfaces and donors.
@@ -48,7 +48,7 @@ class Composites:
     size: int = IMAGE_SIZE
 
     def pair(self, number: int) -> Pair:
-        """The pair of a number; it follows from the seed and the number alone."""
+        """Return the pair of a number, which depends on the seed and the number alone."""
         surface, _ = divmod(number, PAIRS_PER_SURFACE)
         shared = Canvas(np.random.default_rng([self.seed, surface]), self.size)
         order = np.random.default_rng([self.seed, surface // len(self.photographs), 1]).permutation
@@ -81,7 +81,7 @@ class Composites:
     def _spoilt(
         self, c: Canvas, normal: Scene, donor: NDArray[np.floating], camera: Camera, first: NDArray[np.uint8]
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_], str] | None:
-        """The scene with one defect or two, its mask and the maker's name; None where nothing is to be seen."""
+        """Return the scene with one or two defects, its mask and the maker's name; None if no change is visible."""
         name = str(c.rng.choice(makers_for(normal, self.makers)))
         strength = c.uniform(0, 1) ** 1.5
         changed = MAKERS[name](c, normal, donor, strength)
@@ -96,7 +96,7 @@ class Composites:
 
 
 def _disturbed(c: Canvas, normal: Scene, donor: NDArray[np.floating]) -> Scene:
-    """The scene with a harmless change that both images of the pair share."""
+    """Return the scene with a harmless change that both images of the pair share."""
     whole = normal.inside.min() > 0.5
     names = [name for name in CHANGES if whole or name not in ("frame", "border")]
     image = CHANGES[str(c.rng.choice(names))](c, normal.image, donor)
@@ -106,14 +106,14 @@ def _disturbed(c: Canvas, normal: Scene, donor: NDArray[np.floating]) -> Scene:
 def composite_corpus(
     folder: Path, photographs: Sequence[Photograph], makers: tuple[str, ...], pairs: int, seed: int, processes: int = 1
 ) -> Corpus:
-    """Make pairs of composites in a folder, or read them when they are there already.
+    """Make pairs of composites in a folder, or read them if they exist.
 
     Args:
         folder: gets `images.npy`, `masks.npy` and, last, `facts.csv`.
         photographs: surfaces and donors.
         makers: keys of MAKERS.
-        pairs: how many; two in a row show one surface.
+        pairs: their number; consecutive ones share a surface.
         seed: of everything.
-        processes: that draw at once; the images do not depend on it.
+        processes: number of parallel processes; the images do not depend on it.
     """
     return stored_corpus(folder, partial(Composites.pair, Composites(photographs, makers, seed)), pairs, processes)

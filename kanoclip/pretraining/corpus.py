@@ -1,4 +1,4 @@
-"""Images drawn once and kept in files, and the views of them that training sees."""
+"""Images that are drawn once and stored, and the views of them that training sees."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -19,7 +19,7 @@ from kanoclip.types import progress
 Number = TypeVar("Number", np.uint8, np.float32)
 
 IMAGE_SIZE = 128
-LEAST_ANOMALOUS_PIXELS = 16  # a crop with fewer, but some, is neither called normal nor abnormal
+LEAST_ANOMALOUS_PIXELS = 16  # a crop with 1 to 15 is labelled neither normal nor abnormal
 CROPPED = (
     0.75  # share of small views that are crops; the others are whole images shrunk to half, where thin defects fade
 )
@@ -61,7 +61,7 @@ class Corpus:
         return np.unpackbits(self.masks[rows], axis=2).astype(np.bool_)
 
     def first(self, pairs: int) -> "Corpus":
-        """The first pairs; kinds take turns, so every kind keeps its share."""
+        """Return the first pairs; kinds alternate, so every kind keeps its share."""
         end = 2 * pairs
         return Corpus(self.images[:end], self.masks[:end], self.numbers[:end], self.facts[:end])
 
@@ -69,21 +69,21 @@ class Corpus:
 def draw_corpus(
     folder: Path, kinds: Sequence[str], defects: Sequence[str], pairs: int, seed: int, processes: int = 1
 ) -> Corpus:
-    """Draw pairs of images into a folder, or read them when they are there already.
+    """Draw pairs of images into a folder, or read them if they exist.
 
     Args:
         folder: gets `images.npy`, `masks.npy` and, last, `facts.csv`.
-        kinds: every kind gets its equal share.
-        defects: only these; a kind with none of them is left out.
-        pairs: how many normal and how many anomalous images.
+        kinds: each gets an equal share of the pairs.
+        defects: the only defects to draw; a kind with none of them is left out.
+        pairs: number of normal images, and of anomalous ones.
         seed: first seed of the images; a pair has one seed.
-        processes: that draw at once; the images do not depend on it.
+        processes: number of parallel processes; the images do not depend on it.
     """
     return stored_corpus(folder, partial(drawn_pair, tuple(kinds), tuple(defects), seed), pairs, processes)
 
 
 def drawn_pair(kinds: tuple[str, ...], defects: tuple[str, ...], seed: int, pair: int) -> Pair:
-    """A scene of the generator, without and with a defect; kinds and their defects take turns."""
+    """Return a scene of the generator without and with a defect; kinds and their defects alternate."""
     possible = {kind: [name for name in defects_of(kind) if name in defects] for kind in kinds}
     usable = [kind for kind in kinds if possible[kind]]
     kind = usable[pair % len(usable)]
@@ -97,13 +97,13 @@ FIELDS = ("kind", "defect", "colour", "place", "extent")
 
 
 def stored_corpus(folder: Path, make: Callable[[int], Pair], pairs: int, processes: int) -> Corpus:
-    """Make pairs 0, 1, ... into a folder, or read them when they are there already.
+    """Make pairs 0, 1, ... in a folder, or read them if they exist.
 
     Args:
         folder: gets `images.npy`, `masks.npy` and, last, `facts.csv`.
-        make: the pair of a number; it is sent to other processes.
-        pairs: how many.
-        processes: that work at once.
+        make: returns the pair of a number; it must be picklable.
+        pairs: their number.
+        processes: number of parallel processes.
     """
     marker = folder / "facts.csv"
     if not marker.exists():
@@ -119,7 +119,7 @@ def stored_corpus(folder: Path, make: Callable[[int], Pair], pairs: int, process
 
 
 def numbers_of(facts: Facts) -> NDArray[np.int16]:
-    """Attribute numbers of an image; of a composite only the state and the generator's own defects are known."""
+    """Return the attribute numbers of an image; of a composite only the state and the generator's defects are known."""
     if facts.kind in KINDS:
         return attributes(facts)
     normal = facts.defect == "good"
@@ -147,7 +147,7 @@ def _store(folder: Path, make: Callable[[int], Pair], pairs: int, processes: int
 
 @contextmanager
 def _mapped(make: Callable[[int], Pair], pairs: int, processes: int) -> Iterator[Iterable[Pair]]:
-    """The pairs in order, made by one process or by several."""
+    """Yield batches of pairs in order, made by one process or by several."""
     if processes == 1:
         yield map(make, range(pairs))
         return
@@ -157,13 +157,13 @@ def _mapped(make: Callable[[int], Pair], pairs: int, processes: int) -> Iterator
 
 @dataclass(frozen=True)
 class Views:
-    """A batch of what training sees.
+    """A batch of training views.
 
     Attributes:
         rows: (B,) of the corpus.
         images: (B, S, S, 3), 0..255.
         masks: (B, S, S).
-        numbers: (B, 6) attribute numbers of the views; the state is UNKNOWN where a crop cuts the defect to a sliver.
+        numbers: (B, 6) attribute numbers of the views; the state is UNKNOWN if a crop shows a sliver of the defect.
     """
 
     rows: NDArray[np.intp]
@@ -173,13 +173,13 @@ class Views:
 
 
 def views(corpus: Corpus, count: int, size: int, rng: np.random.Generator) -> Views:
-    """A random batch: whole images when `size` is the image size, else else crops and some shrunk images.
+    """Return a random batch: whole images if `size` is the image size, else crops and some shrunk images.
 
     Args:
         corpus: where the images come from.
         count: B.
         size: pixels per side, IMAGE_SIZE or half of it.
-        rng: chooses images, crops and turns.
+        rng: chooses images, crops and rotations.
     """
     rows = np.sort(rng.choice(len(corpus.images), count, replace=False))
     images, masks, numbers = corpus.images[rows], corpus.mask(rows), corpus.numbers[rows].copy()
@@ -202,7 +202,7 @@ def views(corpus: Corpus, count: int, size: int, rng: np.random.Generator) -> Vi
 
 
 def corner(mask: NDArray[np.bool_], size: int, rng: np.random.Generator) -> tuple[int, int]:
-    """Top left corner of a crop; in two of three anomalous images it is laid around a pixel of the defect."""
+    """Return the top left corner of a crop; for two of three anomalous images it includes a pixel of the defect."""
     top, left = (int(value) for value in rng.integers(0, IMAGE_SIZE - size + 1, 2))
     if mask.any() and rng.random() < 0.67:
         pixels = np.flatnonzero(mask)
@@ -215,14 +215,14 @@ def corner(mask: NDArray[np.bool_], size: int, rng: np.random.Generator) -> tupl
 def turned(
     image: NDArray[Number], mask: NDArray[np.bool_], rng: np.random.Generator
 ) -> tuple[NDArray[Number], NDArray[np.bool_]]:
-    """Image (S, S, ...) and mask (S, S) turned by a random quarter and mirrored or not."""
+    """Rotate an image (S, S, ...) and its mask (S, S) by a random multiple of 90 degrees and mirror them by chance."""
     quarters = int(rng.integers(4))
     image, mask = np.rot90(image, quarters), np.rot90(mask, quarters)
     return (image[:, ::-1], mask[:, ::-1]) if rng.random() < 0.5 else (image, mask)
 
 
 def numbers_of_crop(numbers: NDArray[np.int16], anomalous_pixels: int) -> NDArray[np.int16]:
-    """What is true of a crop: its defect may lie outside, and its place and extent cannot be told."""
+    """Return the attribute numbers of a crop: the defect may lie outside, and its place and extent are unknown."""
     crop = numbers.copy()
     if numbers[STATE] == 0:
         return crop

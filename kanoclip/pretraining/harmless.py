@@ -1,4 +1,4 @@
-"""Changes of a whole image that are no defect: what a method must not respond to."""
+"""Changes of a whole image that are not defects, so that a method must not respond to them."""
 
 import io
 from collections.abc import Callable
@@ -13,14 +13,14 @@ Change = Callable[[Canvas, Array, Array], Array]
 
 
 def shadow(c: Canvas, image: Array, other: Array) -> Array:
-    """The soft edge of a shadow across the image, or a soft band."""
+    """Add the soft edge of a shadow across the image, or a soft band."""
     u, _ = c.posed(c.uniform(-np.pi, np.pi), (c.uniform(-0.6, 0.6), c.uniform(-0.6, 0.6)))
     away = np.abs(u) - np.float32(c.uniform(0.1, 0.5)) if c.chance(0.4) else u
     return image * (1 - np.float32(c.uniform(0.15, 0.6)) * c.cover(away, c.uniform(3, c.size / 3)))[..., None]
 
 
 def seam(c: Canvas, image: Array, other: Array) -> Array:
-    """One to three straight lines from border to border, dark, bright, or a joint between shifted halves."""
+    """Add one to three straight lines from border to border: dark, bright, or a joint between shifted halves."""
     angle = c.uniform(-0.06, 0.06) + c.rng.integers(2) * np.pi / 2 if c.chance(0.7) else c.uniform(0, np.pi)
     for _ in range(int(c.rng.integers(1, 4))):
         u, _ = c.posed(angle, (c.uniform(-0.8, 0.8), c.uniform(-0.8, 0.8)))
@@ -30,7 +30,7 @@ def seam(c: Canvas, image: Array, other: Array) -> Array:
 
 
 def border(c: Canvas, image: Array, other: Array) -> Array:
-    """The surface ends at a straight edge and a plain ground, or another surface, begins."""
+    """End the surface at a straight edge, beyond which a plain ground or another surface begins."""
     u, _ = c.posed(c.rng.integers(4) * np.pi / 2 + c.uniform(-0.15, 0.15))
     ground = np.zeros_like(image) + c.rng.uniform(0, 1, 3).astype(np.float32) if c.chance(0.6) else other
     if c.chance(0.4):
@@ -39,14 +39,14 @@ def border(c: Canvas, image: Array, other: Array) -> Array:
 
 
 def frame(c: Canvas, image: Array, other: Array) -> Array:
-    """The image is turned as a whole; what its corners uncover is plain."""
+    """Rotate the whole image; the uncovered corners are plain."""
     tone = float(c.rng.choice([0.0, 1.0, c.uniform(0, 1)]))
     turned = rotate(image, c.uniform(-25, 25), (0, 1), reshape=False, order=1, cval=tone)
     return turned.astype(np.float32)
 
 
 def print_(c: Canvas, image: Array, other: Array) -> Array:
-    """Lines of letters or a repeated mark, printed on the surface."""
+    """Print lines of letters or a repeated mark on the surface."""
     canvas = Image.new("L", (c.size, c.size))
     draw, height = ImageDraw.Draw(canvas), int(c.rng.integers(8, 26))
     font = ImageFont.load_default(size=height)
@@ -59,20 +59,20 @@ def print_(c: Canvas, image: Array, other: Array) -> Array:
 
 
 def exposure(c: Canvas, image: Array, other: Array) -> Array:
-    """Brighter on one side than on the other, and another gamma."""
+    """Light one side more than the other, and change the gamma."""
     angle, slope = c.uniform(0, 2 * np.pi), np.float32(c.uniform(0.2, 0.6))
     light = 1 + slope * (np.float32(np.cos(angle)) * c.x + np.float32(np.sin(angle)) * c.y)
     return np.clip(image * light[..., None], 0, 1) ** np.float32(c.uniform(0.6, 1.6))
 
 
 def blur(c: Canvas, image: Array, other: Array) -> Array:
-    """The whole image out of focus or moved."""
+    """Blur the whole image, out of focus or in motion."""
     width = c.uniform(0.6, 2.0)
     return gaussian_filter(image, (width, width * c.uniform(0.3, 1), 0))
 
 
 def sensor_noise(c: Canvas, image: Array, other: Array) -> Array:
-    """Noise of a sensor: white, sometimes coarse or the same in all colours."""
+    """Add sensor noise: white, sometimes coarse or equal in all colours."""
     channels = 1 if c.chance(0.4) else 3
     noise = c.rng.standard_normal((c.size, c.size, channels), dtype=np.float32) * np.float32(c.uniform(0.02, 0.09))
     if c.chance(0.3):
@@ -81,7 +81,7 @@ def sensor_noise(c: Canvas, image: Array, other: Array) -> Array:
 
 
 def jpeg(c: Canvas, image: Array, other: Array) -> Array:
-    """Blocks and ringing of strong JPEG compression."""
+    """Add the blocks and ringing of strong JPEG compression."""
     buffer = io.BytesIO()
     Image.fromarray((np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)).save(
         buffer, "JPEG", quality=int(c.rng.integers(12, 60))

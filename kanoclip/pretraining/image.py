@@ -1,4 +1,4 @@
-"""The image tower: trained against the locked text tower, first on small images, then on whole ones."""
+"""Train the image tower against the locked text tower, first on small images, then on whole ones."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -30,23 +30,23 @@ WARM_UP = 100  # steps at the start of a stage
 WEIGHT_DECAY = 0.05
 CLIP_NORM = 1.0
 DENSE_WEIGHT = 2.0
-REAL_ALIGNMENT = 0.3  # weight of the captions beside composites: they keep what is known, the dense loss teaches
-LOCAL_EVERY = 2  # every second step the dense loss also acts on the V-V stream
+REAL_ALIGNMENT = 0.3  # weight of the caption loss in batches with composites: it only preserves what was learned
+LOCAL_EVERY = 2  # in every second step the dense loss also acts on the V-V stream
 GENERIC_PROMPTS = 0.3  # share of images whose prompts say "object" instead of the class name
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the training.
+    """A stage of the training.
 
     Attributes:
         size: pixels per side.
         steps: optimiser steps.
         batch: images per step.
-        cost: time of a step relative to other stages, for the learning-rate schedule.
-        world: what the images are. "drawn" ones one by one; "mixed": drawn pairs, blended and recoloured far beyond
-            what the generator draws; "real": drawn pairs and composites on photographs. The learning rate starts its
-            cosine anew in every world.
+        cost: relative time of a step, for the learning-rate schedule.
+        world: the kind of images. "drawn": single drawn images; "mixed": drawn pairs, blended and recoloured far beyond
+            what the generator draws; "real": drawn pairs and composites on photographs. The cosine of the learning
+            rate restarts in every world.
     """
 
     size: int
@@ -60,7 +60,7 @@ PEAK = {"drawn": LEARNING_RATE, "mixed": LEARNING_RATE, "real": 4e-4}  # learnin
 
 
 def drawn_stages(small_steps: int, large_steps: int, mixed_steps: int) -> tuple[Stage, ...]:
-    """Half-size images, then whole images, then whole images in mixed pairs."""
+    """Return the stages on half-size images, on whole images, and on whole images in mixed pairs."""
     return (
         Stage(IMAGE_SIZE // 2, small_steps, 64, 1.0),
         Stage(IMAGE_SIZE, large_steps, 32, 2.2),
@@ -69,7 +69,7 @@ def drawn_stages(small_steps: int, large_steps: int, mixed_steps: int) -> tuple[
 
 
 def real_stages(small_steps: int, large_steps: int, batch: int) -> tuple[Stage, ...]:
-    """Drawn pairs and composites: half-size views, then whole ones, half as many a step."""
+    """Return the stages on drawn pairs and composites: half-size views, then whole ones in batches of half the size."""
     return (
         Stage(IMAGE_SIZE // 2, small_steps, batch, 1.0, "real"),
         Stage(IMAGE_SIZE, large_steps, batch // 2, 2.4, "real"),
@@ -77,7 +77,7 @@ def real_stages(small_steps: int, large_steps: int, batch: int) -> tuple[Stage, 
 
 
 def learning_rate(schedule: Sequence[Stage], step: int) -> float:
-    """Cosine to 0 over the time of the stages of one world; every stage warms its optimiser up linearly."""
+    """Return the learning rate of a step: a cosine to 0 over the stages of a world, with a linear warm-up per stage."""
     within, current = step, schedule[-1]
     for stage in schedule:
         current = stage
@@ -91,12 +91,12 @@ def learning_rate(schedule: Sequence[Stage], step: int) -> float:
 
 
 class ImageTraining:
-    """The training of one image tower, which can stop and go on.
+    """The training of one image tower, which can stop and resume.
 
     Attributes:
         backbone: the tower in training at the size of the current stage; its text tower is locked.
         step: optimiser steps done.
-        states: (kinds, 2, C) prompt vectors of the normal and abnormal state of every kind.
+        states: (kinds, 2, C) prompt vectors of the normal and the abnormal state of every kind.
     """
 
     def __init__(
@@ -109,16 +109,16 @@ class ImageTraining:
         composites: Corpus | None = None,
         warm: bool = False,
     ) -> None:
-        """Start.
+        """Set up the model and its optimiser before the first step.
 
         Args:
             config: of the model at its full image size.
-            state: parameters of the model; its text tower is used as it is.
+            state: parameters of the model; its text tower stays as it is.
             corpus: drawn training images.
             schedule: the stages in order.
-            seed: of initial weights and batches.
-            composites: defects on photographs; None when there are no photographs.
-            warm: the image tower of `state` is trained on, instead of one that starts from nothing.
+            seed: of the initial weights and the batches.
+            composites: defects on photographs; None without photographs.
+            warm: continue from the image tower of `state` instead of from initial weights.
         """
         self.config, self.corpus, self.schedule, self.seed = config, corpus, schedule, seed
         self.composites = composites
@@ -135,7 +135,7 @@ class ImageTraining:
             initialise(self.backbone, first.images, seed)
 
     def _enter(self, size: int, state: dict[str, Tensor]) -> None:
-        """Build the tower for images of a size and give it a state, positions resized."""
+        """Build the tower for images of a size and load a state, with the position table resized."""
         config = self.config.model_copy(update={"image_size": size, "weights": f"random:{self.seed}"})
         self.backbone: Backbone = load_backbone(config, self.device)
         state = dict(state)
@@ -151,7 +151,7 @@ class ImageTraining:
         self.optimizer = torch.optim.AdamW(groups, LEARNING_RATE, betas=(0.9, 0.98))
 
     def stage(self) -> Stage | None:
-        """The stage of the next step; None when training is over."""
+        """Return the stage of the next step; None when training is over."""
         before = 0
         for stage in self.schedule:
             before += stage.steps
@@ -160,7 +160,7 @@ class ImageTraining:
         return None
 
     def advance(self, stage: Stage) -> dict[str, float]:
-        """One optimiser step; the values of the losses."""
+        """Take one optimiser step and return the values of the losses."""
         if self.backbone.clip.visual.image_size[0] != stage.size:
             self._enter(stage.size, self.backbone.clip.state_dict())
         rng = np.random.default_rng([self.seed, self.step])
@@ -215,15 +215,15 @@ class ImageTraining:
         }
 
     def _prompts(self, batch: DeviceViews, rng: np.random.Generator) -> Tensor:
-        """(B, 2, C) state vectors of each image, with its class name, or with "object" by chance or for want of one."""
+        """Return (B, 2, C) state vectors with each image's class name, or with "object" by chance or if it has none."""
         kinds = torch.from_numpy(batch.numbers[:, KIND].astype(np.int64)).to(self.device)
         generic = torch.from_numpy(rng.random(len(kinds)) < GENERIC_PROMPTS).to(self.device) | (kinds < 0)
         return torch.where(generic[:, None, None], self.generic, self.states[kinds])
 
     def _alignment(self, token: Tensor, batch: DeviceViews, rng: np.random.Generator, world: str) -> Tensor:
-        """The sigmoid loss against captions, of the drawn images: photographs have no facts to describe.
+        """Return the sigmoid loss of the drawn images against captions; composites have no facts to describe.
 
-        Beside composites it is taken in the steps without the V-V stream only, to save time.
+        In batches with composites it is computed only in the steps without the V-V stream, to save time.
         """
         weight = REAL_ALIGNMENT if world == "real" else 1.0
         if world == "real" and self.step % LOCAL_EVERY:
@@ -249,7 +249,7 @@ class ImageTraining:
         )
 
     def at_full_size(self) -> Backbone:
-        """A copy of the tower in training at its full image size, positions resized."""
+        """Return a copy of the tower at its full image size, with the position table resized."""
         config = self.config.model_copy(update={"weights": f"random:{self.seed}"})
         backbone = load_backbone(config, self.device)
         state = dict(self.backbone.clip.state_dict())
@@ -258,7 +258,7 @@ class ImageTraining:
         return backbone
 
     def save(self, path: Path) -> None:
-        """Write everything that is needed to go on."""
+        """Write everything that is needed to resume."""
         state = {
             "clip": self.backbone.clip.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -271,7 +271,7 @@ class ImageTraining:
             torch.save(state, temporary)
 
     def restore(self, path: Path) -> None:
-        """Go on from a file of `save`."""
+        """Resume from a file written by `save`."""
         state = torch.load(path, weights_only=True, map_location=self.device)
         self._enter(state["size"], state["clip"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -282,12 +282,12 @@ class ImageTraining:
 
 
 def facts_of_view(facts: Facts, numbers: NDArray[np.int16]) -> Facts:
-    """What can be said of a view: a crop beside the defect is normal."""
+    """Return the facts of a view: a crop that misses the defect is normal."""
     return replace(facts, defect="good", place="", extent="") if numbers[STATE] == 0 else facts
 
 
 def flipped(facts: Facts, rng: np.random.Generator) -> Facts:
-    """The same facts with the other state, so that the caption is false because of the state."""
+    """Return the facts with the opposite state, so that the caption is false because of its state only."""
     if facts.defect != "good":
         return replace(facts, defect="good", place="", extent="")
     defect, place, extent = (str(rng.choice(words)) for words in (defects_of(facts.kind), PLACES, EXTENTS))

@@ -1,4 +1,4 @@
-"""A start from which short training works: whitened patches, sin-cos positions, mimetic attention."""
+"""Initial weights that make a short training work: whitened patches, sin-cos positions, mimetic attention."""
 
 import numpy as np
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from kanoclip.backbones.clip import Backbone
 
-POSITION_SHARE = 0.3  # length of a position vector's entries beside patch entries of deviation 1
+POSITION_SHARE = 0.3  # scale of the entries of position vectors; patch entries have a standard deviation of 1
 
 
 @torch.no_grad()
@@ -17,7 +17,7 @@ def initialise(backbone: Backbone, images: NDArray[np.uint8], seed: int) -> None
 
     Args:
         backbone: at any image size.
-        images: (B, S, S, 3) some training images, for the statistics of their patches.
+        images: (B, S, S, 3) training images from which the patch statistics are computed.
         seed: of the random parts.
     """
     visual = backbone.clip.visual
@@ -31,12 +31,12 @@ def initialise(backbone: Backbone, images: NDArray[np.uint8], seed: int) -> None
 
 
 def pixels(images: NDArray[np.uint8]) -> Tensor:
-    """Images (B, S, S, 3) in 0..255 as the tower wants them: (B, 3, S, S), normalised with CLIP's constants."""
+    """Convert images (B, S, S, 3) in 0..255 to the tower's input (B, 3, S, S), normalised with CLIP's constants."""
     return normalised(torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).contiguous().float())
 
 
 def normalised(images: Tensor) -> Tensor:
-    """Images (B, 3, S, S) in 0..255, normalised with CLIP's constants."""
+    """Normalise images (B, 3, S, S) in 0..255 with CLIP's constants."""
     mean, deviation = (
         torch.tensor(values, device=images.device).view(3, 1, 1) for values in (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
     )
@@ -44,7 +44,7 @@ def normalised(images: Tensor) -> Tensor:
 
 
 def whitening_filters(images: Tensor, patch: int, width: int) -> Tensor:
-    """The leading principal directions of patches, each scaled so that its response has about unit deviation.
+    """Return the leading principal directions of patches, scaled so that each response has about unit variance.
 
     Args:
         images: (B, 3, S, S), normalised.
@@ -62,7 +62,7 @@ def whitening_filters(images: Tensor, patch: int, width: int) -> Tensor:
 
 
 def sincos_positions(grid: int, width: int) -> Tensor:
-    """Two-dimensional sine and cosine positions of a square grid: (grid², width), row-major, entries -1..1."""
+    """Return the 2-D sine-cosine positions (grid², width) of a square grid, row-major, entries -1..1."""
     frequencies = torch.pi * 2 ** torch.linspace(-1, np.log2(grid) - 1, width // 4)
     centres = (torch.arange(grid) + 0.5) / grid
     angles = centres[:, None] * frequencies  # (grid, width / 4)
@@ -72,10 +72,10 @@ def sincos_positions(grid: int, width: int) -> Tensor:
 
 
 def _mimetic_attention(attention: nn.MultiheadAttention, random: torch.Generator) -> None:
-    """Attention that starts close to what trained ViTs have (Trockman and Kolter 2023).
+    """Set attention weights close to those of trained ViTs, in place (Trockman and Kolter 2023).
 
-    In every head W_q W_kᵀ is about 0.7 of the identity plus noise, so that equal tokens attend to each other, and the
-    product of the value and output weights about -0.4 of the identity plus noise.
+    In every head W_q W_kᵀ is about 0.7 times the identity plus noise, so that similar tokens attend to each other, and
+    the product of the value and output weights is about -0.4 times the identity plus noise.
     """
     width, heads = attention.embed_dim, attention.num_heads
     size = width // heads

@@ -1,4 +1,4 @@
-"""Losses of the image tower against the locked text tower."""
+"""The losses of the image tower, trained against the locked text tower."""
 
 import torch
 import torch.nn.functional as F
@@ -6,19 +6,19 @@ from torch import Tensor
 
 from kanoclip.losses import dice
 
-TEMPERATURE = 0.07  # of every cosine that becomes a probability
-FULL_COVER = 0.25  # a patch of which this share is anomalous counts as anomalous
-POSITIVE_WEIGHT = 3.0  # anomalous patches are rare
+TEMPERATURE = 0.07  # divides cosine similarities before they become probabilities
+FULL_COVER = 0.25  # share of anomalous pixels from which a patch counts as fully anomalous
+POSITIVE_WEIGHT = 3.0  # of anomalous patches, which are rare
 
 
 def alignment(similarity: Tensor, true: Tensor, known: Tensor, flipped: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-    """Balanced sigmoid loss: true captions, false captions and state-flipped captions weigh alike.
+    """Return the balanced sigmoid loss: true, false and state-flipped captions have equal total weight.
 
     Args:
         similarity: (B, T) cosines of images and captions.
         true: (B, T) whether a caption is true of an image.
-        known: (B, T) whether that can be told.
-        flipped: (B, T) captions that differ from the image's own in the state alone; among the known and false.
+        known: (B, T) whether that is known.
+        flipped: (B, T) captions that differ from the image's own only in the state; they are known and false.
         scale: logit scale.
         bias: logit bias.
     """
@@ -33,7 +33,7 @@ def alignment(similarity: Tensor, true: Tensor, known: Tensor, flipped: Tensor, 
 
 
 def state_logits(tokens: Tensor, states: Tensor) -> Tensor:
-    """Log odds of the abnormal state of tokens.
+    """Return the log odds of the abnormal state for tokens.
 
     Args:
         tokens: (B, P, C) unit vectors.
@@ -47,22 +47,22 @@ def state_logits(tokens: Tensor, states: Tensor) -> Tensor:
 
 
 def image_state(logits: Tensor, abnormal: Tensor, known: Tensor) -> Tensor:
-    """Binary cross-entropy of the class tokens' state: logits, labels and a mask of usable images, each (B,)."""
+    """Return the binary cross-entropy of class tokens from logits, labels and a mask of usable images, each (B,)."""
     return _mean(F.binary_cross_entropy_with_logits(logits, abnormal, reduction="none"), known)
 
 
 def ranking(logits: Tensor, anomalous: Tensor) -> Tensor:
-    """Softplus of how far a normal image lies above the anomalous image of the same scene.
+    """Return the mean softplus of the normal minus the anomalous image's logit, over pairs of one scene.
 
     Args:
-        logits: (B,) of pairs, even rows normal and the next row the same scene with a defect.
-        anomalous: (B,) whether the defect of that row is to be seen; pairs without are left out.
+        logits: (B,) of pairs: even rows are normal, the next row is the same scene with a defect.
+        anomalous: (B,) whether the row shows a visible defect; pairs without one are left out.
     """
     return _mean(F.softplus(logits[0::2] - logits[1::2]), anomalous[1::2])
 
 
 def dense_state(logits: Tensor, masks: Tensor) -> Tensor:
-    """Binary cross-entropy plus dice of the patch tokens' state.
+    """Return the binary cross-entropy plus Dice loss of patch tokens.
 
     Args:
         logits: (B, P) of a square grid.
@@ -79,6 +79,6 @@ def dense_state(logits: Tensor, masks: Tensor) -> Tensor:
 
 
 def _mean(values: Tensor, chosen: Tensor) -> Tensor:
-    """Mean over the chosen entries, 0 when there are none."""
+    """Return the mean over the chosen entries, 0 if there are none."""
     weight = chosen.to(values.dtype)
     return (values * weight).sum() / weight.sum().clamp(min=1)

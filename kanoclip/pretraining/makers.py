@@ -1,7 +1,7 @@
-"""Defects for any image: the generator's, and new ones that need another photograph or nothing but the image itself.
+"""Defects for any image: those of the generator, and new ones made from a second photograph or the image itself.
 
-A maker takes (canvas, normal scene, donor, strength) and returns the changed image (S, S, 3), before the camera. The
-donor is a crop of another photograph; strength runs from 0 (barely visible) to 1 (obvious). Sources: CutPaste
+A maker takes (canvas, normal scene, donor, strength) and returns the changed image (S, S, 3), before the camera model.
+The donor is a crop of another photograph; strength runs from 0 (barely visible) to 1 (obvious). Sources: CutPaste
 (Li et al. 2021), DRAEM (Zavrtanik et al. 2021), NSA (Schlüter et al. 2022).
 """
 
@@ -24,7 +24,7 @@ def _centre(c: Canvas, scene: Scene) -> tuple[float, float]:
 
 
 def _region(c: Canvas, scene: Scene, low: float = 0.06, high: float = 0.35, soft: bool = False) -> Array:
-    """Coverage (S, S) of a place on the object: a blob, a box, a bar, a ragged patch, or a cluster of spots."""
+    """Return the coverage (S, S) of a region on the object: a blob, box, bar, ragged patch or cluster of spots."""
     centre, radius = _centre(c, scene), low * (high / low) ** c.uniform(0, 1)
     softness = c.uniform(3, 12) if soft else c.uniform(1, 2.5)
     form = int(c.rng.integers(5))
@@ -51,13 +51,13 @@ def _opacity(strength: float, least: float = 0.25) -> float:
 
 
 def _matched(donor: Array, image: Array, region: Array) -> Array:
-    """The donor with the mean colour that the image has in a region."""
+    """Return the donor, shifted to the mean colour of the image in a region."""
     weight = region[..., None] / (region.sum() + 1e-6)
     return donor + ((image - donor) * weight).sum((0, 1))
 
 
 def _shifted(c: Canvas, image: Array) -> Array:
-    """The image moved by at least an eighth of its side, mirrored or transposed by chance."""
+    """Return the image shifted by at least an eighth of its side, mirrored or transposed by chance."""
     other = np.roll(image, tuple(int(step) for step in c.rng.integers(c.size // 8, c.size * 7 // 8, 2)), (0, 1))
     if c.chance(0.4):
         other = other.transpose(1, 0, 2)
@@ -65,25 +65,25 @@ def _shifted(c: Canvas, image: Array) -> Array:
 
 
 def swapped_texture(c: Canvas, scene: Scene, donor: Array, strength: float) -> Array:
-    """Another texture inside a shape (DRAEM)."""
+    """Fill a shape with another texture (DRAEM)."""
     return mix(scene.image, donor, _region(c, scene) * _opacity(strength))
 
 
 def feathered_patch(c: Canvas, scene: Scene, donor: Array, strength: float) -> Array:
-    """A patch of another image with soft edges and, in half the cases, the colour of its surroundings."""
+    """Insert a patch of another image with soft edges and, in half the cases, the colour of its surroundings."""
     region = _region(c, scene, soft=True)
     patch = _matched(donor, scene.image, region) if c.chance(0.5) else donor
     return mix(scene.image, patch, region * _opacity(strength, 0.35))
 
 
 def cut_paste(c: Canvas, scene: Scene, donor: Array, strength: float) -> Array:
-    """A piece of the image itself in another place, its colours changed (CutPaste)."""
+    """Paste a recoloured piece of the image itself elsewhere (CutPaste)."""
     gain = 1 + np.float32(0.1 + 0.5 * strength) * c.rng.uniform(-1, 1, 3).astype(np.float32)
     return mix(scene.image, _shifted(c, scene.image) * gain, _region(c, scene) * _opacity(strength, 0.5))
 
 
 def foreign_object(c: Canvas, scene: Scene, donor: Array, strength: float) -> Array:
-    """Something opaque on the surface, with a shadow."""
+    """Put an opaque object on the surface, with a shadow."""
     region = _region(c, scene, 0.05, 0.25)
     tint = c.rng.uniform(0, 1, 3).astype(np.float32)
     thing = tint * (0.6 + 0.8 * (donor.mean(axis=2, keepdims=True) - 0.5))
@@ -92,20 +92,20 @@ def foreign_object(c: Canvas, scene: Scene, donor: Array, strength: float) -> Ar
 
 
 def lost_structure(c: Canvas, scene: Scene, donor: Array, strength: float) -> Array:
-    """A place whose structure is gone: smooth, in the colours around it."""
+    """Remove the structure of a region: smooth, in the colours around it."""
     wide = gaussian_filter(scene.image, (8, 8, 0))
     return mix(scene.image, wide, _region(c, scene, 0.1, 0.35) * _opacity(strength, 0.6))
 
 
 def rough_region(c: Canvas, scene: Scene, donor: Array, strength: float) -> Array:
-    """A place with noise of any spectrum added."""
+    """Add noise with a random spectrum to a region."""
     noise = c.noise(c.uniform(0, 1.5), c.uniform(1, 6), c.uniform(0, np.pi), c.uniform(1, 16))
     colours = (1 + 0.6 * c.rng.uniform(-1, 1, 3)).astype(np.float32)
     return scene.image + (_region(c, scene) * noise)[..., None] * colours * np.float32(0.06 + 0.25 * strength)
 
 
 def tinted(c: Canvas, scene: Scene, donor: Array, strength: float) -> Array:
-    """A place that is darker, brighter or of another colour, with hard or soft edges."""
+    """Make a region darker, brighter or another colour, with hard or soft edges."""
     region = _region(c, scene, 0.05, 0.4, soft=c.chance(0.5))
     grey = c.uniform(-1, 1)
     shift = grey + (c.rng.uniform(-1, 1, 3) if c.chance(0.5) else np.zeros(3))
@@ -114,7 +114,7 @@ def tinted(c: Canvas, scene: Scene, donor: Array, strength: float) -> Array:
 
 
 def lines(c: Canvas, scene: Scene, donor: Array, strength: float) -> Array:
-    """Lines of any colour and width that end on the surface."""
+    """Draw lines of any colour and width that end on the surface."""
     centre, tone = _centre(c, scene), c.rng.uniform(0, 1, 3).astype(np.float32)
     if c.chance(0.5):
         tone[:] = tone[0]
@@ -127,7 +127,7 @@ def lines(c: Canvas, scene: Scene, donor: Array, strength: float) -> Array:
 
 
 def moved_part(c: Canvas, scene: Scene, donor: Array, strength: float) -> Array:
-    """A part cut out and set down a little further, its old place filled with the surroundings."""
+    """Cut out a part, move it a little and fill its old place from the surroundings."""
     region = _region(c, scene, 0.1, 0.3)
     angle, distance = c.uniform(0, 2 * np.pi), (0.04 + 0.14 * strength) * c.size
     shift = (round(distance * np.sin(angle)), round(distance * np.cos(angle)))
@@ -136,7 +136,7 @@ def moved_part(c: Canvas, scene: Scene, donor: Array, strength: float) -> Array:
 
 
 def twisted(c: Canvas, scene: Scene, donor: Array, strength: float) -> Array:
-    """A round place turned about its centre, or drawn together or apart."""
+    """Rotate, pinch or expand a round region about its centre."""
     centre, radius = _centre(c, scene), c.uniform(0.15, 0.4)
     du, dv = c.x - np.float32(centre[0]), c.y - np.float32(centre[1])
     distance = np.hypot(du, dv) / np.float32(radius)
@@ -149,7 +149,7 @@ def twisted(c: Canvas, scene: Scene, donor: Array, strength: float) -> Array:
 
 
 def hazy(c: Canvas, scene: Scene, donor: Array, strength: float) -> Array:
-    """A place out of focus, or covered by a film."""
+    """Blur a region, or cover it with a film."""
     region = _region(c, scene, 0.12, 0.45, soft=True)
     blurred = gaussian_filter(scene.image, (2.5, 2.5, 0))
     film = blurred + (c.rng.uniform(0, 1, 3).astype(np.float32) - blurred) * np.float32(c.uniform(0.0, 0.6))
@@ -157,7 +157,7 @@ def hazy(c: Canvas, scene: Scene, donor: Array, strength: float) -> Array:
 
 
 def transplanted_detail(c: Canvas, scene: Scene, donor: Array, strength: float) -> Array:
-    """The fine structure of another image over the coarse one of this, as gradient-domain blending leaves it (NSA)."""
+    """Replace a region's fine structure by another image's, keeping the coarse one, as gradient blending does (NSA)."""
     region = _region(c, scene, 0.1, 0.35, soft=c.chance(0.5))
     width = (c.uniform(4, 10),) * 2 + (0,)
     detail = donor - gaussian_filter(donor, width)
@@ -165,7 +165,7 @@ def transplanted_detail(c: Canvas, scene: Scene, donor: Array, strength: float) 
 
 
 def shuffled(c: Canvas, scene: Scene, donor: Array, strength: float) -> Array:
-    """A place whose squares have changed their order."""
+    """Shuffle the squares of a region."""
     cell = int(c.rng.integers(4, 12))
     rows, columns = np.indices((c.size, c.size)) // cell
     step = c.rng.integers(-2, 3, (c.size // cell + 1, c.size // cell + 1, 2)) * cell
@@ -175,13 +175,13 @@ def shuffled(c: Canvas, scene: Scene, donor: Array, strength: float) -> Array:
 
 
 def _sampled(c: Canvas, image: Array, x: Array, y: Array) -> NDArray[np.float32]:
-    """The image read at coordinates (x, y), each (S, S), -1..1."""
+    """Return the image sampled at coordinates (x, y), each (S, S), -1..1."""
     source = ((y + 1) * np.float32(c.size / 2) - np.float32(0.5), (x + 1) * np.float32(c.size / 2) - np.float32(0.5))
     return np.stack([map_coordinates(image[..., k], source, order=1, mode="nearest") for k in range(3)], axis=2)
 
 
 def _drawn(defect: str) -> Maker:
-    """A defect of the generator as a maker."""
+    """Return a defect of the generator as a maker."""
 
     def maker(c: Canvas, scene: Scene, donor: Array, strength: float) -> Array:
         return DEFECTS[defect](c, scene, strength)
@@ -211,12 +211,12 @@ MAKERS: dict[str, Maker] = {
     **NEW_MAKERS,
     **{defect: _drawn(defect) for defect in DEFECTS if defect not in NEEDS_PARTS},
 }
-# Never seen in training: validation on held-out composites uses them.
+# Not used in training: these make the held-out composites of the validation.
 HELD_OUT_MAKERS = (*HELD_OUT_DEFECTS, "transplanted_detail", "shuffled", "hazy")
 TRAINING_MAKERS = tuple(maker for maker in MAKERS if maker not in HELD_OUT_MAKERS)
 
 
 def makers_for(scene: Scene, makers: tuple[str, ...]) -> list[str]:
-    """The makers that make sense on a scene: a piece can break off only where there is an outline."""
+    """Return the makers that suit a scene: a piece can break off only where there is an outline."""
     outline = bool(scene.inside.min() < 0.05)
     return [maker for maker in makers if outline or maker not in NEEDS_OUTLINE]

@@ -1,8 +1,8 @@
-"""Pairs of a normal and an anomalous image, varied far beyond the kinds that the generator draws.
+"""Mix pairs of a normal and an anomalous image, to vary them far beyond the kinds that the generator draws.
 
-A tower trained on some thirty kinds learns those kinds. Here scenes are blended, defects are moved to other scenes, and
-colours, light, size and sharpness are drawn at random, always alike for both images of a pair and never touching what
-separates them: so what is left to learn is what makes a place differ from its surroundings.
+A tower trained on about thirty kinds learns only those. Here scenes are blended, defects are moved to other scenes, and
+colours, light, size and sharpness are drawn at random, the same for both images of a pair. The defect stays the only
+difference between them, so the tower has to learn what makes a region differ from its surroundings.
 """
 
 import numpy as np
@@ -22,17 +22,17 @@ from kanoclip.pretraining.corpus import (
     turned,
 )
 
-# Shares of the pairs; what is left over keeps its own scene and defect.
+# Shares of the pairs; the rest keep their own scene and defect.
 BLENDED, TRANSPLANTED, FOREIGN = 0.35, 0.2, 0.15
 ZOOMED = 0.35
-LEAST_WINDOW = 72  # pixels per side of what is zoomed to a whole image
+LEAST_WINDOW = 72  # smallest side in pixels of a window that is enlarged to a whole image
 
 FloatPair = NDArray[np.float32]  # (2, S, S, 3) the normal and the anomalous image, 0..255
 Mask = NDArray[np.bool_]  # (S, S)
 
 
 def mixed_views(corpus: Corpus, count: int, rng: np.random.Generator) -> Views:
-    """A batch of whole pairs: even rows normal, the next row the same view with a defect.
+    """Return a batch of pairs of whole images: even rows are normal, the next row is the same view with a defect.
 
     Args:
         corpus: where scenes and defects come from.
@@ -56,7 +56,7 @@ def mixed_views(corpus: Corpus, count: int, rng: np.random.Generator) -> Views:
 
 
 def _mixed(corpus: Corpus, pair: int, numbers: NDArray[np.int16], rng: np.random.Generator) -> tuple[FloatPair, Mask]:
-    """A pair as it is, or crossed with another scene; `numbers` (2, 6) are changed to what is still true."""
+    """Return a pair as it is, or crossed with another scene; `numbers` (2, 6) are updated in place."""
     view, mask = _pair(corpus, pair)
     other, other_mask = _pair(corpus, int(rng.integers(len(corpus.images) // 2)))
     chance = rng.random()
@@ -88,7 +88,7 @@ def _pair(corpus: Corpus, pair: int) -> tuple[FloatPair, Mask]:
 def _framed(
     view: FloatPair, mask: Mask, numbers: NDArray[np.int16], rng: np.random.Generator
 ) -> tuple[FloatPair, Mask, NDArray[np.int16]]:
-    """The pair turned, mirrored and, in some cases, cut and enlarged; numbers follow."""
+    """Rotate, mirror and sometimes crop and enlarge a pair, and update its numbers."""
     both, mask = turned(np.concatenate([view[0], view[1]], axis=2), mask, rng)
     if rng.random() < ZOOMED:
         size = int(rng.integers(LEAST_WINDOW, IMAGE_SIZE))
@@ -105,7 +105,7 @@ def _enlarged(plane: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def recoloured(view: NDArray[np.floating], rng: np.random.Generator) -> NDArray[np.floating]:
-    """Both images with the same new colours, light and sharpness, and each with its own noise.
+    """Change colours, light and sharpness of both images identically, and add separate noise to each.
 
     Args:
         view: (2, S, S, 3), 0..255.
@@ -136,7 +136,7 @@ def recoloured(view: NDArray[np.floating], rng: np.random.Generator) -> NDArray[
 
 
 def _slope(size: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Light that falls off across the image: (S, S, 1), about 1."""
+    """Return a slope of light across the image: (S, S, 1), about 1."""
     angle, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0.1, 0.4)
     steps = np.linspace(-1, 1, size)
     return (1 + strength * (np.cos(angle) * steps[:, None] + np.sin(angle) * steps[None]) / 1.5)[..., None]

@@ -1,7 +1,7 @@
-"""Class names that the text tower knows beside those of the generator's kinds, and their codes.
+"""Class names that the text tower learns in addition to those of the generator's kinds, and their codes.
 
-Names of one group lie near each other, synonyms nearer still. The image tower is not trained to tell them apart: they
-let prompts name a class without being an unknown word, and keep what is alike together.
+Names of one group lie near each other, synonyms nearer still. The image tower is not trained to distinguish them: they
+make class names in prompts known words, and keep similar names together.
 """
 
 import numpy as np
@@ -124,11 +124,11 @@ NAMES: dict[str, tuple[str, ...]] = {
 SYNONYMS: tuple[tuple[str, ...], ...] = tuple(
     tuple(name.strip() for name in names.split(",")) for group in NAMES.values() for names in group
 )
-GROUP_SHARE, SET_SHARE = 0.55, 0.55  # lengths of a name's two parts; a kind's own vector has the share 0.8
+GROUP_SHARE, SET_SHARE = 0.55, 0.55  # lengths of the two parts of a name's vector; a kind's own vector has 0.8
 
 
 def name_vectors(tables: list[NDArray[np.float32]], seed: int) -> NDArray[np.float32]:
-    """A vector for every set of SYNONYMS, at right angles to every attribute's vectors: (sets, width).
+    """Return a vector for every set of SYNONYMS, orthogonal to the vectors of all attributes: (sets, width).
 
     Args:
         tables: of `code_tables`.

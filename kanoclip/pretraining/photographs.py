@@ -33,16 +33,16 @@ class Photograph:
     texture: bool
 
     def read(self) -> NDArray[np.uint8]:
-        """The pixels (H, W, 3), 0..255."""
+        """Return the pixels (H, W, 3), 0..255."""
         return np.array(load_image(self.path))
 
 
 def read_photographs(folder: Path) -> list[Photograph]:
     """List every image under a folder, sorted by path.
 
-    Names come from `manifest.csv` (columns image, name) where there is one, otherwise from the files: DTD's
+    Names come from `manifest.csv` (columns image, name) if it exists, otherwise from the file names: DTD's
     `banded/banded_0002.jpg` is a "banded texture", ImageNet's `n01440764_tench.JPEG` a "tench". An image is a texture
-    when its name ends in "texture".
+    if its name ends in "texture".
 
     Raises:
         InputError: the folder is missing or holds no image.
@@ -61,14 +61,14 @@ def read_photographs(folder: Path) -> list[Photograph]:
 
 
 def name_from_file(path: Path) -> str:
-    """What a file shows, from its own name (ImageNet) or from the folder that it shares its name with (DTD)."""
+    """Return what a file shows, from its own name (ImageNet) or its folder's, if the file name begins with it (DTD)."""
     if path.stem.startswith(f"{path.parent.name}_"):
         return f"{path.parent.name} texture"
     return re.sub(r"[_-]+", " ", SYNSET.sub("", path.stem)).strip().lower()
 
 
 def split(photographs: Sequence[Photograph]) -> tuple[list[Photograph], list[Photograph]]:
-    """Photographs for training, and those held out for validation: about one in ten, chosen by file name."""
+    """Split photographs into training and validation; about one in ten is held out, chosen by file name."""
     held_out = [zlib.crc32(photo.path.name.encode()) % 100 < HELD_OUT_SHARE for photo in photographs]
     pairs = list(zip(photographs, held_out, strict=True))
     return [photo for photo, out in pairs if not out], [photo for photo, out in pairs if out]

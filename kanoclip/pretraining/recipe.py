@@ -1,4 +1,4 @@
-"""The recipe of kanoclip-tiny, from nothing to a file of weights: draw, fit the text tower, train the image tower."""
+"""The recipe of kanoclip-tiny: draw images, fit the text tower, train the image tower, export the weights."""
 
 import csv
 import time
@@ -30,22 +30,22 @@ MODEL = "kanoclip-tiny"
 LOG_EVERY, SAVE_EVERY, VALIDATE_EVERY = 50, 250, 500  # steps
 ALONE = ("training.pt", "train.csv", "validation.csv")  # state to resume from and logs of the tower's own training
 TAUGHT = ("taught.pt", "taught_train.csv", "taught_validation.csv")  # and of that beside a teacher
-QUICK_PAIRS = 112  # of each validation set, in the middle of training
+QUICK_PAIRS = 112  # pairs of each validation set that are used during training
 
 
 def pretrain(out: Path, recipe: PretrainingConfig, resume: bool = True) -> Path:
-    """Train kanoclip-tiny on drawn images and, where there are photographs, on composites.
+    """Train kanoclip-tiny on drawn images and, if there are photographs, on composites.
 
-    A training that starts from the weights in the package ends at the best weights between its start and its end.
+    A training that starts from the shipped weights ends with the best weights between its start and its end.
 
-    Leaves in `out`: data/ (images, drawn once), text.safetensors, training.pt (to resume), train.csv,
+    Files in `out`: data/ (images, drawn once), text.safetensors, training.pt (to resume), train.csv,
     validation.csv, results.json and the weights with their checksum; for the steps beside a teacher taught.pt,
     taught_train.csv and taught_validation.csv.
 
     Args:
         out: folder of the run.
         recipe: sizes, steps and seed.
-        resume: go on from what is in `out`; False starts the towers anew (drawn images are kept).
+        resume: continue from the files in `out`; False trains the towers from the start (drawn images are kept).
 
     Returns:
         The path of the weights, `out/kanoclip-tiny.safetensors`.
@@ -88,7 +88,7 @@ def pretrain(out: Path, recipe: PretrainingConfig, resume: bool = True) -> Path:
 
 
 def schedule(recipe: PretrainingConfig) -> tuple[Stage, ...]:
-    """The stages of a recipe in order, those without steps left out."""
+    """Return the stages of a recipe that have steps, in order."""
     stages = real_stages(recipe.real_small_steps, recipe.real_large_steps, recipe.real_batch)
     if recipe.start == "nothing":
         stages = (*drawn_stages(recipe.small_steps, recipe.large_steps, recipe.mixed_steps), *stages)
@@ -96,10 +96,10 @@ def schedule(recipe: PretrainingConfig) -> tuple[Stage, ...]:
 
 
 def draw_corpora(folder: Path, recipe: PretrainingConfig) -> tuple[Corpus, Corpus | None, dict[str, Corpus]]:
-    """Drawn training images, composites where there are photographs, and the validation sets.
+    """Return the drawn training images, the composites if there are photographs, and the validation sets.
 
-    Validation: kinds held out, defects held out, neither (other seeds), and composites of other photographs with other
-    makers of defects.
+    The validation sets: held-out kinds, held-out defects, neither (other seeds), and composites of other photographs
+    with other makers.
     """
     count, processes = recipe.validation_pairs, recipe.processes
 
@@ -124,9 +124,9 @@ def draw_corpora(folder: Path, recipe: PretrainingConfig) -> tuple[Corpus, Corpu
 
 
 def _text_state(path: Path, config: BackboneConfig, recipe: PretrainingConfig) -> dict[str, Tensor]:
-    """The model with its fitted text tower, from a file when it has been fitted before.
+    """Return the parameters of the model with its fitted text tower, read from a file if it was fitted before.
 
-    A tower that starts from the shipped weights is fitted to the same codes, so the image tower still fits it.
+    A tower that starts from the shipped weights is fitted to the same codes, so it still matches the image tower.
     """
     if not path.exists():
         backbone = load_backbone(config)
@@ -166,7 +166,7 @@ def _train(run: ImageTraining, out: Path, files: tuple[str, str, str], validatio
 
 
 def _validated(run: ImageTraining, validation: Mapping[str, Corpus]) -> dict[str, float]:
-    """Quick results at the full image size in the middle of training."""
+    """Return quick validation results at the full image size, during training."""
     backbone = run.at_full_size()
     results = {
         name: validate(backbone, corpus.first(QUICK_PAIRS), run.states, run.generic, stride=4)
@@ -176,19 +176,19 @@ def _validated(run: ImageTraining, validation: Mapping[str, Corpus]) -> dict[str
 
 
 def _forget_after(path: Path, step: int) -> None:
-    """Drop the rows of a log that a stopped run wrote after it last saved its state."""
+    """Drop the rows that a stopped run logged after it last saved its state."""
     if path.exists():
         rows = pd.read_csv(path)
         write_text(path, rows[rows["step"] <= step].to_csv(index=False))
 
 
 def _seconds_so_far(path: Path) -> float:
-    """Training time of earlier runs, from the last row of the log."""
+    """Return the training time of earlier runs, from the last row of the log."""
     return float(pd.read_csv(path)["seconds"].iloc[-1]) if path.exists() else 0.0
 
 
 def _append(path: Path, row: Mapping[str, float]) -> None:
-    """Add a row to a CSV file; the header comes with the first."""
+    """Add a row to a CSV file, with a header if it is the first."""
     new = not path.exists()
     with path.open("a", newline="") as file:
         writer = csv.DictWriter(file, row)
@@ -198,7 +198,7 @@ def _append(path: Path, row: Mapping[str, float]) -> None:
 
 
 def export(backbone: Backbone, path: Path) -> Path:
-    """Write weights to ship: fp16, of the token table only the rows in use and, last, one for all other tokens.
+    """Write the weights to ship: fp16, with only the used rows of the token table and a last one for all other tokens.
 
     Args:
         backbone: at the full image size.

@@ -1,4 +1,4 @@
-"""Normal scenes made of photographs: crops at many scales, and shapes of real material on a ground."""
+"""Normal scenes made from photographs: crops at many scales, and shapes of real material on a plain ground."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,19 +7,19 @@ from scipy.ndimage import gaussian_filter
 
 from kanoclip.datasets.synthetic.canvas import Array, Canvas, Scene, mix
 
-LEAST_CROP = 72  # pixels of the photograph that become a whole image, a side
+LEAST_CROP = 72  # smallest side in pixels of a crop of a photograph
 CUT_OUT = 0.35  # share of scenes that are a shape on a ground
-COLOUR = "grey"  # nothing is said about the colour of a photograph
+COLOUR = "grey"  # a placeholder: the colour of a photograph is not described
 
 
 def crop_side(photo: NDArray[np.uint8], c: Canvas) -> int:
-    """A random side of the square crops of a photograph, log-uniform from LEAST_CROP to the shorter side."""
+    """Return a random side for square crops of a photograph, log-uniform from LEAST_CROP to the shorter side."""
     shorter = min(photo.shape[:2])
     return int(shorter * (min(LEAST_CROP, shorter) / shorter) ** c.uniform(0, 1))
 
 
 def crop(photo: NDArray[np.uint8], side: int, c: Canvas) -> Array:
-    """A random square crop of a photograph, mirrored or turned by chance: (S, S, 3), 0..1."""
+    """Return a random square crop of a photograph, mirrored or rotated by chance: (S, S, 3), 0..1."""
     top, left = (int(c.rng.integers(0, length - side + 1)) for length in photo.shape[:2])
     window = Image.fromarray(photo[top : top + side, left : left + side])
     image = np.asarray(window.resize((c.size, c.size), Image.Resampling.BICUBIC), np.float32) / 255
@@ -27,12 +27,12 @@ def crop(photo: NDArray[np.uint8], side: int, c: Canvas) -> Array:
 
 
 def scene(photo: NDArray[np.uint8], side: int, cut_out: bool, c: Canvas) -> Scene:
-    """A normal scene of a photograph.
+    """Return a normal scene made from a photograph.
 
     Args:
         photo: (H, W, 3).
-        side: of the crop, from `crop_side`; images of one surface share it.
-        cut_out: the crop is the material of a single shape on a plain ground, instead of filling the image.
+        side: of the crop, from `crop_side`; images of one surface have the same.
+        cut_out: use the crop as the material of a single shape on a plain ground, instead of filling the image.
         c: coordinates and random numbers.
     """
     image = crop(photo, side, c)
@@ -56,7 +56,7 @@ def _plain(c: Canvas, image: Array) -> Array:
 
 
 def _ground(c: Canvas) -> Array:
-    """A plain ground, slightly rough and unevenly lit."""
+    """Return a plain ground, slightly rough and unevenly lit."""
     ground = c.backdrop(*(("black", "white", "grey") if c.chance(0.6) else ()))
     angle, slope = c.uniform(0, 2 * np.pi), np.float32(c.uniform(0, 0.2))
     light = 1 + slope * (np.float32(np.cos(angle)) * c.x + np.float32(np.sin(angle)) * c.y)
@@ -64,7 +64,7 @@ def _ground(c: Canvas) -> Array:
 
 
 def _outline(c: Canvas) -> Array:
-    """About the signed distance to a random shape: a disc, ring, bar, box, polygon, cross or blob."""
+    """Return the approximate signed distance to a random disc, ring, bar, box, polygon, cross or blob."""
     u, v = c.pose(0.5, 0.95)
     form = int(c.rng.integers(7))
     aspect = np.float32(c.uniform(0.35, 1.0))

@@ -1,4 +1,4 @@
-"""The text tower: fitted to the factorised code of captions, then locked."""
+"""Fit the text tower to the factorised code of captions, then lock it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,11 +25,11 @@ from kanoclip.pretraining.codes import KIND, NOTHING, attributes, code_tables, c
 from kanoclip.pretraining.names import SYNONYMS, name_vectors
 from kanoclip.types import progress
 
-STAND_IN = "zzz"  # one token, in no caption: it learns to be any word that pretraining has not seen
+STAND_IN = "zzz"  # a single token that occurs in no caption; it learns to stand for any unseen word
 BATCH = 128
-UNNAMED, RENAMED = 0.15, 0.4  # shares of captions with an unknown class name, and with one that is no kind's
+UNNAMED, RENAMED = 0.15, 0.4  # shares of captions with an unknown class name, and with one of SYNONYMS
 FULL_STOP = 0.25  # share of captions that end with a full stop, as some prompt ensembles do
-LEARNING_RATE, REFIT_RATE = 2e-3, 1e-3  # from nothing, and from a tower that was fitted before
+LEARNING_RATE, REFIT_RATE = 2e-3, 1e-3  # from initial weights, and from a tower that was fitted before
 PROMPT_TEMPLATES = (
     "{}",
     "a photo of a {}",
@@ -41,12 +41,12 @@ PROMPT_TEMPLATES = (
 
 @dataclass(frozen=True)
 class TextBatch:
-    """Texts with what they say.
+    """Texts with their attributes.
 
     Attributes:
-        texts: T.
+        texts: T captions.
         numbers: (T, 6) attribute numbers.
-        names: (T,) the set of SYNONYMS that the class name is of, -1 where it is of none.
+        names: (T,) index into SYNONYMS of the class name's set, -1 if it is in none.
     """
 
     texts: list[str]
@@ -55,7 +55,7 @@ class TextBatch:
 
 
 def random_facts(rng: np.random.Generator) -> Facts:
-    """Facts of an image that need not exist, normal in one of two cases."""
+    """Return facts of a hypothetical image, normal in half the cases."""
     kind = str(rng.choice(list(KINDS)))
     colour = str(rng.choice(list(COLOURS)))
     if rng.random() < 0.5:
@@ -67,7 +67,7 @@ def random_facts(rng: np.random.Generator) -> Facts:
 
 
 def text_batch(count: int, rng: np.random.Generator) -> TextBatch:
-    """Random captions; in some the class name or added words are unknown, which must not disturb the rest."""
+    """Return random captions, some with unknown class names or extra words, so that the tower learns to ignore them."""
     texts, numbers, names = [], [], []
     for _ in range(count):
         caption = describe(random_facts(rng), rng)
@@ -91,22 +91,22 @@ def text_batch(count: int, rng: np.random.Generator) -> TextBatch:
 
 
 def _without_name(caption: Caption, rng: np.random.Generator) -> str:
-    """The caption with its class name replaced by one to three unknown words, or by "object"."""
+    """Return a caption with its class name replaced by one to three unknown words, or by "object"."""
     name = "object" if rng.random() < 0.3 else " ".join([STAND_IN] * int(rng.integers(1, 4)))
     return caption.text.replace(caption.name, name)
 
 
 def fit_text(backbone: Backbone, steps: int, seed: int, rate: float = LEARNING_RATE) -> float:
-    """Fit the text tower so that the feature of a caption points along its code; then lock it.
+    """Fit the text tower so that the feature of a caption has the direction of its code; then lock it.
 
     Args:
         backbone: its text tower is changed in place.
-        steps: of 128 captions.
+        steps: optimiser steps, each on 128 captions.
         seed: of the code and of the captions.
         rate: highest learning rate.
 
     Returns:
-        Mean cosine between features and codes over the last 20 steps.
+        The mean cosine between features and codes over the last 20 steps.
     """
     tables = code_tables(backbone.joint_width, seed)
     names = np.concatenate([name_vectors(tables, seed), np.zeros((1, backbone.joint_width), np.float32)])
@@ -136,14 +136,14 @@ def _is_text(name: str) -> bool:
 
 
 def text_features(backbone: Backbone, texts: Sequence[str]) -> Tensor:
-    """Unit vectors (T, C) of texts, with gradients where the tower has them."""
+    """Return the unit vectors (T, C) of texts, with gradients if the tower's parameters have them."""
     tokens = backbone.tokenize(list(texts)).to(backbone.device)
     return F.normalize(backbone.encode_embeddings(backbone.text.token_embedding(tokens), tokens), dim=-1)
 
 
 @torch.no_grad()
 def state_vectors(backbone: Backbone, names: Sequence[str]) -> Tensor:
-    """Prompt ensembles: (K, 2, C) unit vectors of the normal and the abnormal state of every class name."""
+    """Return prompt ensembles: (K, 2, C) unit vectors of the normal and the abnormal state of every class name."""
     rows = []
     for name in names:
         for states in (NORMAL_STATES, ABNORMAL_STATES):
@@ -153,7 +153,7 @@ def state_vectors(backbone: Backbone, names: Sequence[str]) -> Tensor:
 
 
 def used_tokens(backbone: Backbone) -> list[int]:
-    """Ids of every token that occurs in a caption, sorted, with the start and the end of a text."""
+    """Return the sorted ids of every token that occurs in a caption, with the start and end tokens."""
     texts = [name for kind in KINDS.values() for name in kind.names] + [name for names in SYNONYMS for name in names]
     texts += [*COLOURS, *PLACES, *EXTENTS, *NORMAL_STATES, *ABNORMAL_STATES, *NORMAL_SENTENCES, *TEMPLATES]
     texts += [
@@ -166,5 +166,5 @@ def used_tokens(backbone: Backbone) -> list[int]:
 
 
 def stand_in_token(backbone: Backbone) -> int:
-    """The id of the token that stands for every unseen one."""
+    """Return the id of the token that stands for every unseen one."""
     return int(backbone.tokenize([STAND_IN])[0, 1])

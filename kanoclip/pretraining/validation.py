@@ -1,4 +1,4 @@
-"""What held-out drawn images and composites say about a tower; decides everything, no real anomaly takes part."""
+"""Validate a tower on held-out drawn images and composites; every choice is made on these, never on real anomalies."""
 
 from collections.abc import Sequence
 
@@ -23,19 +23,19 @@ BATCH = 56
 
 @torch.no_grad()
 def validate(backbone: Backbone, corpus: Corpus, prompts: Tensor, generic: Tensor, stride: int = 1) -> dict[str, float]:
-    """Zero-shot results of prompt ensembles with class names, as means over kinds.
+    """Return the zero-shot results of prompt ensembles with class names, as means over kinds.
 
     Args:
         backbone: at the image size of the corpus.
         corpus: normal and anomalous images of some kinds.
         prompts: (kinds, 2, C) state vectors of every kind, in the order of KINDS.
-        generic: (2, C) state vectors of "object", for images of no kind.
-        stride: pixels are taken every `stride` rows and columns, to save time.
+        generic: (2, C) state vectors of "object", for images without a kind.
+        stride: use every `stride`-th row and column of pixels, to save time.
 
     Returns:
         AUROC in 0..1: `image_class_token`, `image_map_maximum`, `pixel_original`, `pixel_local` (V-V stream); and
-        `kind_top1`, the share of images nearest to their own class name among all kinds seen in training, where there
-        are images of such kinds.
+        `kind_top1`, the share of images nearest to their own class name among all training kinds, if there are images
+        of such kinds.
     """
     kinds = sorted({facts.kind for facts in corpus.facts})
     row_kinds = np.array([facts.kind for facts in corpus.facts])

@@ -1,1 +1,1 @@
-"""Prompts: written by hand, or learned."""
+"""Hand-written and learned prompts."""

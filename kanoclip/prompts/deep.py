@@ -1,7 +1,7 @@
-"""Deep prompts: learned vectors that take the place of context tokens inside the text tower.
+"""Deep prompts: learned vectors that replace context tokens inside the text tower.
 
-Compound prompts of MaPLe (Khattak et al. 2023) as AnomalyCLIP (Zhou et al. 2024, section 3.3) uses them: at the input
-of some blocks, the first context tokens, as the previous blocks left them, are replaced.
+MaPLe's compound prompts (Khattak et al. 2023) as AnomalyCLIP uses them (Zhou et al. 2024, section 3.3): the first
+context tokens are replaced at the input of some blocks.
 """
 
 import torch
@@ -11,7 +11,7 @@ INITIAL_STD = 0.02  # as of the context
 
 
 class DeepPrompts(nn.Module):
-    """Vectors for the inputs of text blocks 2 ... depth; the first block has the context itself.
+    """Vectors for the inputs of text blocks 2 ... depth; the first block gets the context itself.
 
     Every text shares them, normal or abnormal.
 

@@ -38,7 +38,7 @@ def text_vectors(encode_text: Callable[[Sequence[str]], Tensor], ensemble: str, 
 
 
 class PromptEnsemble:
-    """The text vectors of an ensemble. A class is encoded once per backbone, whatever methods and seeds ask for it.
+    """The text vectors of an ensemble. Each class is encoded once per backbone, for all methods and seeds.
 
     Args:
         backbone: its frozen text tower reads the prompts, and it keeps the vectors.

@@ -74,5 +74,5 @@ class LearnedPrompts(nn.Module):
 
 
 def prompt_text(length: int, word: str, name: str) -> str:
-    """Return the text that holds the places of learned words: "x x x damaged object."."""
+    """Return a text with placeholders for learned words: "x x x damaged object."."""
     return " ".join([PLACEHOLDER] * length + [part for part in (word, name) if part]) + "."

@@ -1,4 +1,4 @@
-"""Learned tokens of a tower's first blocks, the same for every image plus some made from the image (AdaCLIP)."""
+"""Learned tokens of a tower's first blocks: static ones plus dynamic ones computed from the image (AdaCLIP)."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ INITIAL_STD = 0.02  # as in the released code
 
 
 class HybridTokens(nn.Module):
-    """Static tokens, and dynamic ones that an image's own feature makes (Cao et al. 2024, section 3.3).
+    """Static tokens, and dynamic ones computed from the image's feature (Cao et al. 2024, section 3.3).
 
     Args:
         depth: J, blocks with tokens of their own, counted from the first.

@@ -1,1 +1,1 @@
-"""Tables, figures and the page a person opens first; from CSV and HDF5 files only, without torch."""
+"""Tables, figures and the page index.html, made from CSV and HDF5 files without torch."""

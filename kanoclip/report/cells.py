@@ -1,4 +1,4 @@
-"""One number of a table, wherever it comes from, and how metrics over seeds and datasets become such numbers."""
+"""The cells of tables, and how they aggregate metrics over seeds and datasets."""
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -11,13 +11,13 @@ import pandas as pd
 from kanoclip.metrics.registry import MEAN, get_metric
 from kanoclip.types import InputError, unknown_name
 
-HERE, KANOCLIP_PAPER, OWN_PAPER = "here", "KAnoCLIP paper", "own paper"  # the three kinds of number
+HERE, KANOCLIP_PAPER, OWN_PAPER = "here", "KAnoCLIP paper", "own paper"  # the three origins of a number
 AVERAGE = "average"  # the dataset of a mean over datasets
 NOT_RUN = "not run"
 
 
 class Measure(NamedTuple):
-    """What a number measures; the names are those of metrics.csv."""
+    """The dataset, class, level and metric of a number, as in metrics.csv."""
 
     dataset: str
     class_name: str
@@ -35,19 +35,19 @@ class Cell:
         class_name: or "mean", the unweighted mean over the classes.
         level: "image" or "pixel".
         metric: as in metrics.csv.
-        mean: over seeds; NaN when a seed has no value.
+        mean: over seeds; NaN if a seed has no value.
         std: sample standard deviation over seeds; NaN with one seed.
-        kind: of number: run here, printed in the KAnoCLIP paper, or printed in the method's own paper.
-        source: of a printed number, like the next.
-        title: the row's name as printed.
-        backbone: of a number run here, like the next two.
-        auxiliary: the dataset the method was trained on, or "none".
-        seeds: that were averaged.
-        seen: the method was trained on the dataset.
-        control: the row is no competitor.
+        kind: origin of the number: run here, printed in the KAnoCLIP paper, or printed in the method's own paper.
+        source: paper, version and table of a printed number.
+        title: the row's name as printed, for a printed number.
+        backbone: for a number run here.
+        auxiliary: the dataset the method was trained on, or "none"; for a number run here.
+        seeds: the seeds averaged; for a number run here.
+        seen: whether the method was trained on the dataset.
+        control: whether the row is a control.
         marks: of the row; see `notes.MARKS`.
-        doubtful: the printed number is in doubt; `note` says why.
-        note: why there is no value or what to know about it; "" for nothing.
+        doubtful: whether the printed number is in doubt; `note` says why.
+        note: why there is no value, or a remark about it; "" for none.
     """
 
     method: str
@@ -71,30 +71,30 @@ class Cell:
 
     @property
     def shown(self) -> float:
-        """The mean as it is shown and ranked, with one decimal."""
+        """The mean rounded to one decimal, as shown and ranked."""
         return round(self.mean, 1)
 
     @property
     def label(self) -> str:
-        """The metric as in a table."""
+        """The label of the metric in tables."""
         return get_metric(self.level, self.metric).label
 
     @property
     def measure(self) -> Measure:
-        """What is measured: cells that can be compared share it."""
+        """The measure; comparable cells have the same."""
         return Measure(self.dataset, self.class_name, self.level, self.metric)
 
     @property
     def ranked(self) -> bool:
-        """Whether it can be the best or second best: not a printed number, a control or a dataset seen in training."""
+        """Whether it can be best or second best: not a printed number, a control or on a dataset seen in training."""
         return self.kind == HERE and not (math.isnan(self.mean) or self.seen or self.control)
 
 
 def check_names(frame: pd.DataFrame, methods: Iterable[str], datasets: Iterable[str]) -> None:
-    """Refuse rows and columns that the metrics do not have.
+    """Refuse methods and datasets that the metrics do not have.
 
     Raises:
-        InputError: it names the nearest that they have.
+        InputError: a name is unknown; the message suggests the nearest.
     """
     for kind, wanted in (("method", methods), ("dataset", datasets)):
         known = set(frame[kind])
@@ -114,8 +114,8 @@ def cells_of(
     Args:
         frame: long metrics, as `collect` returns them, with or without the rows of `averages`.
         methods: the rows, in this order; one with several backbones becomes a row for each.
-        controls: those that are not ranked.
-        marks: of the rows that have any.
+        controls: the methods that are not ranked.
+        marks: of each marked row.
 
     Raises:
         InputError: a cell mixes several auxiliary datasets.
@@ -162,12 +162,12 @@ def _over_seeds(name: str, seeds: list[dict[str, Any]], control: bool, marks: tu
 def averages(frame: pd.DataFrame, datasets: Sequence[str]) -> pd.DataFrame:
     """Return the unweighted mean over datasets of their class means, as rows of a dataset "average".
 
-    A dataset on which no row has a value, such as one without masks, is left out for all rows, and the reason says so;
-    a row that lacks any of the others has no average. The column `seen` says whether one of them was seen in training.
+    A dataset without any value, such as one without masks, is left out for all rows, and the reason says so; a row
+    that lacks one of the others has no average. The column `seen` states whether any was seen in training.
 
     Args:
         frame: long metrics.
-        datasets: to average over.
+        datasets: the datasets to average over.
     """
     means = frame[(frame["class_name"] == MEAN) & frame["dataset"].isin(datasets)]
     keys = ["method", "backbone", "seed"]
@@ -185,7 +185,7 @@ def averages(frame: pd.DataFrame, datasets: Sequence[str]) -> pd.DataFrame:
 
 
 def best_two(cells: Iterable[Cell]) -> dict[Measure, tuple[float | None, float | None]]:
-    """Return the best and second best value, as shown, among measured ones; equal values share a place."""
+    """Return the best and the second best shown value of each measure among ranked cells; equal values share a rank."""
     values: dict[Measure, set[float]] = {}
     for cell in cells:
         values.setdefault(cell.measure, set()).update({cell.shown} if cell.ranked else ())

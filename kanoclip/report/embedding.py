@@ -1,4 +1,4 @@
-"""Figures of the disk as the page holds them: PNGs become WebP, and those that show nothing a reason."""
+"""Embed figures in the page: PNGs become WebP, and empty figures become their reason."""
 
 import base64
 import io
@@ -17,8 +17,8 @@ from kanoclip.types import InputError
 
 QUALITY = 50  # of WebP with photographs, 0 to 100; drawings are kept exactly
 LARGEST = 16383  # pixels per side that WebP can hold
-PHOTOGRAPHS, DRAWING = 5_000_000, 4_000_000  # pixels of a figure at most; larger ones are shrunk, and whole on the disk
-COLOURS = 32  # of a drawing that was shrunk
+PHOTOGRAPHS, DRAWING = 5_000_000, 4_000_000  # most pixels of a figure on the page; larger ones are shrunk there
+COLOURS = 32  # in the palette of a shrunk drawing
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,12 @@ class Embedded:
     """A figure inside the page.
 
     Attributes:
-        of: the target that it shows; "" for one of the run.
+        of: the target that it shows; "" for a figure of the run.
         title: of this figure.
-        data: the WebP in base 64.
-        width: in pixels, like the next.
-        height: of the image.
-        pictures: left, top, width and height of its photographs in percent, which keep their colours in the dark.
+        data: the WebP in base64.
+        width: in pixels.
+        height: in pixels.
+        pictures: left, top, width and height of its photographs in percent, whose colours the dark theme keeps.
     """
 
     of: str
@@ -44,15 +44,15 @@ class Embedded:
 
 @dataclass(frozen=True)
 class Group:
-    """The figures of one declaration: one of the run, or one for each target.
+    """The figures of one declaration: one for the run, or one per target.
 
     Attributes:
-        name: of the declaration, the anchor.
-        title: of all its figures, like the next two.
+        name: of the declaration, used as the anchor.
+        title: of the group.
         caption: plain text.
         category: "Results" or "Diagnostics".
         figures: in order.
-        left_out: "target: reason" of those that show nothing.
+        left_out: "target: reason" of the empty ones.
     """
 
     name: str
@@ -64,13 +64,13 @@ class Group:
 
 
 def groups_of(paths: Sequence[Path]) -> list[Group]:
-    """Put figures together by declaration.
+    """Group figures by declaration.
 
     Args:
         paths: PNGs of `kanoclip figure`, in the order of the page.
 
     Raises:
-        InputError: one is missing, or its name is not that of a figure.
+        InputError: a file is missing, or its name is not that of a figure.
     """
     known = [(*_declared(path), path) for path in paths]
     groups = []
@@ -106,7 +106,7 @@ def _embedded(image: Image.Image, declared: Figure, of: str | None) -> Embedded:
 
 
 def _shrunk(image: Image.Image, pixels: int) -> tuple[Image.Image, bool]:
-    """Return an image within a number of pixels and the sides that WebP can hold, and whether it was larger."""
+    """Return an image shrunk to a number of pixels and the largest side of WebP, and whether it was larger."""
     width, height = image.size
     scale = min(1.0, math.sqrt(pixels / (width * height)), LARGEST / width, LARGEST / height)
     if scale == 1:

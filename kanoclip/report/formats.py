@@ -1,4 +1,4 @@
-"""How a table is written: plain, Markdown, LaTeX, HTML."""
+"""Write tables as plain text, Markdown, LaTeX and HTML."""
 
 import html
 from collections.abc import Callable, Sequence
@@ -9,12 +9,12 @@ import pandas as pd
 
 from kanoclip.files import write_text
 
-LONG = 50  # rows from which a LaTeX table may break over pages
+LONG = 50  # rows from which a LaTeX table may break across pages
 
 
 @dataclass(frozen=True)
 class Style:
-    """How a rendering writes a cell: patterns with {} for the text, and the signs for ±, † and ‡."""
+    """The cell format of an output: patterns with {} for the text, and the signs for ±, † and ‡."""
 
     best: str
     second: str
@@ -41,8 +41,8 @@ def write(path: Path, title: str, render: Callable[[Style], pd.DataFrame], lines
     Args:
         path: of the three files, without a suffix.
         title: of the table.
-        render: the table in a style.
-        lines: the notes beneath.
+        render: returns the table in a style.
+        lines: the notes below the table.
     """
     write_text(path.with_suffix(".md"), to_markdown(render(MARKDOWN), lines))
     write_text(path.with_suffix(".tex"), to_latex(render(LATEX), lines))
@@ -50,7 +50,7 @@ def write(path: Path, title: str, render: Callable[[Style], pd.DataFrame], lines
 
 
 def to_markdown(table: pd.DataFrame, lines: Sequence[str]) -> str:
-    """Return the table (of style MARKDOWN) in Markdown, its notes below."""
+    """Return a table (in style MARKDOWN) as Markdown, with its notes below."""
     labelled = _with_labels(table.rename(index=_markdown, columns=_markdown))
     one_line = [" ".join(column).strip() if isinstance(column, tuple) else column for column in labelled.columns]
     text = labelled.set_axis(one_line, axis="columns").to_markdown(disable_numparse=True, index=False)
@@ -58,7 +58,7 @@ def to_markdown(table: pd.DataFrame, lines: Sequence[str]) -> str:
 
 
 def to_latex(table: pd.DataFrame, lines: Sequence[str]) -> str:
-    """Return the table (of style LATEX) for LaTeX with booktabs, its notes below; a long one in small print."""
+    """Return a table (in style LATEX) for LaTeX with booktabs, with its notes below; a long one in small print."""
     long, labels = len(table) > LONG, table.index.nlevels
     tabular = (
         _with_labels(table.rename(index=_tex))
@@ -80,7 +80,7 @@ def to_latex(table: pd.DataFrame, lines: Sequence[str]) -> str:
 
 
 def to_html(table: pd.DataFrame, lines: Sequence[str]) -> str:
-    """Return the table (of style HTML) as an HTML fragment, its notes below."""
+    """Return a table (in style HTML) as an HTML fragment, with its notes below."""
     named = table.rename(index=html.escape, columns=html.escape)
     if table.index.nlevels == 1:
         named = named.rename_axis(index=None)
@@ -89,7 +89,7 @@ def to_html(table: pd.DataFrame, lines: Sequence[str]) -> str:
 
 
 def to_document(fragment: str, title: str) -> str:
-    """Return a fragment of `to_html` as a page of its own."""
+    """Return a fragment of `to_html` as a complete page."""
     return (
         f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>\n'
         "<style>body{font:15px sans-serif;margin:1.5em} th,td{padding:.3em .8em;text-align:center} "
@@ -99,7 +99,7 @@ def to_document(fragment: str, title: str) -> str:
 
 
 def _with_labels(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the table with its row labels as columns in front, the label of each group once."""
+    """Return a table with its row labels as leading columns, and the label of each group only once."""
     every = table.index.to_frame(index=False)
     labels = every.copy()
     for level in range(table.index.nlevels - 1):
@@ -110,7 +110,7 @@ def _with_labels(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _markdown(text: str) -> str:
-    """Return text without characters that Markdown reads as a cell, a line or HTML."""
+    """Return text with the characters escaped that Markdown would read as a cell, a line or HTML."""
     return " ".join(text.replace("\\", "\\\\").replace("|", r"\|").replace("<", "&lt;").split())
 
 

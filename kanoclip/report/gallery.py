@@ -1,4 +1,4 @@
-"""The page's gallery: which images of each class it shows, and each as a picture small enough to be embedded."""
+"""Choose the images of the page's gallery, and make pictures small enough to embed."""
 
 import base64
 import io
@@ -22,12 +22,12 @@ from kanoclip.report.heat import COLOURS, colour_range
 from kanoclip.resampling import final_map_of
 from kanoclip.types import InputError, progress
 
-SIDE = 128  # pictures are squares of this many pixels: as the methods see them
-QUALITY = 70  # of WebP, 0 to 100: mostly 1 to 6 kB an image and below 1 kB a heat map
+SIDE = 128  # pixels per side; pictures are square, as the methods see them
+QUALITY = 70  # of WebP, 0 to 100: mostly 1 to 6 kB per image and below 1 kB per heat map
 MISSED, FALSE_ALARM, CORRECT = "missed", "false alarm", "correct"
-PLACES, FEWEST = 96, 6  # images of a class over all methods, and of each method: many methods show fewer each
-UNJUDGED = ""  # without a label, or where all labels are the same
-MORE = 4  # times as many images of a class without labels: only their ranks say where to look
+PLACES, FEWEST = 96, 6  # images per class over all methods, and fewest images per class and method
+UNJUDGED = ""  # the image has no label, or all labels are the same
+MORE = 4  # times as many images of a class without labels, where only the ranking guides the eye
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,10 @@ class Picture:
 
     Attributes:
         file: its name and folder.
-        defect: "good" when it is normal.
-        anomalous: its label; None when it is not known.
+        defect: "good" for a normal image.
+        anomalous: its label; None if unknown.
         image: data URL.
-        mask: data URL; None when the image has no mask.
+        mask: data URL; None without a mask.
     """
 
     file: str
@@ -51,14 +51,14 @@ class Picture:
 
 @dataclass(frozen=True)
 class Tile:
-    """A picture as one method sees it.
+    """A picture with the result of one method.
 
     Attributes:
         row: of the picture.
         score: the image score.
-        rank: of the score among those of its class; the highest has 1.
+        rank: of the score within its class, 1 for the highest.
         verdict: MISSED, FALSE_ALARM, CORRECT or UNJUDGED.
-        heat: data URL of the anomaly map in colour; None when the method has no maps.
+        heat: data URL of the heat map; None if the method has no maps.
     """
 
     row: int
@@ -70,7 +70,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class ClassView:
-    """What a method shows of one class: its tiles in order, and how often it makes each kind of mistake."""
+    """One class as scored by a method: tiles in order, and the number of each kind of mistake."""
 
     images: int
     missed: int
@@ -80,11 +80,11 @@ class ClassView:
 
 @dataclass(frozen=True)
 class MethodView:
-    """What a method shows of a dataset.
+    """One dataset as scored by a method.
 
     Attributes:
-        threshold: see `f1_threshold`; None when there is none.
-        scale: the map values that are drawn darkest and brightest; None when the method has no maps.
+        threshold: see `f1_threshold`; None if there is none.
+        scale: the map values drawn darkest and brightest; None if the method has no maps.
         classes: by class name.
     """
 
@@ -107,14 +107,14 @@ def read_gallery(pairs: Sequence[tuple[Path, Path]], count: int) -> dict[str, Da
 
     Args:
         pairs: (index.csv, scores.h5) of each dataset and method, in the order of the page.
-        count: images of each class and method, at most; fewer where there are many methods (`count_of`), MORE times as
-            many of a class without labels.
+        count: most images per class and method; fewer with many methods (see `count_of`), and MORE times as many for a
+            class without labels.
 
     Returns:
-        By name of the dataset; each image is held once, however many methods show it.
+        The views by dataset name; each image is stored once, however many methods show it.
 
     Raises:
-        InputError: scores and index do not list the same images, or a method is given twice for a dataset.
+        InputError: scores and index do not list the same images, or a method is repeated for a dataset.
     """
     by_index: dict[Path, list[Path]] = {}
     for index, scores in pairs:
@@ -138,7 +138,7 @@ def read_gallery(pairs: Sequence[tuple[Path, Path]], count: int) -> dict[str, Da
 
 
 def count_of(methods: int, wanted: int) -> int:
-    """Return how many images per class the gallery shows, given the number of methods.
+    """Return the number of images per class and method, given the number of methods.
 
     >>> [count_of(methods, 12) for methods in (4, 8, 12, 15, 30)]
     [12, 12, 8, 6, 6]
@@ -147,14 +147,14 @@ def count_of(methods: int, wanted: int) -> int:
 
 
 def f1_threshold(labels: NDArray[np.integer], scores: NDArray[np.floating]) -> float | None:
-    """Return the image score with the highest F1 if it and all above count as anomalous; of several the highest.
+    """Return the threshold with the highest F1, the highest one of several.
 
     Args:
         labels: (N,) 1 anomalous, 0 normal, -1 not known.
         scores: (N,) finite.
 
     Returns:
-        One of the scores; None when all known labels are the same.
+        One of the scores; None if all known labels are the same.
     """
     try:
         return f1_max_threshold(rank(scores[labels == 1], scores[labels == 0]))
@@ -168,7 +168,7 @@ def judge(labels: NDArray[np.integer], scores: NDArray[np.floating], threshold: 
     Args:
         labels: (N,) 1 anomalous, 0 normal, -1 not known.
         scores: (N,).
-        threshold: scores that are not below it are called anomalous.
+        threshold: scores at or above it are called anomalous.
     """
     verdicts = np.full(len(scores), UNJUDGED, dtype=object)
     if threshold is not None:
@@ -181,17 +181,17 @@ def judge(labels: NDArray[np.integer], scores: NDArray[np.floating], threshold: 
 def choose(
     labels: NDArray[np.integer], scores: NDArray[np.floating], mistakes: NDArray[np.bool_], count: int
 ) -> NDArray[np.intp]:
-    """Return the images of a class to show: mistakes first, and in both groups the highest score first.
+    """Choose the images of a class to show: mistakes first, then the others, each with the highest score first.
 
-    Half of the places are for anomalous images and half for normal ones, if there are enough: a method whose mistakes
-    are all of one kind shows the other kind too. In each half the worst mistakes come in first; the others fill what
-    room is left, evenly from the highest score to the lowest.
+    Half are anomalous and half normal, if there are enough, so that a method with one kind of mistake also shows the
+    other group. Each half takes the worst mistakes first and fills up with others, evenly spaced from the highest
+    score to the lowest.
 
     Args:
         labels: (N,) 1 anomalous, 0 normal.
         scores: (N,) image scores.
         mistakes: (N,) whether the image is a mistake.
-        count: images to show, at most.
+        count: most images to show.
 
     Returns:
         Positions in `scores`, min(N, count) of them, in the order shown.
@@ -206,7 +206,7 @@ def choose(
 
 
 def _worst_and_spread(worst_first: NDArray[np.intp], mistakes: NDArray[np.bool_], places: int) -> NDArray[np.intp]:
-    """Return the worst mistakes, and an even choice of the others, up to the number of places."""
+    """Return the worst mistakes, filled up with evenly spaced others, up to a number of places."""
     is_mistake = mistakes[worst_first]
     wrong, right = worst_first[is_mistake][:places], worst_first[~is_mistake]
     room = min(places - len(wrong), len(right))
@@ -232,7 +232,7 @@ def _method_view(rows: pd.DataFrame, file: h5py.File, count: int) -> MethodView:
     for name, chosen in shown.items():
         judged = verdicts[members[name]].tolist()
         higher = np.sort(-scores[members[name]])
-        ranks = 1 + np.searchsorted(higher, -scores[chosen])  # ties share the best of their ranks
+        ranks = 1 + np.searchsorted(higher, -scores[chosen])  # ties share their best rank
         tiles = [
             Tile(row, float(scores[row]), int(rank), verdicts[row], heats.get(row))
             for row, rank in zip(chosen, ranks, strict=True)
@@ -242,7 +242,7 @@ def _method_view(rows: pd.DataFrame, file: h5py.File, count: int) -> MethodView:
 
 
 def _heats(file: h5py.File, shown: list[int]) -> tuple[dict[int, str], tuple[float, float] | None]:
-    """Return the maps of some rows in colours, on one scale, and that scale; nothing if the file has no maps."""
+    """Return the heat maps of some rows on a common scale, and that scale; nothing if the file has no maps."""
     if "map" not in file or not shown:
         return {}, None
     sigma = float(file.attrs["sigma"])
@@ -268,7 +268,7 @@ def _picture(row: pd.Series) -> Picture:
 
 
 def _data_url(image: Image.Image, kind: str, **options: int) -> str:
-    """Return an image as a URL that holds it."""
+    """Return an image as a data URL."""
     buffer = io.BytesIO()
     image.save(buffer, format=kind, **options)
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

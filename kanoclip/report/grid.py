@@ -1,4 +1,4 @@
-"""A grid of images, masks and anomaly maps: rows image, ground truth and one per method, columns samples, in bands."""
+"""Draw a grid of images, masks and anomaly maps: one column per sample, in bands of twelve."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -25,11 +25,11 @@ from kanoclip.report.heat import COLOURS, SIDE, colour_range
 from kanoclip.report.style import PICTURES, STYLE, save
 from kanoclip.resampling import final_map_of
 
-DPI = 150  # of the picture that a band is; that of the style, so that the PNG has its very pixels
-TILE, STEP = 146, 150  # pixels of that picture: the side of an image, and from one image to the next
-COLUMNS = 12  # more samples go on in a further band below
-LABEL_WIDTH = 14  # characters per line in a row's name
-LEFT, RIGHT, TOP, BOTTOM = 0.4, 0.6, 0.5, 0.06  # margins in inches; every band has its own top
+DPI = 150  # of a band's picture; equal to the style's, so that the PNG keeps its pixels unscaled
+TILE, STEP = 146, 150  # in pixels: the side of an image, and the distance between images
+COLUMNS = 12  # per band; further samples go into further bands below
+LABEL_WIDTH = 14  # characters per line of a row's name
+LEFT, RIGHT, TOP, BOTTOM = 0.4, 0.6, 0.5, 0.06  # margins in inches; each band has a top margin
 NO_MASK = np.full((SIDE, SIDE), 235, dtype=np.uint8)  # light grey
 
 
@@ -38,7 +38,7 @@ class Overlay:
     """The map of one method on one image.
 
     Attributes:
-        values: (SIDE, SIDE), 0 is drawn darkest and 1 brightest; values beyond are clipped.
+        values: (SIDE, SIDE), drawn from darkest (0) to brightest (1) and clipped.
         score: the image score.
     """
 
@@ -51,9 +51,9 @@ class Sample:
     """A column of a grid.
 
     Attributes:
-        title: above the column.
+        title: printed above the column.
         image: (SIDE, SIDE, 3) uint8.
-        mask: (SIDE, SIDE) bool, or None when the image is anomalous and has no mask.
+        mask: (SIDE, SIDE) bool, or None for an anomalous image without a mask.
         overlays: one per method.
     """
 
@@ -64,7 +64,7 @@ class Sample:
 
 
 def read_samples(index: Path, scores: Sequence[Path], titles: Mapping[int, str]) -> list[Sample]:
-    """Read the images, masks and maps of some rows; `titles` has the rows."""
+    """Read the images, masks and maps of the rows in `titles`."""
     overlays: dict[int, list[Overlay]] = {row: [] for row in titles}
     for path in scores:
         with scored_index(path, index) as (rows, file):
@@ -90,14 +90,14 @@ def _mask(row: pd.Series) -> NDArray[np.bool_] | None:
 
 
 def save_grid(samples: Sequence[Sample], methods: Sequence[str], out: Path) -> None:
-    """Draw rows image, ground truth (if any sample has a mask) and one per method; columns samples.
+    """Draw one column per sample: the image, the ground truth (if any sample has a mask) and a map per method.
 
-    A band is one picture, which is drawn and written much faster than a panel per image.
+    A band is a single picture, which is much faster to draw and write than one panel per image.
 
     Args:
         samples: the columns.
-        methods: names of the rows of maps.
-        out: the PNG, which notes where its pictures are; a PDF and an SVG are written beside it.
+        methods: names of the map rows.
+        out: the PNG, whose metadata has the places of its pictures; a PDF and an SVG are written beside it.
     """
     masked = any(sample.mask is not None and sample.mask.any() for sample in samples)
     labels = ["image", *(["ground truth"] if masked else []), *methods]
@@ -121,13 +121,13 @@ def save_grid(samples: Sequence[Sample], methods: Sequence[str], out: Path) -> N
 
 
 def _place(panel: Axes) -> list[float]:
-    """Return left, top, width and height of a panel, as shares of the figure."""
+    """Return the left, top, width and height of a panel, as shares of the figure."""
     box = panel.get_position()
     return [round(value, 5) for value in (box.x0, 1 - box.y1, box.width, box.height)]
 
 
 def _draw_band(panel: Axes, band: Sequence[Sample], labels: Sequence[str], masked: bool) -> None:
-    """Draw the images side by side as one picture, with what is written beside, above and on them."""
+    """Draw the images of a band as one picture, with labels beside, above and on them."""
     picture = _side_by_side([_tiles(sample, masked) for sample in band])
     height, width, _ = picture.shape
     panel.set_axis_off()
@@ -143,12 +143,12 @@ def _draw_band(panel: Axes, band: Sequence[Sample], labels: Sequence[str], maske
 
 
 def _sized(look: dict[str, Any]) -> dict[str, Any]:
-    """Return the look with the font size that the style has under its name."""
+    """Return text properties with a named font size of the style resolved."""
     return look | {"fontsize": matplotlib.rcParams[look["fontsize"]]}
 
 
 def _tiles(sample: Sample, masked: bool) -> list[NDArray[np.uint8]]:
-    """Return a column from the top: image, mask if wanted, maps over the grey image; each (TILE, TILE, 3)."""
+    """Return a column from the top: image, mask if `masked`, maps over the grey image; (TILE, TILE, 3) each."""
     tiles = [sample.image]
     if masked:
         tiles.append(NO_MASK if sample.mask is None else 255 * sample.mask.astype(np.uint8))
@@ -160,7 +160,7 @@ def _tiles(sample: Sample, masked: bool) -> list[NDArray[np.uint8]]:
 
 
 def _side_by_side(columns: Sequence[Sequence[NDArray[np.uint8]]]) -> NDArray[np.uint8]:
-    """Return columns of tiles as one picture, white between and on the right of and below them."""
+    """Return columns of tiles as one picture, with white gaps between, right of and below them."""
     picture = np.full((STEP * len(columns[0]), STEP * len(columns), 3), 255, dtype=np.uint8)
     for x, column in enumerate(columns):
         for y, tile in enumerate(column):
@@ -169,13 +169,13 @@ def _side_by_side(columns: Sequence[Sequence[NDArray[np.uint8]]]) -> NDArray[np.
 
 
 def _annotate(panel: Axes, x: int, sample: Sample, first_map: int) -> None:
-    """Draw the outline of the mask and the image score on the maps of a column, or say that there is no mask.
+    """Draw the mask outline and the image score on the maps of a column, or state that there is no mask.
 
     Args:
-        panel: of the band, in pixels, y downwards.
-        x: the left of the column.
+        panel: of the band, in pixels, with y pointing down.
+        x: left edge of the column.
         sample: the column.
-        first_map: the number of rows above the maps.
+        first_map: number of rows above the maps.
     """
     if sample.mask is None and first_map == 2:
         panel.text(x + TILE / 2, STEP + TILE / 2, "no mask", ha="center", va="center", color="0.4")

@@ -1,4 +1,4 @@
-"""Where numbers are placed in a table and how each is written."""
+"""Arrange numbers in a table and format them."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -13,16 +13,16 @@ from kanoclip.report.notes import MISSING, signs
 
 @dataclass(frozen=True)
 class Table:
-    """Numbers and their places in a table.
+    """Numbers and their arrangement in a table.
 
     Attributes:
         title: of the table.
-        what: what the numbers are, for the note below.
-        cells: the numbers. Cells at one place are written side by side, with a slash.
+        what: description of the numbers, for the note below.
+        cells: the numbers. Cells in the same row and column are separated by a slash.
         index: names of the row labels.
-        row: of a cell, one label for each name in `index`.
-        column: of a cell, one line of the header each.
-        names: names of methods and datasets in print, where they differ.
+        row: returns the row of a cell, one label per name in `index`.
+        column: returns the column of a cell, one label per header line.
+        names: printed names of methods and datasets that differ from their own.
     """
 
     title: str
@@ -35,7 +35,7 @@ class Table:
 
     @property
     def printed(self) -> list[Cell]:
-        """The cells with names as in print, and with the signs of marked rows."""
+        """The cells with their printed names, and with the signs of marked rows."""
         named = self.names.get
         return [
             replace(
@@ -47,10 +47,10 @@ class Table:
         ]
 
     def render(self, style: Style) -> pd.DataFrame:
-        """Return the cells as text: percent with one decimal, mean ± standard deviation over several seeds.
+        """Return the cells as text: percent with one decimal, as mean ± standard deviation if there are several seeds.
 
-        "-" stands for no value, † for a dataset seen in training, ‡ for a doubtful printed number; a sign after the
-        name of a row is explained by `notes.MARKS`.
+        "-" means no value, † a dataset seen in training, ‡ a doubtful printed number; `notes.MARKS` explains the signs
+        after the names of rows.
         """
         cells = self.printed
         places = best_two(cells)
@@ -65,7 +65,7 @@ class Table:
 
 
 def _labels(labels: list[tuple[str, ...]], names: tuple[str, ...] | None = None) -> pd.Index:
-    """Return row or column labels, one level deep where each has one part."""
+    """Return row or column labels, as a plain index if each has one part."""
     levels = pd.MultiIndex.from_tuples(labels, names=names)
     return levels if levels.nlevels > 1 else levels.get_level_values(0)
 

@@ -1,4 +1,4 @@
-"""What stands below a table: the protocol of its numbers, and what its marks mean."""
+"""The notes below a table: the protocol of its numbers, and the meaning of its marks."""
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -15,17 +15,17 @@ MARKS = {
     "transductive": ("§", "transductive: an image is scored with the help of the target's other images."),
     "extension": ("¶", "extension: not an anomaly detector in its own paper."),
 }
-"""What rows may be marked with: the sign after their name, and what it means."""
+"""The marks of rows: the sign after their name, and its meaning."""
 MISSING = "-"
 
 
 def signs(marks: Iterable[str]) -> str:
-    """Return the signs that follow the name of a row with these marks."""
+    """Return the signs after the name of a row with these marks."""
     return "".join(MARKS[mark][0] for mark in marks)
 
 
 def mark_notes(marks: Iterable[str]) -> list[str]:
-    """Return a line for each of some marks, in the order of `MARKS`."""
+    """Return one line per mark, in the order of `MARKS`."""
     used = set(marks)
     return [f"{sign} {meaning}" for mark, (sign, meaning) in MARKS.items() if mark in used]
 
@@ -35,8 +35,8 @@ def legend(cells: Sequence[Cell], what: str, facts: Sequence[str]) -> list[str]:
 
     Args:
         cells: every number of the table.
-        what: what the numbers are, e.g. "AUROC in percent, unweighted mean over classes".
-        facts: the part of the protocol that the cells do not hold; see `Run.facts`.
+        what: description of the numbers, e.g. "AUROC in percent, unweighted mean over classes".
+        facts: the part of the protocol that is not in the cells; see `Run.facts`.
     """
     here = [cell for cell in cells if cell.kind == HERE]
     run = [cell for cell in here if cell.seeds and cell.dataset != AVERAGE]
@@ -53,7 +53,7 @@ def legend(cells: Sequence[Cell], what: str, facts: Sequence[str]) -> list[str]:
 
 
 def is_tiny(cell: Cell) -> bool:
-    """Return whether the embedded backbone made the number."""
+    """Return whether a number was made with the embedded backbone."""
     return cell.backbone.startswith(TINY_BACKBONE)
 
 
@@ -70,7 +70,7 @@ def _protocol(run: Sequence[Cell], facts: Sequence[str]) -> str:
 
 
 def _auxiliaries(run: Sequence[Cell]) -> str:
-    """Say which auxiliary dataset the trained methods used, and for which target if that differs."""
+    """Describe the auxiliary dataset of the trained methods, per target if it differs."""
     targets = _grouped((cell for cell in run if cell.auxiliary != "none"), lambda c: c.auxiliary, lambda c: c.dataset)
     if not targets:
         return "no auxiliary dataset"
@@ -130,7 +130,7 @@ def _doubt(cell: Cell) -> tuple[str, ...]:
 
 
 def _grouped(cells: Iterable[Cell], by: Callable[[Cell], Key], what: Callable[[Cell], str]) -> dict[Key, list[str]]:
-    """Return what is said about the cells of each group, each thing once, in order."""
+    """Return the distinct descriptions of the cells of each group, in order."""
     groups: dict[Key, dict[str, None]] = {}
     for cell in cells:
         groups.setdefault(by(cell), {})[what(cell)] = None

@@ -1,4 +1,4 @@
-"""What the page's gallery opens on: the row that the run is about, and the class of each dataset where it does best."""
+"""Choose what the gallery shows first: the last row, and the class of each dataset where it does best."""
 
 import math
 from collections.abc import Mapping
@@ -9,19 +9,19 @@ import pandas as pd
 from kanoclip.metrics.registry import get_metric
 from kanoclip.report.gallery import DatasetView
 
-LEVELS = ("pixel", "image")  # the first that has values decides: where a map meets its mask there is something to see
+LEVELS = ("pixel", "image")  # the first with values decides, as maps are best judged against masks
 METRIC = "ap"
 
 
 @dataclass(frozen=True)
 class Opening:
-    """A first choice in the gallery.
+    """The initial choices of the gallery.
 
     Attributes:
-        dataset: by its name.
+        dataset: its name.
         method: the row.
-        classes: the class of each dataset that is shown first.
-        why: the reason in one sentence; "" if there are no metrics to choose by.
+        classes: the first class of each dataset.
+        why: the reason in one sentence; "" without metrics.
     """
 
     dataset: str
@@ -31,19 +31,19 @@ class Opening:
 
 
 def opening(views: Mapping[str, DatasetView], metrics: pd.DataFrame | None) -> Opening:
-    """Choose what the gallery opens on.
+    """Choose what the gallery shows first.
 
-    The method is the last one: rows come in the order of the configuration, its subject last. Of each dataset the class
-    is taken on which this row has its highest pixel AP, mean over seeds; image AP where there are no masks, the first
-    class without metrics. The dataset is the one of the highest value, pixel AP before image AP.
+    The method is the last row, usually the subject of the run. The class of each dataset is the one with the highest
+    pixel AP of this row, averaged over seeds, or image AP without masks, or the first class without metrics. The
+    dataset is the one with the highest value, pixel AP before image AP.
 
     Args:
-        views: datasets of the gallery, at least one.
-        metrics: the long metrics.csv; None for none.
+        views: the datasets of the gallery, at least one.
+        metrics: the long metrics.csv, or None.
     """
     method = list(next(iter(views.values())).methods)[-1]
     best = {name: _best_class(name, view, method, metrics) for name, view in views.items()}
-    dataset = max(best, key=lambda name: best[name][:2])  # of several the first
+    dataset = max(best, key=lambda name: best[name][:2])  # the first of equal ones
     level, value, shown = best[dataset]
     why = ""
     if not math.isinf(value):
@@ -54,7 +54,7 @@ def opening(views: Mapping[str, DatasetView], metrics: pd.DataFrame | None) -> O
 
 
 def _best_class(name: str, view: DatasetView, method: str, metrics: pd.DataFrame | None) -> tuple[int, float, str]:
-    """Return how early the level stands in LEVELS (0 first, then -1 ...), the value and the class."""
+    """Return the priority of the level (0 for the first of LEVELS, then -1), the value and the class."""
     classes = list(next(iter(view.methods.values())).classes)
     if metrics is not None:
         chosen = metrics[(metrics["dataset"] == name) & (metrics["method"] == method) & (metrics["metric"] == METRIC)]

@@ -1,4 +1,4 @@
-"""The page to open first: the main table, a gallery and the figures in one file that needs no network."""
+"""Write index.html, the report to open first: main table, gallery and figures in one file that works offline."""
 
 import re
 from collections.abc import Sequence
@@ -40,13 +40,13 @@ def write_page(
         out: index.html.
         title: the heading.
         scores: (index.csv, scores.h5) of each dataset and method of the gallery, which opens on the last method;
-            without any there is no gallery.
-        gallery: images of each dataset, class and method in it, at most (see `read_gallery`); 0 for no gallery.
-        metrics: the long metrics.csv, by which the gallery chooses the class that it opens on; None for the first.
+            empty for no gallery.
+        gallery: most images per dataset, class and method (see `read_gallery`); 0 for no gallery.
+        metrics: the long metrics.csv, from which the gallery chooses its first class; None for the first in order.
 
     Raises:
-        InputError: a figure is missing or has the name of none, the table is none, or scores and index do not belong
-            together.
+        InputError: a figure is missing or has an unknown name, the table file is not a table, or scores and index do
+            not match.
     """
     fragment = _table(table)
     views = read_gallery(scores, gallery) if gallery else {}
@@ -76,7 +76,7 @@ def write_page(
 
 
 def _table(path: Path) -> str:
-    """Return the table of a document of `formats.to_document`, with the notes below it."""
+    """Return the table and its notes from a document of `formats.to_document`."""
     found = re.search(r"<table.*</table>.*</div>", read_text(path, "a table written by kanoclip tables"), re.DOTALL)
     if found is None:
         raise InputError(f"{path}: expected a table written by kanoclip tables, found none; run it")
@@ -84,7 +84,7 @@ def _table(path: Path) -> str:
 
 
 def _shown(fragment: str) -> str:
-    """A table and its notes in a frame that scrolls; without any number only the notes, which say why."""
+    """Return a table in a scrolling frame, with its notes; without any number only the notes, which say why."""
     table, notes = fragment.split("</table>", 1)
     if set(re.findall(r"<td>(.*?)</td>", table)) <= {MISSING}:
         return f"<p>There is no number to show.</p>{notes}"

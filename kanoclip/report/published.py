@@ -1,4 +1,4 @@
-"""Numbers that others printed: config/published/*.csv. They are shown beside ours and never ranked with them."""
+"""Read published numbers, config/published/*.csv. Tables show them beside ours and never rank them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,12 +17,12 @@ TRUTH = {"yes": True, "no": False}
 def read_published(paths: Sequence[Path]) -> list[Cell]:
     """Read files of printed numbers.
 
-    A line is a number of a table: method (the row it belongs to), title (of that row, as printed), dataset, level,
-    metric, value (in percent, as printed), source_kind (own_paper, kanoclip_paper), source (paper, version, table),
-    doubtful (yes, no), note (why it is doubtful, or what to know about it).
+    Each line is one number: method (its row), title (of that row, as printed), dataset, level, metric, value (in
+    percent, as printed), source_kind (own_paper or kanoclip_paper), source (paper, version, table), doubtful (yes or
+    no) and note (why it is doubtful, or another remark).
 
     Raises:
-        InputError: a line is wrong, or a number is given twice.
+        InputError: a line is invalid, or a number is given twice.
     """
     cells: dict[tuple[str, ...], Cell] = {}
     for path in paths:

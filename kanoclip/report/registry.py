@@ -1,17 +1,17 @@
-"""The figures of the report: what is declared, read without importing what draws.
+"""The registry of figures, read from their declarations without importing the drawing code.
 
-A figure is one function in a module of `report.figures`, marked by `figure`:
+A figure is one function in a module of `report.figures`, with the decorator `figure`:
 
     @figure(per="target", place=60, category="Diagnostics")
     def histograms(index: Path, scores: Sequence[Path], out: Path) -> None:
         '''Image scores.
 
-        Image scores of normal (filled) and anomalous (hatched) images, a row per class ...
+        Image scores of normal (filled) and anomalous (hatched) images, one row per class ...
         '''
 
-The function's name names the figure. The first line of its docstring is the title, and the paragraphs up to the
-arguments are the caption. Its parameters besides `out` are what it is drawn from, some of `INPUTS`. The command, the
-rule, the entry of Snakemake's report and the section of the page follow from this declaration.
+The figure has the name of the function. The first line of the docstring is the title, and the paragraphs up to the
+arguments are the caption. The parameters besides `out` are its inputs, from `INPUTS`. The command, the rule, the entry
+in Snakemake's report and the section of the page are derived from this declaration.
 
 Declarations are read from the source, so the workflow knows every figure without loading matplotlib. A caption is a
 docstring, so editing it does not change the code that draws.
@@ -44,7 +44,7 @@ INPUTS = {
     "train": "train.csv of `kanoclip pretrain`",
     "validation": "validation.csv of `kanoclip pretrain`",
 }
-"""What figures are drawn from: the parameters of their functions and what they mean."""
+"""The inputs of figures: parameter name to meaning."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,10 @@ class Figure:
         title: without the full stop.
         caption: one paragraph of plain text.
         inputs: names of the parameters without a default, besides `out`; keys of `INPUTS`.
-        per: what there is one of: the run, each target, each ablation; "nothing" for a figure outside of runs.
+        per: "run", "target" or "ablation", for each of which there is one figure; "nothing" for a figure outside runs.
         place: order on the page.
         category: in Snakemake's report.
-        least: the fewest values of an input with which the figure is drawn; 1 where it is not named.
+        least: fewest values of an input with which the figure is drawn; 1 for inputs not listed.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Figure:
     least: Mapping[str, int] = field(default_factory=dict)
 
     def file_name(self, of: str | None = None) -> str:
-        """Return the name of its files, without a suffix; `of` is the target or the ablation, or a wildcard."""
+        """Return the name of its files without a suffix; `of` is the target, the ablation or a wildcard."""
         return self.name if of is None else f"{self.name}_{of}"
 
     def title_of(self, of: str | None = None) -> str:
@@ -86,10 +86,10 @@ class Figure:
         return all(len(given.get(name, ())) >= self.least.get(name, 1) for name in self.inputs)
 
     def draw(self, given: Mapping[str, Any], out: Path) -> None:
-        """Draw it.
+        """Draw the figure.
 
         Args:
-            given: inputs by name; those that it does not take are left alone.
+            given: inputs by name; others than those of the figure are ignored.
             out: the PNG; a PDF and an SVG are written beside it.
 
         Raises:
@@ -105,9 +105,9 @@ class Figure:
 def figure(
     *, per: Per = "nothing", place: int = 0, category: str = "Results", least: Mapping[str, int] | None = None
 ) -> Callable[[Draw], Draw]:
-    """Declare the decorated function to draw a figure; see `Figure` for the values, which must be literals.
+    """Declare that the decorated function draws a figure; see `Figure` for the values, which must be literals.
 
-    The mark is for `figures`, which reads it from the source; the function stays as it is.
+    The decorator only marks the function; `figures` reads the mark from the source.
     """
     return lambda function: function
 
@@ -127,7 +127,7 @@ def named(name: str) -> Figure:
     """Return a figure by its name.
 
     Raises:
-        InputError: there is none; the message has the nearest name.
+        InputError: there is no such figure; the message suggests the nearest name.
     """
     if name not in figures():
         raise unknown_name("figure", name, figures())
@@ -135,12 +135,12 @@ def named(name: str) -> Figure:
 
 
 def of_file(path: Path) -> tuple[Figure, str | None]:
-    """Return the figure that a file shows, and of which target or ablation.
+    """Return the figure in a file, and the target or ablation that it shows.
 
     Raises:
         InputError: the file is not named after a figure.
     """
-    for declared in sorted(figures().values(), key=lambda declared: -len(declared.name)):  # the longest name that fits
+    for declared in sorted(figures().values(), key=lambda declared: -len(declared.name)):  # the longest matching name
         if f"{path.stem}_".startswith(f"{declared.name}_"):
             return declared, path.stem[len(declared.name) + 1 :] or None
     raise InputError(f"{path}: no figure has this name; expected one that begins with {', '.join(figures())}")

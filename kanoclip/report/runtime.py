@@ -1,4 +1,4 @@
-"""What a run cost: seconds, memory and parameters, from cost.json, train.csv and Snakemake's benchmark files."""
+"""The time, memory and parameters of a run, from cost.json, train.csv and Snakemake's benchmark files."""
 
 import json
 from collections.abc import Sequence
@@ -28,20 +28,20 @@ COLUMNS_EXPLAINED = (
 
 
 def read_jobs(costs: Sequence[Path], models: Path, benchmarks: Path) -> pd.DataFrame:
-    """Return the costs of a run: scoring by each method and seed, each training, and each pass over a target.
+    """Return the costs of a run: of scoring per method and seed, of each training, and of each pass over a target.
 
     Args:
         costs: cost.json of every method, target and seed.
-        models: the folder of the trained methods: <method>/<backbone>/<auxiliary>/seed<seed>/train.csv.
-        benchmarks: the folder of Snakemake's benchmark files: score/<backbone>/<target>.tsv of a pass and
-            train/<method>/<backbone>/<auxiliary>.tsv. What is not there was not measured.
+        models: the folder of trained methods, with <method>/<backbone>/<auxiliary>/seed<seed>/train.csv.
+        benchmarks: the folder of Snakemake's benchmark files, with score/<backbone>/<target>.tsv for a pass and
+            train/<method>/<backbone>/<auxiliary>.tsv. A missing file counts as not measured.
 
     Returns:
-        One line per scoring ("score"), training ("train") and pass ("pass"): `KEYS`, "" where one does not apply;
-        `COUNTS`; seconds and peak_memory_mb, NaN where not measured.
+        One line per scoring ("score"), training ("train") and pass ("pass"): `KEYS`, "" if not applicable; `COUNTS`;
+        seconds and peak_memory_mb, NaN if not measured.
 
     Raises:
-        InputError: a file is no cost.json.
+        InputError: a file is not a cost.json.
     """
     jobs: dict[tuple[Any, ...], dict[str, Any]] = {}
     for path in costs:
@@ -72,14 +72,14 @@ def _cost(path: Path) -> dict[str, Any]:
 
 
 def _measured(path: Path) -> dict[str, float]:
-    """Return seconds and peak memory of a job; nothing if it was not measured."""
+    """Return the seconds and the peak memory of a job; nothing if they were not measured."""
     if not path.is_file():
         return {}
     return {"seconds": _last(path, "s", sep="\t"), "peak_memory_mb": _last(path, "max_rss", sep="\t")}
 
 
 def _training_seconds(path: Path) -> float:
-    """Return the seconds that a training took; NaN where there is no log, as of weights that were imported."""
+    """Return the seconds of a training; NaN without a log, as for imported weights."""
     return _last(path, "seconds") if path.is_file() else float("nan")
 
 
@@ -98,11 +98,11 @@ def _last(path: Path, column: str, **options: Any) -> float:
 
 
 def summary(jobs: pd.DataFrame, run: Run) -> pd.DataFrame:
-    """Return one row per backbone, its passes, and one per row of the main tables; see `COLUMNS_EXPLAINED`.
+    """Return one row for the passes of each backbone, and one per row of the main tables; see `COLUMNS_EXPLAINED`.
 
     Args:
         jobs: from `read_jobs`.
-        run: its rows, in order.
+        run: gives the rows and their order.
     """
     rows: dict[str, dict[str, str]] = {}
     passes, scored, trained = (jobs[jobs["stage"] == stage] for stage in ("pass", "score", "train"))
@@ -125,7 +125,7 @@ def summary(jobs: pd.DataFrame, run: Run) -> pd.DataFrame:
 
 
 def _rate(jobs: pd.DataFrame) -> float:
-    """Return images per second over jobs; NaN when one was not measured or nothing took any time."""
+    """Return images per second over jobs; NaN if one was not measured or the total time is 0."""
     seconds = float(jobs["seconds"].sum(skipna=False))
     return float(jobs["images"].sum()) / seconds if seconds else float("nan")
 
@@ -139,11 +139,11 @@ def write_runtime(costs: Sequence[Path], models: Path, benchmarks: Path, out_dir
 
     Args:
         costs: cost.json of every method, target and seed.
-        models: the folder of the trained methods; see `read_jobs`.
+        models: the folder of trained methods; see `read_jobs`.
         benchmarks: the folder of Snakemake's benchmark files; see `read_jobs`.
         out_dir: the folder, e.g. results/<run>/tables.
-        run: its rows and protocol.
-        today: for the note below.
+        run: gives the rows and the protocol.
+        today: for the note below the table.
     """
     jobs = read_jobs(costs, models, benchmarks)
     table = summary(jobs, run)

@@ -1,4 +1,4 @@
-"""The look of every figure: one style file, marks that can be told apart without colour, three formats."""
+"""The style of all figures: one style file, marks that differ without colour, three output formats."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ from kanoclip.files import whole
 
 STYLE = Path(__file__).with_name("style.mplstyle")
 
-# figures of the same data are the same bytes: no dates, no program versions
+# without dates and program versions, the same data gives the same bytes
 FORMATS: dict[str, dict[str, Any]] = {
     ".png": {"Software": None},
     ".pdf": {"Creator": None, "Producer": None, "CreationDate": None},
@@ -28,7 +28,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }  # 4 % larger than at 6, in less than half the time
 
 # texts in a PNG, for the page
-NOTHING = "Nothing"  # why the figure shows nothing
+NOTHING = "Nothing"  # why the figure is empty
 PICTURES = "Pictures"  # JSON: left, top, width, height of its photographs, each a share of the figure's width or height
 
 # seaborn's palette "colorblind", the palest last
@@ -36,7 +36,7 @@ COLOURS = [
     to_rgb(f"#{code}")
     for code in ["0173b2", "de8f05", "029e73", "d55e00", "cc78bc", "ca9161", "56b4e9", "949494", "fbafe4", "ece133"]
 ]
-# nine of each, so that colour and shape come together again only after ninety
+# 9 of each, so that a combination with one of the 10 colours repeats only after 90
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "----", "||||", "oooo", "++++")
 LINES: tuple[Any, ...] = (
@@ -46,7 +46,7 @@ LINES: tuple[Any, ...] = (
 
 @dataclass(frozen=True)
 class Mark:
-    """How one of several methods is drawn in every figure: never told apart by colour alone."""
+    """The look of a method in every figure, never distinguished by colour alone."""
 
     colour: tuple[float, float, float]
     marker: str
@@ -55,7 +55,7 @@ class Mark:
 
 
 def marks(names: Sequence[str]) -> dict[str, Mark]:
-    """Return a marker for each name, by its position."""
+    """Return a mark for each name, by its position."""
     return {
         name: Mark(COLOURS[k % len(COLOURS)], MARKERS[k % 9], HATCHES[k % 9], LINES[k % 9])
         for k, name in enumerate(names)
@@ -64,7 +64,7 @@ def marks(names: Sequence[str]) -> dict[str, Mark]:
 
 @contextmanager
 def drawing(out: Path, rows: int, columns: int, panel: tuple[float, float]) -> Iterator[tuple[Figure, NDArray[Any]]]:
-    """Give a figure with empty panels; write it if the block ends without an error.
+    """Yield a figure with empty panels; write it if the block ends without an error.
 
     Args:
         out: the PNG; a PDF and an SVG are written beside it.
@@ -84,16 +84,16 @@ def drawing(out: Path, rows: int, columns: int, panel: tuple[float, float]) -> I
 def save(figure: Figure, out: Path, notes: Mapping[str, str] | None = None) -> None:
     """Write the figure as PNG, PDF and SVG, each whole or not at all.
 
-    The panels are laid out once, for the PNG; the other formats take their places from it. Names are drawn as they are
-    written: a dollar sign in one begins no formula, which may be no valid one.
+    The layout is computed once, for the PNG, and reused for the other formats. Names are drawn literally: a dollar
+    sign does not start a formula.
 
     Args:
         figure: the figure.
         out: the PNG; a PDF and an SVG are written beside it.
-        notes: what the PNG tells the page of itself, under `NOTHING` or `PICTURES`.
+        notes: metadata of the PNG for the page, under `NOTHING` or `PICTURES`.
     """
     for text in figure.findobj(Text):
-        if r"\mathdefault" not in text.get_text():  # the powers of a logarithmic axis
+        if r"\mathdefault" not in text.get_text():  # except the powers on a logarithmic axis
             text.set_parse_math(False)
     with matplotlib.rc_context(fname=STYLE):
         for suffix, metadata in FORMATS.items():
@@ -104,13 +104,13 @@ def save(figure: Figure, out: Path, notes: Mapping[str, str] | None = None) -> N
 
 
 def save_reason(out: Path, reason: str) -> None:
-    """Write a figure that only says why there is nothing to draw; the page leaves it out."""
+    """Write a figure that only states why there is nothing to draw; the page leaves it out."""
     figure = Figure(figsize=(4, 1.5))
     say(figure.subplots(), reason)
     save(figure, out, {NOTHING: reason})
 
 
 def say(panel: Axes, text: str) -> None:
-    """Leave a panel empty but for the reason why there is nothing to draw."""
+    """Write into an otherwise empty panel why there is nothing to draw."""
     panel.set_axis_off()
     panel.text(0.5, 0.5, text, transform=panel.transAxes, ha="center", va="center", color="0.35", wrap=True)

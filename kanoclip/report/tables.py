@@ -1,4 +1,4 @@
-"""From metrics.csv files to tables: the complete long-format one, and those that people read."""
+"""Make tables from metrics.csv files: the complete long-format table, and the tables to read."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -34,14 +34,14 @@ def main_table(
     controls: Collection[str],
     marks: Marks | None = None,
 ) -> Table:
-    """Return rows of methods, columns of (dataset or average) x (image AUROC, pixel AUROC).
+    """Return a table with one row per method, and image and pixel AUROC columns per dataset and for the average.
 
     Args:
         frame: long metrics, as `collect` returns them; the rows of class means are used.
         methods: the rows, in this order; a method with several backbones has a row for each.
         datasets: the columns, in this order.
         controls: the methods that are not ranked.
-        marks: of the rows that have any.
+        marks: of each marked row.
 
     Raises:
         InputError: a method or dataset is not in the metrics, or a cell mixes several auxiliary datasets.
@@ -53,13 +53,13 @@ def main_table(
 
 
 def _comparison(title: str, here: Sequence[Cell], published: Sequence[Cell], titles: dict[str, str]) -> Table:
-    """Return a block of rows per method, run here and then as printed; image and pixel AUROC side by side per dataset.
+    """Return one block per method: numbers run here, then printed ones; image / pixel AUROC per dataset.
 
     Args:
         title: of the table.
-        here: class means, and their average if it is wanted.
+        here: class means, and their average if it is shown.
         published: printed numbers of any method, dataset and metric.
-        titles: of the datasets, in order of the columns.
+        titles: of the datasets, in the order of the columns.
     """
     datasets = [*titles, *([AVERAGE] if any(cell.dataset == AVERAGE for cell in here) else [])]
     marks = {cell.method: cell.marks for cell in here}
@@ -79,14 +79,14 @@ def _comparison(title: str, here: Sequence[Cell], published: Sequence[Cell], tit
         ("method", "source"),
         lambda cell: (cell.method, cell.kind),
         lambda cell: (cell.dataset,),
-        {cell.method: cell.title for cell in reversed(published)} | titles,  # the first printed title counts
+        {cell.method: cell.title for cell in reversed(published)} | titles,  # the first printed title is used
     )
 
 
 def _full(
     frame: pd.DataFrame, methods: Sequence[str], datasets: Sequence[str], controls: Collection[str], marks: Marks
 ) -> Table:
-    """Return rows of classes x methods, the class mean last, and columns of all metrics."""
+    """Return one row per (class, method), with the class mean last, and one column per metric."""
     classes = list(dict.fromkeys(frame["class_name"]))
     order = [*(name for name in classes if name != MEAN), MEAN]
     cells = sorted(
@@ -114,7 +114,7 @@ def _class_means(
     controls: Collection[str],
     marks: Marks | None,
 ) -> list[Cell]:
-    """Return the AUROC of the class means, and their averages if there are several datasets."""
+    """Return the AUROC class means, and their average over datasets if there are several."""
     check_names(frame, methods, datasets)
     shown = (frame["class_name"] == MEAN) & frame["dataset"].isin(datasets) & (frame["metric"] == "auroc")
     means = frame[shown]
@@ -123,7 +123,7 @@ def _class_means(
 
 
 def _with_absent(cells: Sequence[Cell], datasets: Sequence[str]) -> list[Cell]:
-    """Return every dataset of each row in order, image before pixel; what is missing is a cell without a value."""
+    """Return the cells of every dataset of each row in order, image before pixel; missing ones have no value."""
     known = {(cell.method, cell.kind, cell.dataset, cell.level): cell for cell in cells}
     marks = {cell.method: cell.marks for cell in cells}
     columns = [*datasets, *([AVERAGE] if any(cell.dataset == AVERAGE for cell in cells) else [])]
@@ -149,7 +149,7 @@ def _with_absent(cells: Sequence[Cell], datasets: Sequence[str]) -> list[Cell]:
 
 
 def tables_of(frame: pd.DataFrame, run: Run, published: Sequence[Cell]) -> dict[str, Table]:
-    """Return the tables of a run, by the names of `Run.tables`."""
+    """Return the tables of a run, keyed by the names in `Run.tables`."""
     tables = {
         "main": main_table(frame, run.main, list(run.titles), run.controls, run.marks),
         "full": _full(frame, run.main, list(run.titles), run.controls, run.marks),
@@ -163,7 +163,7 @@ def tables_of(frame: pd.DataFrame, run: Run, published: Sequence[Cell]) -> dict[
 
 
 def ablation_of(frame: pd.DataFrame, run: Run, name: str, published: Sequence[Cell]) -> Table:
-    """Return an ablation table like the paper's Table 3, with the average over the datasets.
+    """Return an ablation table like the paper's Table 3, with the average over datasets.
 
     Raises:
         InputError: the run has no such ablation.
@@ -185,11 +185,11 @@ def write_tables(
     """Write metrics.csv (long) and tables as CSV, Markdown, LaTeX and HTML into a folder.
 
     Args:
-        metrics_files: a metrics.csv of each method, auxiliary and target dataset, and seed.
+        metrics_files: one metrics.csv per (method, auxiliary dataset, target, seed).
         out_dir: the folder, e.g. results/<run>/tables.
-        run: its rows, datasets and protocol.
+        run: gives the rows, datasets and protocol.
         published_files: printed numbers; see `published.read_published`.
-        today: for the note below.
+        today: for the note below the tables.
         ablation: write the ablation table of this name instead of the main ones.
     """
     published = read_published(published_files)
@@ -207,7 +207,7 @@ def write_tables(
 
 
 def _long(cells: Sequence[Cell]) -> pd.DataFrame:
-    """Return one line per number, with all that is known about it."""
+    """Return one line per number, with all attributes of its cell."""
     lines = []
     for cell in cells:
         note = "; ".join(part for part in (cell.note, TINY_NOTE if is_tiny(cell) else "") if part)

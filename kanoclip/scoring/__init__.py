@@ -1,4 +1,4 @@
-"""Scores and anomaly maps of a target dataset: features in, scores.h5 out, several rows and seeds in one pass."""
+"""Score a target dataset: write scores.h5 from features, for several rows and seeds in one pass."""
 
 from kanoclip.scoring.classes import finished
 from kanoclip.scoring.passes import Scorer, run_pass, score

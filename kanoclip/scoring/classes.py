@@ -1,4 +1,4 @@
-"""The end of a pass: what the scores of a class become once all of its images are known."""
+"""The end of a pass: final scores of a class, computed from all of its images."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,20 +10,20 @@ from numpy.typing import NDArray
 from kanoclip.methods.base import ClassScores
 
 AfterClass = Callable[[NDArray[np.float32], NDArray[np.float32]], ClassScores | None]
-"""`Method.after_class`: from maps (n, h, w) and scores (n,) of a class to what they become; None leaves them."""
+"""`Method.after_class`: returns final scores for the maps (n, h, w) and scores (n,) of a class, or None."""
 
 
 @dataclass(frozen=True)
 class Finished:
-    """The scores of N images at the end of a pass.
+    """The final scores of N images.
 
-    The maps stay where they are; `rows` gives them a few at a time, so that a dataset need not fit into memory.
+    The maps are not loaded; `rows` returns a few at a time, so that a dataset need not fit into memory.
 
     Attributes:
-        maps: (N, h, w) as the method gave them.
-        image_score: (N,) final.
-        scale: (N,) that maps are multiplied by.
-        shift: (N,) that is added to them.
+        maps: (N, h, w) as returned by the method.
+        image_score: (N,) final scores.
+        scale: (N,) factors of the maps.
+        shift: (N,) added to the scaled maps.
     """
 
     maps: NDArray[np.float32]
@@ -38,14 +38,14 @@ class Finished:
 
     @property
     def changed(self) -> bool:
-        """Whether any map is."""
+        """Whether any map differs from what the method returned."""
         return bool((self.scale != 1).any() or (self.shift != 0).any())
 
 
 def finished(
     maps: NDArray[np.float32], scores: NDArray[np.float32], frame: pd.DataFrame, after_class: AfterClass
 ) -> Finished:
-    """Return the final scores; what was given stays as it is, so a process that is killed here can do it again.
+    """Return the final scores without changing the inputs, so that a killed process can repeat this step.
 
     Args:
         maps: (N, h, w).
@@ -56,7 +56,7 @@ def finished(
     final, scale, shift = scores.copy(), np.ones(len(scores), np.float32), np.zeros(len(scores), np.float32)
     for rows in frame.reset_index(drop=True).groupby("class_name", sort=False).indices.values():
         consecutive = rows[-1] - rows[0] + 1 == len(rows)
-        place = slice(rows[0], rows[-1] + 1) if consecutive else rows  # a slice of a file is not read as a whole
+        place = slice(rows[0], rows[-1] + 1) if consecutive else rows  # a slice of a file is not read at once
         known = after_class(maps[place], scores[place])
         if known is not None:
             final[place], scale[place], shift[place] = known.image_score, known.scale, known.shift

@@ -1,4 +1,4 @@
-"""A pass: the features of a target's images, computed or read once, go to every row and seed that needs them."""
+"""A pass over a target: features are computed or read once and given to every row and seed that needs them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,8 +28,8 @@ class Scorer:
 
     Attributes:
         method: ready to score, on its device.
-        scores: where its scores go; images that are scored already are left out.
-        failed: why it was given up, if it was.
+        scores: stores its scores; images that are scored already are skipped.
+        failed: the error for which it was given up, if any.
     """
 
     method: Method[Any]
@@ -38,7 +38,7 @@ class Scorer:
 
     @property
     def taps(self) -> frozenset[Tap]:
-        """What the method reads."""
+        """The taps that the method reads."""
         return self.method.reads(self.method.options, self.method.backbone.shape)
 
 
@@ -49,15 +49,15 @@ def run_pass(
     batch_size: int = BATCH_SIZE,
     name: str = "score",
 ) -> None:
-    """Score every image with every row and seed that lacks it, each batch of features computed once.
+    """Score every image with every row and seed that has not scored it, computing each batch of features once.
 
-    A row whose scores are not finite is given up and says so in `failed`; the others go on.
+    A row whose scores are not finite is given up, with the reason in `failed`; the others continue.
 
     Args:
         scorers: the rows and seeds, on one device.
         source: of the features; taps that no scorer needs for a batch are not computed.
-        frame: the index. Only controls see labels and masks.
-        batch_size: images at once; results do not depend on it but for rounding.
+        frame: the index. Only controls get labels and masks.
+        batch_size: images per forward pass; results depend on it only through rounding.
         name: of the pass, for its progress.
 
     Raises:
@@ -69,7 +69,7 @@ def run_pass(
     batches = [range(start, min(start + batch_size, len(frame))) for start in range(0, len(frame), batch_size)]
     work = [(rows, [scorer for scorer in scorers if scorer.scores.lacks(rows)]) for rows in batches]
     work = [(rows, lacking) for rows, lacking in work if lacking]
-    leaving: list[_Outgoing] = []  # of the batch before, while this one is computed
+    leaving: list[_Outgoing] = []  # outputs of the previous batch, while this one is computed
     done = len(frame) - sum(len(rows) for rows, _ in work)
     with torch.no_grad(), Progress(name, len(frame), "images", done) as bar:
         for rows, lacking, features in _with_features(work, source):
@@ -90,8 +90,8 @@ def score(
     Args:
         method: ready to score, on its device.
         source: features of the dataset.
-        frame: its index, or some rows of it; its labels are rows of the source.
-        batch_size: images at once.
+        frame: its index, or some rows of it; the labels of the frame are rows of the source.
+        batch_size: images per forward pass.
 
     Returns:
         Maps (N, h, w) and image scores (N,).
@@ -122,7 +122,7 @@ def score(
 
 @dataclass
 class _Outgoing:
-    """Scores of a batch on their way to the host."""
+    """Scores of a batch that are being copied to the host."""
 
     scorer: Scorer
     rows: range
@@ -130,7 +130,7 @@ class _Outgoing:
     watch: Stopwatch
 
     def write(self) -> None:
-        if self.scorer.failed is not None:  # in the batch before
+        if self.scorer.failed is not None:  # in the previous batch
             return
         maps, scores = (tensor.numpy() for tensor in self.transfer.result())
         try:

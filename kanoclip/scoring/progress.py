@@ -1,4 +1,4 @@
-"""The scores of one row and seed while a pass runs: written batch by batch, then made into scores.h5."""
+"""Store the scores of one row and seed batch by batch during a pass, then write scores.h5."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from kanoclip import __version__
 from kanoclip.datasets.index import content
-from kanoclip.files import whole
-from kanoclip.hdf5 import row_checksum, seal
+from kanoclip.files import reserve, whole
+from kanoclip.hdf5 import row_checksum, seal, writing
 from kanoclip.scoring.classes import AfterClass, Finished, finished
 from kanoclip.types import InputError, logger
 
@@ -22,12 +22,12 @@ ROWS_AT_ONCE = 64  # images copied into scores.h5 at once
 
 
 class ScoresInProgress:
-    """Maps and scores of N images in memory-mapped files, so that a killed pass goes on and memory stays small.
+    """Maps and scores of N images in memory-mapped files, so that a killed pass can resume and memory stays small.
 
-    Each row has a checksum: rows that are not what an earlier process wrote are scored again.
+    Each row has a checksum; damaged rows of an earlier process are scored again.
 
     Args:
-        folder: of the files; those of an earlier process are taken up.
+        folder: of the files; those of an earlier process are continued.
         frame: the index that is scored.
     """
 
@@ -40,22 +40,22 @@ class ScoresInProgress:
         self._drop_damaged()
 
     def lacks(self, rows: range) -> bool:
-        """Return whether an image of these rows is not scored yet."""
+        """Return whether any image of these rows is not scored yet."""
         return not self._checksums[rows.start : rows.stop].all()
 
     @property
     def seconds(self) -> float:
-        """The time that the method took so far, all processes together."""
+        """The method's computing time so far, over all processes."""
         return float(self._seconds[0])
 
     def write(self, rows: range, maps: NDArray[np.float32], scores: NDArray[np.float32], seconds: float) -> None:
-        """Keep the scores of some images.
+        """Store the scores of some images.
 
         Args:
             rows: of the index.
             maps: (B, h, w).
             scores: (B,).
-            seconds: that the method took.
+            seconds: computing time of the method.
 
         Raises:
             InputError: a value is not finite.
@@ -73,12 +73,12 @@ class ScoresInProgress:
         self._checksums[rows.start : rows.stop] = [_checksum(self._maps[row], self._scores[row], row) for row in rows]
 
     def finish(self, path: Path, attributes: dict[str, Any], after_class: AfterClass) -> None:
-        """Write scores.h5 when all images are scored; arguments as of `write_scores` and `finished`."""
+        """Write scores.h5 when all images are scored; see `write_scores` and `finished` for the arguments."""
         maps = np.load(self.folder / "map.npy", mmap_mode="r")
         write_scores(path, finished(maps, self._scores, self.frame, after_class), self.frame, attributes)
 
     def _drop_damaged(self) -> None:
-        """Forget the rows of an earlier process that are not what it wrote."""
+        """Discard the damaged rows of an earlier process."""
         done = np.flatnonzero(self._checksums)
         if not done.size:
             return
@@ -93,14 +93,15 @@ class ScoresInProgress:
             self._checksums[bad] = 0
 
     def _array(self, name: str, shape: tuple[int, ...], kind: type) -> NDArray[Any]:
-        """Open an array of an earlier process, or begin a new one filled with zeros."""
+        """Open an array of an earlier process, or create one filled with zeros."""
         path = self.folder / f"{name}.npy"
-        with suppress(OSError, ValueError):  # there is none, or it is damaged
+        with suppress(OSError, ValueError):  # it is missing or damaged
             found = np.load(path, mmap_mode="r+")
             if found.shape == shape and found.dtype == kind:
                 return found
         with whole(path) as temporary:
             np.lib.format.open_memmap(temporary, "w+", kind, shape).flush()
+            reserve(temporary, temporary.stat().st_size)  # else a full disk ends the process with SIGBUS
         return np.load(path, mmap_mode="r+")
 
 
@@ -119,7 +120,7 @@ def write_scores(
 
     Args:
         path: the file.
-        scores: of its images.
+        scores: the final scores.
         frame: the index that was scored.
         attributes: method, backbone, auxiliary, dataset, seed, sigma, image_size; the version and the digest of the
             index are added.
@@ -127,7 +128,7 @@ def write_scores(
     maps = scores.maps
     rows = max(1, min(len(frame), CHUNK // maps[0].nbytes))
     # from version 1.10 of its format HDF5 has checksums of its structure; of the values they are asked for below
-    with whole(path) as temporary, h5py.File(temporary, "w", libver="v110") as file:
+    with writing(path, libver="v110") as file:
         for column in ("image", "class_name"):
             file[column] = np.array(frame[column].tolist(), dtype=h5py.string_dtype())
         file.create_dataset("image_score", data=scores.image_score, fletcher32=True)

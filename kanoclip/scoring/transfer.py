@@ -1,4 +1,4 @@
-"""Outputs on their way from the device to the host, beside the computation of the next batch."""
+"""Copy outputs from the device to the host while the next batch is computed."""
 
 import time
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class Transfer:
-    """Copies of tensors that leave the device while it goes on computing.
+    """Asynchronous copies of tensors to the host.
 
     Args:
         tensors: on one device, of any floating-point type.
@@ -26,17 +26,17 @@ class Transfer:
             self._ready.record(torch.cuda.current_stream(device))
 
     def result(self) -> list[Tensor]:
-        """Wait for the copies and return them: fp32 on the CPU."""
+        """Wait for the copies and return them, in fp32 on the CPU."""
         if self._ready is not None:
             self._ready.synchronize()
         return self._copies
 
 
 class Stopwatch:
-    """Seconds between two points of the device's work, without waiting for it in between.
+    """Measure seconds between two points of the device's work without synchronising in between.
 
     Args:
-        device: whose work is timed.
+        device: the device to time.
     """
 
     def __init__(self, device: torch.device):
@@ -56,7 +56,7 @@ class Stopwatch:
             self._times.append(time.perf_counter())
 
     def seconds(self) -> float:
-        """Return the seconds from the first mark to the last, when the device has reached it."""
+        """Return the seconds from the first mark to the last, waiting until the device has reached it."""
         if self._on_gpu:
             self._marks[-1].synchronize()
             return self._marks[0].elapsed_time(self._marks[-1]) / 1000

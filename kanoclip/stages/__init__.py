@@ -1,1 +1,1 @@
-"""The stages that join several parts of the package, one module each."""
+"""The stages of a run, one module each."""

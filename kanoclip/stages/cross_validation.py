@@ -1,4 +1,4 @@
-"""Score each class of an auxiliary dataset by a method trained on the others: the place to choose options."""
+"""Cross-validate a method over the classes of an auxiliary dataset, to choose its options."""
 
 import shutil
 from pathlib import Path
@@ -26,22 +26,22 @@ def cross_validate_stage(
     seed: int,
     device: str,
 ) -> None:
-    """Score each class of an auxiliary dataset by a method that was trained on others; write scores.h5.
+    """Score each class of an auxiliary dataset with a method trained on other classes, and write scores.h5.
 
-    It tells how a method does on classes it has not seen, without a look at any target.
+    This estimates how well a method works on unseen classes without using any target.
 
     Args:
         name: the registered method, trained or not.
         options: as written in the configuration.
         auxiliary: the dataset.
         knowledge: its knowledge.jsonl.
-        out: scores.h5. What is trained is kept in the folder `<out>.partial` until all is done.
-        folds: parts of the classes; each is left out once.
+        out: scores.h5. Trainings are kept in the folder `<out>.partial` until all are done.
+        folds: number of folds of the classes; each is left out once.
         seed: of the initial parameters and the order of the images.
         device: where to compute.
 
     Raises:
-        InputError: an input does not fit, or there are fewer classes than folds; nothing is written.
+        InputError: an input is wrong, or there are fewer classes than folds; nothing is written.
     """
     kind = method_class(name)
     settings = parse(kind.Options, options, f"options of {name}")

@@ -1,4 +1,4 @@
-"""A dataset as a stage is given it: an index, and features of it or a backbone that computes them."""
+"""The dataset of a stage: an index, and its cached features or a backbone that computes them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +16,14 @@ from kanoclip.types import InputError
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset and where its features come from.
+    """A dataset and the source of its features.
 
     Attributes:
-        name: as the tables call it.
+        name: as in the tables.
         index: its index.csv.
         features: a cache of its features; None computes them live.
-        backbone: the configuration of the backbone; None takes that of the cache.
-        workers: threads that load images, where features are computed live.
+        backbone: the configuration of the backbone; None uses that of the cache.
+        workers: threads that load images for live features.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Dataset:
         return read_index(self.index)
 
     def config(self, frame: pd.DataFrame) -> BackboneConfig:
-        """Return the configuration of the backbone: as given, or that of the cache.
+        """Return the configuration of the backbone, as given or from the cache.
 
         Raises:
             InputError: neither a backbone nor a cache is given, or the cache does not belong to the index.
@@ -49,7 +49,7 @@ class Dataset:
         return parse(BackboneConfig, FeatureCache(self.features, frame).config, str(self.features))
 
     def provenance(self, frame: pd.DataFrame) -> dict[str, object]:
-        """Return what its features depend on, without building the backbone."""
+        """Return the provenance of its features, without building the backbone."""
         config = self.config(frame)
         return provenance(config, weights_identity(config))
 
@@ -57,8 +57,8 @@ class Dataset:
         """Build the backbone and the source of features.
 
         Returns:
-            The backbone on its device, the features (cached where there is a cache), and live features in any case,
-            for trainings that change their images.
+            The backbone on its device, the features (cached if there is a cache), and live features, for trainings
+            that augment their images.
 
         Raises:
             InputError: an image or a mask has changed since the dataset was prepared.

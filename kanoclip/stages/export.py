@@ -1,7 +1,7 @@
-"""Write a method for one class as ONNX: image in, final map and score out, without torch.
+"""Export a method for one class to ONNX, from the image to the final map and score, to run without torch.
 
-The text tower is not in the file: the text vectors of the class are constants. Numbers are fp32 throughout; features
-are not rounded to fp16 as a cache rounds them.
+The text tower is not in the file: the text vectors of the class are constants. All numbers are fp32; unlike in a
+cache, features are not rounded to fp16.
 """
 
 import importlib
@@ -25,7 +25,7 @@ from kanoclip.methods import Batch, Method, method_class, method_names
 from kanoclip.types import InputError, logger
 
 INPUT, OUTPUTS = "images", ("maps", "scores")
-TOLERANCE = 1e-4  # absolute, of what the file gives beside PyTorch, before it is kept
+TOLERANCE = 1e-4  # largest absolute difference to PyTorch's outputs
 OPSET = 20  # the first with the grid sampling of deformable attention
 
 
@@ -55,21 +55,21 @@ class Detector(nn.Module):
         """
         backbone = self.method.backbone
         features = backbone.encode_images(backbone.normalise(images), self.taps)
-        # one name for all images: its text vectors (1, 2, C) are broadcast, however many images there are
+        # one name for all images: its text vectors (1, 2, C) are broadcast to any batch size
         output = self.method(Batch([""], [self.class_name], features))
         return final_map(output.map, self.size, self.method.sigma), output.image_score
 
 
 @dataclass(frozen=True)
 class Source:
-    """Which method to export: a checkpoint, or the name and options of a method that needs none."""
+    """The method to export: a checkpoint, or the name and options of a training-free method."""
 
     checkpoint: Path | None = None
     method: str | None = None
     options: dict[str, Any] | None = None
 
     def build(self, backbone_options: dict[str, Any] | None) -> Method[Any]:
-        """Return the method on the CPU; by default a checkpoint's backbone is the one it was trained on.
+        """Build the method on the CPU, by default on the backbone that its checkpoint was trained on.
 
         Raises:
             InputError: neither or both are given, or the method needs a checkpoint.
@@ -94,8 +94,8 @@ def export(source: Source, class_name: str, out: Path, backbone_options: dict[st
     Args:
         source: the method.
         class_name: the class for the prompts, as in "a photo of a {}".
-        out: the file to appear.
-        backbone_options: keys of the backbone; None: the checkpoint's, or the defaults.
+        out: the file to write.
+        backbone_options: keys of the backbone; None: those of the checkpoint, or the defaults.
 
     Raises:
         InputError: the method cannot be written as ONNX, or a package is missing.
@@ -118,7 +118,7 @@ def export(source: Source, class_name: str, out: Path, backbone_options: dict[st
 
 
 def run_onnx(path: Path, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return maps (B, S, S) and scores (B,) of images (B, S, S, 3), as onnxruntime computes them on the CPU."""
+    """Return maps (B, S, S) and scores (B,) of images (B, S, S, 3), computed by onnxruntime on the CPU."""
     session = _library("onnxruntime").InferenceSession(str(path), providers=["CPUExecutionProvider"])
     maps, scores = session.run(list(OUTPUTS), {INPUT: images})
     return maps, scores
@@ -140,7 +140,7 @@ def _write(detector: Detector, name: str, path: Path) -> None:
                 dynamo=True,
                 verbose=False,
             )
-    except Exception as error:  # any operator that the exporter does not know
+    except Exception as error:  # e.g. an operator that the exporter does not support
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"method {name} cannot be exported: torch.onnx refuses it ({reason})") from error
     assert program is not None
@@ -151,13 +151,13 @@ def _write(detector: Detector, name: str, path: Path) -> None:
 
 
 def _check(detector: Detector, name: str, path: Path) -> None:
-    """Refuse a file that gives other values than PyTorch, for batches of one and of three."""
+    """Refuse a file whose outputs differ from PyTorch's, for batches of one and of three."""
     for count in (1, 3):
         images = _noise(count, detector.size)
         expected = detector(torch.from_numpy(images))
         try:
             answer = run_onnx(path, images)
-        except Exception as error:  # what onnxruntime raises has no common class
+        except Exception as error:  # onnxruntime's errors have no common class
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"method {name} cannot be exported: onnxruntime refuses the file ({reason})") from error
         for found, wanted in zip(answer, expected, strict=True):

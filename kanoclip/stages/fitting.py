@@ -24,7 +24,7 @@ class Knowledge:
 
     @classmethod
     def read(cls, path: Path, frame: pd.DataFrame) -> "Knowledge":
-        """Read what is known about the classes of an index."""
+        """Read the descriptions for the classes of an index."""
         return cls(read_knowledge(path, frame["class_name"].unique().tolist()), read_image_knowledge(path))
 
 

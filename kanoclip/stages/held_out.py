@@ -1,4 +1,4 @@
-"""Score each class of an auxiliary dataset by a method that was trained on the others."""
+"""Score each class of an auxiliary dataset with a method trained on other classes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from kanoclip.types import InputError
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The scores of the classes that one training did not see.
+    """The scores of classes that were left out of one training.
 
     Attributes:
         rows: of the index.
@@ -50,21 +50,21 @@ def held_out(
     unfinished: Path,
     key: str,
 ) -> Iterator[HeldOut]:
-    """Leave out each part of the classes once, train on the rest and score what was left out.
+    """Leave out each fold of classes once, train on the rest and score the left-out classes.
 
     Args:
         kind: the method, trained or not.
         settings: its options.
         seed: of the initial parameters and the order of the images.
-        folds: parts of the classes.
+        folds: number of folds.
         frame: the index of the auxiliary dataset.
         opened: the backbone and the features, as `Dataset.open` returns them.
         knowledge: knowledge.jsonl of the auxiliary dataset.
-        unfinished: folder of interrupted trainings, which continue.
-        key: fingerprint of what the trainings depend on, but for the part.
+        unfinished: folder of interrupted trainings, which are resumed.
+        key: fingerprint of everything that the trainings depend on, except the fold.
 
     Raises:
-        InputError: there are fewer classes than parts, or the rest of the classes cannot be trained on.
+        InputError: there are fewer classes than folds, or the remaining classes cannot be trained on.
     """
     classes = frame["class_name"].unique().tolist()
     if not 2 <= folds <= len(classes):
@@ -88,7 +88,7 @@ def held_out(
 
 
 def _has(source: FeatureSource, taps: frozenset[Tap]) -> bool:
-    """Return whether a source has what scoring reads; a cache may hold only what training reads."""
+    """Return whether a source has the taps of scoring; a cache may hold only those of training."""
     try:
         source.require(taps, "scoring")
     except InputError:

@@ -1,4 +1,4 @@
-"""Weights that others trained: fetch them, read them without running code, write them as a checkpoint of ours."""
+"""Fetch weights that others trained, read them without running code, and write them as a kanoclip checkpoint."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,18 +17,18 @@ from kanoclip.methods import Method, method_class
 from kanoclip.published_weights import ReleasedFile, files_trained_on, load_release, release_names
 from kanoclip.types import InputError, logger
 
-SOURCE = "source.json"  # beside fetched files: where they come from
+SOURCE = "source.json"  # beside fetched files: their origin
 PLAIN = (str, int, float, bool, type(None), Tensor)
 
 
 def fetch_stage(name: str, auxiliary: str, resources: Path) -> list[Path]:
-    """Fetch and verify what the authors of a method trained on a dataset, unless it is there.
+    """Fetch and verify the weights that a method's authors trained on a dataset, unless they exist.
 
     The files lie in resources/weights/<method>/<auxiliary>/, fetched or placed there by hand, and source.json, written
     last.
 
     Raises:
-        InputError: nothing is published for the dataset, no address answers, or a file is not the published one.
+        InputError: nothing is published for the dataset, no URL answers, or a file is not the published one.
     """
     folder = resources / "weights" / name / auxiliary
     files = files_trained_on(name, auxiliary)
@@ -85,12 +85,12 @@ def import_stage(
         out: the checkpoint.
         auxiliary: the dataset that it was trained on, recorded, and used to refuse scoring the same dataset.
         options: of the method.
-        backbone: the one it was trained with.
+        backbone: the backbone it was trained with.
         device: where to build it.
-        seed: for the record.
+        seed: recorded in the checkpoint.
 
     Raises:
-        InputError: a file holds code, is damaged or laid out differently, or does not fit options and backbone.
+        InputError: a file contains code, is damaged or has another layout, or does not match options and backbone.
     """
     kind = method_class(name)
     settings = parse(kind.Options, options, f"options of {name}")
@@ -103,14 +103,14 @@ def import_stage(
 
 
 def load_plain(path: Path) -> Any:
-    """Read a file of torch.save that holds containers, numbers and tensors, and refuse all others.
+    """Read a file of torch.save that contains only containers, numbers and tensors; refuse others.
 
     Raises:
-        InputError: it holds something else or is damaged; nothing in it was run.
+        InputError: it contains something else or is damaged; none of its code was run.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises exceptions of any kind on damaged bytes
+    except Exception as error:  # torch may raise any exception on damaged bytes
         raise InputError(
             f"{path}: expected a file of torch.save with tensors only, found code, another kind of file or a damaged "
             "one; nothing in it was run"
@@ -122,7 +122,7 @@ def load_plain(path: Path) -> Any:
 
 
 def _not_plain(value: Any) -> str | None:
-    """Return the type of something in a value that is neither a container nor plain; None if all is."""
+    """Return the type of an object in a value that is neither a container nor plain data; None if there is none."""
     if isinstance(value, Mapping):
         inside: list[Any] = [*value.keys(), *value.values()]
     elif isinstance(value, list | tuple):
@@ -133,10 +133,10 @@ def _not_plain(value: Any) -> str | None:
 
 
 def translate(kind: type[Method[Any]], contents: Sequence[Any], where: str) -> dict[str, Tensor]:
-    """Return what a method learned, by our names, from what files of its authors hold.
+    """Translate the content of published files to the learned parameters under our names.
 
     Raises:
-        InputError: they are laid out differently.
+        InputError: the files have another layout.
     """
     try:
         return kind.from_published(contents)
@@ -169,7 +169,7 @@ def fill(method: Method[Any], tensors: Mapping[str, Tensor], where: str) -> None
 
 
 def _origin(name: str, files: Sequence[Path]) -> dict[str, Any]:
-    """Return where files come from: their checksums, and what was recorded when they were fetched."""
+    """Return the origin of files: their checksums, and the record made when they were fetched."""
     found: dict[str, Any] = {"files": {path.name: sha256(path) for path in files}}
     if name in release_names():
         release = load_release(name)

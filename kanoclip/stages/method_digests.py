@@ -7,10 +7,10 @@ from kanoclip.methods import Method
 
 
 def training_code(kind: type[Method[Any]]) -> str:
-    """Return the digest of what trains a method: the stage, the method's own modules, and what they import."""
+    """Return the digest of the code that trains a method: the stage, the method's modules, and their imports."""
     return digest("kanoclip.stages.training", kind.__module__)
 
 
 def scoring_code(kind: type[Method[Any]]) -> str:
-    """Return the digest of what scores with a method: the stage, the method's own modules, and what they import."""
+    """Return the digest of the code that scores with a method: the stage, the method's modules, and their imports."""
     return digest("kanoclip.stages.scoring", kind.__module__)

@@ -1,10 +1,10 @@
-"""A score pass of a run: which rows and seeds, with which checkpoints, to which files."""
+"""Set up a scoring pass of a run: its rows and seeds, their checkpoints and output files."""
 
 from collections.abc import Sequence
 
 from kanoclip.config import BackboneConfig
 from kanoclip.layout import Layout
-from kanoclip.run import NO_AUXILIARY, PassRow, checkpoint_file
+from kanoclip.rows import NO_AUXILIARY, PassRow, checkpoint_file
 from kanoclip.stages.dataset import Dataset
 from kanoclip.stages.scoring import Scored, score_stage
 
@@ -27,14 +27,14 @@ def score_target(
         target: name of a target dataset.
         backbone: name of the backbone.
         config: of the backbone.
-        rows: what to score with, each with its seeds.
+        rows: the rows, each with its seeds.
         cached: read features of the target from their cache instead of computing them.
         device: where to compute.
-        batch_size: images at once.
+        batch_size: images per forward pass.
         workers: threads that load images.
 
     Raises:
-        InputError: an input is missing or does not fit.
+        InputError: an input is missing or wrong.
     """
     features = layout.features(backbone, target) if cached else None
     dataset = Dataset(target, layout.index(target), features, config, workers)
@@ -43,7 +43,7 @@ def score_target(
 
 
 def scored(layout: Layout, backbone: str, target: str, row: PassRow, seed: int) -> Scored:
-    """Return what a row and seed scores with, and where its scores go."""
+    """Return the scoring job of a row and seed, with its checkpoint and output folder."""
     trained = row.auxiliary != NO_AUXILIARY
     checkpoint = layout.checkpoint(row.row, backbone, row.auxiliary, seed) if trained else None
     if row.checkpoint is not None:

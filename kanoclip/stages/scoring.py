@@ -12,7 +12,7 @@ from kanoclip.datasets.index import content
 from kanoclip.files import sha256, write_json
 from kanoclip.methods import Method, method_class
 from kanoclip.result_store import Store, fingerprint
-from kanoclip.run import NO_AUXILIARY
+from kanoclip.rows import NO_AUXILIARY
 from kanoclip.scoring import Scorer, ScoresInProgress, run_pass
 from kanoclip.scoring.passes import BATCH_SIZE
 from kanoclip.stages.dataset import Dataset
@@ -31,7 +31,7 @@ class Scored:
         row: name of the row in the tables.
         method: the registered method.
         out: the folder for scores.h5 and cost.json.
-        options: of a method without a checkpoint; a checkpoint has its own.
+        options: of a method without a checkpoint; a checkpoint contains its options.
         checkpoint: of a trained method.
         seed: of a method that is stochastic but not trained.
     """
@@ -44,7 +44,7 @@ class Scored:
     seed: int = 0
 
     def record(self) -> dict[str, Any]:
-        """Return options (with defaults), auxiliary and seed: the checkpoint's, or those given.
+        """Return the options (with defaults), auxiliary dataset and seed, from the checkpoint or as given.
 
         Raises:
             InputError: a checkpoint is missing, is of another method, or is given to a method that takes none.
@@ -74,18 +74,18 @@ def score_stage(
     store: Path,
     batch_size: int = BATCH_SIZE,
 ) -> None:
-    """Score a target dataset; the tower runs once, for the rows and seeds that are not in the store.
+    """Score a target dataset with the rows and seeds that are not in the store, running the tower once.
 
     Args:
-        rows: what to score with.
+        rows: the rows and seeds.
         target: the dataset.
         backbone_name: name of the backbone in the tables; default: its model.
         device: where to compute.
-        store: folder of finished and unfinished results; a pass that was interrupted continues.
-        batch_size: images at once.
+        store: folder of finished and unfinished results; an interrupted pass is resumed.
+        batch_size: images per forward pass.
 
     Raises:
-        InputError: an input does not fit. Scores of other rows that are finished stay.
+        InputError: an input is wrong. Finished scores of other rows are kept.
     """
     records = [row.record() for row in rows]
     frame = target.frame()
@@ -125,7 +125,7 @@ def score_stage(
 
 
 def _decisions(record: dict[str, Any]) -> dict[str, Any]:
-    """Return the thresholds that a checkpoint carries as attributes of scores.h5, or why there are none."""
+    """Return the thresholds of a checkpoint as attributes of scores.h5, or the reason why there are none."""
     if record["auxiliary"] == NO_AUXILIARY:
         return {"no_threshold": "not trained, so no threshold from an auxiliary dataset"}
     found = record.get("threshold", {"reason": "trained without choosing a threshold"})
@@ -140,7 +140,7 @@ def _outputs(row: Scored) -> dict[str, Path]:
 
 
 def _finish(scorer: Scorer, attributes: dict[str, Any], folder: Path) -> None:
-    """Write scores.h5, and beside it what it cost, which differs from run to run."""
+    """Write scores.h5 and, in a separate file because it differs between runs, its cost."""
     method = scorer.method
     scorer.scores.finish(folder / SCORES, {**attributes, "sigma": method.sigma}, method.after_class)
     names = ("method", "backbone", "auxiliary", "dataset", "seed")

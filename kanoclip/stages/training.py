@@ -1,4 +1,4 @@
-"""Train a method on an auxiliary dataset, with one seed after the other, from features read once."""
+"""Train a method on an auxiliary dataset, once per seed, with features that are read once."""
 
 import json
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from kanoclip.training import TrainingState, check_trainable
 from kanoclip.types import InputError, logger
 
 CHECKPOINT, CURVES, STATE, THRESHOLD = "checkpoint.safetensors", "train.csv", "state.pt", "threshold.json"
-THRESHOLD_SEED = 0  # of the trainings that choose the threshold: it is the same for every seed of a row
+THRESHOLD_SEED = 0  # of the trainings that choose the threshold, which all seeds of a row share
 
 
 def train_stage(
@@ -37,10 +37,10 @@ def train_stage(
     store: Path,
     threshold_folds: int = 0,
 ) -> None:
-    """Train a method and write checkpoint and loss curves of every seed.
+    """Train a method and write the checkpoint and the loss curves of every seed.
 
-    A seed that was trained already under the same conditions is taken from the store; a training that was cut off goes
-    on after its last whole epoch.
+    A seed that was trained already under the same conditions is taken from the store; an interrupted training resumes
+    after its last complete epoch.
 
     Args:
         name: the registered method.
@@ -51,12 +51,12 @@ def train_stage(
         seeds: each of the initial parameters and the order of the images.
         device: where to compute.
         store: folder of finished results.
-        threshold_folds: trainings, for all seeds together, that choose the threshold that the checkpoints carry: each
-            leaves out another part of the classes and scores it. The classes are cut into as many parts; for 1 into
-            halves, one of which is left out. 0 chooses none. `kanoclip.rates.extra_trainings` has what it costs.
+        threshold_folds: number of additional trainings, for all seeds together, that choose the threshold stored in the
+            checkpoints: each leaves out and scores another fold of the classes; 1 leaves out one of two halves, 0
+            chooses no threshold. `kanoclip.rates.extra_trainings` has the cost.
 
     Raises:
-        InputError: an input does not fit; nothing is written.
+        InputError: an input is wrong; nothing is written.
     """
     kind = method_class(name)
     if not kind.trainable:

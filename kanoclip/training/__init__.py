@@ -1,4 +1,4 @@
-"""How all methods are trained: the last epoch is used, nothing is selected."""
+"""Train methods. The last epoch is always used; no checkpoint is selected."""
 
 from kanoclip.training.data import TrainingData, check_trainable
 from kanoclip.training.loop import fit

@@ -1,4 +1,4 @@
-"""Batches of an auxiliary dataset: features from any source, masks in memory, augmented images where a phase asks."""
+"""Batches of an auxiliary dataset: features from any source, masks in memory, optionally augmented images."""
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -20,18 +20,18 @@ from kanoclip.methods.base import Batch
 from kanoclip.types import InputError
 
 Rows = Sequence[int]
-AHEAD = 2  # batches of changed images prepared before they are needed
+AHEAD = 2  # batches of augmented images prepared before they are needed
 
 
 class IndexedImages:
-    """The images of an index, as augmentations see them. Attributes: see `kanoclip.augmentation.ImageSet`."""
+    """The images of an index, for augmentations. Attributes: see `kanoclip.augmentation.ImageSet`."""
 
     def __init__(self, frame: pd.DataFrame):
         self.class_names, self.defects = frame["class_name"].tolist(), frame["defect"].tolist()
         self._files = list(zip(frame["image_path"], frame["mask_path"], strict=True))
 
     def load(self, row: int) -> Sample:
-        """Return an image (H, W, 3) uint8 and its mask (H, W) bool, False throughout for a normal image."""
+        """Return an image (H, W, 3) uint8 and its mask (H, W) bool, all False for a normal image."""
         image_path, mask_path = self._files[row]
         image = load_image(image_path)
         size = image.height, image.width
@@ -43,9 +43,9 @@ class TrainingData:
 
     Args:
         source: its features.
-        frame: its index, or some rows of it; its labels are rows of the source.
+        frame: its index, or some rows of it; the labels of the frame are rows of the source.
         size: pixels per side of the masks.
-        live: where phases that augment get their features; None refuses such phases.
+        live: source of features for phases with augmentation; None refuses such phases.
         resize: how masks are resized; see `resize_mask`.
     """
 
@@ -62,7 +62,7 @@ class TrainingData:
         self.labels = torch.tensor(frame["label"].to_numpy())  # (N,)
         masks = list(masks_at(frame, size, resize))
         self.masks = torch.from_numpy(np.stack(masks))  # (N, S, S) bool, one byte per pixel
-        self._rows: list[int] = frame.index.tolist()  # where the source has them
+        self._rows: list[int] = frame.index.tolist()  # their rows in the source
         self._files = IndexedImages(frame)
 
     def __len__(self) -> int:
@@ -75,12 +75,12 @@ class TrainingData:
 
         Args:
             order: rows of the data, batch by batch.
-            taps: what is read of them.
-            augment: changes images; their features are then computed live.
+            taps: the taps to read.
+            augment: augments images, whose features are then computed live.
             seed: of the augmentation.
 
         Raises:
-            InputError: an augmentation without live features.
+            InputError: an augmentation is given without live features.
         """
         if augment is not None:
             yield from self._augmented(order, taps, augment, seed)
@@ -102,7 +102,7 @@ class TrainingData:
     def _augmented(
         self, order: Sequence[Rows], taps: Collection[Tap], augment: Augmentation, seed: int
     ) -> Iterator[Batch]:
-        """Load and change images in threads while the towers and the training compute."""
+        """Load and augment images in threads while the towers and the training compute."""
         if self.live is None:
             raise InputError("this training changes its images, so it needs live features; give it the backbone")
         live = self.live
@@ -123,7 +123,7 @@ class TrainingData:
 
 
 def prefetched(batches: Sequence[Sequence[Callable[[], Sample]]], workers: int) -> Iterator[list[Sample]]:
-    """Yield the results of each batch of calls, in order, computed by threads some batches ahead."""
+    """Yield the results of each batch of calls in order, computed in threads some batches ahead."""
     with ThreadPoolExecutor(workers) as pool:
         ready: deque[list[Future[Sample]]] = deque()
         try:

@@ -1,4 +1,4 @@
-"""The training loop: phases, epochs, learning rates, the log. The last epoch is used, nothing is selected."""
+"""The training loop: phases, epochs, learning rates and the log. The last epoch is always used."""
 
 import csv
 import io
@@ -19,17 +19,17 @@ from kanoclip.types import InputError, Progress
 def fit(method: Method[Any], data: TrainingData, state: TrainingState) -> str:
     """Train a method on an auxiliary dataset, phase after phase.
 
-    What is random in an epoch follows from the method's seed and the number of the epoch, so that a training that was
-    killed goes on and ends with the same parameters.
+    The random numbers of an epoch depend only on the method's seed and the epoch, so that an interrupted training can
+    resume and ends with the same parameters.
 
     Args:
-        method: freshly built, on its device.
+        method: newly built, on its device.
         data: the auxiliary dataset.
         state: the state to continue from and to update.
 
     Returns:
-        The text of train.csv: phase, epoch, step, loss_total, one column per part, a norm of the gradient and a
-        learning rate per group of parameters, the method's own diagnostics, seconds.
+        The text of train.csv: phase, epoch, step, loss_total, one column per loss term, a gradient norm and a learning
+        rate per parameter group, the method's diagnostics, seconds.
 
     Raises:
         InputError: a loss is not finite.
@@ -51,7 +51,7 @@ def fit(method: Method[Any], data: TrainingData, state: TrainingState) -> str:
 def _run_phase(
     method: Method[Any], phase: Phase, before: int, data: TrainingData, state: TrainingState, started: float
 ) -> None:
-    """Run the epochs of a phase that are left; `before` epochs belong to earlier phases."""
+    """Run the remaining epochs of a phase; `before` epochs belong to earlier phases."""
     _freeze_others(method, phase)
     optimizer = phase.optimizer(phase.groups)
     state.restore_optimizer(optimizer)
@@ -79,20 +79,20 @@ def _run_phase(
 
 
 def _freeze_others(method: Method[Any], phase: Phase) -> None:
-    """Let only what a phase optimises require gradients."""
+    """Require gradients only for the parameters that a phase optimises."""
     optimised = {id(parameter) for group in phase.groups for parameter in group["params"]}
     for parameter in method.learned().values():
         parameter.requires_grad_(id(parameter) in optimised)
 
 
 def _seed_of(seed: int, epoch: int) -> int:
-    return seed * 100_003 + epoch  # seeds of a run are far fewer, and epochs fewer still
+    return seed * 100_003 + epoch  # larger than any number of epochs, so that seeds do not collide
 
 
 def _step(
     method: Method[Any], phase: Phase, batch: Batch, optimizer: torch.optim.Optimizer, epoch: int
 ) -> dict[str, float]:
-    """Take one optimiser step and return its line of train.csv; values leave the device together."""
+    """Take one optimiser step and return its line of train.csv; all values are copied from the device at once."""
     parts = phase.losses(batch)
     total = torch.stack(list(parts.values())).sum()
     optimizer.zero_grad(set_to_none=True)
@@ -111,13 +111,13 @@ def _step(
 
 
 def gradient_norm(parameters: Iterable[Tensor]) -> Tensor:
-    """Return the Euclidean norm () of all gradients together; parameters without one count as 0."""
+    """Return the Euclidean norm () over all gradients; parameters without a gradient count as 0."""
     squares = [parameter.grad.square().sum() for parameter in parameters if parameter.grad is not None]
     return torch.stack(squares).sum().sqrt() if squares else torch.zeros(())
 
 
 def _as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return rows as CSV; a column that a phase does not have is empty there."""
+    """Return rows as CSV; columns that a phase does not have are empty."""
     text = io.StringIO()
     last = "seconds"
     columns = [name for name in dict.fromkeys(name for row in rows for name in row) if name != last]

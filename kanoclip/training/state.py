@@ -1,6 +1,6 @@
-"""The state of a training between two epochs, in a file, so that a killed training continues where it stopped.
+"""The state of a training after an epoch, stored in a file so that a killed training can resume.
 
-The file begins with the SHA-256 of the rest: continuing from a damaged state would give another checkpoint.
+The file begins with the SHA-256 of the rest, since resuming from a damaged state would give another checkpoint.
 """
 
 import hashlib
@@ -26,10 +26,10 @@ class TrainingState:
 
     Attributes:
         path: of the file.
-        fingerprint: of everything that the training depends on; a state with another one is not used.
-        phase: phases done.
-        epoch: epochs of the next phase that are done.
-        step: optimiser steps of that phase that are done.
+        fingerprint: of everything that the training depends on; a state with another fingerprint is not used.
+        phase: number of finished phases.
+        epoch: number of finished epochs of the current phase.
+        step: number of optimiser steps of the current phase.
         rows: lines of train.csv so far.
     """
 
@@ -52,7 +52,7 @@ class TrainingState:
         self.save(method, None)
 
     def save(self, method: Method[Any], optimizer: torch.optim.Optimizer | None) -> None:
-        """Write the state, whole or not at all; an optimiser belongs to a phase that is not over."""
+        """Write the state, whole or not at all; `optimizer` is that of an unfinished phase."""
         state: dict[str, Any] = {
             name: getattr(self, name) for name in ("fingerprint", "phase", "epoch", "step", "rows")
         }
@@ -64,7 +64,7 @@ class TrainingState:
             temporary.write_bytes(hashlib.sha256(buffer.getbuffer()).digest() + buffer.getbuffer())
 
     def restore(self, method: Method[Any], phases: Sequence[Phase]) -> None:
-        """Load the state from the file, if there is one and it belongs to this training."""
+        """Load the state from the file, if it exists and belongs to this training."""
         if not self.path.is_file():
             return
         content = self.path.read_bytes()
@@ -72,7 +72,7 @@ class TrainingState:
         if hashlib.sha256(body).digest() != digest:
             logger.info("%s: damaged, or of another version; starting over", self.path)
             return
-        # on the CPU, where Adam counts its steps: a count on a GPU would be waited for, per parameter and step
+        # on the CPU, for Adam's step counts: reading them from a GPU would synchronise per parameter and step
         state = torch.load(io.BytesIO(body), weights_only=True, map_location="cpu")
         if state["fingerprint"] != self.fingerprint:
             logger.info("%s: of another training; starting over", self.path)
@@ -84,7 +84,7 @@ class TrainingState:
         for name in ("phase", "epoch", "step", "rows"):
             setattr(self, name, state[name])
         where = phases[self.phase].name if self.phase < len(phases) else "the last phase"
-        logger.info("%s: going on in %s after epoch %d", self.path, where, self.epoch)
+        logger.info("%s: resumed in %s after epoch %d", self.path, where, self.epoch)
 
     def restore_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
         """Load the optimiser's state of an unfinished phase."""

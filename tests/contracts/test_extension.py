@@ -133,7 +133,16 @@ def test_the_figure_is_drawn_in_every_format(extended):
 
 
 PROJECT = ["kanoclip", "tests", "config", "workflow", "docs", "results/README.md", "benchmarks", "profiles", "tools"]
-PROJECT += ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "Makefile", "Snakefile", "Dockerfile", "environment.yml"]
+PROJECT += [
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "CITATION.cff",
+    "Makefile",
+    "Snakefile",
+    "Dockerfile",
+    "environment.yml",
+]
 PROJECT += ["pyproject.toml", ".importlinter"]
 RELATED = ["contracts", "unit/datasets", "unit/knowledge", "unit/metrics", "unit/report"]
 RELATED += ["unit/test_config.py", "unit/test_overview.py", "unit/test_cli.py"]

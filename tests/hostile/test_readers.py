@@ -50,10 +50,15 @@ def checkpoint_of(path: Path, made: Made) -> list[bytes]:
     return [json.dumps(read_record(path), sort_keys=True).encode()]
 
 
+def metrics_of(path: Path, made: Made) -> list[bytes]:
+    return [read_metrics(path).to_csv().encode()]
+
+
 SEALED: dict[str, Callable[[Path, Made], list[bytes]]] = {
     "features": features_of,
     "scores": scores_of,
     "checkpoint": checkpoint_of,
+    "metrics": metrics_of,
 }
 
 
@@ -92,6 +97,26 @@ def test_damage_is_refused_or_changes_nothing(
         assert str(path) in str(error) and "\n" not in str(error)
     else:
         assert found == SEALED[name](original, made)
+
+
+@FEW
+@given(
+    kind=st.sampled_from(["bit", "page", "cut", "noise"]),
+    where=st.floats(0, 1, exclude_max=True),
+    seed=st.integers(0, 2**16),
+)
+def test_damaged_knowledge_is_refused_or_lacks_its_last_lines(
+    made: Made, tmp_path: Path, kind: str, where: float, seed: int
+) -> None:
+    path = tmp_path / "knowledge.jsonl"
+    path.write_bytes(damaged(made.knowledge.read_bytes(), kind, where, seed))
+    original = read_descriptions(made.knowledge)
+    try:
+        found = read_descriptions(path)
+    except InputError as error:
+        assert str(path) in str(error) and "\n" not in str(error)
+    else:
+        assert found == original if kind != "cut" else found == original[: len(found)]
 
 
 READERS: dict[str, Callable[[Path], object]] = {
@@ -189,6 +214,20 @@ def test_data_in_other_files_is_refused(made: Made, tmp_path: Path, link: str) -
             file.create_virtual_dataset("map", layout)
     with pytest.raises(InputError, match="'map' points to data elsewhere"), scored_index(path, made.index):
         pass
+
+
+@pytest.mark.parametrize("change", ["value", "deleted", "swapped"])
+def test_an_edited_metric_is_kept_only_without_its_digest(made: Made, tmp_path: Path, change: str) -> None:
+    frame, path = pd.read_csv(made.metrics, dtype=str, keep_default_na=False), tmp_path / "metrics.csv"
+    if change == "value":
+        frame.loc[0, "value"] = "0.123"
+    else:
+        frame = frame.drop(index=3) if change == "deleted" else frame.iloc[[1, 0, *range(2, len(frame))]]
+    frame.to_csv(path, index=False)
+    with pytest.raises(InputError, match=r"line 2: .* do not fit their digest; .* delete the column digest to keep a"):
+        read_metrics(path)
+    frame.drop(columns="digest").to_csv(path, index=False)
+    assert read_metrics(path)["value"].notna().sum() == (frame["value"] != "").sum()
 
 
 @pytest.mark.parametrize("value", [7.0, -0.1, 1.5])

@@ -98,7 +98,7 @@ def test_mosaics_come_as_often_as_asked() -> None:
 def test_april_gan_with_mosaics_is_trained_live_and_repeatable_to_the_bit(
     index: Path, features: Path, knowledge: Path, tiny_config: BackboneConfig, tmp_path: Path
 ) -> None:
-    """With threads or without, beside a cache or without one: the images are encoded anew in any case."""
+    """With threads or without, beside a cache or without one: the images are encoded again in any case."""
     live = Dataset("parts", index, backbone=tiny_config)
     threads = Dataset("parts", index, backbone=tiny_config, workers=3)
     cached = Dataset("parts", index, features)

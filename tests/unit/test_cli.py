@@ -1,6 +1,7 @@
 """The command line by hand: every stage without Snakemake, and every mistake in one line."""
 
 import errno
+import io
 import json
 import os
 import sys
@@ -35,6 +36,21 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
 @pytest.fixture
 def parts(tmp_path: Path, write_folder: Callable[..., Path]) -> Path:
     return write_folder(tmp_path / "parts")
+
+
+def test_arguments_from_standard_input(
+    run: Callable[..., str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """More than the system takes as one command line, and one larger than it takes as an argument."""
+
+    def given(*lines: str) -> None:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(lines).encode())))
+
+    given("metrics", "")
+    assert run("list", "@-") == "" and "image auroc" in capsys.readouterr().out
+    given(*(f"--methods=row{number:050}" for number in range(50_000)), "--methods=" + "x" * 200_000)
+    line = run("figure", "@-", "bars=bars.png")
+    assert line == "error: figure bars: expected --metrics, found none; give the long metrics.csv of `kanoclip tables`"
 
 
 def test_help_lists_one_command_a_stage(run: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ import yaml
 from kanoclip import protocol
 from kanoclip.config import Configuration, parse
 from kanoclip.expansion import expand
-from kanoclip.run import SHIPPED
+from kanoclip.rows import SHIPPED
 from kanoclip.types import InputError
 from kanoclip.user_cache import KEPT, remembered
 

@@ -37,7 +37,7 @@ def test_papers_print_the_same_numbers_of_parameters(rows: dict[str, Overview]) 
 
 
 def test_counted_operations_are_those_of_the_formula(rows: dict[str, Overview]) -> None:
-    """A run of CLIP's tower; what methods do beside it is small, but for MVFA-AD, which runs the rest of the tower."""
+    """A run of CLIP's tower; what methods do beside it is small, except MVFA-AD, which runs the rest of the tower."""
     for name in ("clip", "april_gan", "anomalyclip"):
         assert rows[name].counted
         assert rows[name].operations == pytest.approx(tower_operations(rows[name].reads, LARGE, 14), rel=0.01)

@@ -9,7 +9,7 @@ from kanoclip.backbones.shape import tower_shape
 from kanoclip.backbones.taps import Tap
 from kanoclip.checkpoints import read_record
 from kanoclip.config import BackboneConfig, Configuration, parse
-from kanoclip.run import SHIPPED
+from kanoclip.rows import SHIPPED
 from kanoclip.types import InputError
 
 TARGETS = ["mvtec_ad", "visa", "elpv"]

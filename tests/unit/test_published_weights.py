@@ -26,7 +26,7 @@ from kanoclip.datasets.index import read_index
 from kanoclip.features import LiveFeatures
 from kanoclip.methods import method_class, method_names
 from kanoclip.published_weights import ReleasedFile, git_blob, load_release, release_names
-from kanoclip.run import NO_AUXILIARY
+from kanoclip.rows import NO_AUXILIARY
 from kanoclip.scoring import score
 from kanoclip.stages.importing import fetch_stage
 from kanoclip.types import InputError

@@ -110,7 +110,7 @@ def test_methods_never_see_the_truth_and_the_oracle_does(
 def test_a_method_scores_the_same_from_a_cache_and_live(
     name: str, frame: pd.DataFrame, features: Path, backbone: Backbone
 ) -> None:
-    """To the bit, in the batches of the cache; in others but for rounding."""
+    """To the bit, in the batches of the cache; in others except for rounding."""
     kind = method_class(name)
     torch.manual_seed(0)
     method = kind(backbone, kind.Options(), 0)

@@ -21,6 +21,17 @@ findings = WORDS["findings"]
         "what nothing is worth",
         "whoever asks",
         "so many images",
+        "batch_size: images at once",
+        "A killed run goes on where it stopped.",
+        "path: the file to appear",
+        "the wished rate",
+        "drawn anew in each step",
+        "equal but for rounding",
+        "a file that is no image",
+        "where nothing is to be seen",
+        "cannot be told apart",
+        "trained from nothing",
+        "the two agree in every byte",
     ],
 )
 def test_finds(sentence: str) -> None:
@@ -36,6 +47,7 @@ def test_finds(sentence: str) -> None:
         "The mask gives a class; it takes a file and reads a row.",
         "a and b are vectors; a is longer",
         "as many images as there are",
+        "If there is no file, the image is no larger than a tile, or it is no longer needed, say so.",
     ],
 )
 def test_leaves_plain_english(sentence: str) -> None:

@@ -1,4 +1,4 @@
-# Pretrained weights of backbones are fetched once, where there is network: jobs that compute may run where there is none.
+# Pretrained weights of backbones are fetched once, on a node with network access, which compute nodes may lack.
 localrules:
     fetch_backbone,
 

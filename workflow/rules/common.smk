@@ -24,7 +24,7 @@ from kanoclip.files import listing_digest, remembered_sha256
 from kanoclip.layout import Layout
 from kanoclip.plan import summary_line
 from kanoclip.published_weights import files_trained_on
-from kanoclip.run import NO_AUXILIARY, checkpoint_file
+from kanoclip.rows import NO_AUXILIARY, checkpoint_file
 from kanoclip.types import InputError
 
 try:
@@ -237,5 +237,5 @@ def given_checkpoints(one):
 
 
 def pass_rows(one):
-    """The rows of a pass with their seeds, for the command line."""
+    """The rows of a pass with their seeds, for standard input: a command line cannot hold thousands."""
     return [f"--row={row.model_dump_json()}" for row in RUN.rows_of(one)]

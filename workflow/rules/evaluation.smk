@@ -1,5 +1,5 @@
 # One score and one evaluate job per (backbone, target). The files of a pass have no wildcards in common, so every pass
-# is a rule of its own.
+# has its own rule.
 for one in RUN.passes:
 
     rule:
@@ -38,8 +38,8 @@ for one in RUN.passes:
         message:
             f"Scoring {one.target} with {len(one.jobs)} rows and seeds on {one.backbone}"
         shell:
-            "python -m kanoclip --log {log:q} score-pass --results {params.results:q} --backbone {params.backbone:q}"
-            " {params.settings:q} --target {params.target:q} {params.rows:q} {params.cached:q}"
+            "printf '%s\\n' {params.rows:q} | python -m kanoclip --log {log:q} score-pass --results {params.results:q} --backbone {params.backbone:q}"
+            " {params.settings:q} --target {params.target:q} @- {params.cached:q}"
             " --threads {threads} --workers {threads}"
 
     rule:
@@ -76,5 +76,5 @@ for one in RUN.passes:
         message:
             f"Evaluating {len(one.jobs)} rows and seeds on {one.target}"
         shell:
-            "python -m kanoclip --log {log:q} evaluate {params.folders:q} --index {input.index:q} --store {params.store:q}"
+            "printf '%s\\n' {params.folders:q} | python -m kanoclip --log {log:q} evaluate @- --index {input.index:q} --store {params.store:q}"
             " {params.resolution:q} --bootstrap {params.bootstrap:q} --threads {threads}"

@@ -1,4 +1,4 @@
-# Every figure of a run, from the declarations in kanoclip/report/figures: what it is drawn from, its rule and its caption.
+# One rule per figure of a run, from the declarations in kanoclip/report/figures, with inputs and caption.
 from functools import partial
 from itertools import chain, groupby
 
@@ -10,9 +10,9 @@ FIGURE_PATHS = {
     "target": f"{RESULTS}/figures/",
     "ablation": f"{RESULTS}/ablations/{{ablation}}/",
 }
-# the rows that are shown; where all rows are on random weights, as in a trial run, they are shown all the same
+# the rows to show: no controls, unless all rows are controls, as in a trial run on random weights
 SHOWN = [name for name in RUN.main if not RUN.row(name).control] or list(RUN.main)
-# the run is about the last of them: it comes first where the first row picks the images
+# the last row is the subject of the run; it comes first in figures whose first row picks the images
 LEADING = [*SHOWN[-1:], *SHOWN[:-1]]
 
 
@@ -174,4 +174,4 @@ for per, names in {
             f"Drawing the figures of the {per}"
             + (f" {{wildcards.{per}}}" if wildcard else "")
         shell:
-            "python -m kanoclip --log {log:q} figure {params.figures:q} {params.options:q}"
+            "printf '%s\\n' {params.options:q} | python -m kanoclip --log {log:q} figure {params.figures:q} @-"

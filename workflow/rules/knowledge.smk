@@ -7,14 +7,14 @@ rule knowledge:
         f"{RESULTS}/logs/knowledge/{{dataset}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/knowledge/{{dataset}}.tsv"
-    # models are asked where there is network: compute nodes often have none
+    # models are asked on a node with network access, which compute nodes often lack
     localrule: not {"llm", "vqa"}.isdisjoint(CONFIG.knowledge.sources)
     conda:
         "../../environment.yml"
     params:
         options=knowledge_options(),
         code=lambda wildcards: knowledge_code(wildcards.dataset),
-        # no output: Snakemake deletes the outputs of a failed job, and these answers are paid for
+        # not an output: Snakemake deletes the outputs of a failed job, and these answers are paid for
         answers=f"{RESOURCES}/knowledge/{{dataset}}.jsonl",
     message:
         "Collecting knowledge about {wildcards.dataset}"

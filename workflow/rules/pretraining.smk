@@ -1,4 +1,4 @@
-# The embedded backbone, from nothing or from its shipped weights. Apart from the benchmark: its weights come with the package.
+# The embedded backbone, from scratch or from its shipped weights. Not part of the benchmark: its weights are in the package.
 PRETRAINING = "results/pretraining"
 
 
@@ -27,7 +27,7 @@ rule pretrain_towers:
         mem_mb=with_attempts(8000),
         runtime=with_attempts(720),
     params:
-        # what a cut-off run resumes from lies beside the outputs and is none, so that Snakemake leaves it alone
+        # the state to resume from lies beside the outputs and is not an output, so that Snakemake does not delete it
         folder=lambda wildcards, output: Path(output.weights).parent,
         settings=settings(CONFIG.pretraining.model_dump()),
         code=command_digest("pretrain"),

@@ -1,5 +1,4 @@
-# Weights that the authors of a method published take the place of a training: fetched where there is network, imported on
-# any node.
+# Published weights replace a training: they are fetched on a node with network access and imported on any node.
 localrules:
     fetch_weights,
 

@@ -26,7 +26,7 @@ rule page:
         code=command_digest("page"),
         title=f"kanoclip: {CONFIG.run}",
         scores=[f"--scores={pair}" for pair in gallery()],
-        # an edited caption writes the page again, and nothing else
+        # an edited caption triggers only the page
         captions=[figure.caption for figure in figures().values()],
     message:
         "Writing the page"

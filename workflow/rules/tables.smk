@@ -5,7 +5,7 @@ localrules:
     ablation_table,
 
 
-# relative, so that a copy of the project has nothing to do
+# relative, so that a copy of the project needs no rerun
 PUBLISHED = sorted(
     os.path.relpath(path) for path in (ROOT / "config" / "published").glob("*.csv")
 )
@@ -23,13 +23,13 @@ rule protocol:
         "../../environment.yml"
     params:
         settings=settings(CONFIG.model_dump(mode="json")),
-        # with what methods say of themselves, so that a change of it is a change
+        # includes the attributes of methods, so that changes of these are detected
         run=RUN.model_dump_json(),
         code=command_digest("protocol"),
     message:
         "Describing the run"
     shell:
-        "python -m kanoclip --log {log:q} protocol {params.settings:q} --out {output:q}"
+        "printf '%s\\n' {params.settings:q} | python -m kanoclip --log {log:q} protocol @- --out {output:q}"
 
 
 rule tables:
@@ -71,7 +71,7 @@ rule tables:
     message:
         "Rendering the tables"
     shell:
-        "python -m kanoclip --log {log:q} tables {input.metrics:q} --protocol {input.protocol:q} {params.published:q}"
+        "printf '%s\\n' {input.metrics:q} | python -m kanoclip --log {log:q} tables @- --protocol {input.protocol:q} {params.published:q}"
         " --out {params.folder:q}"
 
 
@@ -107,7 +107,7 @@ rule runtime:
     message:
         "Rendering the runtime table"
     shell:
-        "python -m kanoclip --log {log:q} runtime {input.costs:q} --benchmarks {params.benchmarks:q} --models {params.models:q}"
+        "printf '%s\\n' {input.costs:q} | python -m kanoclip --log {log:q} runtime @- --benchmarks {params.benchmarks:q} --models {params.models:q}"
         " --protocol {input.protocol:q} --out {params.folder:q}"
 
 
@@ -141,7 +141,7 @@ rule ablation_table:
     message:
         "Rendering the ablation {wildcards.ablation}"
     shell:
-        "python -m kanoclip --log {log:q} tables {input.metrics:q} --protocol {input.protocol:q} {params.published:q}"
+        "printf '%s\\n' {input.metrics:q} | python -m kanoclip --log {log:q} tables @- --protocol {input.protocol:q} {params.published:q}"
         " --ablation {wildcards.ablation:q} --out {params.folder:q}"
 
 

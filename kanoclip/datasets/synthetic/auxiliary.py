@@ -1,4 +1,4 @@
-"""Kinds of the auxiliary dataset alone: the embedded backbone never sees them, as CLIP never saw MVTec-AD."""
+"""Kinds used only by the auxiliary dataset; the embedded backbone is never pretrained on them."""
 
 import numpy as np
 

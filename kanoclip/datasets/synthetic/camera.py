@@ -1,4 +1,4 @@
-"""The camera: what differs between normal images without being an anomaly (light, shadow, exposure, blur, noise)."""
+"""The camera model: harmless variation between images (light, shadow, exposure, blur, noise)."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,19 +6,19 @@ from scipy.ndimage import gaussian_filter
 
 from kanoclip.datasets.synthetic.canvas import Array, Canvas, Scene
 
-DARKEST = 0.22  # mean brightness under which a photograph is exposed longer
+DARKEST = 0.22  # mean brightness below which a photograph gets a longer exposure
 
 
 class Camera:
-    """One way of taking a picture. It is drawn once and sees the normal and the defective scene alike."""
+    """Random camera settings, drawn once and applied to both the normal and the defective scene."""
 
     def __init__(self, c: Canvas, scene: Scene) -> None:
         """Draw light, exposure, blur and noise.
 
         Args:
             c: coordinates and random numbers.
-            scene: the normal scene; a photograph gets uneven light, shadows, glare, a colour cast and, when it is
-                dark, a longer exposure; a scan is even and colourless.
+            scene: the normal scene; a photograph gets uneven light, shadows, glare, a colour cast and, if it is
+                dark, a longer exposure; a scan is evenly lit and grey.
         """
         photo = scene.photo
         exposure = float(np.clip(DARKEST / scene.image.mean(), 1.0, 4.0)) if photo else 1.0
@@ -37,7 +37,7 @@ class Camera:
         self.noise = c.rng.standard_normal((c.size, c.size, 3), dtype=np.float32) * np.float32(deviation)
 
     def take(self, image: Array) -> NDArray[np.uint8]:
-        """Picture a scene.
+        """Apply the camera to a scene.
 
         Args:
             image: (S, S, 3), about 0..1.

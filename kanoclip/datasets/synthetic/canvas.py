@@ -1,4 +1,4 @@
-"""What kinds and defects are drawn with: coordinates, coverage of shapes, noise, colours, relief, strokes, blobs."""
+"""Drawing tools for kinds and defects: coordinates, coverage of shapes, noise, colours, relief, strokes, blobs."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,16 +27,16 @@ COLOURS: dict[str, tuple[float, float, float]] = {
 
 @dataclass(frozen=True)
 class Scene:
-    """A normal image before the camera, with what the defects need to know about it.
+    """A normal image before the camera model, with the data that defects need.
 
     Attributes:
         image: (S, S, 3), 0..1.
         inside: (S, S), 0..1, the coverage of the object; 1 everywhere for a texture.
-        behind: (S, S, 3), what is seen where a piece of the object is missing.
+        behind: (S, S, 3), visible where a piece of the object is missing.
         colour: the name of the main colour, a key of COLOURS.
         parts: coverages (S, S) of the pieces that can be missing or misplaced.
-        bare: (S, S, 3), the image without any of the parts.
-        photo: a colour photograph (True) or a grey scan whose brightness has a meaning (False).
+        bare: (S, S, 3), the image without the parts.
+        photo: whether it is a colour photograph; otherwise a grey scan, whose brightness has a meaning.
     """
 
     image: Array
@@ -50,7 +50,7 @@ class Scene:
 
 @lru_cache(maxsize=8)
 def _coordinates(size: int) -> tuple[Array, Array]:
-    """Return pixel centres (x, y), each (S, S), -1..1, y downwards."""
+    """Return pixel centres (x, y), each (S, S), in -1..1, with y pointing down."""
     axis = ((np.arange(size, dtype=np.float32) + 0.5) * 2 / size - 1).astype(np.float32)
     x, y = np.meshgrid(axis, axis)
     return x, y
@@ -65,10 +65,10 @@ def _frequencies(size: int) -> tuple[Array, Array]:
 
 
 class Canvas:
-    """A square of pixels with coordinates -1..1 and the random numbers of one image.
+    """A square of pixels with coordinates in -1..1, and the random number generator of one image.
 
     Attributes:
-        rng: the source of every random number of this image.
+        rng: the source of all random numbers of this image.
         size: pixels per side.
         pixel: the width of a pixel in coordinates.
         x, y: pixel centres, each (S, S).
@@ -104,13 +104,13 @@ class Canvas:
         return np.clip(0.5 - distance / np.float32(self.pixel * softness), 0, 1)
 
     def noise(self, exponent: float, stretch: float = 1.0, angle: float = 0.0, lowest: float = 1.0) -> Array:
-        """Return noise of a power spectrum, zero mean, unit deviation.
+        """Return noise with a power-law spectrum, zero mean and unit standard deviation.
 
         Args:
-            exponent: amplitude falls as frequency ** -exponent; 0 is white.
-            stretch: how much longer than wide the structures are, along `angle`.
-            angle: radians.
-            lowest: cycles an image under which the spectrum is flat.
+            exponent: the amplitude falls as frequency ** -exponent; 0 is white noise.
+            stretch: length-to-width ratio of the structures, which lie along `angle`.
+            angle: in radians.
+            lowest: frequency in cycles per image below which the spectrum is flat.
 
         Returns:
             (S, S).
@@ -122,7 +122,7 @@ class Canvas:
         return self._filtered(squared ** np.float32(-exponent / 2))
 
     def band_noise(self, frequency: float, octaves: float = 0.35) -> Array:
-        """Return noise around a frequency (cycles per image), zero mean, unit deviation: cells of one size."""
+        """Return noise around a frequency (cycles per image), with zero mean and unit standard deviation."""
         fx, fy = _frequencies(self.size)
         distance = np.log2(np.maximum(fx * fx + fy * fy, np.float32(0.25)) / np.float32(frequency**2)) / 2
         return self._filtered(np.exp(-0.5 * (distance / np.float32(octaves)) ** 2))
@@ -135,13 +135,13 @@ class Canvas:
         return filtered / np.float32(filtered.std() + 1e-6)
 
     def colour(self, *names: str, jitter: float = 0.06) -> tuple[str, Array]:
-        """Return one of the named colours (of all, when none is named), slightly varied: name and (3,) in 0..1."""
+        """Return one of the named colours (of all if none is named), slightly varied: name and (3,) in 0..1."""
         name = str(self.rng.choice(names or tuple(COLOURS)))
         varied = np.array(COLOURS[name]) * self.uniform(0.85, 1.15) + self.rng.uniform(-jitter, jitter, 3)
         return name, np.clip(varied, 0.03, 0.97).astype(np.float32)
 
     def backdrop(self, *names: str) -> Array:
-        """Return what lies behind an object: a plain or slightly rough surface, (S, S, 3)."""
+        """Return the background of an object: a plain or slightly rough surface, (S, S, 3)."""
         _, rgb = self.colour(*(names or ("black", "grey", "white", "beige", "blue")), jitter=0.03)
         rough = self.noise(self.uniform(0.4, 1.5)) * np.float32(self.uniform(0.0, 0.05))
         return rgb + rough[..., None]
@@ -151,7 +151,7 @@ class Canvas:
 
         Args:
             centre: (x, y).
-            length: in coordinates (the image is 2 wide).
+            length: in coordinates (the image is 2 units wide).
             width: in coordinates; at least one pixel is drawn.
             bend: amplitude of the slow bending, relative to the length.
             jag: amplitude of the fast jagging, relative to the length.

@@ -8,7 +8,7 @@ import numpy as np
 from kanoclip.datasets.synthetic.kinds import kind_named
 from kanoclip.datasets.synthetic.render import Facts
 
-# The wordings of the states and of the photo templates cover those of the prompt ensembles in use for CLIP.
+# The wordings of states and photo templates include those of common CLIP prompt ensembles.
 NORMAL_STATES = (
     "{}",
     "normal {}",
@@ -72,7 +72,7 @@ TEMPLATES = (
     "a picture of the {}",
 )
 
-# What each defect is called (nouns) and how it looks (the sentences of a knowledge base).
+# Names of each defect, and sentences that describe it, as in a knowledge base.
 DEFECT_NOUNS: dict[str, tuple[str, ...]] = {
     "scratch": ("scratch", "scuff", "thin line", "scrape", "scratched surface"),
     "crack": ("crack", "fracture", "split", "fissure", "cracked surface"),
@@ -123,13 +123,13 @@ WRONG_ARTICLE = re.compile(r"\ba (?=[aeiou])")
 
 @dataclass(frozen=True)
 class Caption:
-    """A text and what it says; an attribute it does not mention is empty.
+    """A text and the attributes that it mentions.
 
     Attributes:
         text: one lower-case sentence without a final period.
         name: the wording of the class in it.
-        facts: the attributes it mentions. The state is always mentioned: `facts.defect` is "good" for a normal state,
-            a key of DEFECTS where the defect is named, empty where the state is abnormal and the defect unsaid.
+        facts: the attributes that it mentions; the others are empty. The state is always mentioned: `facts.defect` is
+            "good" for a normal state, a key of DEFECTS if the defect is named, and empty for an unspecified defect.
     """
 
     text: str
@@ -142,7 +142,7 @@ def describe(facts: Facts, rng: np.random.Generator) -> Caption:
 
     Args:
         facts: of the image; a `Sample` has them.
-        rng: chooses the wording and what is mentioned.
+        rng: chooses the wording and the attributes to mention.
     """
     names = kind_named(facts.kind).names
     name = names[0] if rng.random() < 0.6 else str(rng.choice(names))
@@ -169,6 +169,6 @@ def describe(facts: Facts, rng: np.random.Generator) -> Caption:
 
 
 def _photo(described: str, rng: np.random.Generator) -> str:
-    """Fill in a photo template, with the right article or as a template leaves it: captions of both kinds occur."""
+    """Fill in a photo template, with the article sometimes corrected and sometimes as the template has it."""
     text = str(rng.choice(TEMPLATES)).format(described)
     return WRONG_ARTICLE.sub("an ", text) if rng.random() < 0.5 else text

@@ -1,7 +1,7 @@
-"""Defects: each function changes a normal scene in one place and returns the changed image, before the camera.
+"""Defects: each function changes a normal scene in one place and returns the image before the camera model.
 
-`strength` runs from 0 (subtle) to 1 (obvious): it sets contrast, and a little of the size. Which pixels count as
-anomalous is not decided here but in `render`, by comparing what the camera sees with and without the defect.
+`strength` runs from 0 (subtle) to 1 (obvious): it sets the contrast and, to a lesser degree, the size. `render` decides
+which pixels count as anomalous by comparing the camera's images with and without the defect.
 """
 
 import numpy as np
@@ -12,12 +12,12 @@ from kanoclip.datasets.synthetic.canvas import Array, Canvas, Scene, lit, mix
 
 
 def _centre(c: Canvas, scene: Scene) -> tuple[float, float]:
-    """A random place (x, y) on the object."""
+    """Return a random point (x, y) on the object."""
     return _one_of(c, scene.inside > 0.9)
 
 
 def _edge(c: Canvas, scene: Scene) -> tuple[float, float]:
-    """A random place (x, y) on the edge of the object."""
+    """Return a random point (x, y) on the edge of the object."""
     return _one_of(c, (scene.inside > 0.05) & (scene.inside < 0.95))
 
 
@@ -32,14 +32,14 @@ def _between(low: float, high: float, share: float) -> float:
 
 
 def _tone(c: Canvas, scene: Scene) -> Array:
-    """A colour for dirt and fibres: grey on scans, any on photographs."""
+    """Return a colour for dirt and fibres: grey on scans, any on photographs."""
     if scene.photo:
         return c.colour()[1]
     return np.full(3, c.uniform(0.0, 1.0), np.float32)
 
 
 def scratch(c: Canvas, scene: Scene, strength: float) -> Array:
-    """One to three thin, nearly straight lines, brighter or darker than the surface."""
+    """Draw one to three thin, nearly straight lines, brighter or darker than the surface."""
     change = _between(0.1, 0.45, strength) * (1 if c.chance(0.6) else -1)
     image, centre, width = scene.image, _centre(c, scene), c.uniform(0.01, 0.035)
     for _ in range(int(c.rng.integers(1, 4))):
@@ -50,7 +50,7 @@ def scratch(c: Canvas, scene: Scene, strength: float) -> Array:
 
 
 def crack(c: Canvas, scene: Scene, strength: float) -> Array:
-    """A dark jagged line with one or two branches."""
+    """Draw a dark jagged line with one or two branches."""
     centre, width, length = _centre(c, scene), c.uniform(0.015, 0.05), c.uniform(0.35, 1.2)
     line = c.stroke(centre, length, width, c.uniform(0.02, 0.12), c.uniform(0.02, 0.05))
     for _ in range(int(c.rng.integers(0, 3))):
@@ -61,7 +61,7 @@ def crack(c: Canvas, scene: Scene, strength: float) -> Array:
 
 
 def hole(c: Canvas, scene: Scene, strength: float) -> Array:
-    """A pit through the surface: what is behind it shows, with a lit rim."""
+    """Open a hole with a lit rim, through which the scene behind is visible."""
     centre, radius = _centre(c, scene), _between(0.05, 0.22, c.rng.random())
     spot = c.blob(centre, radius, c.uniform(0.05, 0.4))
     rim = np.clip(4 * spot * (1 - spot), 0, 1) * c.uniform(-0.2, 0.3)
@@ -71,7 +71,7 @@ def hole(c: Canvas, scene: Scene, strength: float) -> Array:
 
 
 def stain(c: Canvas, scene: Scene, strength: float) -> Array:
-    """A soft-edged spot of another colour; the surface shows through."""
+    """Add a soft-edged, translucent spot of another colour."""
     centre, radius = _centre(c, scene), c.uniform(0.08, 0.35)
     spot = c.blob(centre, radius, c.uniform(0.2, 0.8), c.uniform(2, 10))
     opacity = spot * scene.inside * _between(0.2, 0.75, strength)
@@ -79,7 +79,7 @@ def stain(c: Canvas, scene: Scene, strength: float) -> Array:
 
 
 def dent(c: Canvas, scene: Scene, strength: float) -> Array:
-    """A dip in the surface: bright on one side, dark on the other, the same material."""
+    """Press a dip into the surface: bright on one side, dark on the other, of the same material."""
     centre, radius = _centre(c, scene), c.uniform(0.08, 0.28)
     u, v = c.posed(c.uniform(0, np.pi), centre, radius)
     height = np.exp(-((u * u + (v * c.uniform(0.7, 1.6)) ** 2) ** c.uniform(1, 2))) * (c.size * radius / 4)
@@ -89,7 +89,7 @@ def dent(c: Canvas, scene: Scene, strength: float) -> Array:
 
 
 def cut(c: Canvas, scene: Scene, strength: float) -> Array:
-    """A straight clean opening with a dark inside and one bright lip."""
+    """Cut a clean straight opening with a dark inside and one bright lip."""
     line = c.stroke(_centre(c, scene), c.uniform(0.25, 0.8), c.uniform(0.03, 0.08), 0.02, 0)
     lip = np.clip(np.roll(line, (1, 1), (0, 1)) - line, 0, 1)
     image = mix(scene.image, scene.behind * 0.5, line * scene.inside * _between(0.5, 1, strength))
@@ -97,7 +97,7 @@ def cut(c: Canvas, scene: Scene, strength: float) -> Array:
 
 
 def contamination(c: Canvas, scene: Scene, strength: float) -> Array:
-    """Grains of a foreign material lying on the surface."""
+    """Scatter grains of a foreign material on the surface."""
     centre, spread, image = _centre(c, scene), c.uniform(0.05, 0.3), scene.image
     grain = _tone(c, scene)
     for _ in range(int(c.rng.integers(1, 7))):
@@ -108,7 +108,7 @@ def contamination(c: Canvas, scene: Scene, strength: float) -> Array:
 
 
 def thread(c: Canvas, scene: Scene, strength: float) -> Array:
-    """A loose fibre lying across the surface, with a faint shadow."""
+    """Lay a loose fibre with a faint shadow across the surface."""
     centre, length, bend = _centre(c, scene), c.uniform(0.4, 1.2), c.uniform(0.1, 0.3)
     line = c.stroke(centre, length, c.uniform(0.015, 0.045), bend, 0.01)
     shadow = np.roll(line, (1, 1), (0, 1)) * np.float32(0.35)
@@ -116,7 +116,7 @@ def thread(c: Canvas, scene: Scene, strength: float) -> Array:
 
 
 def discolouration(c: Canvas, scene: Scene, strength: float) -> Array:
-    """A region whose colour is shifted; its structure is untouched."""
+    """Shift the colour of a region and keep its structure."""
     spot = c.blob(_centre(c, scene), c.uniform(0.15, 0.45), c.uniform(0.3, 0.9), c.uniform(4, 20)) * scene.inside
     limit = _between(0.2, 0.6, strength)
     gain = c.uniform(-limit, limit) + (c.rng.uniform(-limit, limit, 3) if scene.photo else np.zeros(3))
@@ -124,7 +124,7 @@ def discolouration(c: Canvas, scene: Scene, strength: float) -> Array:
 
 
 def abrasion(c: Canvas, scene: Scene, strength: float) -> Array:
-    """A worn patch: rough where it should be even, flattened where it should be patterned."""
+    """Wear a patch: roughen it where it is even, flatten it where it is patterned."""
     spot = c.blob(_centre(c, scene), c.uniform(0.1, 0.35), c.uniform(0.3, 0.9), 4) * scene.inside
     rough = c.noise(c.uniform(0, 0.6), c.uniform(1, 5), c.uniform(0, np.pi)) * np.float32(_between(0.06, 0.2, strength))
     flat = scene.image.mean((0, 1), keepdims=True) if scene.inside.min() > 0 else scene.image
@@ -132,7 +132,7 @@ def abrasion(c: Canvas, scene: Scene, strength: float) -> Array:
 
 
 def broken_pattern(c: Canvas, scene: Scene, strength: float) -> Array:
-    """A region where the pattern is interrupted: shifted, or turned by a quarter."""
+    """Interrupt the pattern of a region: shift it, or rotate it by 90 degrees."""
     centre, radius = _centre(c, scene), c.uniform(0.12, 0.4)
     if c.chance(0.5):
         region = c.blob(centre, radius, 0.4, 1.5)
@@ -147,7 +147,7 @@ def broken_pattern(c: Canvas, scene: Scene, strength: float) -> Array:
 
 
 def deformation(c: Canvas, scene: Scene, strength: float) -> Array:
-    """A place where the shape or the pattern is pulled aside."""
+    """Distort the shape or the pattern locally."""
     centre = _edge(c, scene) if scene.inside.min() < 0.05 else _centre(c, scene)
     radius, angle = c.uniform(0.12, 0.3), c.uniform(0, 2 * np.pi)
     u, v = c.posed(0.0, centre, radius)
@@ -159,7 +159,7 @@ def deformation(c: Canvas, scene: Scene, strength: float) -> Array:
 
 
 def missing_part(c: Canvas, scene: Scene, strength: float) -> Array:
-    """A component that is not there or, for an object in one piece, a piece broken off its edge."""
+    """Remove a component or, from an object in one piece, break a piece off its edge."""
     if scene.bare is not None and scene.parts:
         part = scene.parts[int(c.rng.integers(len(scene.parts)))]
         return mix(scene.image, scene.bare, part)
@@ -168,7 +168,7 @@ def missing_part(c: Canvas, scene: Scene, strength: float) -> Array:
 
 
 def misplacement(c: Canvas, scene: Scene, strength: float) -> Array:
-    """A component shifted out of its place."""
+    """Shift a component out of its place."""
     if scene.bare is None or not scene.parts:
         raise ValueError("only a scene with parts can have one misplaced")
     part = scene.parts[int(c.rng.integers(len(scene.parts)))]
@@ -179,12 +179,12 @@ def misplacement(c: Canvas, scene: Scene, strength: float) -> Array:
 
 
 def bright_lesion(c: Canvas, scene: Scene, strength: float) -> Array:
-    """A region brighter than its tissue, with an uneven edge and inside."""
+    """Brighten a region of the tissue, with an uneven edge and inside."""
     return _lesion(c, scene, _between(0.12, 0.45, strength))
 
 
 def dark_lesion(c: Canvas, scene: Scene, strength: float) -> Array:
-    """A region darker than its tissue, with an uneven edge and inside."""
+    """Darken a region of the tissue, with an uneven edge and inside."""
     return _lesion(c, scene, -_between(0.15, 0.5, strength))
 
 

@@ -1,4 +1,4 @@
-"""The registries: every kind with its names and its defects, every defect, and what is held out of pretraining."""
+"""Registries of kinds (with their names and defects) and defects, and those held out of pretraining."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ class Kind:
 
     Attributes:
         draw: draws one normal image.
-        names: what people call it; the first is used in prompts.
-        defects: the defects that make sense on it, keys of DEFECTS.
+        names: common names; prompts use the first.
+        defects: the defects that can occur on it, keys of DEFECTS.
     """
 
     draw: Callable[[Canvas], Scene]
@@ -94,7 +94,7 @@ KINDS: dict[str, Kind] = {
     ),
 }
 
-# Of the auxiliary dataset alone. Not among KINDS, so pretraining never draws them.
+# Used only by the auxiliary dataset. Not among KINDS, so pretraining never draws them.
 AUXILIARY_KINDS: dict[str, Kind] = {
     "brick": Kind(auxiliary.brick, ("brick wall",), (*_HARD, "broken_pattern")),
     "perforated": Kind(auxiliary.perforated, ("perforated sheet",), (*_HARD, "deformation", "broken_pattern")),
@@ -106,7 +106,7 @@ AUXILIARY_KINDS: dict[str, Kind] = {
     "bulb": Kind(auxiliary.bulb, ("light bulb",), _PART),
 }
 
-# Never seen in pretraining: validation uses them, and the synthetic target dataset is made of them.
+# Never seen in pretraining: validation uses them, and the synthetic target dataset consists of them.
 HELD_OUT_KINDS = ("concrete", "printed_cloth", "tile", "capsule", "gear", "connector", "lung")
 HELD_OUT_DEFECTS = ("dent", "thread")
 TRAINING_KINDS = tuple(kind for kind in KINDS if kind not in HELD_OUT_KINDS)
@@ -114,7 +114,11 @@ TRAINING_DEFECTS = tuple(defect for defect in DEFECTS if defect not in HELD_OUT_
 
 
 def kind_named(kind: str) -> Kind:
-    """Return the kind of a name; an InputError names the nearest one when there is none."""
+    """Return the kind of a name.
+
+    Raises:
+        InputError: there is no such kind; the message names the nearest one.
+    """
     known = {**KINDS, **AUXILIARY_KINDS}
     if kind not in known:
         raise unknown_name("synthetic kind", kind, known)
@@ -122,10 +126,10 @@ def kind_named(kind: str) -> Kind:
 
 
 def defects_of(kind: str) -> tuple[str, ...]:
-    """Return the defects that make sense on a kind."""
+    """Return the defects that can occur on a kind."""
     return kind_named(kind).defects
 
 
 def display_name(kind: str) -> str:
-    """Return what people call a kind, as in prompts, e.g. "metal nut"."""
+    """Return the name of a kind in prompts, e.g. "metal nut"."""
     return kind_named(kind).names[0]

@@ -1,4 +1,4 @@
-"""Object kinds: things that lie on a background. Each function draws one normal image."""
+"""Object kinds: things on a background. Each function draws one normal image."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from kanoclip.datasets.synthetic.canvas import Array, Canvas, Scene, lit, mix, t
 
 
 def placed(c: Canvas, object_image: Array, distance: Array, colour: str, backdrop: Array | None = None) -> Scene:
-    """Lay an object (its image and its signed distance) on a background, with a soft contact shadow around it."""
+    """Place an object (its image and signed distance) on a background, with a soft contact shadow."""
     backdrop = c.backdrop() if backdrop is None else backdrop
     shadow = np.exp(-np.maximum(distance, 0) * np.float32(c.uniform(8, 25))) * np.float32(c.uniform(0.1, 0.5))
     coverage = c.cover(distance)
@@ -14,19 +14,19 @@ def placed(c: Canvas, object_image: Array, distance: Array, colour: str, backdro
 
 
 def box(u: Array, v: Array, half_u: float, half_v: float, corner: float) -> Array:
-    """Signed distance to a rectangle with rounded corners."""
+    """Return the signed distance to a rectangle with rounded corners."""
     qu, qv = np.abs(u) - np.float32(half_u - corner), np.abs(v) - np.float32(half_v - corner)
     outside = np.hypot(np.maximum(qu, 0), np.maximum(qv, 0))
     return outside + np.minimum(np.maximum(qu, qv), 0) - np.float32(corner)
 
 
 def brushed(c: Canvas, amount: float = 0.05) -> Array:
-    """Brightness factor (S, S) of a slightly brushed surface."""
+    """Return a brightness factor (S, S) of a slightly brushed surface."""
     return 1 + np.float32(amount) * c.noise(0.4, c.uniform(1, 12), c.uniform(0, np.pi))
 
 
 def washer(c: Canvas) -> Scene:
-    """Washer: a flat metal ring with a sheen that turns around the hole."""
+    """Washer: a flat metal ring with a sheen around the hole."""
     colour, rgb = c.colour("silver", "grey", "yellow", "black", "brown")
     u, v = c.pose(0.65, 0.9)
     radius, hole = np.hypot(u, v), c.uniform(0.3, 0.6)
@@ -37,7 +37,7 @@ def washer(c: Canvas) -> Scene:
 
 
 def bottle(c: Canvas) -> Scene:
-    """Bottle from above: concentric walls of glass and the dark opening."""
+    """Bottle from above: concentric glass walls and a dark opening."""
     colour, rgb = c.colour("brown", "green", "black", "blue", "white")
     u, v = c.pose(0.78, 0.95)
     radius = np.hypot(u, v)
@@ -209,7 +209,7 @@ def board(c: Canvas) -> Scene:
 
 
 def _component(c: Canvas, u: Array, v: Array) -> tuple[Array, Array]:
-    """Coverage and image of a chip with legs or a capacitor."""
+    """Return the coverage and image of a chip with legs or of a capacitor."""
     if c.chance(0.3):
         radius = np.hypot(u, v)
         can = np.full((*u.shape, 3), c.uniform(0.5, 0.8), np.float32) * (1 - 0.3 * (u > 0.07))[..., None]

@@ -12,7 +12,7 @@ from kanoclip.datasets.synthetic.canvas import Canvas, Scene
 from kanoclip.datasets.synthetic.kinds import DEFECTS, kind_named
 from kanoclip.types import InputError, unknown_name
 
-VISIBLE = 14  # of 255: a smaller change of every colour does not count (less, where repeated attempts stay below)
+VISIBLE = 14  # of 255: the smallest visible change of a colour channel (lowered if repeated attempts stay below)
 SMALLEST, LARGEST = 0.0015, 0.4  # shares of the image that a mask may cover
 ATTEMPTS = 80
 
@@ -22,7 +22,7 @@ EXTENTS = ("small", "medium", "large")
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What is true of an image, in words.
+    """The facts of an image, in words.
 
     Attributes:
         kind: a key of KINDS.
@@ -55,7 +55,7 @@ class Sample(Facts):
 def render(kind: str, defect: str | None, seed: int, size: int = 128) -> Sample:
     """Draw one image; the same arguments give the same bytes.
 
-    The normal image of a kind and a seed is the same whatever the defect: outside the mask they agree in every byte.
+    The normal image of a kind and a seed does not depend on the defect: outside the mask both are byte-identical.
 
     Args:
         kind: a key of KINDS.
@@ -98,7 +98,7 @@ def _check(kind: str, defect: str | None, size: int) -> None:
 
 
 def _generator(seed: int, *names: str) -> np.random.Generator:
-    """Return random numbers that depend on a seed and on names, the same on every platform."""
+    """Return a generator seeded by a number and names, with the same output on every platform."""
     keys = [zlib.crc32(name.encode()) for name in names]
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, *keys])))
 
@@ -106,7 +106,7 @@ def _generator(seed: int, *names: str) -> np.random.Generator:
 def _spoil(
     scene: Scene, camera: Camera, normal: NDArray[np.uint8], defect: str, c: Canvas
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Put a defect into a scene, stronger each time until it is visible; image and mask."""
+    """Add a defect to a scene, stronger at each attempt until it is visible; return image and mask."""
     for attempt in range(ATTEMPTS):
         strength = min(c.rng.random() + attempt / 8, 1.0)
         spoilt = camera.take(DEFECTS[defect](c, scene, strength))
@@ -118,7 +118,7 @@ def _spoil(
 
 
 def region(visible: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the region of a defect: visible pixels with the gaps between them closed and the enclosed ones filled."""
+    """Return the region of a defect: its visible pixels, with gaps closed and holes filled."""
     padded = np.pad(visible, 3)
     return binary_fill_holes(binary_closing(padded, np.ones((5, 5))))[3:-3, 3:-3]
 

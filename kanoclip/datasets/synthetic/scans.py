@@ -1,4 +1,4 @@
-"""Scan kinds: slices as in medical imaging, ultrasound, a retina, a solar cell. Schematic, not anatomy."""
+"""Scan kinds: slices as in medical imaging, ultrasound, a retina, a solar cell. They are schematic."""
 
 import numpy as np
 
@@ -6,12 +6,12 @@ from kanoclip.datasets.synthetic.canvas import Array, Canvas, Scene, mix, triang
 
 
 def _grey(values: Array) -> Array:
-    """A grey image (S, S, 3) from brightness (S, S)."""
+    """Return a grey image (S, S, 3) from brightness (S, S)."""
     return np.repeat(values[..., None], 3, axis=2).astype(np.float32)
 
 
 def _ellipse(u: Array, v: Array, half_u: float, half_v: float) -> Array:
-    """About the signed distance to an ellipse."""
+    """Return the approximate signed distance to an ellipse."""
     return (np.hypot(u / np.float32(half_u), v / np.float32(half_v)) - 1) * np.float32(min(half_u, half_v))
 
 

@@ -6,7 +6,7 @@ from kanoclip.datasets.synthetic.canvas import Array, Canvas, Scene, hashed, lit
 
 
 def surface(image: Array, colour: str, hollow: float = 0.1) -> Scene:
-    """A scene without a background; a hole in it shows a dark grey of brightness `hollow`."""
+    """Return a scene without a background; holes show a dark grey of brightness `hollow`."""
     return Scene(image, np.ones(image.shape[:2], np.float32), np.full_like(image, hollow), colour)
 
 

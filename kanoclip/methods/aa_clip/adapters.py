@@ -1,4 +1,4 @@
-"""What AA-CLIP learns: residual adapters in both towers, and linear layers that replace CLIP's projections."""
+"""The learned modules of AA-CLIP: residual adapters in both towers, and layers that replace CLIP's projections."""
 
 from collections.abc import Sequence
 
@@ -24,8 +24,8 @@ class ResidualAdapters(nn.Module):
     """An adapter after each of the first blocks of a tower.
 
     Args:
-        width: W, of the tower.
-        count: adapters, one per block.
+        width: W, the tower's width.
+        count: number of adapters, one per block.
         share: lambda, the weight of an adapter's output.
     """
 
@@ -38,11 +38,11 @@ class ResidualAdapters(nn.Module):
         """Adapt the input of a block, which is the output of the block before.
 
         Args:
-            number: of the block that reads the result, counted from 1.
+            number: of the block that receives the result, counted from 1.
             x: (..., W).
 
         Returns:
-            (..., W): (1 - lambda) x + lambda |x| a / |a| with a = LeakyReLU(W x); x itself where there is no adapter.
+            (..., W): (1 - lambda) x + lambda |x| a / |a| with a = LeakyReLU(W x), or x if the block has no adapter.
         """
         if not 2 <= number <= len(self.layers) + 1:
             return x

@@ -1,9 +1,9 @@
-"""AA-CLIP: text anchors that know anomalies first, then an image tower that is adapted to them.
+"""AA-CLIP: first anomaly-aware text anchors are trained, then the image tower is adapted to them.
 
-Learned, 12,582,912 parameters on ViT-L/14. In the text phase: adapters after the first blocks of the text tower and a
-layer in place of its projection, so that the anchors of normal and abnormal separate the patches of a frozen image
-tower and are orthogonal. In the image phase: adapters after the first blocks of the image tower, a segmentation head at
-each of four levels and one detection head, against the anchors, which rest. docs/methods/aa_clip.md has the formulas.
+Learned: 12,582,912 parameters on ViT-L/14. Text phase: adapters after the first blocks of the text tower and a layer in
+place of its projection, so that the normal and the abnormal anchor separate the patches of a frozen image tower and are
+orthogonal. Image phase: adapters after the first blocks of the image tower, a segmentation head at each of four levels
+and one detection head, against the frozen anchors. docs/methods/aa_clip.md has the formulas.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,12 +29,12 @@ from kanoclip.methods.base import AnomalyOutput, Batch, ClassScores, Method, log
 from kanoclip.methods.layerwise import LABEL_SMOOTHING, at_pixels
 from kanoclip.methods.phases import Phase, adam
 
-FIRST = Tap("tokens", 1)  # the adapters begin after the first block
+FIRST = Tap("tokens", 1)  # the first adapter comes after the first block
 
 
 @register("aa_clip")
 class AaClip(Method[AaClipOptions]):
-    """Adapters in both towers, trained one after the other: anomaly-aware text anchors, then patches."""
+    """Adapters in both towers, trained in two phases: anomaly-aware text anchors, then patches."""
 
     trainable = True
     stochastic = True
@@ -61,28 +61,28 @@ class AaClip(Method[AaClipOptions]):
         share, joint_width = options.residual, backbone.joint_width
         self.text = TextAnchors(backbone.text_width, joint_width, backbone.text_layers, share)
         self.image = ImageAdapters(backbone.width, joint_width, backbone.layers, backbone.quarters, share)
-        self._anchors: dict[str, Tensor] = {}  # (2, C) by class name, while the text side rests
+        self._anchors: dict[str, Tensor] = {}  # (2, C) by class name, cached while the text side is frozen
 
     @classmethod
     def reads(cls, options: AaClipOptions, tower: TowerShape) -> frozenset[Tap]:
-        """Return the tokens after the first block; what follows depends on the adapters."""
+        """Return the tokens after the first block; later blocks depend on the adapters."""
         return frozenset({FIRST})
 
     @classmethod
     def trains_on(cls, options: AaClipOptions, tower: TowerShape) -> frozenset[Tap]:
-        """Return what the phases read that leave their images as they are."""
+        """Return the taps of the phases that do not augment their images."""
         text = () if options.geometric else _text_taps(tower)
         image = () if options.geometric or options.colour else (FIRST,)
         return frozenset((*text, *image))
 
     @classmethod
     def marks(cls, options: AaClipOptions) -> frozenset[str]:
-        """Return "transductive" where scores are normalised over the images of a class."""
+        """Return "transductive" if scores are normalised over the images of a class."""
         return frozenset({"transductive"}) if options.normalisation == "class" else frozenset()
 
     @classmethod
     def from_published(cls, files: Sequence[Any]) -> dict[str, Tensor]:
-        """Return the parameters of the authors' checkpoints by our names; see `released.translated`.
+        """Return the parameters of the authors' checkpoints under our names; see `released.translated`.
 
         Args:
             files: the loaded text_adapter.pth and image_adapter_N.pth.
@@ -108,7 +108,7 @@ class AaClip(Method[AaClipOptions]):
         return AnomalyOutput(maps, image_score=maximum if options.image_score == "maximum" else (maximum + score) / 2)
 
     def after_class(self, maps: NDArray[np.float32], scores: NDArray[np.float32]) -> ClassScores | None:
-        """Bring maps and detection scores of a class to 0..1, each by its minimum and maximum, and join them."""
+        """Scale the maps and the detection scores of a class to 0..1 by minimum and maximum, and combine them."""
         if self.options.normalisation == "image":
             return None
         scale, shift = _to_unit_range(maps)
@@ -142,7 +142,7 @@ class AaClip(Method[AaClipOptions]):
         }
 
     def phases(self) -> list[Phase]:
-        """Train the text side against a frozen image tower, then the image side against the anchors."""
+        """Train the text side against a frozen image tower, then the image side against frozen anchors."""
         options = self.options
         geometric: tuple[Change, ...] = (Geometric(options.geometric),) if options.geometric else ()
         colour: tuple[Change, ...] = (ColourJitter(options.colour),) if options.colour else ()
@@ -172,7 +172,7 @@ class AaClip(Method[AaClipOptions]):
         ]
 
     def train(self, mode: bool = True) -> Self:
-        """Forget the anchors when the text side may change."""
+        """Switch the mode, and drop the cached anchors in training."""
         self._anchors = {}
         return super().train(mode)
 
@@ -189,19 +189,19 @@ class AaClip(Method[AaClipOptions]):
         return log_odds(patches, anchors, self.options.temperature).unflatten(2, self.backbone.grid)
 
     def _blurred(self, maps: Tensor) -> Tensor:
-        """Smooth (B, h, w) with a Gaussian that ends after three standard deviations, as the released code's."""
+        """Smooth (B, h, w) with a Gaussian cut off at three standard deviations, as in the released code."""
         sigma = self.options.grid_sigma
         radius = min(int(3 * sigma), min(self.backbone.grid) - 1)  # mirrored at the edges, so within the grid
         return gaussian_blur(maps[:, None], 2 * radius + 1, sigma)[:, 0] if radius else maps
 
 
 def _text_taps(tower: TowerShape) -> tuple[Tap, Tap]:
-    """Return the taps of the text phase: tokens before V-V attention begins, and CLIP's own class token."""
+    """Return the taps of the text phase: tokens before the V-V attention starts, and CLIP's own class token."""
     return Tap("tokens", tower.vv_start - 1), Tap("cls", tower.layers)
 
 
 def _map_losses(odds: Tensor, masks: Tensor) -> Mapping[str, Tensor]:
-    """Return focal loss and the dice losses of both classes at the image's pixels, each summed over the levels.
+    """Return the focal loss and the Dice losses of both classes at pixel resolution, each summed over the levels.
 
     Args:
         odds: (B, K, h, w) log-odds at K levels.
@@ -216,7 +216,7 @@ def _map_losses(odds: Tensor, masks: Tensor) -> Mapping[str, Tensor]:
 
 
 def _to_unit_range(values: NDArray[np.float32]) -> tuple[float, float]:
-    """Return factor and offset that take the minimum to 0 and the maximum to 1; equal values all to 0."""
+    """Return the factor and offset that map the minimum to 0 and the maximum to 1; equal values map to 0."""
     low, high = float(values.min()), float(values.max())
     scale = 1 / (high - low) if high > low else 1.0
     return scale, -low * scale

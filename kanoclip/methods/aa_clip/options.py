@@ -9,7 +9,7 @@ from kanoclip.methods.phases import Schedule
 
 
 class AaClipOptions(LayerwiseOptions):
-    """Options of AA-CLIP. The first ones, epochs to warm_up_steps, are of its image phase."""
+    """Options of AA-CLIP. The inherited ones, epochs to warm_up_steps, are for its image phase."""
 
     learning_rate: float = Field(5e-4, gt=0, description="learning rate of Adam in the image phase (released code)")
     milestones: tuple[int, ...] = Field(
@@ -37,7 +37,7 @@ class AaClipOptions(LayerwiseOptions):
         ge=0,
         le=1,
         description="probability of each of rotation, translation and the two flips, in both phases (released code); "
-        "above 0, a training encodes its images anew in each epoch",
+        "above 0, a training encodes its images again in each epoch",
     )
     colour: float = Field(
         0.0, ge=0, le=1, description="probability of colour jitter in the image phase. The released code: 0.7"
@@ -54,14 +54,14 @@ class AaClipOptions(LayerwiseOptions):
     )
     normalisation: Literal["image", "class"] = Field(
         "image",
-        description="how maps and detection scores get a common range before their mean. image: a softmax over one "
+        description="how maps and detection scores are scaled before their mean. image: a softmax over one "
         "image. class: minimum and maximum over all images of the class in the target, as the released code; such a "
         "row is transductive and marked in every table",
     )
 
     @property
     def image_schedule(self) -> Schedule:
-        """Of the learning rate in the image phase."""
+        """The learning-rate schedule of the image phase."""
         if self.milestones:
             return Schedule("steps", self.warm_up_steps, self.milestones)
         return Schedule(self.schedule, self.warm_up_steps)

@@ -1,4 +1,4 @@
-"""Checkpoints of the authors' code, and how their parameters are called here."""
+"""Translate checkpoints of the authors' code to our parameter names."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -17,16 +17,16 @@ HEADS = (
 
 
 def translated(files: Sequence[Any]) -> dict[str, Tensor]:
-    """Return the parameters of the two files of a training by our names, in fp32.
+    """Return the parameters of the two files of a training under our names, in fp32.
 
     Args:
-        files: what torch.load gives for text_adapter.pth and image_adapter_N.pth, in this order:
+        files: text_adapter.pth and image_adapter_N.pth as torch.load returns them, in this order:
             {"text_adapter": {"0.fc.0.weight": (D, D), ..., "3.fc.0.weight": (C, D)}} and
             {"image_adapter": {"layer_adapters.0.fc.0.weight": (W, W), ..., "seg_proj.0.fc.weight": (C, W), ...,
-            "det_proj.fc.weight": (C, W)}}. What else the files hold is not used.
+            "det_proj.fc.weight": (C, W)}}. Other entries are ignored.
 
     Raises:
-        InputError: other files, a name that is not expected, or heads with an activation (the code's option --relu).
+        InputError: the files or a name are not as expected, or heads have an activation (option --relu of the code).
     """
     if len(files) != len(KINDS):
         raise InputError(f"expected two files, text_adapter.pth and image_adapter_N.pth, found {len(files)}")

@@ -1,4 +1,4 @@
-"""The frozen image tower of the text phase: V-V attention in the only stream, with the MLPs where they were."""
+"""The frozen image tower of the text phase: V-V attention in the main stream, with the MLPs kept."""
 
 import torch
 from torch import Tensor
@@ -11,17 +11,16 @@ ATTENTIONS = {"value_value": value_value, "value": lambda q, k, v: v}
 
 @torch.no_grad()
 def operated_patches(backbone: Backbone, x: Tensor, class_tokens: Tensor, attention: str) -> Tensor:
-    """Return the patches that the text anchors are trained against.
+    """Return the patch features that the text anchors are trained against.
 
     Args:
-        backbone: whose image tower runs.
+        backbone: provides the image tower.
         x: (B, 1 + P, W) tokens before block vv_start.
-        class_tokens: (B, W) after the last block of the tower as CLIP was trained.
+        class_tokens: (B, W) after the last block of the unmodified tower.
         attention: a key of ATTENTIONS.
 
     Returns:
-        (B, P, C): the unit vector of each patch plus the unit vector of the image's class token, a sum that is not
-        normalised again.
+        (B, P, C): the unit vector of each patch plus the unit vector of the image's class token, not normalised again.
     """
     tower = backbone.tower
     with tower.autocast():

@@ -1,7 +1,8 @@
-"""Conv-Adapter (KAnoCLIP, section 2.5, equation 11): adapts the global image feature.
+"""Conv-Adapter (KAnoCLIP, section 2.5, equation 11), which adapts the global image feature.
 
-On a pooled vector the depthwise convolution of the text is a scale a channel, which the down projection absorbs:
-equation 11 is exact. The literal reading lets the convolution see the patches, as in Conv-Adapter (Chen et al. 2022).
+On a pooled vector, the depthwise convolution that the paper mentions is a scale per channel, which the down projection
+absorbs, so equation 11 is complete. Optionally the convolution acts on the patches, as in Conv-Adapter (Chen et al.
+2022).
 """
 
 import torch.nn.functional as F
@@ -16,8 +17,8 @@ class ConvAdapter(nn.Module):
     Args:
         width: C, of the joint space.
         bottleneck: b, the width in the middle.
-        residual: add I_G, and start with W_up = 0, so that training begins with CLIP's own image feature.
-        depthwise: add the mean over patches F of ReLU(DW(LN(F) W_down)) to what W_up takes; DW: a 3 x 3 depthwise
+        residual: add I_G, and start with W_up = 0, so that training starts from CLIP's own image feature.
+        depthwise: add the mean over patches F of ReLU(DW(LN(F) W_down)) to the input of W_up; DW is a 3 x 3 depthwise
             convolution.
     """
 
@@ -36,11 +37,11 @@ class ConvAdapter(nn.Module):
             nn.init.zeros_(self.up.weight)
 
     def forward(self, image: Tensor, patches: Tensor | None = None) -> Tensor:
-        """Adapt.
+        """Adapt the global image feature.
 
         Args:
             image: (B, C) global feature.
-            patches: (B, h, w, C) of the same space; only for the depthwise convolution.
+            patches: (B, h, w, C) in the same space; only for the depthwise convolution.
 
         Returns:
             (B, C) unit vectors.

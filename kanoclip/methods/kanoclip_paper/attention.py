@@ -1,4 +1,4 @@
-"""Attention layers of Bi-CMCI, each chosen by an option."""
+"""The attention layers of Bi-CMCI, which options choose from."""
 
 import torch
 import torch.nn.functional as F
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class Attention(nn.Module):
-    """Multi-head attention of query tokens to source tokens, or to themselves."""
+    """Multi-head attention of query tokens to source tokens or to themselves."""
 
     def __init__(self, width: int, heads: int):
         super().__init__()
@@ -19,7 +19,7 @@ class Attention(nn.Module):
 
 
 class TwoAttentions(nn.Module):
-    """Patches ask the text and the text asks the patches, each with weights of its own."""
+    """Patches attend to the text and the text to the patches, with separate weights."""
 
     def __init__(self, width: int, heads: int):
         super().__init__()
@@ -32,7 +32,7 @@ class TwoAttentions(nn.Module):
 
 
 class SharedSimilarity(nn.Module):
-    """One similarity of patches and text, normalised over the text for the patches and over the patches for the text.
+    """One similarity matrix of patches and text, normalised over the text for the patches and vice versa.
 
     As in GLIP (Li et al. 2022) and GroundingDINO (Liu et al. 2023).
     """
@@ -64,8 +64,8 @@ class CrossAttention(nn.Module):
 
     Args:
         width: d, of the tokens.
-        inner: normalised patches and text to what is added to each.
-        layer_scale: initial factor a channel on what is added; None for no factor.
+        inner: returns the updates of the patches and the text from their normalised tokens.
+        layer_scale: initial value of a factor per channel of the updates; None for no factor.
     """
 
     def __init__(self, width: int, inner: nn.Module, layer_scale: float | None = None):
@@ -93,10 +93,10 @@ class DeformableSelfAttention(nn.Module):
         width: d, of the tokens.
         heads: attention heads.
         grid: (h, w) of the patches.
-        groups: channel groups with offsets of their own.
-        stride: patches between two sampled points.
-        kernel: of the offset network's depthwise convolution, odd.
-        offset_range: how many half distances between sampled points an offset may reach; None: to anywhere.
+        groups: number of channel groups with separate offsets.
+        stride: distance in patches between sampled points.
+        kernel: size of the offset network's depthwise convolution, odd.
+        offset_range: largest offset, in half distances between sampled points; None: unlimited.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""Bi-CMCI (KAnoCLIP, section 2.4, equation 9): patches and text look at each other, one module per stage.
+"""Bi-CMCI (KAnoCLIP, section 2.4, equation 9): patches and text attend to each other, one module per stage.
 
-The paper names the ingredients: text self-attention, deformable self-attention over the patches, cross-attention in
-both directions. Their order and sizes are our choice: GroundingDINO's feature enhancer has exactly these parts.
+The paper names the components: text self-attention, deformable self-attention over the patches, cross-attention in
+both directions. It does not give their order and sizes; we follow GroundingDINO's feature enhancer, which has the same.
 """
 
 import torch.nn.functional as F
@@ -17,14 +17,14 @@ from kanoclip.methods.kanoclip_paper.attention import (
 from kanoclip.methods.kanoclip_paper.options import KAnoCLIPOptions
 
 CROSS_ATTENTIONS = {"two": TwoAttentions, "shared": SharedSimilarity}
-EXPANSION = 4  # of a feed-forward layer, as in every transformer
+EXPANSION = 4  # of the feed-forward layer, as in most transformers
 
 
 class BiCMCI(nn.Module):
-    """One stage: patches of one tap and the two text vectors, to their similarities.
+    """One stage, which fuses the patches of a tap with the two text vectors and returns their similarities.
 
     Args:
-        options: width, heads and which layers there are.
+        options: the width, the heads and the enabled layers.
         vision_width: W, of the patch tokens.
         text_width: C, of the text vectors.
         grid: (h, w) of the patches.
@@ -42,18 +42,18 @@ class BiCMCI(nn.Module):
         self.vision_feed_forward = _feed_forward(d) if options.feed_forward else nn.Identity()
         self.text_feed_forward = _feed_forward(d) if options.feed_forward else nn.Identity()
         self.in_clip_space = options.output_space == "clip"
-        if self.in_clip_space:  # projections that start at zero, so that training begins with CLIP's own map
+        if self.in_clip_space:  # these projections start at zero, so that training starts from CLIP's own map
             self.vision_out, self.text_out = (nn.Linear(d, text_width) for _ in range(2))
             for parameter in (*self.vision_out.parameters(), *self.text_out.parameters()):
                 nn.init.zeros_(parameter)
 
     def forward(self, patches: Tensor, text: Tensor, joint: Tensor | None = None) -> Tensor:
-        """Fuse and compare.
+        """Fuse patches and text, and compare them.
 
         Args:
             patches: (B, P, W) tokens of a tap.
             text: (B, 2, C) unit vectors, normal then abnormal.
-            joint: (B, P, C) patches as unit vectors of CLIP's joint space, where these are compared.
+            joint: (B, P, C) unit vectors of the patches in CLIP's joint space, if that is where they are compared.
 
         Returns:
             (B, P, 2) cosine similarities in -1..1, normal then abnormal.

@@ -1,4 +1,4 @@
-"""The choices for Norm (equation 9) and for the image score (equation 12), by the value of their option."""
+"""Variants of Norm (equation 9) and of the image score (equation 12), by the value of their option."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""What the prompts are pulled to (KAnoCLIP, section 2.2): text features of descriptions, of classes or of images."""
+"""Knowledge features (KAnoCLIP, section 2.2): text features of descriptions, per class or per image."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -10,12 +10,12 @@ CHUNK = 64  # texts encoded at once
 
 
 class KnowledgeFeatures:
-    """w_k of equation 3 for classes and, where they have descriptions of their own, for images.
+    """w_k of equation 3 for classes and, if images have their own descriptions, for images.
 
     Args:
-        encode_text: texts to (T, C).
-        classes: class name: descriptions.
-        images: image: descriptions; empty for one feature per class.
+        encode_text: returns (T, C) features of texts.
+        classes: class name to descriptions.
+        images: image to descriptions; empty for one feature per class.
     """
 
     def __init__(
@@ -28,15 +28,15 @@ class KnowledgeFeatures:
         self.images = mean_features(encode_text, images)
 
     def __call__(self, images: Sequence[str], class_names: Sequence[str]) -> tuple[list[int], Tensor]:
-        """Return what is known about a batch: rows of it, and a unit vector for each.
+        """Return the knowledge features of a batch: row numbers, and a unit vector for each.
 
         Args:
             images: (B,) names.
             class_names: (B,) names.
 
         Returns:
-            Every row, if images have descriptions of their own (those without have their class's); otherwise the first
-            row of each class. And (K, C) unit vectors of these K rows.
+            All rows, if images have their own descriptions (images without use their class's), otherwise the first row
+            of each class; and the (K, C) unit vectors of these K rows.
         """
         rows = (
             list(range(len(images)))

@@ -1,7 +1,7 @@
 """KAnoCLIP (Li et al. 2025, arXiv 2501.03786): knowledge-driven prompts, V-V attention, cross-modal fusion, an adapter.
 
-Learned: prompt contexts (KnPL), one Bi-CMCI module per tap, the Conv-Adapter. CLIP stays frozen. The paper leaves much
-unsaid; each choice is an option with its reason. Equation numbers are the paper's; docs/kanoclip.md has a picture.
+Learned: prompt contexts (KnPL), one Bi-CMCI module per tap, the Conv-Adapter. CLIP stays frozen. Where the paper is
+ambiguous, the choice is an option with its reason. Equation numbers are the paper's; docs/kanoclip.md has a diagram.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,8 +27,8 @@ from kanoclip.prompts.ensemble import PromptEnsemble
 from kanoclip.prompts.learned import LearnedPrompts
 from kanoclip.types import InputError
 
-NOUN = "object"  # of prompts without a class name
-HAND_WRITTEN = "clip"  # the ensemble without KnPL: the baseline of the ablation is the method clip
+NOUN = "object"  # used in prompts without a class name
+HAND_WRITTEN = "clip"  # the prompts without KnPL; the ablation's baseline is the method clip
 
 
 class Evidence(NamedTuple):
@@ -47,7 +47,7 @@ class Evidence(NamedTuple):
 
 @register("kanoclip")
 class KAnoCLIP(Method[KAnoCLIPOptions]):
-    """All four parts of the paper, each of which an option leaves out."""
+    """The four components of the paper, each of which an option can disable."""
 
     trainable = True
     stochastic = True
@@ -70,19 +70,19 @@ class KAnoCLIP(Method[KAnoCLIPOptions]):
                 backbone.joint_width, options.bottleneck, options.adapter_residual, options.adapter_depthwise
             )
         self._written = PromptEnsemble(backbone, HAND_WRITTEN)
-        self._text: dict[str, Tensor] = {}  # text vectors of the classes, once training is over
+        self._text: dict[str, Tensor] = {}  # text vectors of the classes, cached outside training
         self._knowledge = KnowledgeFeatures(backbone.encode_text, {}, {})
         self._diagnostics: dict[str, float] = {}
 
     @classmethod
     def reads(cls, options: KAnoCLIPOptions, tower: TowerShape) -> frozenset[Tap]:
-        """Return the four stages, and what the global feature is made from."""
+        """Return the taps of the four stages and of the global feature."""
         return frozenset(
             {*(_stage(options, tap) for tap in _stages(options, tower.taps)), _global(options, tower.layers)}
         )
 
     def forward(self, batch: Batch) -> AnomalyOutput:
-        """Score a batch with the trained parts."""
+        """Score a batch with the trained components."""
         images = next(iter(batch.features.values())).shape[0]
         text = per_class(batch.class_names, self._cached_text).expand(images, -1, -1)  # one class may stand for all
         evidence = self._evidence(batch.features, text)
@@ -132,7 +132,7 @@ class KAnoCLIP(Method[KAnoCLIPOptions]):
         return self._diagnostics
 
     def phases(self) -> list[Phase]:
-        """Train prompts and the rest, each with a learning rate of its own."""
+        """Train the prompts and the other parameters, with separate learning rates."""
         heads = [
             parameter for part in (self.stages, self.adapter) if part is not None for parameter in part.parameters()
         ]
@@ -144,7 +144,7 @@ class KAnoCLIP(Method[KAnoCLIPOptions]):
         return [self.options.phase(self.losses, [group for group in groups if group["params"]])]
 
     def train(self, mode: bool = True) -> Self:
-        """Forget the text vectors when the prompts may change."""
+        """Switch the mode, and drop the cached text vectors in training."""
         self._text = {}
         return super().train(mode)
 
@@ -157,7 +157,7 @@ class KAnoCLIP(Method[KAnoCLIPOptions]):
         final = final_map(_combined(maps), size, self.sigma)  # equation 10: (B, S, S)
         image = self._global_feature(features)  # (B, C)
         probability = (cosines(image[:, None], text)[:, 0] / options.temperature).softmax(-1)  # (B, 2)
-        peak = final.amax((1, 2)).clamp(0, 1)  # (B,); rounding goes beyond
+        peak = final.amax((1, 2)).clamp(0, 1)  # (B,), clamped against rounding errors
         score = SCORES[options.image_score](probability, torch.stack([1 - peak, peak], dim=1))  # equation 12, halved
         return Evidence(maps, probability, score)
 
@@ -192,7 +192,7 @@ class KAnoCLIP(Method[KAnoCLIPOptions]):
         return self.adapter(image, patches)
 
     def _knowledge_loss(self, batch: Batch, text: Tensor) -> Tensor:
-        """Return equation 2, averaged over the batch's classes, or over its images."""
+        """Return equation 2, averaged over the classes of the batch or over its images."""
         rows, knowledge = self._knowledge(batch.images, batch.class_names)
         normal, abnormal = text[rows].unbind(1)  # (K, C)
         if self.options.knowledge_form == "hinge":
@@ -218,7 +218,7 @@ def learned_prompts(text_width: int, text_layers: int, options: KAnoCLIPOptions)
         options: lengths, words and depth.
 
     Raises:
-        InputError: prompts deeper than the tower.
+        InputError: the prompts are deeper than the tower.
     """
     if options.deep_depth > text_layers:
         raise InputError(
@@ -241,7 +241,7 @@ def _stage(options: KAnoCLIPOptions, tap: int) -> Tap:
 
 
 def _global(options: KAnoCLIPOptions, last: int) -> Tap:
-    """Return the tap of the global feature: the original stream's class token, unless the adapter sees patches."""
+    """Return the tap of the global feature: the original stream's class token, unless the adapter reads patches."""
     if options.global_from != "original":
         return Tap("vv", last)
     return Tap("tokens" if options.conv_adapter and options.adapter_depthwise else "cls", last)

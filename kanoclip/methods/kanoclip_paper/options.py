@@ -1,4 +1,4 @@
-"""What KAnoCLIP leaves open, as options: every key says what was chosen and why (docs/reading-the-paper.md)."""
+"""The options of KAnoCLIP. Each description states the choice and its reason (docs/reading-the-paper.md)."""
 
 from typing import Literal, Self
 
@@ -10,7 +10,7 @@ from kanoclip.methods.phases import TrainingOptions
 class KAnoCLIPOptions(TrainingOptions):
     """Options of KAnoCLIP. Printed in the paper: prompt_length, the words, the loss weights of 1, margin 0."""
 
-    # Table 3: which of the four parts are there
+    # Table 3: which of the four components are enabled
     knowledge_prompts: bool = Field(
         True,
         description="KnPL. false: the two hand-written prompts of the method clip, and no knowledge loss (Table 3)",

@@ -1,4 +1,4 @@
-"""Bars: the class-mean AUROC of every method on every dataset."""
+"""Bar chart of the class-mean AUROC of every method on every dataset."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +13,8 @@ from kanoclip.report.registry import figure
 from kanoclip.report.style import drawing, marks, save_reason
 
 CHANCE = 50.0
-LEGEND_ENTRY = 1.2  # inches that a name and its mark take
-GROUP = 0.8  # width of the bars of a dataset; the distance between datasets is 1
+LEGEND_ENTRY = 1.2  # width of a legend entry in inches
+GROUP = 0.8  # width of a dataset's bars; the distance between datasets is 1
 
 
 @figure(per="run", place=20)
@@ -22,14 +22,14 @@ def bars(metrics: Path, methods: Sequence[str], datasets: Sequence[str], out: Pa
     """AUROC by dataset.
 
     Image and pixel AUROC of each method in percent, the unweighted mean over the classes of each dataset. Bars start at
-    chance, 50 %, so a bar that hangs below the line is worse than chance. Black whiskers with caps: standard deviation
-    over seeds, for methods trained with several; grey whiskers: 95 % bootstrap interval over images, for methods that
-    run once. The two measure different things and cannot be compared. Controls are left out. Where there is no bar,
-    the reason stands in its place; a level without any bar is left out.
+    chance, 50 %, so a bar below the line is worse than chance. Black whiskers with caps: standard deviation over
+    seeds, for methods trained with several; grey whiskers: 95 % bootstrap interval over images, for methods that run
+    once. The two measure different things and cannot be compared. Controls are left out. A missing bar is replaced by
+    its reason; a level without any bar is left out.
 
     Args:
         metrics: the long metrics.csv.
-        methods: one bar each in every group, in this order.
+        methods: one bar per group each, in this order.
         datasets: the groups, in this order.
         out: the PNG; a PDF and an SVG are written beside it.
 

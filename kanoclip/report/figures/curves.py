@@ -1,4 +1,4 @@
-"""ROC and PRO curves of several methods on one dataset."""
+"""Draw ROC and PRO curves of several methods on one dataset."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,24 +17,24 @@ PANELS = {
     ("pixel", "roc"): ("pixel ROC", "true positive rate", 1.0),
     ("pixel", "pro"): ("PRO", "mean overlap of regions", 0.3),
 }
-POINTS = 601  # at which curves are averaged
+POINTS = 601  # number of false positive rates at which curves are averaged
 
 
 @figure(per="target", place=50)
 def detection_curves(curves: Mapping[str, Sequence[Path]], out: Path) -> None:
     """ROC and PRO curves.
 
-    ROC curves of images and of pixels, and the per-region overlap (PRO) against the false positive rate up to 0.3, the
-    limit of AUPRO. A line is the mean over classes and seeds at equal false positive rates, so the area under it is
-    the mean of their areas; grey: chance. Curves that no method has, such as those of pixels without masks, are left
-    out. They are exact; at most 500 points of each are kept for drawing.
+    ROC curves of images and pixels, and the per-region overlap (PRO) against the false positive rate up to 0.3, the
+    limit of AUPRO. Each line is the mean over classes and seeds at equal false positive rates, so the area under it is
+    the mean of their areas; grey: chance. Curves that no method has, such as pixel curves without masks, are left out.
+    The curves are exact; at most 500 points of each are kept for drawing.
 
     Args:
         curves: for each method the curves.csv of each seed.
         out: the PNG; a PDF and an SVG are written beside it.
 
     Raises:
-        InputError: a file is no curves.csv.
+        InputError: a file is not a curves.csv.
     """
     frames = {method: [_read(path) for path in paths] for method, paths in curves.items()}
     drawn = [kind for kind in PANELS if any(_has(frame, *kind) for group in frames.values() for frame in group)]
@@ -64,7 +64,7 @@ def _has(frame: pd.DataFrame, level: str, curve: str) -> bool:
 
 
 def mean_curve(frame: pd.DataFrame, level: str, curve: str, rates: NDArray[np.float64]) -> NDArray[np.float64] | None:
-    """The mean over classes of one kind of curve.
+    """Return the mean of one kind of curve over classes.
 
     Args:
         frame: a curves.csv.
@@ -73,13 +73,13 @@ def mean_curve(frame: pd.DataFrame, level: str, curve: str, rates: NDArray[np.fl
         rates: (R,) false positive rates, ascending.
 
     Returns:
-        (R,) in 0..1; None when there is no such curve. Where a curve rises at one rate, its upper end is taken.
+        (R,) in 0..1; None without such a curve. At a rate where a curve jumps, its upper value is used.
     """
     chosen = frame[(frame["level"] == level) & (frame["curve"] == curve)]
     if chosen.empty:
         return None
     classes = [points for _, points in chosen.groupby("class_name")]
-    # where several points share a rate, np.interp takes the last, which is the upper end of the rise
+    # if several points share a rate, np.interp takes the last, which is the upper value of the jump
     return np.mean([np.interp(rates, points["x"], points["y"]) for points in classes], axis=0)
 
 

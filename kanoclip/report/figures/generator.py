@@ -1,4 +1,4 @@
-"""A picture of what the generator of synthetic images draws: every kind, normal and with some of its defects."""
+"""Draw an overview of the generator's synthetic images: every kind, normal and with some of its defects."""
 
 import io
 import math
@@ -29,21 +29,21 @@ from kanoclip.report.registry import figure
 from kanoclip.report.style import STYLE
 
 EVERY_KIND = (*KINDS, *AUXILIARY_KINDS)
-UNSEEN_KINDS = {*HELD_OUT_KINDS, *AUXILIARY_KINDS}  # by pretraining
+UNSEEN_KINDS = {*HELD_OUT_KINDS, *AUXILIARY_KINDS}  # unseen in pretraining
 SHOWN = 3  # defects of each kind
-BLOCKS = 2  # side by side
+BLOCKS = 2  # blocks of rows side by side
 PANEL, ROW, LABEL = 0.62, 0.72, 0.8  # in inches: side of an image, height of a row with its names, width of the labels
-LABEL_WIDTH = 12  # characters in a line
+LABEL_WIDTH = 12  # characters per line
 DPI = 125
-COLOURS = 256  # of the PNG's palette: a third of the bytes of full colour
+COLOURS = 256  # in the PNG's palette, which takes a third of the bytes of full colour
 
 
 @figure()
 def generator(out: Path, seed: int = 0) -> None:
     """Drawn images.
 
-    What the generator of synthetic images draws, a row per kind: a normal image, then the same image with up to three
-    defects, their masks outlined. A star marks kinds and defects that the embedded backbone has not seen.
+    The generator's synthetic images, one row per kind: a normal image, then the same image with up to three defects and
+    their masks outlined. A star marks kinds and defects that the embedded backbone has not seen.
 
     Args:
         out: the PNG.
@@ -71,7 +71,7 @@ def generator(out: Path, seed: int = 0) -> None:
 
 
 def spread_defects() -> dict[str, list[str]]:
-    """The defects shown for each kind: those that earlier kinds showed least, so that each has its turn."""
+    """Return the defects to show for each kind: those shown least so far, so that each defect appears."""
     shown: Counter[str] = Counter()
     chosen = {}
     for kind in EVERY_KIND:

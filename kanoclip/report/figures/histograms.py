@@ -1,4 +1,4 @@
-"""Histograms of image scores, normal against anomalous, with the threshold of the highest F1."""
+"""Draw histograms of normal and anomalous image scores, with the F1-max threshold."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,9 +22,9 @@ TITLE_SIZE = 6.5
 def histograms(index: Path, scores: Sequence[Path], out: Path) -> None:
     """Image scores.
 
-    Image scores of normal (filled) and anomalous (hatched) images, a row per class and a column per method, with the
-    first seed; unlabelled images are grey. Each group sums to 100 %. Dashed: the threshold with the highest F1 on these
-    very images, given above the panel with its F1; it is an upper bound, as no method knows it beforehand.
+    Image scores of normal (filled) and anomalous (hatched) images, one row per class and one column per method, with
+    the first seed; unlabelled images are grey. Each group sums to 100 %. Dashed: the threshold with the highest F1 on
+    these images, given above the panel with its F1, which is an upper bound because the threshold uses the labels.
 
     Args:
         index: index.csv of the dataset.
@@ -51,7 +51,7 @@ def histograms(index: Path, scores: Sequence[Path], out: Path) -> None:
 
 
 def _draw(panel: Axes, labels: NDArray[np.integer], scores: NDArray[np.floating]) -> str:
-    """Draw one panel and return what stands above it."""
+    """Draw one panel and return its title."""
     edges = list(np.histogram_bin_edges(scores, BINS))
     looks: dict[str, tuple[int, dict[str, Any]]] = {
         "normal": (0, {"facecolor": COLOURS[6], "edgecolor": "none"}),

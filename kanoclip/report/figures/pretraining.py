@@ -1,4 +1,4 @@
-"""Learning curves of the embedded backbone: its losses, and the results on the validation sets."""
+"""Learning curves of the embedded backbone: losses, and results on the validation sets."""
 
 from pathlib import Path
 
@@ -30,8 +30,8 @@ MEASURES = {
 def pretraining_curves(train: Path, validation: Path, out: Path) -> None:
     """Pretraining of the embedded backbone.
 
-    The losses against the step, and what validation says on each set of drawn images. Losses are running means over one
-    thirtieth of the training; a vertical line marks where the image size changes.
+    Losses and the results on each validation set against the training step. Losses are running means over one thirtieth
+    of the training; vertical lines mark changes of the image size.
 
     Args:
         train: train.csv of `kanoclip pretrain`.
@@ -60,7 +60,7 @@ def pretraining_curves(train: Path, validation: Path, out: Path) -> None:
 
 
 def _read_validation(path: Path) -> pd.DataFrame:
-    """A validation.csv in long form: step, set, measure, percent."""
+    """Return a validation.csv in long form: step, set, measure, percent."""
     log = pd.read_csv(path)
     known = {f"{name}_{key}": (name, label) for name in SETS for key, label in MEASURES.items()}
     columns = [column for column in log.columns if column in known]
@@ -72,8 +72,8 @@ def _read_validation(path: Path) -> pd.DataFrame:
 
 
 def _mark_sizes(panel: Axes, log: pd.DataFrame) -> None:
-    """A vertical line where the image size changes."""
+    """Draw a vertical line at each change of the image size."""
     for step, size in log.drop_duplicates("size")[["step", "size"]].iloc[1:].itertuples(index=False):
         panel.axvline(step, color="0.5", linewidth=0.8)
-        place = panel.get_xaxis_transform()  # across as the steps, upwards as the panel
+        place = panel.get_xaxis_transform()  # x in steps, y as a share of the panel
         panel.text(step, 1, f"{size} px ", transform=place, rotation=90, ha="right", va="top", fontsize=6)

@@ -1,4 +1,4 @@
-"""Rank diagram: average ranks of methods over datasets, and which differences may be chance (Demšar, JMLR 2006)."""
+"""Critical difference diagram: average ranks of methods over datasets (Demšar, JMLR 2006)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,15 +19,15 @@ ALPHA = 0.05
 def ranks(metrics: Path, methods: Sequence[str], datasets: Sequence[str], out: Path) -> None:
     """Average ranks.
 
-    Average rank of each method over the datasets on which every method has a value, by image and by pixel AUROC (means
-    over classes and seeds); 1 is best. A level with fewer than two such datasets is left out. Thick bars join methods
-    whose average ranks are no further apart than the critical difference of Nemenyi's test at level 0.05 (Demšar, JMLR
-    2006): on these datasets their difference may be chance. Controls are not ranked.
+    Average rank of each method by image and by pixel AUROC (means over classes and seeds), over the datasets on which
+    every method has a value; 1 is best. A level with fewer than two such datasets is left out. Thick bars join methods
+    whose average ranks differ by no more than the critical difference of Nemenyi's test at level 0.05 (Demšar, JMLR
+    2006), i.e. not significantly. Controls are not ranked.
 
     Args:
         metrics: the long metrics.csv.
         methods: at least two.
-        datasets: over which the ranks are taken.
+        datasets: over which ranks are averaged.
         out: the PNG; a PDF and an SVG are written beside it.
 
     Raises:
@@ -53,14 +53,14 @@ def _complete(cells: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
 
 
 def cliques(ranks: Sequence[float], distance: float) -> list[tuple[int, int]]:
-    """The longest runs of ranks that lie within a distance.
+    """Return the longest runs of ranks that lie within a distance.
 
     Args:
         ranks: ascending.
         distance: largest difference between the first and the last rank of a run.
 
     Returns:
-        (first, last) position of each run of two or more that no other run contains.
+        The (first, last) positions of each run of two or more that no other run contains.
     """
     runs: list[tuple[int, int]] = []
     for first, rank in enumerate(ranks):
@@ -71,7 +71,7 @@ def cliques(ranks: Sequence[float], distance: float) -> list[tuple[int, int]]:
 
 
 def _draw(panel: Axes, ranks: pd.Series, distance: float, looks: dict[str, Mark]) -> None:
-    """The axis on top, labels left (the better half) and right, bars between; y counts lines downwards."""
+    """Draw the axis on top, labels left (the better half) and right, bars between; y counts lines downwards."""
     runs = cliques(list(ranks), distance)
     top = 0.6 + 0.5 * len(runs)  # the first line of labels
     half = (len(ranks) + 1) // 2

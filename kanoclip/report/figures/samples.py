@@ -1,4 +1,4 @@
-"""Images with their masks and anomaly maps: several methods on one dataset, or one method on several."""
+"""Draw images with masks and anomaly maps: several methods on one dataset, or one method on several."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,12 +20,12 @@ HIGHEST, LOWEST = "highest", "lowest"
 def qualitative(index: Path, scores: Sequence[Path], out: Path) -> None:
     """Anomaly maps.
 
-    From each class the anomalous images with the highest (best), the median and the lowest (worst) image score and the
-    normal image with the median one, all by the method in the first row of maps; of a class without anomalous images,
-    those with the highest, the median and the lowest score. Nothing is picked by hand. Rows are the image, the ground
-    truth where there is one, and the anomaly map of each method over the grey image; after twelve columns the figure
-    continues below. Images are shown as squares, as the methods see them. One colour scale per method, the same in all
-    columns, from the first to the last percentile of the values shown; white outline: ground truth; number: image
+    From each class, the anomalous images with the highest (best), the median and the lowest (worst) image score and
+    the normal image with the median score, according to the method in the first row of maps; from a class without
+    anomalous images, those with the highest, the median and the lowest score. No image is picked by hand. Rows show
+    the image, the ground truth if there is one, and the anomaly map of each method over the grey image; after twelve
+    columns the figure continues below. Images are shown as squares, as the methods see them. Each method has one
+    colour scale, from the first to the 99th percentile of the values shown. White outline: ground truth; number: image
     score.
 
     Args:
@@ -49,10 +49,10 @@ def qualitative(index: Path, scores: Sequence[Path], out: Path) -> None:
 def teaser(pairs: Sequence[tuple[Path, Path]], out: Path) -> None:
     """Overview.
 
-    The anomalous images with the highest and the median image score of each dataset (of all its images, where none is
-    known to be anomalous), their masks, and the anomaly maps of one method. Images are shown as squares, as the method
-    sees them. One colour scale per dataset, from the first to the last percentile of the values shown; white outline:
-    ground truth; number: image score.
+    The anomalous images with the highest and the median image score of each dataset (or any images, if none is known
+    to be anomalous), with their masks and the anomaly maps of one method. Images are shown as squares, as the method
+    sees them. Each dataset has one colour scale, from the first to the 99th percentile of the values shown. White
+    outline: ground truth; number: image score.
 
     Args:
         pairs: (index.csv, scores.h5) of each dataset, the scores all by the same method.
@@ -73,7 +73,7 @@ def teaser(pairs: Sequence[tuple[Path, Path]], out: Path) -> None:
 
 
 def _spread(labels: NDArray[np.integer], image_score: NDArray[np.floating]) -> dict[int, str]:
-    """Positions of what a method can and cannot do, in the order of the columns, and which place each has."""
+    """Return the rows of the best, median and worst images in the order of the columns, with their labels."""
     order = np.argsort(image_score, kind="stable")[::-1]
     anomalous, normal = order[labels[order] == 1], order[labels[order] == 0]
     shown, names = (anomalous, (BEST, MEDIAN, WORST)) if anomalous.size else (order, (HIGHEST, MEDIAN, LOWEST))

@@ -1,4 +1,4 @@
-"""Ablation steps: what each variant of a method adds, in order."""
+"""Ablation steps: the AUROC of each variant of a method, in order."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,14 +19,14 @@ MEAN = "mean of the datasets"
 def steps(metrics: Path, methods: Sequence[str], datasets: Sequence[str], out: Path) -> None:
     """Ablation.
 
-    Image and pixel AUROC of each variant in percent, in the order in which parts are added. A thin line is a dataset,
-    its value the unweighted mean over classes; the thick line is the unweighted mean of the datasets on which every
-    variant has a value. Black whiskers with caps: standard deviation of that mean over seeds; grey whiskers: 95 %
-    bootstrap interval over images, where there is one dataset and one seed.
+    Image and pixel AUROC of each variant in percent, in the order in which components are added. Thin lines: datasets,
+    unweighted means over classes; thick line: the unweighted mean over the datasets on which every variant has a value.
+    Black whiskers with caps: standard deviation of that mean over seeds; grey whiskers: 95 % bootstrap interval over
+    images, with one dataset and one seed.
 
     Args:
         metrics: the long metrics.csv of the ablation.
-        methods: the variants, in the order in which parts are added.
+        methods: the variants, in the order in which components are added.
         datasets: the lines.
         out: the PNG; a PDF and an SVG are written beside it.
 

@@ -1,4 +1,4 @@
-"""What the figures of several methods draw: the class-mean AUROC of each on each dataset, with an interval."""
+"""The data of figures that compare methods: class-mean AUROC per method and dataset, with an interval."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,15 +11,15 @@ from kanoclip.metrics.registry import MEAN
 from kanoclip.report.metrics import read_metrics
 from kanoclip.types import InputError, unknown_name
 
-SEEDS, IMAGES = "seeds", "images"  # what a value varies over: seeds (standard deviation) or images (95 % bootstrap)
+SEEDS, IMAGES = "seeds", "images"  # kind of interval: standard deviation over seeds, or 95 % bootstrap over images
 WHISKERS: dict[str, dict[str, Any]] = {SEEDS: {"ecolor": "black", "capsize": 1.8}, IMAGES: {"ecolor": "0.45"}}
 
 
 def read_aurocs(metrics: Path, methods: Sequence[str]) -> pd.DataFrame:
-    """The rows of a long metrics.csv that hold the class-mean AUROC of some methods, one a seed.
+    """Return the rows of a long metrics.csv with the class-mean AUROC of some methods, one per seed.
 
     Raises:
-        InputError: a method is not in the metrics, or a value is there twice.
+        InputError: a method is not in the metrics, or a value is repeated.
     """
     frame = read_metrics(metrics)
     for name in methods:
@@ -41,8 +41,8 @@ def with_intervals(rows: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         level, dataset, method; value, low, high in percent; spread; reason. With several seeds the spread is SEEDS and
-        the interval the mean ± standard deviation; with one it is IMAGES and the interval the given one. A value that
-        some seed lacks is NaN and has the reason.
+        the interval is the mean ± standard deviation; with one it is IMAGES and the given interval. A value that some
+        seed lacks is NaN, with the reason.
     """
     groups = rows.groupby(["level", "dataset", "method"], sort=False)
     return pd.DataFrame(
@@ -65,7 +65,7 @@ def _cell(seeds: pd.DataFrame) -> dict[str, float | str]:
 
 
 def draw_whiskers(panel: Axes, places: Sequence[float], cells: pd.DataFrame) -> None:
-    """Draw intervals: black with caps over seeds, grey without caps over images; where there is none, nothing."""
+    """Draw the existing intervals: black with caps over seeds, grey without caps over images."""
     for spread, look in WHISKERS.items():
         chosen = [k for k, found in enumerate(cells["spread"]) if found == spread]
         own = cells.iloc[chosen]

@@ -12,7 +12,7 @@ from kanoclip.types import InputError
 
 
 def patches(count: int, width: int = 8, images: int = 2) -> torch.Tensor:
-    """Gaussian, but for two far away in each image."""
+    """Gaussian, except for two far away in each image."""
     x = torch.randn(images, count, width, generator=torch.Generator().manual_seed(count))
     x[:, 0] += 9
     x[:, count // 2] -= 7

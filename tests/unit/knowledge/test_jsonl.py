@@ -64,6 +64,19 @@ def test_a_wrong_line_is_named(path: Path, line: str) -> None:
         read_descriptions(path)
 
 
+def test_an_edited_line_is_kept_only_without_its_digest(path: Path) -> None:
+    lines = path.read_text().replace("cut through", "cut in two").split("\n")
+    path.write_text("\n".join(lines))
+    with pytest.raises(
+        InputError, match=r'knowledge\.jsonl, line 2: .* found another; .* delete "digest" from the line'
+    ):
+        read_descriptions(path)
+    edited = json.loads(lines[1])
+    del edited["digest"]
+    path.write_text("\n".join([lines[0], json.dumps(edited), *lines[2:]]))
+    assert read_descriptions(path)[1].text == "A bolt, cut in two."
+
+
 def test_an_empty_file_has_no_description(tmp_path: Path) -> None:
     write_knowledge(tmp_path / "empty.jsonl", [])
     assert read_descriptions(tmp_path / "empty.jsonl") == []

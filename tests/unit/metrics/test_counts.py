@@ -26,7 +26,7 @@ def counted(maps, masks, levels=None):
 
 
 def scene(seed, spread=1.0, n=4, size=40):
-    """Masks with several regions each but for a normal image, and the logits of maps that follow them with noise."""
+    """Masks with several regions each except for a normal image, and the logits of maps that follow them with noise."""
     generator = np.random.default_rng(seed)
     masks = np.zeros((n, size, size), bool)
     for mask in masks[1:]:

@@ -70,7 +70,7 @@ def test_the_mean_row_is_the_unweighted_class_mean(files):
     frame = pd.read_csv(files[2], keep_default_na=False, na_values={"value": [""]})
     assert list(frame.columns) == (
         ["method", "backbone", "auxiliary", "dataset", "class_name", "seed", "level", "metric"]
-        + ["value", "low", "high", "threshold", "reason"]
+        + ["value", "low", "high", "threshold", "reason", "digest"]
     )
     assert len(frame) == 3 * len(METRICS)  # two classes and their mean
     assert frame[["method", "backbone", "auxiliary", "dataset", "seed"]].drop_duplicates().values.tolist() == [

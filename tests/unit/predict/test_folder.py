@@ -210,7 +210,7 @@ def test_the_page_survives_any_name(detector: Detector, write_images: Callable[.
 def test_twenty_thousand_images_in_bounded_memory(
     detector: Detector, write_images: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """Memory after 20,000 images is that after 2,000 but for a few bytes per image."""
+    """Memory after 20,000 images is that after 2,000 except for a few bytes per image."""
     import tracemalloc
 
     first = write_images("0.png", size=(16, 16)) / "0.png"

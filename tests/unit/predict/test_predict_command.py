@@ -122,7 +122,7 @@ def test_ctrl_c_stops_a_process_and_a_second_run_does_the_rest_only(
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         said = process.communicate()[1]
-    assert process.returncode == 130 and "the same command goes on where it stopped" in said
+    assert process.returncode == 130 and "run the same command to resume" in said
     assert "Traceback" not in said
     done = [json.loads(line)["image"] for line in lines.read_text().splitlines()]
     assert 0 < len(done) < 120

@@ -34,7 +34,7 @@ def portrait(metrics, methods, out, width=3):
 
 
 def helper():
-    \"\"\"Is no figure.\"\"\"
+    \"\"\"Not a figure.\"\"\"
 """
 
 

@@ -9,7 +9,8 @@ import pytest
 from kanoclip.config import BackboneConfig
 from kanoclip.report.notes import TINY_NOTE
 from kanoclip.report.runtime import read_jobs, summary, write_runtime
-from kanoclip.run import Row, Run, RunTarget
+from kanoclip.rows import Row
+from kanoclip.run import Run, RunTarget
 from kanoclip.types import InputError
 
 HEADER = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"

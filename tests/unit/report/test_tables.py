@@ -16,7 +16,8 @@ from kanoclip.report.cells import KANOCLIP_PAPER, OWN_PAPER, Cell
 from kanoclip.report.metrics import collect, read_metrics
 from kanoclip.report.notes import MARKS, SEEN_NOTE, TINY_NOTE, legend
 from kanoclip.report.tables import ablation_of, tables_of, write_tables
-from kanoclip.run import Row, Run, RunTarget
+from kanoclip.rows import Row
+from kanoclip.run import Run, RunTarget
 from kanoclip.types import InputError
 
 COLUMNS = [

@@ -60,6 +60,23 @@ def test_lines_are_running_means_over_one_thirtieth(tmp_path):
     assert smooth.tolist() == pytest.approx(by_hand)
 
 
+def test_a_loss_of_one_phase_has_values_in_its_steps_only(texts, tmp_path):
+    """Two seeds of a training in two phases, whose train.csv has empty cells."""
+    for seed in (1, 2):
+        frame = pd.DataFrame({"step": range(60), "loss_total": 1.0 + seed, "loss_text": 0.5, "loss_image": 0.25})
+        frame.loc[30:, "loss_text"] = np.nan
+        frame.loc[:29, "loss_image"] = np.nan
+        frame["grad_norm_image"] = 10.0 ** (frame["step"] % 4)
+        frame.to_csv(tmp_path / f"{seed}.csv", index=False)
+    lines = read_log(tmp_path / "1.csv").groupby("part")
+    assert lines["step"].agg(["min", "max"]).loc["text"].tolist() == [0, 29]
+    assert lines["step"].agg(["min", "max"]).loc["image"].tolist() == [0, 59]  # the loss and the gradient norm
+    training_curves({"aa_clip": [tmp_path / "1.csv", tmp_path / "2.csv"]}, tmp_path / "figure.png")
+    shown = texts(tmp_path / "figure.png")
+    assert {"text", "image", "total", "gradient norm", "100"} <= set(shown)
+    assert not any("$" in text for text in shown)
+
+
 def test_a_log_without_losses_is_refused(tmp_path):
     pd.DataFrame({"step": [1], "seconds": [2]}).to_csv(tmp_path / "train.csv", index=False)
     with pytest.raises(InputError, match=r"train.csv: expected the columns step and loss_..., found step,seconds"):

@@ -1,0 +1,51 @@
+"""The keys of `snakemake pretrain`, which trains the embedded backbone."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from kanoclip.config.strict import Strict
+from kanoclip.naming import PlainPath
+
+
+class PretrainingConfig(Strict):
+    """How long and on what the embedded backbone is trained. Raise its last steps to continue a finished run."""
+
+    pairs: int = Field(24_000, gt=0, description="number of normal training images, and of anomalous ones")
+    text_steps: int = Field(900, gt=0, description="optimiser steps of the text tower")
+    small_steps: int = Field(2_000, gt=0, description="steps of the image tower on half-size images, 64 per step")
+    large_steps: int = Field(2_000, gt=0, description="steps on whole images, 32 per step")
+    mixed_steps: int = Field(
+        6_000, ge=0, description="steps on whole images in pairs that are blended and recoloured, 32 per step"
+    )
+    photographs: PlainPath | None = Field(
+        None,
+        description="a folder of photographs without defects, such as DTD and ImageNet samples: defects are put into "
+        "them. Without it the last stages see drawn images only",
+    )
+    composite_pairs: int = Field(12_000, gt=0, description="pairs of composites on the photographs")
+    real_small_steps: int = Field(
+        0,
+        ge=0,
+        description="steps on half-size views of drawn pairs and composites, real_batch per step. 0: not part of the "
+        "shipped weights; trainings so far ended below their start on held-out images",
+    )
+    real_large_steps: int = Field(
+        0, ge=0, description="steps on whole ones, half of real_batch per step. 0: for the same reason"
+    )
+    real_batch: int = Field(64, gt=0, multiple_of=16, description="images per step; more on a GPU")
+    teacher_steps: int = Field(
+        0,
+        ge=0,
+        description="last of all, steps on whole images beside a teacher with ImageNet features (EfficientNet-Lite0, "
+        "the extra `teacher`); needs photographs",
+    )
+    teacher_batch: int = Field(32, gt=0, multiple_of=16, description="images per step beside the teacher")
+    start: Literal["nothing", "embedded"] = Field(
+        "nothing",
+        description="embedded: continue from the weights in the package with the last stages only, those with "
+        "photographs, instead of training everything",
+    )
+    validation_pairs: int = Field(336, gt=0, description="approximate number of pairs in each validation set")
+    processes: int = Field(1, gt=0, description="processes that draw images in parallel")
+    seed: int = Field(0, ge=0, description="random seed of everything")
