@@ -135,7 +135,7 @@ def test_the_shipped_weights_are_trained_on_with_photographs(tmp_path, monkeypat
         path = tmp_path / "photographs" / "bumpy" / f"bumpy_{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(render("granite", None, number, 128).image).save(path)
-    steps = {"text_steps": 2, "real_small_steps": 0, "real_large_steps": 2}
+    steps = {"text_steps": 2, "real_small_steps": 0, "real_large_steps": 2, "teacher_steps": 4, "teacher_batch": 16}
     sizes = {"pairs": 70, "composite_pairs": 16, "validation_pairs": 56, "real_batch": 16}
     tiny = PretrainingConfig(start="embedded", photographs=str(tmp_path / "photographs"), **steps, **sizes)
     pretrain(tmp_path / "run", tiny)
@@ -144,3 +144,4 @@ def test_the_shipped_weights_are_trained_on_with_photographs(tmp_path, monkeypat
     assert sorted(written["shares"]) == ["0.0", "0.25", "0.5", "0.75", "1.0"]
     assert written["results"] == written["shares"][str(written["share_of_the_end"])]
     assert pd.read_csv(tmp_path / "run" / "validation.csv")["step"].tolist() == [0, 2]
+    assert pd.read_csv(tmp_path / "run" / "taught_validation.csv")["step"].tolist() == [0, 2, 4]
