@@ -20,7 +20,9 @@ from kanoclip.predict.guesses import guess_of
 from kanoclip.rows import SHIPPED
 from kanoclip.types import InputError
 
-SHIPPED_WORTH = "a small model that has seen synthetic defects only: for trying out, not for decisions (docs/predict.md)"
+SHIPPED_WORTH = (
+    "a small model that has seen synthetic defects only: for trying out, not for decisions (docs/predict.md)"
+)
 DEFAULT, TINY = "kanoclip", "kanoclip-tiny"
 TRAINING_FREE = "winclip"  # the method used if only a backbone is given
 
