@@ -19,10 +19,8 @@ from kanoclip.pretraining.corpus import LEAST_ANOMALOUS_PIXELS
 
 CRUDE = 0.3  # share of the pairs whose defect is replaced
 FIRST_CONTRAST, LAST_CONTRAST = (1.5, 3.0), (0.8, 1.5)  # times that of the defect, at the start and at the end
-SMALLEST, SPREAD = (
-    0.07,
-    6.0,
-)  # half-width of the smallest crude shape, of half the image; the largest is 6 times as wide
+SMALLEST = 0.07  # half-width of the smallest crude shape, as a share of half the image
+SPREAD = 6.0  # the largest crude shape is this many times as wide
 
 
 def easier_views(
