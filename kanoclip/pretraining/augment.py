@@ -104,10 +104,32 @@ def device_views(pools: Sequence[DevicePool], count: int, size: int, seed: Seque
         size: pixels per side, at most that of the pools.
         seed: of the batch.
     """
-    device = pools[0].images.device
-    random = torch.Generator(device).manual_seed(int(np.random.SeedSequence(list(seed)).generate_state(1)[0]))
-    draw = Draw(random)
-    chosen = [pool.choose(count // (2 * len(pools)), random) for pool in pools]
+    draw = draw_of_batch(pools, seed)
+    images, masks, numbers, facts = crossed_pairs(pools, count, size, draw)
+    return DeviceViews(recoloured(images, draw).flatten(0, 1), masks_of_views(masks), numbers, facts)
+
+
+def draw_of_batch(pools: Sequence[DevicePool], seed: Sequence[int]) -> Draw:
+    """Return the random numbers of a batch, on the device of its pools."""
+    state = int(np.random.SeedSequence(list(seed)).generate_state(1)[0])
+    return Draw(torch.Generator(pools[0].images.device).manual_seed(state))
+
+
+def crossed_pairs(
+    pools: Sequence[DevicePool], count: int, size: int, draw: Draw
+) -> tuple[Tensor, Tensor, NDArray[np.int16], list[Facts]]:
+    """Choose pairs, frame them and cross some of them.
+
+    Args:
+        pools: drawn pairs, composites.
+        count: B, a multiple of twice the number of pools.
+        size: pixels per side, at most that of the pools.
+        draw: chooses.
+
+    Returns:
+        Images (P, 2, 3, size, size), masks (P, size, size), the attribute numbers (B, 6) of the views, and their facts.
+    """
+    chosen = [pool.choose(count // (2 * len(pools)), draw.random) for pool in pools]
     parts = [pool.pairs(pairs) for pool, pairs in zip(pools, chosen, strict=True)]
     images, masks = (torch.cat(part) for part in zip(*parts, strict=True))
     rows = [(2 * pairs.cpu().numpy()[:, None] + np.arange(2)).ravel() for pairs in chosen]
@@ -115,10 +137,13 @@ def device_views(pools: Sequence[DevicePool], count: int, size: int, seed: Seque
     facts = [pool.facts[row] for pool, own in zip(pools, rows, strict=True) for row in own]
     images, masks = framed(images, masks, size, draw)
     images, masks, mode = mixed(images, masks, draw)
-    images = recoloured(images, draw)
-    both = torch.stack([torch.zeros_like(masks), masks], dim=1).flatten(0, 1)
     seen = numbers_of_views(numbers, masks.sum((1, 2)).cpu().numpy(), mode.cpu().numpy())
-    return DeviceViews(images.flatten(0, 1), both, seen, facts)
+    return images, masks, seen, facts
+
+
+def masks_of_views(masks: Tensor) -> Tensor:
+    """Return the masks (2 P, S, S) of both images of pairs, empty for the first ones."""
+    return torch.stack([torch.zeros_like(masks), masks], dim=1).flatten(0, 1)
 
 
 def framed(images: Tensor, masks: Tensor, size: int, draw: Draw) -> tuple[Tensor, Tensor]:

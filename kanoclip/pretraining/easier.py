@@ -7,12 +7,11 @@ only mildly.
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kanoclip.pretraining.augment import DevicePool, DeviceViews, Draw, framed, mixed, numbers_of_views
+from kanoclip.pretraining.augment import DevicePool, DeviceViews, Draw, crossed_pairs, draw_of_batch, masks_of_views
 from kanoclip.pretraining.codes import DEFECT, EXTENT, PLACE, STATE, UNKNOWN
 from kanoclip.pretraining.composites import VISIBLE
 from kanoclip.pretraining.corpus import LEAST_ANOMALOUS_PIXELS
@@ -35,20 +34,8 @@ def easier_views(
         progress: of the training, 0..1.
         seed: of the batch.
     """
-    device = pools[0].images.device
-    random = torch.Generator(device).manual_seed(int(np.random.SeedSequence(list(seed)).generate_state(1)[0]))
-    draw = Draw(random)
-    chosen = [pool.choose(count // (2 * len(pools)), random) for pool in pools]
-    images, masks = (
-        torch.cat(part)
-        for part in zip(*[pool.pairs(pairs) for pool, pairs in zip(pools, chosen, strict=True)], strict=True)
-    )
-    rows = [(2 * pairs.cpu().numpy()[:, None] + np.arange(2)).ravel() for pairs in chosen]
-    numbers = np.concatenate([pool.numbers[own] for pool, own in zip(pools, rows, strict=True)])
-    facts = [pool.facts[row] for pool, own in zip(pools, rows, strict=True) for row in own]
-    images, masks = framed(images, masks, size, draw)
-    images, masks, mode = mixed(images, masks, draw)
-    numbers = numbers_of_views(numbers, masks.sum((1, 2)).cpu().numpy(), mode.cpu().numpy())
+    draw = draw_of_batch(pools, seed)
+    images, masks, numbers, facts = crossed_pairs(pools, count, size, draw)
     images = contrasted(images, progress, draw)
     images, masks, replaced = crude(images, masks, draw)
     second = numbers[1::2]  # a view: what is changed in it changes in `numbers`
@@ -56,8 +43,7 @@ def easier_views(
     second[changed, STATE] = 1
     for attribute in (DEFECT, PLACE, EXTENT):
         second[changed, attribute] = UNKNOWN
-    both = torch.stack([torch.zeros_like(masks), masks], dim=1).flatten(0, 1)
-    return DeviceViews(mildly_recoloured(images, draw).flatten(0, 1), both, numbers, facts)
+    return DeviceViews(mildly_recoloured(images, draw).flatten(0, 1), masks_of_views(masks), numbers, facts)
 
 
 def contrasted(images: Tensor, progress: float, draw: Draw) -> Tensor:
