@@ -33,6 +33,7 @@ WARM_UP = 100  # steps
 AVERAGING = 0.996
 LOCAL_EVERY = 4  # every fourth step also trains the V-V stream, on half a batch
 GENERIC_PROMPTS = 0.4
+NO_CLASS = -1
 MEASURED_PAIRS = 32  # for mean and deviation of the teacher's features
 CROSSING = (0.4, 0.65)  # share of the training where the weights go from the first to the last
 WEIGHTS = {  # first, last
@@ -106,8 +107,16 @@ class TaughtTraining(ImageTraining):
         self.peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
         seen = torch.tensor([list(KINDS).index(kind) for kind in TRAINING_KINDS], device=self.device)
         self.classes = F.normalize(self.states[seen].sum(1), dim=-1)
-        self.class_of_kind = torch.full((len(KINDS) + 1,), -1, device=self.device)  # the last: UNKNOWN
+        self.class_of_kind = torch.full((len(KINDS),), NO_CLASS, device=self.device)
         self.class_of_kind[seen] = torch.arange(len(seen), device=self.device)
+
+    def classes_of(self, kinds: Tensor) -> Tensor:
+        """Return the class of each kind among the training kinds, NO_CLASS for held-out and unknown kinds.
+
+        Args:
+            kinds: (B,) attribute numbers; negative where a view's kind is not known.
+        """
+        return torch.where(kinds < 0, NO_CLASS, self.class_of_kind[kinds.clamp(min=0)])
 
     def advance(self, stage: Stage) -> dict[str, float]:
         """Take one optimiser step; return the values of the losses."""
@@ -146,7 +155,7 @@ class TaughtTraining(ImageTraining):
         token = projected[0][:, 0]
         abnormal = torch.from_numpy(batch.numbers[:, STATE] == 1).to(self.device).float()
         known = torch.from_numpy(batch.numbers[:, STATE] != UNKNOWN).to(self.device)
-        score, classes = state_logits(token[:, None], prompts)[:, 0], self.class_of_kind[kinds]
+        score, classes = state_logits(token[:, None], prompts)[:, 0], self.classes_of(kinds)
         parts = {
             "features": self.lessons.distance([features[tap][:, 1:] for tap in depths], taught),
             "dense": dense_state(logits[0], batch.masks),
@@ -156,7 +165,7 @@ class TaughtTraining(ImageTraining):
             "teacher": dense_state(found, batch.masks),
         }
         if (classes >= 0).any():
-            parts["kind"] = F.cross_entropy(token @ self.classes.T / TEMPERATURE, classes, ignore_index=-1)
+            parts["kind"] = F.cross_entropy(token @ self.classes.T / TEMPERATURE, classes, ignore_index=NO_CLASS)
         return parts | ({"local": dense_state(logits[1], batch.masks)} if local else {})
 
     @torch.no_grad()

@@ -6,10 +6,11 @@ import torch
 
 from kanoclip.backbones.clip import load_backbone
 from kanoclip.config import BackboneConfig, PretrainingConfig
-from kanoclip.datasets.synthetic import Facts
+from kanoclip.datasets.synthetic import KINDS, TRAINING_KINDS, Facts
+from kanoclip.pretraining.codes import NOTHING, UNKNOWN
 from kanoclip.pretraining.corpus import draw_corpus, numbers_of
 from kanoclip.pretraining.recipe import pretrain
-from kanoclip.pretraining.taught import WEIGHTS, TaughtTraining, weight
+from kanoclip.pretraining.taught import NO_CLASS, WEIGHTS, TaughtTraining, weight
 from kanoclip.types import InputError
 
 CONFIG = BackboneConfig(model="kanoclip-tiny", weights="random:0", image_size=128)
@@ -52,6 +53,15 @@ def test_a_stopped_training_ends_like_an_uninterrupted_one(drawn, composites, st
         assert name.startswith("visual.") or torch.equal(value, start[name]), name
     average, last = whole.average["transformer.resblocks.0.mlp.c_fc.weight"], whole.backbone.blocks[0].mlp.c_fc.weight
     assert not torch.equal(average, last)
+
+
+def test_photographs_and_held_out_kinds_belong_to_no_class(drawn, composites, start, monkeypatch):
+    monkeypatch.setattr("kanoclip.pretraining.taught.MEASURED_PAIRS", 8)
+    run = TaughtTraining(CONFIG, start, drawn, composites, steps=1, batch=8, seed=1)
+    names = list(KINDS)
+    kinds = torch.tensor([*range(len(names)), NOTHING, UNKNOWN])
+    expected = [TRAINING_KINDS.index(name) if name in TRAINING_KINDS else NO_CLASS for name in names]
+    assert run.classes_of(kinds).tolist() == [*expected, NO_CLASS, NO_CLASS]
 
 
 def test_weights_cross_from_the_first_to_the_last():
