@@ -46,7 +46,7 @@ README_HEAD = """# Configuration
 
 `config.yaml` is the paper, `quickstart.yaml` the embedded default, `extended.yaml` the same with every registered
 method, `folder.yaml` an example with images of your own, `pretraining.yaml` the recipe of the embedded backbone from
-nothing. A file given with `--configfile` stands alone; keys that it leaves out have the defaults below. A misspelt key
+scratch. A file given with `--configfile` stands alone; keys that it leaves out have the defaults below. A misspelt key
 is refused and the nearest valid one is named. Made by `make generated` from the code; do not edit.
 """
 

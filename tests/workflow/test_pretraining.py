@@ -1,4 +1,4 @@
-"""`snakemake pretrain` from nothing: photographs from a local server, the drawn stages, then a teacher."""
+"""`snakemake pretrain` from scratch: photographs from a local server, the drawn stages, then a teacher."""
 
 import json
 import shutil

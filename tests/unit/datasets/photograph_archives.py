@@ -47,7 +47,7 @@ def write_dtd(path: Path, each: int = 2) -> dict[str, bytes]:
 
 
 def write_imagenet(path: Path, each: int = 1) -> dict[str, bytes]:
-    """Write images and pages into one folder, as in GitHub's archive; return the images, of which the first is large."""
+    """Write images and pages into one folder, as in GitHub's archive; return the images, the first of them large."""
     names = [f"{name}{number or ''}.JPEG" for name in CLASSES for number in range(each)]
     files = {name: picture(5000 + row, 300 if row else 400, 100 if row else 300) for row, name in enumerate(names)}
     with zipfile.ZipFile(path, "w") as archive:
