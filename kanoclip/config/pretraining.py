@@ -70,3 +70,9 @@ class PretrainingConfig(Strict):
     def public_photographs(self) -> tuple[PublicPhotographs, ...]:
         """The public sources of photographs; empty if there is a folder or nothing."""
         return self.photographs if isinstance(self.photographs, tuple) else ()
+
+    @property
+    def own_steps(self) -> int:
+        """Steps of the image tower before those beside a teacher."""
+        drawn = self.small_steps + self.large_steps + self.mixed_steps if self.start == "nothing" else 0
+        return drawn + self.real_small_steps + self.real_large_steps

@@ -55,6 +55,7 @@ def test_one_command_goes_from_public_photographs_to_weights(project: Path, tmp_
     assert "held_out_composites" in written["results"]
     assert written["recipe"]["start"] == "nothing" and written["share_of_the_end"] == 1
     assert (results / "kanoclip-tiny.safetensors").stat().st_size > 1e6
+    assert (results / "learning_curves.png").is_file() and (results / "taught_curves.png").is_file()
 
     assert planned(project, "pretrain", "--configfile", "tiny.yaml") == {}  # nothing is left to do
     values["pretraining"]["photographs"] = ["dtd"]
@@ -64,5 +65,9 @@ def test_one_command_goes_from_public_photographs_to_weights(project: Path, tmp_
 
 def test_the_shipped_configuration_downloads_then_trains(project: Path) -> None:
     jobs = planned(project, "pretrain", "--configfile", "config/pretraining.yaml")
-    once = dict.fromkeys(("public_photographs", "pretrain_towers", "pretraining_curves", "pretrain"), 1)
-    assert jobs == {"download": 2, **once, "total": 6}
+    once = dict.fromkeys(("public_photographs", "pretrain_towers", "pretrain"), 1)
+    assert jobs == {"download": 2, "pretraining_curves": 2, **once, "total": 7}
+    values = yaml.safe_load((project / "config/pretraining.yaml").read_text())
+    values["pretraining"]["start"] = "embedded"  # the steps beside the teacher only
+    (project / "taught.yaml").write_text(yaml.safe_dump(values))
+    assert planned(project, "pretrain", "--configfile", "taught.yaml")["pretraining_curves"] == 1

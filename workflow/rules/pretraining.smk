@@ -2,12 +2,17 @@
 PRETRAINING = "results/pretraining"
 PUBLIC = CONFIG.pretraining.public_photographs
 PHOTOGRAPHS = f"{PRETRAINING}/photographs" if PUBLIC else CONFIG.pretraining.photographs
+# the figures of a recipe, each with the prefix of its logs
+CURVES = {
+    **({"learning_curves": ""} if CONFIG.pretraining.own_steps else {}),
+    **({"taught_curves": "taught_"} if CONFIG.pretraining.teacher_steps else {}),
+}
 
 
 rule pretrain:
     input:
         f"{PRETRAINING}/kanoclip-tiny.safetensors",
-        f"{PRETRAINING}/learning_curves.png",
+        [f"{PRETRAINING}/{curves}.png" for curves in CURVES],
 
 
 if PUBLIC:
@@ -68,22 +73,24 @@ rule pretraining_curves:
     input:
         results=rules.pretrain_towers.output.results,
     output:
-        png=f"{PRETRAINING}/learning_curves.png",
-        vector=multiext(f"{PRETRAINING}/learning_curves", ".pdf", ".svg"),
+        png=f"{PRETRAINING}/{{curves}}.png",
+        vector=multiext(f"{PRETRAINING}/{{curves}}", ".pdf", ".svg"),
     log:
-        f"{PRETRAINING}/learning_curves.log",
+        f"{PRETRAINING}/{{curves}}.log",
     benchmark:
-        f"{PRETRAINING}/learning_curves.tsv"
+        f"{PRETRAINING}/{{curves}}.tsv"
+    wildcard_constraints:
+        curves="learning_curves|taught_curves",
     conda:
         "../../environment.yml"
     params:
         # logs that grow while the towers train; results.json, the input, is written when they are complete
         code=command_digest("figure", "kanoclip.report.figures.pretraining"),
         logs=lambda wildcards, input: [
-            f"--{name}={Path(input.results).with_name(name)}.csv"
+            f"--{name}={Path(input.results).with_name(CURVES[wildcards.curves] + name)}.csv"
             for name in ("train", "validation")
         ],
     message:
-        "Drawing the learning curves of kanoclip-tiny"
+        "Drawing the {wildcards.curves} of kanoclip-tiny"
     shell:
         "python -m kanoclip --log {log:q} figure pretraining_curves={output.png:q} {params.logs:q}"

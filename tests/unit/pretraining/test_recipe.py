@@ -75,6 +75,14 @@ def test_a_stopped_training_on_drawn_pairs_and_composites_ends_like_an_uninterru
         assert torch.equal(value, text_state[name]) or name.startswith("visual.")
 
 
+@pytest.mark.parametrize("start", ["nothing", "embedded"])
+def test_the_configuration_counts_the_steps_of_the_schedule(start):
+    settings = PretrainingConfig(
+        start=start, small_steps=1, large_steps=2, mixed_steps=4, real_small_steps=8, real_large_steps=16
+    )
+    assert settings.own_steps == sum(stage.steps for stage in recipe.schedule(settings))
+
+
 def test_training_changes_the_image_tower_only(corpus, text_state):
     run = ImageTraining(CONFIG, text_state, corpus, SHORT, seed=1)
     start = {name: value.clone() for name, value in run.backbone.clip.state_dict().items()}
