@@ -26,14 +26,14 @@ def test_smoothed_focal_by_hand() -> None:
     assert found.item() == pytest.approx(-((1 - true) ** 2) * math.log(true), rel=1e-5)
 
 
-def test_focal_still_pulls_at_a_confident_mistake() -> None:
-    """A missed pixel at probability 1e-9 must not be given up: d/dp of -(1 - p)^2 log p is about -1 / p there."""
+def test_focal_has_a_large_gradient_at_a_confident_mistake() -> None:
+    """At a missed pixel with p = 1e-9, the derivative of -(1 - p)^2 log p by p is about -1 / p and must not vanish."""
     probability = torch.tensor([[[1e-9]]], requires_grad=True)
     focal(probability, torch.ones(1, 1, 1)).backward()
     assert probability.grad.item() == pytest.approx(-1e9, rel=1e-3)
 
 
-def test_focal_is_finite_with_its_gradient_at_the_ends() -> None:
+def test_focal_and_its_gradient_are_finite_at_0_and_1() -> None:
     probability = torch.tensor([[[0.0, 1.0]]], requires_grad=True)
     loss = focal(probability, torch.tensor([[[1.0, 0.0]]]))
     loss.backward()
@@ -55,8 +55,8 @@ def test_cross_entropy_by_hand() -> None:
 
 
 @pytest.mark.parametrize("label", [0, 1])
-def test_cross_entropy_beyond_float32_is_that_of_the_logits(label: int) -> None:
-    """At 20 the probability is 1 in float32, and 1 - p is 0: a mistake must still pull as hard as it is wrong."""
+def test_cross_entropy_of_saturated_logits_keeps_its_gradient(label: int) -> None:
+    """At logit 20, p is 1 and 1 - p is 0 in float32; the gradient of a mistake must still be the true one."""
     logits = torch.tensor([[20.0, 0.0], [0.0, 20.0]], requires_grad=True)
     labels = torch.tensor([label, label])
     loss = cross_entropy(logits.softmax(-1), labels)
@@ -66,7 +66,7 @@ def test_cross_entropy_beyond_float32_is_that_of_the_logits(label: int) -> None:
     torch.testing.assert_close(found, expected)
 
 
-def test_cross_entropy_is_finite_with_its_gradient_at_the_ends() -> None:
+def test_cross_entropy_and_its_gradient_are_finite_at_0_and_1() -> None:
     probabilities = torch.tensor([[0.0, 1.0], [1.0, 0.0]], requires_grad=True)
     loss = cross_entropy(probabilities, torch.tensor([0, 1]))
     loss.backward()

@@ -1,4 +1,4 @@
-"""The check of wording finds what it should, where it should, and leaves plain English alone."""
+"""The check of wording finds bad wording at its line and accepts plain English."""
 
 import runpy
 from pathlib import Path
@@ -34,7 +34,7 @@ findings = WORDS["findings"]
         "the two agree in every byte",
     ],
 )
-def test_finds(sentence: str) -> None:
+def test_finds_bad_wording(sentence: str) -> None:
     for name, text in [("a.md", sentence), ("a.py", f"# {sentence}\n"), ("a.py", f'x = "{sentence}"\n')]:
         assert len(findings(name, text)) == 1, (name, text)
 
@@ -50,7 +50,7 @@ def test_finds(sentence: str) -> None:
         "If there is no file, the image is no larger than a tile, or it is no longer needed, say so.",
     ],
 )
-def test_leaves_plain_english(sentence: str) -> None:
+def test_accepts_plain_english(sentence: str) -> None:
     assert findings("a.md", sentence) == []
     assert findings("a.py", f'"""{sentence}"""\n') == []
 
@@ -61,12 +61,12 @@ def test_reads_over_a_line_break_and_names_the_first_line() -> None:
     assert [line for line, _, _ in findings("a.py", "# seconds\n# a row\n")] == [1]
 
 
-def test_leaves_code_alone() -> None:
+def test_ignores_code() -> None:
     assert findings("a.py", "seconds = a\nrow = a\n") == []
     assert findings("tests/a.py", "x = 'a image'\n") == []
     assert findings("a.md", "`images a forward`\n```\nimages a forward\n```\n") == []
     assert findings("a.md", "<!-- words: off -->\nimages a forward\n<!-- words: on -->\n") == []
 
 
-def test_a_docstring_that_says_nothing() -> None:
+def test_finds_an_empty_docstring() -> None:
     assert len(findings("a.py", 'def f():\n    """As above."""\n')) == 1

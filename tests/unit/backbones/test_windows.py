@@ -18,7 +18,7 @@ def test_a_window_larger_than_the_image_is_refused() -> None:
 
 
 def test_embeddings_by_plain_loops(backbone: Backbone) -> None:
-    """One image, one window at a time through open_clip's own blocks."""
+    """Run open_clip's blocks on one image and one window at a time."""
     pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))  # 4 x 4 patches
     found = backbone.encode_images(pixels, [Tap("windows", 2), Tap("windows", 3)])
     visual = backbone.clip.visual
@@ -36,7 +36,7 @@ def test_embeddings_by_plain_loops(backbone: Backbone) -> None:
                 torch.testing.assert_close(found[Tap("windows", side)][image, number], expected, atol=1e-5, rtol=1e-4)
 
 
-def test_a_window_over_the_whole_image_is_the_image(backbone: Backbone) -> None:
+def test_a_window_over_the_whole_image_equals_the_image(backbone: Backbone) -> None:
     pixels = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     found = backbone.encode_images(pixels, [Tap("windows", 4)])[Tap("windows", 4)]
     whole = backbone.clip.encode_image(pixels, normalize=True)

@@ -1,4 +1,4 @@
-"""Unpacking: safe, and whole or not at all."""
+"""Archives are unpacked safely, and either completely or not at all."""
 
 import io
 import tarfile
@@ -71,13 +71,13 @@ def test_damaged_archive_leaves_nothing(tmp_path, make, name):
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_a_page_instead_of_an_archive(tmp_path):
+def test_a_web_page_in_place_of_an_archive_is_refused(tmp_path):
     (tmp_path / "a.zip").write_text("<html>Please log in</html>")
     with pytest.raises(InputError, match="neither a zip nor a tar archive"):
         unpack(tmp_path / "a.zip", tmp_path / "images")
 
 
-def test_whole_folder_replaces_the_old_one_or_keeps_it(tmp_path):
+def test_a_complete_folder_replaces_the_old_one_and_a_failure_keeps_it(tmp_path):
     folder = tmp_path / "images"
     for name in ("old", "new"):
         with whole_folder(folder) as temporary:
