@@ -99,9 +99,8 @@ def by_similarity(slow, method: CranePlus, x: Array, tokens: Array) -> Array:
     s = fine @ fine.T
     logits = 3 * (s - 1.2 * s.mean())
     logits[(logits < 0) & ~np.eye(len(s), dtype=bool)] = -np.inf
-    assert (
-        np.isfinite(logits).sum(1).min() > 1 and np.isinf(logits).any()
-    )  # patches attend to some patches and not to others
+    # patches attend to some patches and not to others
+    assert np.isfinite(logits).sum(1).min() > 1 and np.isinf(logits).any()
     if method.options.d_attn_input == "after_attention":
         q, k, v = projections(slow, LAST, x)
         own = [over_tokens(a @ b.T / np.sqrt(a.shape[1]), axis=1) @ c for a, b, c in zip(q, k, v, strict=True)]

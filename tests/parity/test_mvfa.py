@@ -58,9 +58,8 @@ def logits(backbone: Backbone, slow, images: torch.Tensor, april_gan_texts) -> d
 
 def test_forward(backbone: Backbone, batch: Batch, logits: dict[str, Array]) -> None:
     segmentation, detection = logits["segmentation"], softmax(logits["detection"])
-    assert (
-        min(softmax(of_branch).std() for of_branch in logits.values()) > 1e-3
-    )  # so that the comparison is not trivial
+    # so that the comparison is not trivial
+    assert min(softmax(of_branch).std() for of_branch in logits.values()) > 1e-3
     with torch.no_grad():
         at_grid, at_image = (build(backbone, map_resolution=where)(batch) for where in ("grid", "image"))
     np.testing.assert_allclose(at_grid.map, softmax(segmentation).mean(1), atol=1e-5)

@@ -135,9 +135,8 @@ def test_imported_anomalyclip_equals_the_formulas(tmp_path: Path, backbone: Back
             x = torch.cat(list(parts), dim=2)[0] + text.positional_embedding
             for number, block in enumerate(text.transformer.resblocks):
                 if number > 0:
-                    deep = (
-                        state[f"compound_prompts_text.{number - 1}"].half().float()
-                    )  # the authors round theirs during use
+                    # the authors round theirs during use
+                    deep = state[f"compound_prompts_text.{number - 1}"].half().float()
                     x = torch.cat([x[:, :1], deep[None], x[:, 1 + M :]], dim=1)
                 x = block(x, attn_mask=text.attn_mask)
             end = state[f"tokenized_prompts_{polarity}"][0, 0].argmax()

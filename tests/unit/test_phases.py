@@ -259,9 +259,8 @@ def test_an_augmentation_that_changes_nothing_gives_the_cached_features(
     fit(live, data, TrainingState(tmp_path / "live", "key"))
     for (_, one), (_, other) in zip(plain.seen, live.seen, strict=True):
         assert torch.equal(one.masks, other.masks) and torch.equal(one.labels, other.labels)
-        torch.testing.assert_close(
-            one.features[CLS], other.features[CLS], atol=2e-3, rtol=2e-3
-        )  # the cache is fp16 and has other batches
+        # the cache is fp16 and has other batches
+        torch.testing.assert_close(one.features[CLS], other.features[CLS], atol=2e-3, rtol=2e-3)
 
 
 def test_an_augmentation_without_images_is_refused(

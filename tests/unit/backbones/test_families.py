@@ -42,9 +42,8 @@ def shrunk(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         patch.setattr(factory, "_MODEL_CONFIGS", dict(factory._MODEL_CONFIGS))
         patch.setattr(timm, "create_model", narrow(timm.create_model))
         open_clip.add_model_config(folder)
-        patch.setattr(
-            "kanoclip.backbones.weights.register_embedded", lambda: None
-        )  # this would read the original files
+        # this would read the original files
+        patch.setattr("kanoclip.backbones.weights.register_embedded", lambda: None)
         patch_size = describe(name).patch_size
         assert patch_size is not None
         size = GRID * patch_size

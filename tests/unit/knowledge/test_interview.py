@@ -227,9 +227,8 @@ def test_the_cost_is_logged_before_and_the_progress_during_the_questions(
     }
     progress = caplog.messages[1:]
     assert len(progress) == 10
-    assert (
-        progress[4] == "5 of 10 answered, 200 tokens in, 50 out, price 0.30"
-    )  # the server counts 40 and 10 tokens per answer
+    # the server counts 40 and 10 tokens per answer
+    assert progress[4] == "5 of 10 answered, 200 tokens in, 50 out, price 0.30"
     assert KEY not in caplog.text
 
 

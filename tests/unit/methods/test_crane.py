@@ -122,9 +122,8 @@ def test_patches_of_the_second_tower_are_interpolated_to_clips_grid() -> None:
     finer = resample(features, (2, 3), (4, 6))
     assert finer.shape == (2, 24, 8)
     torch.testing.assert_close(finer.norm(dim=-1), torch.ones(2, 24))
-    torch.testing.assert_close(
-        finer[:, [0, 5, 18, 23]], features[:, [0, 2, 3, 5]]
-    )  # the corners are outside the centres
+    # the corners are outside the centres
+    torch.testing.assert_close(finer[:, [0, 5, 18, 23]], features[:, [0, 2, 3, 5]])
 
 
 def published_file(width: int = 16, deep: int = 8) -> dict[str, Any]:

@@ -83,9 +83,8 @@ def test_only_the_order_of_scores_matters():
 def test_200_thresholds_equal_the_published_loop(power, decimals):
     masks = scattered_masks()
     maps = np.random.default_rng(2).random(masks.shape) + 0.3 * masks
-    maps = (
-        np.round(maps / maps.max(), decimals) ** power
-    )  # the power of 20 moves most pixels below the second threshold
+    # the power of 20 moves most pixels below the second threshold
+    maps = np.round(maps / maps.max(), decimals) ** power
     assert aupro_200(ranked(maps, masks)) == pytest.approx(published_loop(maps, masks), abs=1e-9)
 
 

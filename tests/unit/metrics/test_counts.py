@@ -79,9 +79,8 @@ def test_in_a_narrow_range_every_number_has_its_own_level():
     levels = Levels.between(0.5, 0.51)
     assert levels.dropped_bits == 0
     numbers = np.arange(0x3F000000, 0x3F000000 + 1000, dtype=np.int32).view(np.float32)
-    assert (
-        np.diff(levels.of(torch.from_numpy(numbers)).numpy()).tolist() == [2] * 999
-    )  # fp32 uses every second code here
+    # fp32 uses every second code here
+    assert np.diff(levels.of(torch.from_numpy(numbers)).numpy()).tolist() == [2] * 999
 
 
 @pytest.mark.parametrize("kind", [np.float16, "saturated", "few values", "all equal"])

@@ -29,7 +29,7 @@ def test_the_interval_equals_that_of_an_order_statistic() -> None:
     assert binom.sf(count - rank, count, found.high) == pytest.approx(0.975, abs=1e-6)
 
 
-def test_calibration_images_below_the_threshold_are_called_normal() -> None:
+def test_at_the_lowest_supported_rate_no_calibration_image_is_called_anomalous() -> None:
     scores = np.random.default_rng(1).random(19).astype(np.float32)
     found = calibrated(scores, scores + 1, 0.05)
     assert (scores >= found.image).sum() == 0 and found.image == pytest.approx(scores.max(), abs=1e-6)

@@ -167,9 +167,8 @@ def test_tiles_find_small_defects(detector: Detector) -> None:
     before = detector.checksum()
     detector.tile = 60
     assert detector.predict(pixels).score == pytest.approx(whole.score)
-    np.testing.assert_allclose(
-        detector.predict(pixels).map, whole.map, atol=2e-3
-    )  # bilinear interpolation of Pillow and ours
+    # bilinear interpolation of Pillow and ours
+    np.testing.assert_allclose(detector.predict(pixels).map, whole.map, atol=2e-3)
     detector.tile = 32
     tiled = detector.predict(pixels)
     image = Image.fromarray(np.round(255 * pixels).astype(np.uint8))

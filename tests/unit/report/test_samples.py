@@ -46,7 +46,7 @@ def test_qualitative_shows_best_median_and_worst_by_the_first_method(scored, tex
 
 
 @pytest.mark.parametrize(("normal", "anomalous", "columns"), [(0, 1, 1), (2, 1, 2), (1, 0, 1), (5, 0, 3), (1, 2, 3)])
-def test_qualitative_shows_every_image_once(scored, shape, tmp_path, normal, anomalous, columns):
+def test_qualitative_shows_no_image_twice(scored, shape, tmp_path, normal, anomalous, columns):
     index, scores = scored("toy", masks=False, normal=normal, anomalous=anomalous)
     qualitative(index, scores, tmp_path / "figure.png")
     assert shape(tmp_path / "figure.png") == [(columns, 3)]
