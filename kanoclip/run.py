@@ -24,7 +24,7 @@ class Job(Strict):
         backbone: the row's.
         auxiliary: the dataset that the row is trained on, or NO_AUXILIARY.
         target: the dataset to score.
-        seed: of the training, or of a stochastic method without training.
+        seed: of the training, or of a stochastic training-free method.
     """
 
     row: str

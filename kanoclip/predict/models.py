@@ -106,7 +106,7 @@ def choose(model: str, backbone: str | None, weights: str | None, image_size: in
     if model == DEFAULT:
         raise InputError(
             f"method {DEFAULT} is shipped for {TINY} only; on {backbone or 'other weights'} it needs a checkpoint "
-            f"(kanoclip train), or take a method without training, such as {TRAINING_FREE}"
+            f"(kanoclip train), or take a training-free method, such as {TRAINING_FREE}"
         )
     if model not in method_names():
         raise InputError(

@@ -38,7 +38,7 @@ INPUTS = {
     "pairs": "INDEX=SCORES of each dataset, by one method",
     "curves": "METHOD=CURVES_CSV of each method and seed",
     "logs": "METHOD=TRAIN_CSV of each method and seed",
-    "metrics": "the long metrics.csv of `kanoclip tables`",
+    "metrics": "the long-format metrics.csv of `kanoclip tables`",
     "methods": "a row of the tables",
     "datasets": "a column of the tables",
     "train": "train.csv of `kanoclip pretrain`",

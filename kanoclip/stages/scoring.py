@@ -33,7 +33,7 @@ class Scored:
         out: the folder for scores.h5 and cost.json.
         options: of a method without a checkpoint; a checkpoint contains its options.
         checkpoint: of a trained method.
-        seed: of a method that is stochastic but not trained.
+        seed: of a stochastic training-free method.
     """
 
     row: str

@@ -50,7 +50,10 @@ def test_arguments_from_standard_input(
     assert run("list", "@-") == "" and "image auroc" in capsys.readouterr().out
     given(*(f"--methods=row{number:050}" for number in range(50_000)), "--methods=" + "x" * 200_000)
     line = run("figure", "@-", "bars=bars.png")
-    assert line == "error: figure bars: expected --metrics, found none; give the long metrics.csv of `kanoclip tables`"
+    assert (
+        line
+        == "error: figure bars: expected --metrics, found none; give the long-format metrics.csv of `kanoclip tables`"
+    )
 
 
 def test_help_lists_a_command_for_each_stage(run: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,7 +27,7 @@ def long_row(method, dataset, seed, level, value, interval=("", ""), class_name=
 
 @pytest.fixture
 def metrics(tmp_path):
-    """Write a long metrics.csv: clip has one run with intervals, kanoclip has two seeds; elpv has no masks."""
+    """Write a long-format metrics.csv: clip has one run with intervals, kanoclip has two seeds; elpv has no masks."""
     rows = []
     for dataset, image, pixel in [("visa", 0.6, 0.7), ("elpv", 0.5, None), ("mpdd", 0.7, 0.9)]:
         reason = "" if pixel else "no masks"

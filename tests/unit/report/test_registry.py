@@ -108,7 +108,9 @@ def test_the_figure_of_a_file_follows_from_its_name(monkeypatch):
 
 
 def test_a_missing_input_is_reported_in_one_line(tmp_path):
-    with pytest.raises(InputError, match=r"figure bars: expected --metrics, found none; give the long metrics.csv"):
+    with pytest.raises(
+        InputError, match=r"figure bars: expected --metrics, found none; give the long-format metrics.csv"
+    ):
         named("bars").draw({"methods": ["clip"]}, tmp_path / "bars.png")
     with pytest.raises(InputError, match="unknown figure 'barz'; did you mean 'bars'"):
         named("barz")
