@@ -107,7 +107,7 @@ def _shapes(count: int, side: int, draw: Draw) -> Tensor:
 
 
 def _fillings(normal: Tensor, draw: Draw) -> Tensor:
-    """What crude shapes are filled with: a colour, a grey, noise, another image, the image itself moved, a shadow."""
+    """Return fillings of crude shapes: a colour, a grey, noise, another image, the shifted image itself, a shadow."""
     count, side = normal.shape[0], normal.shape[-1]
     colour = draw.uniform(0, 255, count, 3, 1, 1).expand_as(normal)
     coarse = F.interpolate(draw.normal((count, 3, side // 4, side // 4)), size=(side, side), mode="bilinear")

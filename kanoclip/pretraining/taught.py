@@ -140,7 +140,7 @@ class TaughtTraining(ImageTraining):
         return {name: parts[name].item() if name in parts else float("nan") for name in WEIGHTS}
 
     def _parts(self, batch: DeviceViews, rng: np.random.Generator, local: bool) -> dict[str, Tensor]:
-        """The losses by name, not weighted."""
+        """Return the losses by name, not weighted."""
         last, tower = self.backbone.layers, self.backbone.tower
         taps = [Tap("tokens", last), *([Tap("vv", last)] if local else [])]
         depths = [Tap("tokens", round(level.depth * last)) for level in LEVELS]

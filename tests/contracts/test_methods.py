@@ -93,7 +93,7 @@ def cache(features: Path, frame: pd.DataFrame, backbone: Backbone) -> CachedFeat
 
 @pytest.fixture(scope="module")
 def pixels(frame: pd.DataFrame, backbone: Backbone) -> Tensor:
-    """(N, 3, 32, 32) normalised."""
+    """Return (N, 3, 32, 32) normalised pixels."""
     return backbone.normalise(np.stack([load_square(path, SIZE) for path in frame["image_path"]]))
 
 
