@@ -21,7 +21,7 @@ class Checkpoint(Strict):
     Attributes:
         file: as written in the configuration; see `checkpoint_file`.
         auxiliary: the dataset it was trained on.
-        seed: of the training.
+        seed: seed of the training.
     """
 
     file: str
@@ -82,7 +82,7 @@ class PassRow(Strict):
     Attributes:
         row: its name.
         method: the registered method.
-        options: of a training-free row; a checkpoint contains its options.
+        options: options of a training-free row; a checkpoint contains its options.
         auxiliary: the dataset that the row is trained on, or NO_AUXILIARY.
         seeds: the seeds to score.
         checkpoint: as `Checkpoint.file`, of a row that the run does not train.

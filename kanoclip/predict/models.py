@@ -33,7 +33,7 @@ class Choice:
 
     Attributes:
         method: the registered method.
-        checkpoint: of a trained method.
+        checkpoint: checkpoint of a trained method.
         backbone: the configuration of the CLIP model.
     """
 
@@ -66,7 +66,7 @@ def load(
         class_name: what the images show, for the prompts.
         tile: side in pixels of the tiles that larger images are cut into, so that small defects stay visible; by
             default every image is squashed to a square.
-        options: of a training-free method.
+        options: options of a training-free method.
         device: cpu, cuda, cuda:1 ...; auto uses a GPU if there is one.
         threads: CPU threads; None keeps torch's default.
 

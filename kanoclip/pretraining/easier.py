@@ -31,8 +31,8 @@ def easier_views(
         pools: drawn pairs, composites.
         count: B, a multiple of twice the number of pools.
         size: pixels per side, at most that of the pools.
-        progress: of the training, 0..1.
-        seed: of the batch.
+        progress: progress of the training, 0..1.
+        seed: seed of the batch.
     """
     draw = draw_of_batch(pools, seed)
     images, masks, numbers, facts = crossed_pairs(pools, count, size, draw)
@@ -51,7 +51,7 @@ def contrasted(images: Tensor, progress: float, draw: Draw) -> Tensor:
 
     Args:
         images: (P, 2, 3, S, S), 0..255.
-        progress: of the training, 0..1; the factors fall with it.
+        progress: progress of the training, 0..1; the factors fall with it.
         draw: chooses.
 
     Returns:

@@ -52,7 +52,7 @@ class Figure:
     """A declared figure.
 
     Attributes:
-        name: of the function, in commands and file names.
+        name: name of the function, in commands and file names.
         module: in `report.figures`.
         title: without the full stop.
         caption: one paragraph of plain text.

@@ -30,6 +30,8 @@ findings = WORDS["findings"]
         "a file that is no image",
         "where nothing is to be seen",
         "cannot be told apart",
+        "a changed file is told",
+        "the weights of then",
         "trained from nothing",
         "the two agree in every byte",
     ],
@@ -48,6 +50,8 @@ def test_finds_bad_wording(sentence: str) -> None:
         "a and b are vectors; a is longer",
         "as many images as there are",
         "If there is no file, the image is no larger than a tile, or it is no longer needed, say so.",
+        "The user is told to run it again.",
+        "seed: seed of the batch",
     ],
 )
 def test_accepts_plain_english(sentence: str) -> None:
@@ -66,6 +70,19 @@ def test_ignores_code() -> None:
     assert findings("tests/a.py", "x = 'a image'\n") == []
     assert findings("a.md", "`images a forward`\n```\nimages a forward\n```\n") == []
     assert findings("a.md", "<!-- words: off -->\nimages a forward\n<!-- words: on -->\n") == []
+
+
+def test_finds_an_argument_without_a_noun() -> None:
+    text = 'def f(seed):\n    """Draw.\n\n    Args:\n        seed: of the batch.\n    """\n'
+    assert [line for line, _, _ in findings("a.py", text)] == [5]
+
+
+def test_reads_result_pages_but_not_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("docs/results", "results"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "a.md").write_text("Text.")
+    monkeypatch.chdir(tmp_path)
+    assert [path.as_posix() for path in WORDS["files"](Path())] == ["docs/results/a.md"]
 
 
 def test_finds_an_empty_docstring() -> None:
