@@ -11,7 +11,7 @@ from kanoclip.config import Configuration
 from kanoclip.datasets.specs import ArchiveSource, ManualSource, dataset_names, load_spec
 from kanoclip.downloads import fetched_weights
 from kanoclip.layout import Layout
-from kanoclip.rates import hours, read_rates
+from kanoclip.rates import hours, read_rates, unrated
 from kanoclip.run import Run
 from kanoclip.types import InputError
 
@@ -53,6 +53,7 @@ class Plan:
         missing: bytes of features that are not on disk yet, except unknown ones.
         free: free bytes on the disk.
         hours: by part of the work, on one CPU core and on a GPU; None without a measured rate.
+        unrated: rows whose methods are not in the hours, because no rate was measured.
     """
 
     run: str
@@ -63,6 +64,7 @@ class Plan:
     missing: int
     free: int
     hours: dict[str, dict[str, float] | None]
+    unrated: dict[str, list[str]]
 
     @property
     def features(self) -> int:
@@ -94,7 +96,7 @@ def make_plan(config: Configuration, run: Run, root: Path = Path()) -> Plan:
     auxiliaries = dict.fromkeys(one.auxiliary for one in run.trainings if one.row in run.main)
     names = list(dict.fromkeys([*config.targets, *auxiliaries]))
     datasets = tuple(_dataset(name, config, run, layout, root) for name in names)
-    images = {one.name: one.images or 0 for one in datasets}
+    images, measured = {one.name: one.images or 0 for one in datasets}, read_rates()
     return Plan(
         run=config.run,
         datasets=datasets,
@@ -103,7 +105,8 @@ def make_plan(config: Configuration, run: Run, root: Path = Path()) -> Plan:
         ablations=_ablation_jobs(run),
         missing=sum(max(0, needed - _on_disk(path)) for path, needed in _feature_files(run, images, layout)),
         free=shutil.disk_usage(_existing(layout.root)).free,
-        hours={device: hours(run, images, rates, config.threshold_folds) for device, rates in read_rates().items()},
+        hours={device: hours(run, images, rates, config.threshold_folds) for device, rates in measured.items()},
+        unrated={device: unrated(run, rates) for device, rates in measured.items()},
     )
 
 
@@ -142,7 +145,9 @@ def render(plan: Plan) -> str:
             lines.append(f"hours:    {name}: no measured rate yet")
         else:
             shares = ", ".join(f"{part} {value:.3g}" for part, value in parts.items())
-            lines.append(f"hours:    {name}: {sum(parts.values()):.3g} ({shares}), estimated")
+            rows = plan.unrated[device]
+            without = f"; without the methods of {', '.join(rows)}, which have no measured rate" if rows else ""
+            lines.append(f"hours:    {name}: {sum(parts.values()):.3g} ({shares}), estimated{without}")
     return "\n".join(lines)
 
 

@@ -45,7 +45,7 @@ def hours(
 ) -> dict[str, float] | None:
     """Estimate the hours of the main tables by part; None without rates.
 
-    A method without a rate, such as a control, counts as 0.
+    A method without a rate counts as 0; `unrated` names the rows it concerns.
 
     Args:
         run: the run.
@@ -73,6 +73,20 @@ def hours(
         seconds["score"] += images[each.target] * (_towers(run, each.backbone, read, rates) + methods)
         seconds["evaluate"] += images[each.target] * len(rows) * pixels * rates.evaluation
     return {part: value / 3600 for part, value in seconds.items()}
+
+
+def unrated(run: Run, rates: Rates | None) -> list[str]:
+    """Return the rows of the main tables whose method has no measured rate, so that their hours are missing.
+
+    Controls cost next to nothing and need no rate.
+    """
+    if rates is None:
+        return []
+    rows = [run.row(name) for name in run.main]
+    trained = {one.row for one in run.trainings}
+    needed = [(row, rates.scoring) for row in rows] + [(row, rates.training) for row in rows if row.name in trained]
+    missing = {row.name for row, known in needed if not row.control and row.method not in known}
+    return [row.name for row in rows if row.name in missing]
 
 
 def _towers(run: Run, backbone: str, taps: Collection[str], rates: Rates) -> float:

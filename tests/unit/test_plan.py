@@ -18,7 +18,7 @@ from kanoclip.datasets.prepare import prepare
 from kanoclip.datasets.specs import folder_spec, load_spec
 from kanoclip.plan import make_plan, render, summary_line
 from kanoclip.protocol import describe
-from kanoclip.rates import Rates, hours
+from kanoclip.rates import Rates, hours, unrated
 from kanoclip.types import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -115,6 +115,16 @@ def test_hours_are_work_over_rate(tmp_path: Path) -> None:
     assert faster is not None and faster["encode"] == pytest.approx(found["encode"] / 2)
     assert found["score"] - faster["score"] == pytest.approx((found["score"] - 3.0 * tokens * 192 / 3600) / 2)
     assert hours(run, images, None) is None
+
+
+def test_rows_whose_methods_have_no_rate_are_named_and_controls_are_not(tmp_path: Path) -> None:
+    methods = {"clip": None, "april_gan": None, "mine": {"method": "kanoclip"}, "oracle": None}
+    run = describe(configuration("quickstart.yaml", targets=["synthetic"], methods=methods, ablations={}))
+    scoring = {"clip": 3.0, "april_gan": 3.0, "kanoclip": 3.0}
+    rates = Rates(towers=10, scoring=scoring, training={"april_gan": 2.0}, evaluation=0.5)
+    assert unrated(run, rates) == ["mine"]  # no rate of training
+    assert unrated(run, rates.model_copy(update={"scoring": {"clip": 3.0}})) == ["april_gan", "mine"]
+    assert unrated(run, None) == []
 
 
 def test_configurations_are_merged_as_snakemake_merges_them(tmp_path: Path) -> None:
