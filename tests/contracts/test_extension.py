@@ -98,7 +98,7 @@ def test_the_page_has_an_example_of_each_extension():
     }
 
 
-def test_the_registries_list_them(extended):
+def test_the_registries_list_the_new_dataset_method_and_figure(extended):
     assert {"crockery", "local_stream", "means"} <= set((extended / "listed").read_text().split())
     definitions = json.loads((extended / "schema.json").read_text())["$defs"]
     assert "temperature" in definitions["method_local_stream"]["properties"]

@@ -113,7 +113,7 @@ def assert_close(found: tuple[NDArray, NDArray], expected: tuple[NDArray, NDArra
         np.testing.assert_allclose(values, others, atol=atol, rtol=0)
 
 
-def test_name_and_documentation(name: str) -> None:
+def test_every_method_and_option_has_a_description(name: str) -> None:
     kind = method_class(name)
     assert re.fullmatch(r"[a-z][a-z0-9_]*", name)
     assert kind.__doc__ and kind.__doc__ != Method.__doc__
@@ -137,7 +137,7 @@ def test_a_method_whose_scores_need_a_whole_class_is_marked_transductive(
 
 
 @pytest.mark.parametrize(("name", "options"), ALL)
-def test_reads_names_taps_that_the_tower_has(name: str, options: dict[str, Any], backbone: Backbone) -> None:
+def test_reads_names_only_taps_that_the_tower_has(name: str, options: dict[str, Any], backbone: Backbone) -> None:
     taps = reads(build(name, backbone, **options))
     assert isinstance(taps, frozenset)
     backbone.check(taps)
@@ -145,7 +145,7 @@ def test_reads_names_taps_that_the_tower_has(name: str, options: dict[str, Any],
 
 
 @pytest.mark.parametrize(("name", "options"), ALL)
-def test_scoring_reads_what_reads_names_and_nothing_else(
+def test_scoring_reads_exactly_the_taps_named_by_reads(
     name: str,
     options: dict[str, Any],
     frame: pd.DataFrame,
@@ -160,7 +160,7 @@ def test_scoring_reads_what_reads_names_and_nothing_else(
     assert features.read == reads(method)
 
 
-def test_shapes_ranges_and_determinism(
+def test_outputs_have_the_right_shapes_and_ranges_and_are_deterministic(
     name: str, frame: pd.DataFrame, cache: CachedFeatures, backbone: Backbone
 ) -> None:
     maps, scores = score(build(name, backbone), cache, frame)

@@ -34,7 +34,7 @@ def test_values_stay_in_the_declared_range(metric, seed):
 
 
 @pytest.mark.parametrize("metric", ALL)
-def test_is_listed_under_its_level_and_found_by_its_name(metric):
+def test_a_metric_is_listed_under_its_level_and_found_by_its_name(metric):
     assert metric in metrics_of(metric.level)
     assert get_metric(metric.level, metric.name) is metric
     assert metric.label.startswith(metric.level)

@@ -39,7 +39,7 @@ def test_the_error_names_a_file_that_changed_after_prepare(
         check_unchanged(frame)
 
 
-def test_two_folders_of_one_class_are_refused(write_folder: Callable[..., Path], tmp_path: Path) -> None:
+def test_two_folders_with_the_same_class_name_are_refused(write_folder: Callable[..., Path], tmp_path: Path) -> None:
     write_folder(tmp_path / "images", ("a_b", "a b"))
     with pytest.raises(InputError, match="the folders 'a b' and 'a_b' are both the class 'a b'"):
         prepare(folder_spec("parts", {}), tmp_path / "index.csv", tmp_path, tmp_path / "images")
@@ -52,7 +52,7 @@ def test_a_class_called_mean_is_refused(write_folder: Callable[..., Path], tmp_p
         prepare(folder_spec("parts", {}), tmp_path / "index.csv", tmp_path, tmp_path / "images")
 
 
-def test_two_masks_of_one_image_are_refused(write_folder: Callable[..., Path], tmp_path: Path) -> None:
+def test_two_masks_for_one_image_are_refused(write_folder: Callable[..., Path], tmp_path: Path) -> None:
     write_folder(tmp_path / "images", ("nut",))
     mask = tmp_path / "images/nut/ground_truth/spot/000_mask.png"
     Image.open(mask).save(mask.with_suffix(".bmp"))

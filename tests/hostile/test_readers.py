@@ -85,7 +85,7 @@ def damaged(content: bytes, kind: str, where: float, seed: int) -> bytes:
     where=st.floats(0, 1, exclude_max=True),
     seed=st.integers(0, 2**16),
 )
-def test_damage_is_refused_or_changes_nothing(
+def test_a_damaged_file_is_refused_or_read_unchanged(
     made: Made, tmp_path: Path, name: str, kind: str, where: float, seed: int
 ) -> None:
     original: Path = getattr(made, name)

@@ -130,7 +130,9 @@ def detection(adapted: tuple[Array, Array], anchors: list[tuple[Array, Array]]) 
     return np.array([(feature @ abnormal + 1) / 2 for feature, (_, abnormal) in zip(adapted[1], anchors, strict=True)])
 
 
-def test_scores_of_one_image_at_a_time(backbone: Backbone, seen: Batch, mean_odds: Array, detection: Array) -> None:
+def test_scores_of_single_images_equal_the_formulas(
+    backbone: Backbone, seen: Batch, mean_odds: Array, detection: Array
+) -> None:
     assert sigmoid(mean_odds).std() > 1e-2 and np.ptp(detection) > 1e-4  # so that the comparison is not trivial
     with torch.no_grad():
         at_grid, at_image = (build(backbone, map_resolution=where)(seen) for where in ("grid", "image"))
@@ -143,7 +145,9 @@ def test_scores_of_one_image_at_a_time(backbone: Backbone, seen: Batch, mean_odd
     np.testing.assert_allclose(at_image.image_score, (upsampled.max((1, 2)) + detection) / 2, atol=1e-5)
 
 
-def test_published_scores_of_a_class(backbone: Backbone, seen: Batch, mean_odds: Array, detection: Array) -> None:
+def test_scores_normalised_over_a_class_equal_the_published_formula(
+    backbone: Backbone, seen: Batch, mean_odds: Array, detection: Array
+) -> None:
     """The released code sums (100 cos_a + 1 - 100 cos_n) / 2 over levels; min-max scaling removes the constants."""
     method = build(backbone, **AaClip.published)
     with torch.no_grad():
@@ -167,7 +171,7 @@ def expected_map_losses(of_levels: Array, masks: np.ndarray) -> dict[str, float]
     }
 
 
-def test_losses_of_the_image_phase(
+def test_losses_of_the_image_phase_equal_the_formulas(
     backbone: Backbone, seen: Batch, adapted: tuple[Array, Array], anchors: list[tuple[Array, Array]]
 ) -> None:
     found = {name: loss.item() for name, loss in build(backbone).image_losses(seen).items()}
@@ -190,7 +194,7 @@ def value_block(slow, name: str, x: Array, alone: bool) -> Array:
 
 
 @pytest.mark.parametrize("surgery", ["value_value", "value"])
-def test_losses_of_the_text_phase(
+def test_losses_of_the_text_phase_equal_the_formulas(
     surgery: str,
     backbone: Backbone,
     slow,

@@ -142,7 +142,7 @@ def probability(image: Array) -> Array:
     return np.exp(image[:, 1]) / np.exp(image).sum(1)
 
 
-def test_forward(backbone: Backbone, ours: Batch, logits: tuple[Array, Array]) -> None:
+def test_forward_equals_the_formulas(backbone: Backbone, ours: Batch, logits: tuple[Array, Array]) -> None:
     patches, image = logits
     assert softmax(patches).std() > 1e-3  # so that the comparison is not trivial
     with torch.no_grad():
@@ -164,7 +164,7 @@ def test_fusion_takes_all_patches_of_a_small_grid(
 
 
 @pytest.mark.parametrize("over", ["image", "row"])
-def test_losses(backbone: Backbone, ours: Batch, logits: tuple[Array, Array], over: str) -> None:
+def test_losses_equal_the_formulas(backbone: Backbone, ours: Batch, logits: tuple[Array, Array], over: str) -> None:
     found = {name: loss.item() for name, loss in build(backbone, dice_over=over, **FEW).losses(ours).items()}
     patches, image = logits
     maps, masks = softmax(bilinear(patches, SIZE, aligned=True)), ours.masks.numpy()  # (2, 4, S, S)

@@ -142,7 +142,9 @@ def ours(backbone: Backbone, images: torch.Tensor) -> Batch:
 
 
 @pytest.mark.parametrize("steps", [0, 5])
-def test_forward(backbone: Backbone, slow, images: torch.Tensor, ours: Batch, banks: list[Array], steps: int) -> None:
+def test_forward_equals_the_formulas(
+    backbone: Backbone, slow, images: torch.Tensor, ours: Batch, banks: list[Array], steps: int
+) -> None:
     rate = 1e-2  # ten times that of the released code, so that the steps have a visible effect
     options = {"adaptation_steps": steps, "adaptation_rate": rate}
     with torch.no_grad():

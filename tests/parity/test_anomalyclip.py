@@ -89,7 +89,7 @@ def logits(backbone: Backbone, slow, images: torch.Tensor, where: str) -> tuple[
     return patches, globally
 
 
-def test_forward(backbone: Backbone, batch: Batch, where: str, logits: tuple[Array, Array]) -> None:
+def test_forward_equals_the_formulas(backbone: Backbone, batch: Batch, where: str, logits: tuple[Array, Array]) -> None:
     with torch.no_grad():
         method = build(backbone, map_blocks=where)
         found = method(batch)
@@ -103,7 +103,7 @@ def test_forward(backbone: Backbone, batch: Batch, where: str, logits: tuple[Arr
     np.testing.assert_allclose(final_map(found.map, SIZE, method.sigma), smooth, atol=1e-5)
 
 
-def test_the_class_token_may_be_normalised_first(backbone: Backbone, slow, images: torch.Tensor, batch: Batch) -> None:
+def test_the_class_token_can_be_normalised_first(backbone: Backbone, slow, images: torch.Tensor, batch: Batch) -> None:
     method = build(backbone, class_token_norm=True)
     normal, abnormal = (learned_text(slow, method, *of) for of in (("x x x object.", 0), ("x x x damaged object.", 1)))
     with torch.no_grad():
@@ -114,7 +114,7 @@ def test_the_class_token_may_be_normalised_first(backbone: Backbone, slow, image
         np.testing.assert_allclose(found[number], expected, atol=1e-5)
 
 
-def test_losses(backbone: Backbone, batch: Batch, where: str, logits: tuple[Array, Array]) -> None:
+def test_losses_equal_the_formulas(backbone: Backbone, batch: Batch, where: str, logits: tuple[Array, Array]) -> None:
     found = {name: loss.item() for name, loss in build(backbone, map_blocks=where).losses(batch).items()}
     patches, globally = logits
     maps, masks = bilinear(softmax(patches), SIZE, aligned=False), batch.masks.numpy()

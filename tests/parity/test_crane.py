@@ -148,7 +148,7 @@ def logits(slow, method: Crane, seen: list[tuple[Array, Array]], training: bool)
     return np.array(of_patches), np.array(of_images)
 
 
-def test_forward(slow, method: Crane, drawn: Batch, seen: list[tuple[Array, Array]]) -> None:
+def test_forward_equals_the_formulas(slow, method: Crane, drawn: Batch, seen: list[tuple[Array, Array]]) -> None:
     with torch.no_grad():
         found = method(drawn)
     patches, images = logits(slow, method, seen, training=False)
@@ -161,7 +161,7 @@ def test_forward(slow, method: Crane, drawn: Batch, seen: list[tuple[Array, Arra
     np.testing.assert_allclose(found.image_score, np.exp(images[:, 1]) / np.exp(images).sum(1), atol=1e-5)
 
 
-def test_losses(slow, method: Crane, drawn: Batch, seen: list[tuple[Array, Array]]) -> None:
+def test_losses_equal_the_formulas(slow, method: Crane, drawn: Batch, seen: list[tuple[Array, Array]]) -> None:
     found = {name: loss.item() for name, loss in method.losses(drawn).items()}
     patches, images = logits(slow, method, seen, training=True)
     maps = softmax(patches).repeat(SIZE // GRID, axis=-2).repeat(SIZE // GRID, axis=-1)  # nearest neighbour

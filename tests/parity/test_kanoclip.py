@@ -197,7 +197,9 @@ def build(backbone: Backbone, **options: object) -> KAnoCLIP:
 
 
 @pytest.mark.parametrize("options", [{}, quickstart_options()], ids=["defaults", "quickstart"])
-def test_forward(backbone: Backbone, slow, images: torch.Tensor, batch: Batch, options: dict[str, object]) -> None:
+def test_forward_equals_the_formulas(
+    backbone: Backbone, slow, images: torch.Tensor, batch: Batch, options: dict[str, object]
+) -> None:
     methods = [build(backbone, **{**options, **reading}) for reading in IMAGE_SCORES]
     with torch.no_grad():
         found = [method(batch) for method in methods]

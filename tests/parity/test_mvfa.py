@@ -56,7 +56,7 @@ def logits(backbone: Backbone, slow, images: torch.Tensor, april_gan_texts) -> d
     return result
 
 
-def test_forward(backbone: Backbone, batch: Batch, logits: dict[str, Array]) -> None:
+def test_forward_equals_the_formulas(backbone: Backbone, batch: Batch, logits: dict[str, Array]) -> None:
     segmentation, detection = logits["segmentation"], softmax(logits["detection"])
     # so that the comparison is not trivial
     assert min(softmax(of_branch).std() for of_branch in logits.values()) > 1e-3
@@ -68,7 +68,7 @@ def test_forward(backbone: Backbone, batch: Batch, logits: dict[str, Array]) -> 
         np.testing.assert_allclose(found.image_score, detection.mean((1, 2, 3)), atol=1e-5)
 
 
-def test_losses(backbone: Backbone, batch: Batch, logits: dict[str, Array]) -> None:
+def test_losses_equal_the_formulas(backbone: Backbone, batch: Batch, logits: dict[str, Array]) -> None:
     found = {name: loss.item() for name, loss in build(backbone).losses(batch).items()}
     maps = softmax(bilinear(logits["segmentation"], SIZE, aligned=True))  # (2, 4, S, S)
     scores = softmax(logits["detection"]).mean((2, 3))  # (2, 4)

@@ -58,7 +58,9 @@ def tokens(slow, image: Array) -> Array:
     return np.vstack([x[LAST][:1], first + second + 0.3 * x[LAST - 1][0]])
 
 
-def test_forward(backbone: Backbone, slow, images: torch.Tensor, batch: Batch, april_gan_templates: list[str]) -> None:
+def test_forward_equals_the_formulas(
+    backbone: Backbone, slow, images: torch.Tensor, batch: Batch, april_gan_templates: list[str]
+) -> None:
     with torch.no_grad():
         found = ScClip(backbone, ScClipOptions(), seed=0)(batch)
     for number, name in enumerate(batch.class_names):

@@ -17,7 +17,9 @@ TEMPLATES = [
 GRID = 4
 
 
-def test_forward(backbone: Backbone, slow, images: torch.Tensor, batch: Batch, normal_states: list[str]) -> None:
+def test_forward_equals_the_formulas(
+    backbone: Backbone, slow, images: torch.Tensor, batch: Batch, normal_states: list[str]
+) -> None:
     found = WinClip(backbone, WinClipOptions(), seed=0)(batch)
     for number, name in enumerate(batch.class_names):
         text = [

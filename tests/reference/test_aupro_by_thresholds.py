@@ -66,7 +66,7 @@ def blobs(seed, n=4, size=24):
 
 @pytest.mark.parametrize("decimals", [6, 1, 0])
 @pytest.mark.parametrize("seed", range(3))
-def test_equals_the_loop_over_all_thresholds(seed, decimals):
+def test_aupro_equals_the_loop_over_all_thresholds(seed, decimals):
     maps, masks = blobs(seed)
     maps = np.round(maps, decimals)  # 0 decimals: few distinct values, so one tie extends over the limit
     assert aupro_of(maps, masks) == pytest.approx(aupro_by_thresholds(maps, masks), abs=1e-9)

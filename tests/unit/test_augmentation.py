@@ -47,7 +47,7 @@ IMAGES = Plates(
 )
 
 
-def test_a_mosaic_by_hand() -> None:
+def test_a_mosaic_equals_one_built_by_hand() -> None:
     """Cells have the size of the first part, 2 x 3: row 2 is cropped, rows 3 and 4 are padded with black."""
     draws = Fixed(0.1, ["good", 0, "crack", 2, "spot", 3, "spot", 4])
     image, mask = Mosaic(0.2)(0, IMAGES, draws)
@@ -123,7 +123,7 @@ def spot(height: int = 40, width: int = 60) -> Sample:
     return np.repeat(image[..., None], 3, axis=2), mask
 
 
-def test_masks_move_with_their_images() -> None:
+def test_masks_are_transformed_with_their_images() -> None:
     for seed in range(30):
         image, mask = Geometric(1.0)(spot(), np.random.default_rng(seed))
         assert image.shape == (40, 60, 3) and mask.shape == (40, 60) and mask.dtype == bool

@@ -38,7 +38,7 @@ def parts(tmp_path: Path, write_folder: Callable[..., Path]) -> Path:
     return write_folder(tmp_path / "parts")
 
 
-def test_arguments_from_standard_input(
+def test_arguments_can_be_read_from_standard_input(
     run: Callable[..., str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """They can be longer than the longest command line and the longest argument of the system."""

@@ -45,7 +45,7 @@ def test_every_option_has_help(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
-def test_examples_parse(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_examples_of_all_commands_parse(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Parse and check each command line, with every file present, without running it."""
     monkeypatch.chdir(tmp_path)
     command, *arguments = shlex.split(EXAMPLES[name].replace("\\\n", ""))

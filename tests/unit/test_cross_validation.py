@@ -88,14 +88,16 @@ def test_a_kill_loses_no_finished_fold(
 
 
 @pytest.mark.parametrize("folds", [1, 3])
-def test_each_fold_needs_a_class(index: Path, features: Path, knowledge: Path, tmp_path: Path, folds: int) -> None:
+def test_a_number_of_folds_that_does_not_fit_the_classes_is_refused(
+    index: Path, features: Path, knowledge: Path, tmp_path: Path, folds: int
+) -> None:
     with pytest.raises(InputError, match=f"expected 2 to 2 folds, one class each or more, found {folds}"):
         data = Dataset("parts", index, features)
         cross_validate_stage("clip", {}, data, knowledge, tmp_path / "cross.h5", folds, 3, "cpu")
     assert not (tmp_path / "cross.h5").exists()
 
 
-def test_a_cache_without_what_scoring_reads_is_refused_before_training(
+def test_a_cache_without_the_taps_for_scoring_is_refused_before_training(
     index: Path, knowledge: Path, backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """APRIL-GAN trains without the class token, but scores images with it."""

@@ -293,9 +293,7 @@ def test_the_computed_size_of_taps_is_their_real_size(index: Path, features: Pat
     assert cache.size_of([Tap("vv", 6)]) == found["vv/6"].nbytes
 
 
-def test_no_image_is_read_for_methods_that_read_nothing(
-    index: Path, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_methods_without_taps_read_no_image(index: Path, backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kanoclip.datasets.image_loader.load_square", None)
     assert list(LiveFeatures(read_index(index), backbone).stream([[0, 1], [2]], [])) == [{}, {}]
 

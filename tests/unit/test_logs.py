@@ -62,7 +62,7 @@ def test_a_long_pass_has_a_line_every_half_minute_and_a_last_one(said: Callable[
     assert lines[-1][1] == "encode mvtec_ad: 1,600 images in 1 min 40 s, 16.0 images/s"
 
 
-def test_batches_count_as_their_images(said: Callable[..., list]) -> None:
+def test_progress_of_batches_counts_images(said: Callable[..., list]) -> None:
     batches = [range(32)] * 50 + [range(8)]
     lines = said(batches, 1, total=1608, unit="images", count=len)
     assert lines[0] == (10, "encode mvtec_ad: 320 of 1,608 images, 32.0 images/s, 40 s left")

@@ -6,7 +6,7 @@ import torch
 from kanoclip.losses import cross_entropy, dice, distance, focal, knowledge_hinge
 
 
-def test_focal_by_hand() -> None:
+def test_focal_equals_a_value_by_hand() -> None:
     probability = torch.tensor([[[0.9, 0.2]]])
     target = torch.tensor([[[1.0, 0.0]]])
     expected = (-(0.1**2) * math.log(0.9) - 0.2**2 * math.log(0.8)) / 2
@@ -19,7 +19,7 @@ def test_focal_without_focus_is_cross_entropy() -> None:
     assert focal(probability, target, gamma=0).item() == pytest.approx(expected.item(), rel=1e-4)
 
 
-def test_smoothed_focal_by_hand() -> None:
+def test_smoothed_focal_equals_a_value_by_hand() -> None:
     """Labels 0.9 and 0.1 instead of 1 and 0, and 0.1 added inside the logarithm."""
     true = 0.9 * 0.7 + 0.1 * 0.3 + 0.1
     found = focal(torch.tensor([[[0.7, 0.3]]]), torch.tensor([[[1.0, 0.0]]]), smoothing=0.1)
@@ -41,14 +41,14 @@ def test_focal_and_its_gradient_are_finite_at_0_and_1() -> None:
     assert torch.isfinite(probability.grad).all()
 
 
-def test_dice_by_hand() -> None:
+def test_dice_equals_a_value_by_hand() -> None:
     probability = torch.tensor([[[1.0, 0.5], [0.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]])
     target = torch.tensor([[[1.0, 0.0], [1.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]])
     first = 1 - (2 * 1 + 1) / (1.5 + 2 + 1)
     assert dice(probability, target).item() == pytest.approx((first + 0) / 2)
 
 
-def test_cross_entropy_by_hand() -> None:
+def test_cross_entropy_equals_a_value_by_hand() -> None:
     probabilities, labels = torch.tensor([[0.9, 0.1], [0.3, 0.7], [0.5, 0.5]]), torch.tensor([0, 1, 1])
     expected = -(math.log(0.9) + math.log(0.7) + math.log(0.5)) / 3
     assert cross_entropy(probabilities, labels).item() == pytest.approx(expected)
@@ -74,7 +74,7 @@ def test_cross_entropy_and_its_gradient_are_finite_at_0_and_1() -> None:
     assert torch.isfinite(probabilities.grad).all()
 
 
-def test_knowledge_hinge_by_hand() -> None:
+def test_knowledge_hinge_equals_values_by_hand() -> None:
     k, n, a = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), torch.tensor([[-1.0, 0.0]])
     assert knowledge_hinge(k, n, a).item() == pytest.approx(2 - math.sqrt(2))
     assert knowledge_hinge(k, a, n).item() == 0

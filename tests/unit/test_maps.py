@@ -37,7 +37,7 @@ def test_sigma_scales_with_the_image() -> None:
     assert scaled_sigma(4, 259) == 2
 
 
-def test_upsample_by_hand() -> None:
+def test_upsampling_equals_values_by_hand() -> None:
     """With half-pixel centres, 4 samples from 2 lie at -0.25, 0.25, 0.75 and 1.25; the outer two are clamped."""
     row = upsample(torch.tensor([[[0.0, 1.0]]]), (1, 4))[0, 0]
     assert row.tolist() == pytest.approx([0, 0.25, 0.75, 1])

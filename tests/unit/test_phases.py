@@ -128,7 +128,7 @@ def test_phases_read_their_own_taps_in_their_own_batch_size(
     assert (second["loss_masks"] + second["loss_size"]).tolist() == pytest.approx(second["loss_total"].tolist(), 1e-4)
 
 
-def test_a_phase_takes_the_steps_of_its_optimiser(backbone: Backbone, data: TrainingData, tmp_path: Path) -> None:
+def test_a_phase_uses_its_own_optimiser(backbone: Backbone, data: TrainingData, tmp_path: Path) -> None:
     """Repeat the second phase by hand: AdamW with its own betas and rates, from the end of the first phase."""
     method = Toy(backbone, Strict(), 2)
     starts: list[dict[str, Tensor]] = []
@@ -146,7 +146,7 @@ def test_a_phase_takes_the_steps_of_its_optimiser(backbone: Backbone, data: Trai
 
 @pytest.mark.parametrize("augment", [None, Mosaic(0.5)], ids=["plain", "mosaic"])
 @pytest.mark.parametrize("killed_at", [[6], [12], [13], [15], [2, 7, 12, 14]])
-def test_a_training_killed_anywhere_ends_with_the_same_bits(
+def test_a_training_killed_at_any_step_gives_identical_parameters(
     backbone: Backbone,
     data: TrainingData,
     tmp_path: Path,

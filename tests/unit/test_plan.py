@@ -34,7 +34,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(0, 0, 80 * 10**9))
 
 
-def test_the_papers_features_and_jobs_by_hand(tmp_path: Path) -> None:
+def test_features_and_jobs_of_the_paper_equal_values_by_hand(tmp_path: Path) -> None:
     config = configuration("config.yaml")
     plan = make_plan(config, describe(config), tmp_path)
     sizes = {one.name: one.features for one in plan.datasets}

@@ -230,7 +230,7 @@ def test_a_pass_joins_all_rows_and_seeds_of_a_backbone_and_target() -> None:
     assert sorted(run.jobs, key=str) == sorted((job for found in passes for job in found.jobs), key=str)
 
 
-def test_only_the_named_rows_run() -> None:
+def test_the_key_only_limits_the_rows() -> None:
     config = configuration(only=["kanoclip"])
     assert {job.row for job in protocol.jobs(config)} == {"kanoclip"}
     with pytest.raises(InputError, match="unknown row in only 'kanoklip'; did you mean 'kanoclip'?"):
@@ -282,7 +282,7 @@ def test_ablations_add_rows_but_not_to_the_main_table() -> None:
         protocol.all_rows(clash)
 
 
-def test_random_weights_make_a_control() -> None:
+def test_rows_with_random_weights_are_controls() -> None:
     backbones = {"kanoclip-tiny": {"model": "kanoclip-tiny", "weights": "random:0"}}
     rows = protocol.rows(configuration(backbones=backbones, backbone="kanoclip-tiny"))
     assert all(row.control for row in rows)

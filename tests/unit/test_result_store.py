@@ -65,7 +65,7 @@ def test_a_stored_result_is_linked_to_its_output(store, tmp_path):
     assert not store.fetch("another key", outputs)
 
 
-def test_outputs_are_newer_than_what_was_written_before_the_fetch(store, tmp_path):
+def test_fetched_outputs_are_newer_than_files_written_before(store, tmp_path):
     put(store, scores="1")
     assert store.fetch("key", {"scores": tmp_path / "scores"})
     os.utime(tmp_path / "scores", (1, 1))

@@ -155,7 +155,7 @@ def test_the_tower_runs_once_per_batch_however_many_rows(
         assert found["checksum"].all() and scorer.failed is None
 
 
-def test_only_taps_of_rows_that_lack_results_are_computed(
+def test_only_taps_of_rows_with_missing_results_are_computed(
     frame: pd.DataFrame, backbone: Backbone, encoded: list, tmp_path: Path
 ) -> None:
     """The row that reads the last block has finished 12 of 16 images, the other one 6, in batches of 6, 6 and 4."""

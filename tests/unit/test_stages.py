@@ -123,7 +123,7 @@ def test_only_the_row_whose_options_changed_is_scored_again(live: Dataset, work:
     assert work == [] and scores_below(tmp_path) == first
 
 
-def test_a_new_row_is_scored_alone_and_a_new_backbone_scores_all(
+def test_a_new_row_is_scored_alone_and_a_new_backbone_rescores_all_rows(
     live: Dataset, tiny_config: BackboneConfig, work: list[str], tmp_path: Path
 ) -> None:
     rows = rows_below(tmp_path)
@@ -264,7 +264,7 @@ def results_in(store: Path, state: str, whole: int, part: Callable[[Path], int])
     return total
 
 
-def test_a_pass_killed_at_any_moment_ends_with_the_same_bytes(
+def test_a_pass_killed_at_any_moment_gives_byte_identical_results(
     live: Dataset, processes: ForkServerContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Send SIGKILL at random moments; images scored before a kill are not scored again."""
@@ -291,7 +291,7 @@ def test_a_pass_killed_at_any_moment_ends_with_the_same_bytes(
     assert not any((store / "partial").iterdir())
 
 
-def test_a_training_killed_at_any_moment_ends_with_the_same_bytes(
+def test_a_training_killed_at_any_moment_gives_byte_identical_results(
     index: Path,
     features: Path,
     knowledge: Path,

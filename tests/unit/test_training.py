@@ -36,7 +36,9 @@ def train(index: Path, features: Path, knowledge: Path, out: Path, seed: int = 3
     return out / f"seed{seed}" / "checkpoint.safetensors"
 
 
-def test_training_is_repeatable_to_the_bit(index: Path, features: Path, knowledge: Path, tmp_path: Path) -> None:
+def test_repeated_trainings_give_identical_parameters(
+    index: Path, features: Path, knowledge: Path, tmp_path: Path
+) -> None:
     first = train(index, features, knowledge, tmp_path / "a").read_bytes()
     assert train(index, features, knowledge, tmp_path / "b").read_bytes() == first
     assert train(index, features, knowledge, tmp_path / "c", seed=4).read_bytes() != first
@@ -109,7 +111,7 @@ def test_the_state_of_another_training_is_not_resumed(
     assert train(index, features, knowledge, tmp_path / "foreign").read_bytes() == fresh
 
 
-def test_learning_rates_by_hand() -> None:
+def test_learning_rates_equal_values_by_hand() -> None:
     warm = Schedule(warm_up_steps=3)
     assert [warm.factor(step, 10) for step in (0, 1, 3, 9)] == [0.25, 0.5, 1.0, 1.0]
     cosine = Schedule("cosine")
@@ -120,7 +122,7 @@ def test_learning_rates_by_hand() -> None:
     np.testing.assert_allclose([both.factor(step, 10) for step in (0, 1, 2, 4)], [0.2, 0.4, 0.3, 0.5])
 
 
-def test_gradient_norm_by_hand() -> None:
+def test_the_gradient_norm_equals_a_value_by_hand() -> None:
     a, b, unused = torch.zeros(2, requires_grad=True), torch.zeros(1, requires_grad=True), torch.zeros(1)
     (3 * a[0] + 4 * b).sum().backward()
     assert gradient_norm([a, b, unused]) == 5.0
@@ -280,7 +282,7 @@ def test_descriptions_of_single_images_reach_the_method(
     assert of_images != train(index, features, knowledge, tmp_path / "class").read_bytes()
 
 
-def test_knowledge_must_cover_the_classes(index: Path, features: Path, tmp_path: Path) -> None:
+def test_a_knowledge_base_that_lacks_a_class_is_refused(index: Path, features: Path, tmp_path: Path) -> None:
     path = tmp_path / "knowledge.jsonl"
     path.write_text(json.dumps({"class_name": "nut", "source": "curated", "text": "a bad nut"}) + "\n")
     with pytest.raises(InputError, match="no description of bolt"):

@@ -140,7 +140,7 @@ def plan_of(project: Path) -> dict[str, int]:
     return planned(project, "--configfile", "tiny.yaml")
 
 
-def test_editing_a_method_plans_its_training_and_the_passes(project: Path) -> None:
+def test_editing_a_method_reruns_its_training_and_the_passes(project: Path) -> None:
     methods = project / "kanoclip/methods"
     trained = {"train": 1, **PASSES, **DRAWING}
     assert edited(methods / "kanoclip_paper/adapter.py", lambda: plan_of(project)) == trained | {
@@ -250,7 +250,7 @@ def test_editing_a_caption_reruns_nothing(project: Path) -> None:
     assert edited(caption, lambda: planned(project, "--configfile", "tiny.yaml"), ".. edited") == {}
 
 
-def test_changing_an_option_reruns_what_depends_on_it(project: Path) -> None:
+def test_changing_an_option_reruns_the_jobs_that_depend_on_it(project: Path) -> None:
     changed = CONFIG | {"methods": CONFIG["methods"] | {"clip": {"temperature": 0.01}}}
     (project / "changed.yaml").write_text(yaml.safe_dump(changed, sort_keys=False))
     plan = planned(project, "--configfile", "changed.yaml")

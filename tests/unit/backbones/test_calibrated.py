@@ -62,7 +62,7 @@ def test_patches_are_averaged_over_similar_ones() -> None:
 
 
 @pytest.mark.parametrize(("sharpness", "offset"), [(3.0, 1.0), (3.0, 1.2), (1.0, 0.5)])
-def test_similar_patches_attend_to_each_other(sharpness: float, offset: float) -> None:
+def test_patches_attend_to_similar_patches(sharpness: float, offset: float) -> None:
     x = F.normalize(torch.randn(2, 9, 4, generator=torch.Generator().manual_seed(1)) + 0.5, dim=-1)
     found = similarity_weights(x, sharpness, offset)
     for weights, image in zip(found, x.double().numpy(), strict=True):

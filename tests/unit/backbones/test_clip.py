@@ -29,7 +29,7 @@ def test_original_stream_equals_open_clip(backbone: Backbone, pixels: Tensor) ->
     torch.testing.assert_close(backbone.project(ours[last]), backbone.clip.encode_image(pixels, normalize=True))
 
 
-def test_local_stream_by_hand(backbone: Backbone, pixels: Tensor) -> None:
+def test_local_stream_equals_loops_over_heads(backbone: Backbone, pixels: Tensor) -> None:
     """Compute the formula of tower.py with loops over heads, from the outputs of open_clip's blocks."""
     visual = backbone.clip.visual
     inputs = [visual._embeds(pixels)]

@@ -119,7 +119,7 @@ def test_attention_and_mlp_make_a_block(shrunk: Backbone, pixels: Tensor) -> Non
         assert not torch.allclose(normed, x)
 
 
-def test_local_stream_by_loops_over_heads(shrunk: Backbone, pixels: Tensor) -> None:
+def test_local_stream_equals_loops_over_heads(shrunk: Backbone, pixels: Tensor) -> None:
     tower = shrunk.tower
     with torch.no_grad():
         inputs = [tower.embed(pixels)]

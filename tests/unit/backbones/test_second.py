@@ -93,7 +93,7 @@ def test_a_second_tower_does_not_change_clip() -> None:
 
 
 @pytest.mark.parametrize("name", ["dino", "three"])
-def test_local_stream_by_loops_over_heads(name: str) -> None:
+def test_local_stream_equals_loops_over_heads(name: str) -> None:
     """Registers take part in the attention and are dropped from the tap."""
     tower = with_towers().towers[name]
     with torch.no_grad():
@@ -127,7 +127,7 @@ def test_windows_include_registers() -> None:
         torch.testing.assert_close(window[:, 0], tower.project(whole), atol=1e-5, rtol=1e-4)
 
 
-def test_live_features_and_cache_agree(index: Path, tmp_path: Path) -> None:
+def test_live_and_cached_features_of_a_second_tower_are_equal(index: Path, tmp_path: Path) -> None:
     backbone, out = with_towers(), tmp_path / "features.h5"
     taps = [Tap("tokens", 2, "dino"), Tap("vv", 3, "three"), Tap("cls", 6)]
     frame = read_index(index)

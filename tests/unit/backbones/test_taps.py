@@ -60,7 +60,7 @@ def test_a_misspelt_kind_gets_a_hint() -> None:
         Tap.parse("token/6")
 
 
-def test_the_qkv_stream_by_hand(backbone: Backbone, pixels: Tensor) -> None:
+def test_the_qkv_stream_equals_loops_over_heads(backbone: Backbone, pixels: Tensor) -> None:
     """Compute the sum of three self-attentions with loops over heads."""
     inputs, start, size = stream(backbone, pixels), backbone.shape.vv_start, WIDTH // HEADS
     s = inputs[start - 1]

@@ -38,7 +38,7 @@ def test_the_feature_of_each_view_equals_clips(backbone: Backbone, pixels: Tenso
     assert torch.pdist(found[0]).min() > 1e-4  # all views differ
 
 
-def test_fewer_views_are_the_first_ones(backbone: Backbone, pixels: Tensor) -> None:
+def test_a_smaller_number_of_views_takes_the_first_ones(backbone: Backbone, pixels: Tensor) -> None:
     """The first view is the image itself."""
     found = {count: backbone.encode_images(pixels, [Tap("views", count)])[Tap("views", count)] for count in (1, 3)}
     torch.testing.assert_close(found[3][:, :1], found[1])

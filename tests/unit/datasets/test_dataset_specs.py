@@ -25,7 +25,7 @@ def bolts(tmp_path, monkeypatch):
     return tmp_path / "bolts.yaml"
 
 
-def test_one_yaml_file_is_a_dataset(bolts):
+def test_one_yaml_file_defines_a_dataset(bolts):
     assert dataset_names() == ["bolts"]
     spec = load_spec("bolts")
     assert (spec.name, spec.title, spec.class_name("hex_bolt")) == ("bolts", "Bolts", "hex bolt")

@@ -97,7 +97,7 @@ def test_the_error_names_a_broken_image_and_loading_stops(paths, tmp_path, monke
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("load")]
 
 
-def test_leaving_early_ends_the_threads(paths):
+def test_stopping_early_ends_the_threads(paths):
     with ImageLoader(8, 2, ahead=2) as loader:
         next(loader.stream([paths] * 50))
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("load")]

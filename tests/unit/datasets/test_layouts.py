@@ -71,14 +71,14 @@ def test_masks_without_an_image_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("empty", ["bolt", "bolt/test", "bolt/test/good", "bolt/good"])
-def test_empty_class_folder_is_refused(tmp_path, empty):
+def test_an_empty_class_folder_is_refused(tmp_path, empty):
     save_image(tmp_path / "nut/test/good/1.png")
     (tmp_path / empty).mkdir(parents=True)
     with pytest.raises(InputError, match="bolt.*found none"):
         rows_of(tmp_path)
 
 
-def test_folder_without_any_image_is_refused(tmp_path):
+def test_a_folder_without_images_is_refused(tmp_path):
     (tmp_path / "readme.txt").write_text("soon")
     with pytest.raises(InputError, match="expected images, with labels .* or without; found none"):
         rows_of(tmp_path)

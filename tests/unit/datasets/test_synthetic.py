@@ -120,6 +120,6 @@ def test_unknown_names_are_refused_with_one_line(kind, defect, message):
     assert str(error.value) == message
 
 
-def test_an_image_too_small_to_show_anything_is_refused():
+def test_an_image_below_the_smallest_size_is_refused():
     with pytest.raises(InputError, match="at least 32 pixels; got 16"):
         render("wood", None, 0, size=16)

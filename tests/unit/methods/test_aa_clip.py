@@ -148,7 +148,7 @@ def test_only_scores_normalised_over_a_class_are_transductive(backbone: Backbone
     assert AaClip.marks(AaClipOptions(**AaClip.published)) == {"transductive"}
 
 
-def test_minimum_and_maximum_over_a_class_by_hand(backbone: Backbone) -> None:
+def test_min_max_normalisation_over_a_class_equals_values_by_hand(backbone: Backbone) -> None:
     maps = np.array([[[0.2, 0.3]], [[0.4, 0.6]]], np.float32)
     scores = np.array([0.5, 0.7], np.float32)
     found = build(backbone, normalisation="class").after_class(maps, scores)

@@ -55,7 +55,7 @@ def test_adaptation_works_in_inference_mode_and_changes_no_parameter(backbone: B
     assert all(parameter.grad is None for parameter in backbone.parameters())
 
 
-def test_the_loss_by_hand() -> None:
+def test_the_loss_equals_a_value_by_hand() -> None:
     """At probabilities of 1/2, the entropy is log 2 and half of two cross-entropies is log 2."""
     torch.testing.assert_close(adaptation_loss(torch.zeros(2, 4)), torch.tensor(2.0).log() * 2)
     confident = adaptation_loss(torch.tensor([[-50.0], [50.0]]))

@@ -130,7 +130,7 @@ def heads_of(layer: nn.MultiheadAttention) -> list[tuple[Tensor, Tensor]]:
 
 
 @torch.no_grad()
-def test_two_attentions_by_hand(tokens: Tensor) -> None:
+def test_two_attentions_equal_loops_over_heads(tokens: Tensor) -> None:
     torch.manual_seed(0)
     layer, text = TwoAttentions(WIDTH, HEADS), torch.randn(2, 2, WIDTH)
     for_patches, for_text = layer(tokens, text)
@@ -146,7 +146,7 @@ def test_two_attentions_by_hand(tokens: Tensor) -> None:
 
 
 @torch.no_grad()
-def test_shared_similarity_by_hand(tokens: Tensor) -> None:
+def test_shared_similarity_equals_two_attentions(tokens: Tensor) -> None:
     """Each direction alone is an attention whose queries are the keys of the other modality."""
     torch.manual_seed(0)
     layer, text = SharedSimilarity(WIDTH, HEADS), torch.randn(2, 2, WIDTH)

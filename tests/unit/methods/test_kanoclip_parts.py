@@ -100,7 +100,7 @@ def pairwise_cosines(f: Tensor, t: Tensor) -> Tensor:
 @pytest.mark.parametrize("text_attention", [True, False])
 @pytest.mark.parametrize("patch_attention", ["deformable", "full", "none"])
 @pytest.mark.parametrize("feed_forward", [True, False])
-def test_order_of_the_layers(
+def test_the_layers_are_applied_in_the_documented_order(
     inputs: tuple[Tensor, Tensor, Tensor], text_attention: bool, patch_attention: str, feed_forward: bool
 ) -> None:
     """The order is self-attention per modality, cross-attention in both directions, feed-forward layers."""

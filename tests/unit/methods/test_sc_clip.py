@@ -12,6 +12,6 @@ def test_the_guide_block_is_at_two_thirds_of_the_tower(layers: int, guide: int) 
     assert ScClip.reads(ScClipOptions(guide=1), tower) == {Tap("calibrated", 1)}
 
 
-def test_it_is_marked_as_an_extension() -> None:
+def test_sc_clip_is_marked_as_an_extension() -> None:
     assert ScClip.marks(ScClipOptions()) == {"extension"}
     assert not ScClip.trainable and not ScClip.stochastic

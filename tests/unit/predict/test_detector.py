@@ -124,7 +124,7 @@ def test_calibration_calls_new_normal_images_anomalous_at_the_chosen_rate(
     assert detector.calibration is not None and detector.calibration.normals == 19
 
 
-def test_a_result_can_be_drawn(detector: Detector) -> None:
+def test_a_result_can_be_plotted(detector: Detector) -> None:
     result = detector.predict(np.random.default_rng(3).random((20, 30)))
     figure = result.plot()
     assert [panel.images[-1].get_array().shape[:2] for panel in figure.axes[:2]] == [(20, 30), (20, 30)]
@@ -155,7 +155,7 @@ def test_unusable_models_are_refused(model: str, backbone: str | None, message: 
         kanoclip.load(model, backbone=backbone)
 
 
-def test_a_clip_model_predicts_without_training_at_its_own_size() -> None:
+def test_a_clip_model_predicts_training_free_at_its_own_size() -> None:
     choice = choose("ViT-L-14-336-quickgelu", None, None, None)
     assert (choice.method, choice.backbone.weights, choice.backbone.image_size) == ("winclip", "openai", 336)
     assert choose("clip", "ViT-B-32", "random:0", 64).backbone.weights == "random:0"

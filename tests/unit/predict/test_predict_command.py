@@ -31,7 +31,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., object]:
     return command
 
 
-def test_a_card_decides_and_is_refused_with_another_model(
+def test_a_card_sets_the_threshold_and_is_refused_with_another_model(
     run: Callable[..., object], write_images: Callable[..., Path], tmp_path: Path
 ) -> None:
     images, card = write_images(*(f"{i}.png" for i in range(9))), tmp_path / "card.json"

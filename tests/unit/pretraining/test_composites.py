@@ -126,7 +126,7 @@ def test_the_corpus_does_not_depend_on_the_number_of_processes(folder, tmp_path)
     assert np.array_equal(one.images, two.images) and np.array_equal(one.masks, two.masks) and one.facts == two.facts
 
 
-def test_names_come_from_files_or_from_the_manifest(folder, tmp_path):
+def test_names_of_photographs_come_from_the_files_or_the_manifest(folder, tmp_path):
     assert [(photo.name, photo.texture) for photo in read_photographs(folder)][::3] == [
         ("bumpy texture", True),
         ("sea lion", False),

@@ -93,7 +93,7 @@ def test_depth_1_has_no_learned_tokens(backbone: Backbone) -> None:
         torch.testing.assert_close(deep(backbone, ["pill"]), plain(backbone, ["pill"]))
 
 
-def test_every_layer_gets_a_gradient(backbone: Backbone) -> None:
+def test_every_layer_of_deep_prompts_gets_a_gradient(backbone: Backbone) -> None:
     torch.manual_seed(0)
     deep = DeepPrompts(backbone.text_width, depth=3, length=2)
     prompts = LearnedPrompts(backbone.text_width, 3, NORMAL_AND_DAMAGED, deep=deep)

@@ -191,7 +191,7 @@ def test_the_gallery_has_the_given_order(inputs, scored):
     assert "At most 3 images" in arguments["out"].read_text()
 
 
-def test_names_from_data_cannot_end_the_script(inputs, scored):
+def test_names_in_the_data_cannot_close_the_script_element(inputs, scored):
     index, (scores, _) = scored("elpv")
     index.write_text(index.read_text().replace("metal nut", "</script><b>"))
     arguments = inputs()

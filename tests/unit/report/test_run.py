@@ -40,7 +40,7 @@ def test_a_run_is_described_from_its_configuration(run):
     assert run.rows[3].options == {"epochs": 2}
 
 
-def test_facts_are_about_the_rows_of_the_table(run):
+def test_facts_describe_the_rows_of_the_table(run):
     assert run.facts(["clip", "blind"], TODAY) == [
         "large: model ViT-L-14, weights openai, image size 336 x 336",
         "blank: model ViT-B-16, weights random:0, image size 224 x 224",

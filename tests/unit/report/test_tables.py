@@ -218,7 +218,7 @@ def test_collect_keeps_every_value_and_the_order(metrics_files, tmp_path):
     assert collected.loc[collected["value"].isna(), "reason"].unique().tolist() == ["no masks"]
 
 
-def test_collect_refuses_a_value_given_twice_and_foreign_files(metrics_files, tmp_path):
+def test_collect_refuses_duplicate_values_and_other_files(metrics_files, tmp_path):
     out = tmp_path / "metrics.csv"
     with pytest.raises(InputError, match="method oracle, backbone kanoclip-tiny, .* is given twice"):
         collect([metrics_files[0], metrics_files[0]], out)
