@@ -42,6 +42,7 @@ RULES = {
     rf"(?i)\b(?:tells?|told){GAP}(?:(?:it|them){GAP})?apart\b": "write 'distinguish'",
     rf"(?i)\b(?:is|are|was|were){GAP}told\b(?!{GAP}(?:apart|to)\b)": "write 'is reported'",
     rf"(?i)\bof{GAP}then\b": "write 'earlier', or the date",
+    rf"(?i)\bmethods?{GAP}without{GAP}training\b": "write 'training-free'",
     r"(?m)^[^\S\n]+[a-z_]+: of\b": "say of what: 'seed: seed of the batch'",
     rf"(?i)\bfrom{GAP}nothing\b": "write 'from scratch'",
     rf"(?i)\bagrees?{GAP}in{GAP}every{GAP}byte\b": "write 'byte-identical'",

@@ -32,6 +32,7 @@ findings = WORDS["findings"]
         "cannot be told apart",
         "a changed file is told",
         "the weights of then",
+        "methods without training",
         "trained from nothing",
         "the two agree in every byte",
     ],
