@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from kanoclip.config import BackboneConfig, Configuration
-from kanoclip.datasets.specs import ArchiveSource, DatasetSpec, ManualSource, dataset_names, load_spec
+from kanoclip.datasets.public_photographs import load_photographs
+from kanoclip.datasets.specs import ArchiveSource, ManualSource, Origin, dataset_names, load_spec
 from kanoclip.published_weights import files_trained_on, load_release
 from kanoclip.run import Run
 
@@ -62,6 +63,7 @@ def missing(config: Configuration, run: Run, root: Path = Path()) -> list[Missin
         *_datasets(names, config, resources),
         *_weights(run.backbones, resources, root),
         *_released(run, resources),
+        *_photographs(config, resources),
     ]
 
 
@@ -87,7 +89,7 @@ def _datasets(names: Mapping[str, None], config: Configuration, resources: Path)
             yield found
 
 
-def _dataset(spec: DatasetSpec, resources: Path) -> Missing | None:
+def _dataset(spec: Origin, resources: Path) -> Missing | None:
     place = resources / spec.name / "archives"
     size = spec.download_size or "unknown"
     if isinstance(spec.source, ArchiveSource):
@@ -101,6 +103,15 @@ def _dataset(spec: DatasetSpec, resources: Path) -> Missing | None:
         origin = f"{spec.source.what} from {spec.source.where}"
         return Missing(spec.name, size, spec.licence, "by hand", origin, f"{place} (or unpacked in {images})")
     return None
+
+
+def _photographs(config: Configuration, resources: Path) -> Iterator[Missing]:
+    """Yield the public photographs for `snakemake pretrain`."""
+    for name in config.pretraining.public_photographs:
+        if not (resources / name / "source.json").is_file():
+            found = _dataset(load_photographs(name), resources)
+            if found is not None:
+                yield found
 
 
 def _weights(backbones: Mapping[str, BackboneConfig], resources: Path, root: Path) -> Iterator[Missing]:

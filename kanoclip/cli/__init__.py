@@ -50,6 +50,7 @@ _COMMANDS: Mapping[str, Callable[..., Any]] = {
     "fetch-backbone": downloads.fetch_backbone,
     "download": data.download,
     "prepare": data.prepare,
+    "photographs": data.photographs,
     "knowledge": data.knowledge,
     "encode": data.encode,
     "train": methods.train,

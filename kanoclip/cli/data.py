@@ -23,16 +23,34 @@ from kanoclip.cli.options import (
 
 
 def download(
-    dataset: Annotated[str, typer.Option(help="Name of the dataset; `kanoclip list datasets` lists them.")],
+    dataset: Annotated[
+        str,
+        typer.Option(
+            help="Name of the dataset; `kanoclip list datasets` lists them. dtd and imagenet_sample are photographs "
+            "for pretraining."
+        ),
+    ],
     resources: Annotated[Path, typer.Option(help="Folder for the archives and the extracted images.")] = Path(
         "resources"
     ),
 ) -> None:
     """Download, verify and extract the official archive of a dataset."""
     from kanoclip.datasets.download import download as fetch
+    from kanoclip.datasets.public_photographs import load_photographs, photograph_names
     from kanoclip.datasets.specs import load_spec
 
-    fetch(load_spec(dataset), resources)
+    fetch(load_photographs(dataset) if dataset in photograph_names() else load_spec(dataset), resources)
+
+
+def photographs(
+    source: Annotated[list[str], typer.Option(help="A public source: dtd or imagenet_sample. Can be repeated.")],
+    out: Annotated[Path, typer.Option(help="Folder to write, which replaces an existing one.")],
+    resources: Annotated[Path, typer.Option(help="Folder for the downloads.")] = Path("resources"),
+) -> None:
+    """Collect public photographs without defects in one folder, for pretraining."""
+    from kanoclip.datasets.public_photographs import collect, load_photographs
+
+    collect([load_photographs(name) for name in source], out, resources)
 
 
 def prepare(

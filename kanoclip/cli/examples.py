@@ -8,6 +8,7 @@ EXAMPLES = {
     "fetch-backbone": "fetch-backbone --out backbone.json --set model=ViT-L-14-336-quickgelu --set weights=openai",
     "download": "download --dataset visa",
     "prepare": "prepare --dataset synthetic --out index.csv",
+    "photographs": "photographs --source dtd --source imagenet_sample --out photographs",
     "knowledge": "knowledge --dataset synthetic --index index.csv --out knowledge.jsonl",
     "encode": """encode --index index.csv --out features.h5 --tap tokens/6 \\
     --set model=kanoclip-tiny --set weights=embedded --set image_size=128""",

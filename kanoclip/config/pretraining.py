@@ -1,11 +1,14 @@
 """The keys of `snakemake pretrain`, which trains the embedded backbone."""
 
-from typing import Literal
+from typing import Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from kanoclip.config.strict import Strict
-from kanoclip.naming import PlainPath
+from kanoclip.naming import check_path
+
+PublicPhotographs = Literal["dtd", "imagenet_sample"]
+"""The sources in `kanoclip/datasets/public_photographs/`."""
 
 
 class PretrainingConfig(Strict):
@@ -18,10 +21,10 @@ class PretrainingConfig(Strict):
     mixed_steps: int = Field(
         6_000, ge=0, description="steps on whole images in pairs that are blended and recoloured, 32 per step"
     )
-    photographs: PlainPath | None = Field(
+    photographs: str | tuple[PublicPhotographs, ...] | None = Field(
         None,
-        description="a folder of photographs without defects, such as DTD and ImageNet samples: defects are put into "
-        "them. Without it the last stages see drawn images only",
+        description="photographs without defects, into which defects are put: a folder, or a list of public sources "
+        "that the workflow downloads, `[dtd, imagenet_sample]`. Without them the last stages see drawn images only",
     )
     composite_pairs: int = Field(12_000, gt=0, description="pairs of composites on the photographs")
     real_small_steps: int = Field(
@@ -49,3 +52,21 @@ class PretrainingConfig(Strict):
     validation_pairs: int = Field(336, gt=0, description="approximate number of pairs in each validation set")
     processes: int = Field(1, gt=0, description="processes that draw images in parallel")
     seed: int = Field(0, ge=0, description="random seed of everything")
+
+    @field_validator("photographs", mode="before")
+    @classmethod
+    def _a_folder_or_public_sources(cls, value: Any) -> Any:
+        """Check both forms here: an error of a union would name its members, not the key."""
+        if value is None:
+            return None
+        if isinstance(value, str):
+            return check_path(value)
+        known = get_args(PublicPhotographs)
+        if not isinstance(value, list | tuple) or not value or not set(map(str, value)) <= set(known):
+            raise ValueError(f"expected a folder, or a list of public sources ({', '.join(known)})")
+        return tuple(dict.fromkeys(value))
+
+    @property
+    def public_photographs(self) -> tuple[PublicPhotographs, ...]:
+        """The public sources of photographs; empty if there is a folder or nothing."""
+        return self.photographs if isinstance(self.photographs, tuple) else ()

@@ -9,7 +9,7 @@ from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 
 from kanoclip.datasets.archives import unpack
-from kanoclip.datasets.specs import ArchiveSource, DatasetSpec, ManualSource
+from kanoclip.datasets.specs import ArchiveSource, ManualSource, Origin
 from kanoclip.files import sha256, write_json
 from kanoclip.types import InputError, Progress, logger
 
@@ -29,14 +29,14 @@ class Refused(Exception):
     """A server does not have the file; another attempt would fail too."""
 
 
-def download(spec: DatasetSpec, resources: Path) -> Path:
+def download(spec: Origin, resources: Path) -> Path:
     """Return the folder with the images of a dataset, after downloading and unpacking them if necessary.
 
     All files lie in resources/<dataset>/: archives/ (downloaded, or placed there by hand), images/ (unpacked, or
     placed there by hand) and source.json (their origin; written last).
 
     Args:
-        spec: a dataset whose source is an archive, or manual.
+        spec: a dataset or photographs whose source is an archive, or manual.
         resources: the folder of downloads.
 
     Raises:
@@ -105,9 +105,12 @@ def _archive_facts(archive: Path, source: ArchiveSource | ManualSource, delete_i
     return {"file": archive.name, "sha256": digest, "bytes": archive.stat().st_size}
 
 
-def _fetch(spec: DatasetSpec, source: ArchiveSource | ManualSource, place: Path) -> Path:
+def _fetch(spec: Origin, source: ArchiveSource | ManualSource, place: Path) -> Path:
     """Download the archive from the first mirror that has it."""
-    by_hand = f"in {place / 'archives'} (or its unpacked folders in {place / 'images'}), or name a folder with `path`"
+    by_hand = (
+        f"in {place / 'archives'} (or its unpacked folders in {place / 'images'}), "
+        f"or name a folder with `{spec.folder_key}`"
+    )
     if isinstance(source, ManualSource):
         raise InputError(
             f"dataset {spec.name}: needs a browser or an account; get {source.what} from {source.where} and put it "

@@ -1,7 +1,7 @@
 """Dataset specs: one YAML file per dataset in specs/, found by scanning, and one table of class names for prompts."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -68,23 +68,30 @@ class ImageCounts(Strict):
     anomalous: int
 
 
-class DatasetSpec(Strict):
-    """What is known about a dataset before its images are on disk."""
+class Origin(Strict):
+    """Where images come from and whose they are."""
+
+    folder_key: ClassVar[str] = "path"  # of the configuration: names a folder that is used instead of the source
 
     name: str
     title: str  # its name in tables
-    domain: Literal["industrial", "medical"]
     source: Source
-    layout: str  # name of the reader of its folders, in `layouts.py`
-    classes: list[str]  # folder names; empty: every folder found is a class
-    class_names: dict[str, str]  # folder name to the name used in prompts
-    masks: bool | None  # None: as found
-    images: ImageCounts | None = None  # of the test split; None: unknown before it is prepared, or drawn
     download_size: str = ""  # in words, as its authors state it
     licence: str
     citation: str
     homepage: str = ""
     notes: str = ""
+
+
+class DatasetSpec(Origin):
+    """What is known about a dataset before its images are on disk."""
+
+    domain: Literal["industrial", "medical"]
+    layout: str  # name of the reader of its folders, in `layouts.py`
+    classes: list[str]  # folder names; empty: every folder found is a class
+    class_names: dict[str, str]  # folder name to the name used in prompts
+    masks: bool | None  # None: as found
+    images: ImageCounts | None = None  # of the test split; None: unknown before it is prepared, or drawn
 
     def class_name(self, folder: str) -> str:
         """Return the name of a class in prompts: from the table, or the folder name with spaces for underscores."""

@@ -51,8 +51,15 @@ def pretrain(out: Path, recipe: PretrainingConfig, resume: bool = True) -> Path:
         The path of the weights, `out/kanoclip-tiny.safetensors`.
 
     Raises:
-        InputError: no steps at all, or steps beside a teacher without photographs or without the teacher's packages.
+        InputError: no steps at all, photographs that are not in a folder yet, or steps beside a teacher without
+            photographs or without the teacher's packages.
     """
+    if recipe.public_photographs:
+        sources = " ".join(f"--source {name}" for name in recipe.public_photographs)
+        raise InputError(
+            "pretraining.photographs: expected a folder, found public sources; run `snakemake pretrain`, which fetches "
+            f"them, or `kanoclip photographs {sources} --out FOLDER`, and name that folder"
+        )
     if not (schedule(recipe) or recipe.teacher_steps):
         raise InputError("pretraining.start: embedded trains nothing without steps; set pretraining.teacher_steps")
     if recipe.teacher_steps and recipe.photographs is None:
@@ -113,6 +120,7 @@ def draw_corpora(folder: Path, recipe: PretrainingConfig) -> tuple[Corpus, Corpu
     }
     composites = None
     if recipe.photographs is not None:
+        assert isinstance(recipe.photographs, str)  # `pretrain` refuses public sources
         photographs, held_out = split(read_photographs(Path(recipe.photographs)))
         validation["held_out_composites"] = composite_corpus(
             folder / "held_out_composites", held_out, HELD_OUT_MAKERS, count, 40_000_000, processes

@@ -38,12 +38,25 @@ def environment(folder: Path) -> dict[str, str]:
     return {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(folder), "OMP_NUM_THREADS": "1"}
 
 
+def accept_interrupts() -> None:
+    """Let Ctrl-C reach Snakemake even where the tests run in a shell's background, which ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(folder: Path, *options: str) -> subprocess.Popen[str]:
     """Start the workflow on Slurm, in a process group of its own."""
     log = (folder / "snakemake.log").open("a")
     snakemake = [sys.executable, "-m", "snakemake", "--profile", "profiles/slurm", *HERE]
     whole = [*snakemake, *options, "--configfile", "tiny.yaml"]
-    return subprocess.Popen(whole, cwd=folder, env=environment(folder), stdout=log, stderr=log, start_new_session=True)
+    return subprocess.Popen(
+        whole,
+        cwd=folder,
+        env=environment(folder),
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+        preexec_fn=accept_interrupts,
+    )
 
 
 def finish(folder: Path, *options: str) -> str:

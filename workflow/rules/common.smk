@@ -17,6 +17,7 @@ shell.prefix(f"export PYTHONPATH={SHELL_ROOT}:${{{{PYTHONPATH:-}}}}; ")
 
 from kanoclip.code_digest import command_digest, method_module
 from kanoclip.config import Configuration, parse as parse_configuration
+from kanoclip.datasets.public_photographs import photograph_names
 from kanoclip.datasets.specs import dataset_names, load_spec
 from kanoclip.downloads import fetched_weights
 from kanoclip.expansion import expand as expand_configuration

@@ -7,6 +7,8 @@ rule download:
         f"{RESOURCES}/{{dataset}}/source.json",
     log:
         f"{RESOURCES}/{{dataset}}/download.log",
+    wildcard_constraints:
+        dataset=any_of({*dataset_names(), *CONFIG.datasets, *photograph_names()}),
     conda:
         "../../environment.yml"
     params:

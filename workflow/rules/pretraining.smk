@@ -1,5 +1,7 @@
 # Trains the embedded backbone, from scratch or from the weights in the package. It is not part of the benchmark.
 PRETRAINING = "results/pretraining"
+PUBLIC = CONFIG.pretraining.public_photographs
+PHOTOGRAPHS = f"{PRETRAINING}/photographs" if PUBLIC else CONFIG.pretraining.photographs
 
 
 rule pretrain:
@@ -8,9 +10,32 @@ rule pretrain:
         f"{PRETRAINING}/learning_curves.png",
 
 
+if PUBLIC:
+
+    rule public_photographs:
+        input:
+            [f"{RESOURCES}/{source}/source.json" for source in PUBLIC],
+        output:
+            directory(f"{PRETRAINING}/photographs"),
+        log:
+            f"{PRETRAINING}/photographs.log",
+        benchmark:
+            f"{PRETRAINING}/photographs.tsv"
+        conda:
+            "../../environment.yml"
+        params:
+            resources=RESOURCES,
+            sources=[f"--source={source}" for source in PUBLIC],
+            code=command_digest("photographs"),
+        message:
+            "Collecting public photographs for the pretraining"
+        shell:
+            "python -m kanoclip --log {log:q} photographs {params.sources:q} --resources {params.resources:q} --out {output:q}"
+
+
 rule pretrain_towers:
     input:
-        photographs=CONFIG.pretraining.photographs or [],
+        photographs=PHOTOGRAPHS or [],
     output:
         weights=f"{PRETRAINING}/kanoclip-tiny.safetensors",
         checksum=f"{PRETRAINING}/kanoclip-tiny.sha256",
@@ -29,7 +54,9 @@ rule pretrain_towers:
     params:
         # the state to resume from is beside the outputs but not an output, so that Snakemake does not delete it
         folder=lambda wildcards, output: Path(output.weights).parent,
-        settings=settings(CONFIG.pretraining.model_dump()),
+        settings=settings(
+            {**CONFIG.pretraining.model_dump(), "photographs": PHOTOGRAPHS}
+        ),
         code=command_digest("pretrain"),
     message:
         "Training kanoclip-tiny on drawn images, and on composites if there are photographs"
