@@ -1,9 +1,9 @@
-"""Decisions on real images: F1 and false alarms at a guessed threshold, at calibrated ones, and at the best one.
+"""Measure decisions on real images: F1 and false alarms at a guessed, at calibrated and at the best threshold.
 
     python benchmarks/decisions.py FOLDER... [--model kanoclip] [--out decisions.md]
 
-FOLDER is a class in MVTec-AD layout: test/good and test/<defect>. Its name, underscores as spaces, is the class name.
-Normal images that calibrate are drawn at random, many times, and take no part in the evaluation of their draw.
+FOLDER is a class in MVTec-AD layout: test/good and test/<defect>. Its name, with spaces for underscores, is the class
+name. Normal images for calibration are drawn at random many times and left out of the evaluation of their draw.
 """
 
 import argparse
@@ -20,7 +20,7 @@ DRAWS = 200
 KINDS = ((10, 0.1), (50, 0.1), (50, 0.02))  # normal images, target false-alarm rate
 
 Outcome = tuple[float, float]
-"""F1 and the share of normal images called anomalous."""
+"""F1 and the share of normal images called anomalous, both from 0 to 1."""
 
 
 def outcome(scores: NDArray[np.float32], labels: NDArray[np.bool_], threshold: float) -> Outcome:
@@ -37,7 +37,7 @@ def after_calibration(
     scores: NDArray[np.float32], labels: NDArray[np.bool_], count: int, rate: float, generator: np.random.Generator
 ) -> Outcome | None:
     normals = np.flatnonzero(~labels)
-    if count + 5 > len(normals):  # too few would be left to evaluate on
+    if count + 5 > len(normals):  # too few images would be left for the evaluation
         return None
     found = []
     for _ in range(DRAWS):

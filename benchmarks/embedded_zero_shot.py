@@ -1,4 +1,4 @@
-"""Image and pixel AUROC of `clip` with weights of kanoclip-tiny on prepared datasets, and of local contrast.
+"""Measure image and pixel AUROC of `clip` with weights of kanoclip-tiny, and of local contrast, on prepared datasets.
 
 Prepare each dataset first, `kanoclip prepare --dataset NAME --path FOLDER --out NAME.csv`, then
 
@@ -28,7 +28,7 @@ SIZE, BATCH, TEMPERATURE, SIGMA = 128, 32, 0.07, 4.0
 
 
 def embedded(weights: str) -> Backbone:
-    """The backbone with the shipped weights, or with those of a file of `kanoclip pretrain`."""
+    """Return the backbone with the weights in the package, or with those in a file of `kanoclip pretrain`."""
     backbone = load_backbone(BackboneConfig(model="kanoclip-tiny", weights="embedded", image_size=SIZE))
     if weights != "embedded":
         state = load_file(weights)
@@ -40,7 +40,7 @@ def embedded(weights: str) -> Backbone:
 
 
 def scores(backbone: Backbone, images: torch.Tensor, class_names: list[str]) -> tuple[torch.Tensor, ...]:
-    """Image scores (N,), those of the maps' maxima, and maps (N, S, S) of the original stream."""
+    """Return image scores (N,), the maxima of the maps (N,), and the maps (N, S, S) of the original stream."""
     text = torch.stack([text_vectors(backbone.encode_text, "clip", name) for name in sorted(set(class_names))])
     of_image = text[torch.tensor([sorted(set(class_names)).index(name) for name in class_names])]
     direction = (of_image[:, 1] - of_image[:, 0]) / TEMPERATURE
@@ -57,7 +57,7 @@ def scores(backbone: Backbone, images: torch.Tensor, class_names: list[str]) -> 
 
 
 def local_contrast(images: list[Image.Image]) -> tuple[torch.Tensor, ...]:
-    """The control `local_contrast` with its defaults, in the same form."""
+    """Return the scores and maps of the control `local_contrast` with its defaults, in the same form."""
     plain = torch.stack([torch.from_numpy(np.array(image.resize((SIZE, SIZE)), np.float32)) for image in images]) / 255
     blurred = torch.stack([smooth(colour, 8.0) for colour in plain.unbind(-1)], dim=-1)
     maps = smooth((plain - blurred).abs().mean(-1), 2.0)
@@ -65,7 +65,7 @@ def local_contrast(images: list[Image.Image]) -> tuple[torch.Tensor, ...]:
 
 
 def main() -> None:
-    """Print a line for every dataset, class and detector, and the means."""
+    """Print one line per dataset, class and detector, and the means."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", nargs="+", default=["embedded"])
     parser.add_argument("--index", nargs="+", type=Path, required=True)

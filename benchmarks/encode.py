@@ -1,4 +1,4 @@
-"""What the second stream costs: images per second of the tower for one stream, both in one forward, both in two.
+"""Measure the cost of the second stream: images per second for one stream, and for both in one or two forward passes.
 
 python benchmarks/encode.py --model kanoclip-tiny --weights random:0 --image-size 128 --images 64
 """
@@ -15,7 +15,7 @@ from kanoclip.config import BackboneConfig
 
 
 def main() -> None:
-    """Print images per second and the ratios."""
+    """Print images per second and their ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="kanoclip-tiny")
     parser.add_argument("--weights", default="random:0")
@@ -47,8 +47,8 @@ def main() -> None:
     one, both, twice = rate(original), rate(original | local), rate(original, local)
     print(f"{args.model} at {args.image_size} px, {args.threads} thread(s), {args.device}, batch {args.batch_size}")
     print(f"original stream      {one:8.1f} images/s")
-    print(f"both, one forward    {both:8.1f} images/s   {both / one:.2f} of one stream")
-    print(f"both, two forwards   {twice:8.1f} images/s   one forward is {both / twice:.2f} times as fast")
+    print(f"both, one pass       {both:8.1f} images/s   {both / one:.2f} of one stream")
+    print(f"both, two passes     {twice:8.1f} images/s   one pass is {both / twice:.2f} times as fast")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One pass over the scores of many methods against evaluating them one by one, on the drawn dataset in one run.
+"""Compare one evaluation pass over the scores of many methods with evaluating them one by one, on drawn images.
 
 OMP_NUM_THREADS=1 python benchmarks/evaluate_pass.py                            # 192 images at 128 x 128, 20 files
 OMP_NUM_THREADS=1 python benchmarks/evaluate_pass.py --size 518 --grid 37 --rows 8
@@ -39,14 +39,14 @@ def write_scores(path: Path, frame: pd.DataFrame, grid: int, size: int, seed: in
 
 
 def cpu_seconds(function: Callable[[], None]) -> float:
-    """Return the CPU seconds of a call (waiting for a GPU counts): other work on the machine does not matter."""
+    """Return the CPU seconds of a call, which include waiting for a GPU but not other work on the machine."""
     started = time.process_time()
     function()
     return time.process_time() - started
 
 
 def start_seconds() -> float:
-    """Return the CPU seconds that a process takes to start and import what evaluation needs."""
+    """Return the CPU seconds to start a process and import the modules for evaluation."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-c", "import kanoclip.metrics.evaluate"], check=True, env=os.environ)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -54,7 +54,7 @@ def start_seconds() -> float:
 
 
 def peak_memory() -> float:
-    """Return the highest memory of this process so far, in MiB."""
+    """Return the peak memory of this process so far, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
@@ -92,11 +92,9 @@ def main() -> None:
     print(f"{args.rows} scores files, {len(frame)} images at {args.size} x {args.size}, {args.device}; CPU seconds")
     print(f"one by one {alone:6.2f} s   one pass {together:6.2f} s: {alone / together:.2f} times as fast")
     jobs, job = args.rows * start + alone, start + together
-    print(
-        f"as jobs    {jobs:6.2f} s   one job  {job:6.2f} s: {jobs / job:.2f} times as fast; a start takes {start:.2f} s"
-    )
-    print(f"the pass again, nothing changed {again:.2f} s")
-    print(f"peak memory of one file {single_memory:.0f} MiB, of the pass {memory:.0f} MiB")
+    print(f"as jobs    {jobs:6.2f} s   one job  {job:6.2f} s: {jobs / job:.2f} times as fast; start-up {start:.2f} s")
+    print(f"the pass again, with all results stored: {again:.2f} s")
+    print(f"peak memory: {single_memory:.0f} MiB for one file, {memory:.0f} MiB for the pass")
 
 
 if __name__ == "__main__":

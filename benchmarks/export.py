@@ -1,8 +1,8 @@
-"""Images per second of an exported method beside PyTorch, on the CPU with as many threads for both.
+"""Compare images per second of an exported method with PyTorch, on the CPU with the same number of threads.
 
 python benchmarks/export.py --method clip --threads 1
 
-Rounds alternate between the two, and each reports its fastest. Only computing is timed: images are in memory.
+Rounds alternate between the two, and each reports its fastest. Images are in memory, so only computation is timed.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def fastest(detector: Detector, session: onnxruntime.InferenceSession, images: np.ndarray) -> tuple[float, float]:
-    """Return the seconds of the fastest round of each, after one to warm up."""
+    """Return the seconds of the fastest round of each, after one warm-up round."""
     with torch.inference_mode():
         candidates = (lambda: detector(torch.from_numpy(images)), lambda: session.run(None, {INPUT: images}))
         best = [float("inf")] * 2

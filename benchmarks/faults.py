@@ -1,9 +1,9 @@
-"""Hostile inputs, counted: refused in one line, traceback, silently wrong, or accepted rightly.
+"""Count the outcomes of hostile inputs: refused in one line, traceback, silently wrong, or accepted correctly.
 
 PYTHONPATH=. python benchmarks/faults.py
 
-Damaged copies of every file that a run writes, names that are commands, values of wrong types, broken archives, and
-answers that no endpoint should give. An input that is accepted is right if what was read equals the undamaged original.
+The inputs are damaged copies of every file of a run, names that are commands, values of wrong types, broken archives
+and invalid answers of endpoints. An input is accepted correctly if its content equals the undamaged original.
 """
 
 import argparse
@@ -38,12 +38,12 @@ from kanoclip.metrics.evaluate import evaluate  # noqa: E402
 from kanoclip.report.metrics import read_metrics  # noqa: E402
 from kanoclip.types import InputError  # noqa: E402
 
-REFUSED, TRACEBACK, WRONG, RIGHT = "refused in one line", "traceback", "silently wrong", "accepted rightly"
-Case = tuple[str, Callable[[], bool]]  # a group, and what is tried: whether what was accepted is right
+REFUSED, TRACEBACK, WRONG, RIGHT = "refused in one line", "traceback", "silently wrong", "accepted correctly"
+Case = tuple[str, Callable[[], bool]]  # a group, and an attempt that returns whether the accepted content is right
 
 
 def main() -> None:
-    """Try everything and print a table."""
+    """Try all inputs and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--copies", type=int, default=20, help="damaged copies of a file per kind of damage")
     args = parser.parse_args()
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def outcome(group: str, attempt: Callable[[], bool]) -> str:
-    """Try an input."""
+    """Try an input and return its outcome."""
     try:
         right = attempt()
         if not right and group in ("values", "options", "archives", "answers of endpoints"):
@@ -75,7 +75,7 @@ def outcome(group: str, attempt: Callable[[], bool]) -> str:
 
 
 def cases(made: Made, folder: Path, server: ChatServer, copies: int) -> Iterator[Case]:
-    """Yield every case; those of one group stand together."""
+    """Yield every case, group by group."""
     yield from damaged_files(made, folder, copies)
     yield from names()
     yield from values()
@@ -84,7 +84,7 @@ def cases(made: Made, folder: Path, server: ChatServer, copies: int) -> Iterator
 
 
 def damaged_files(made: Made, folder: Path, copies: int) -> Iterator[Case]:
-    """Bits, pages, ends and noise in each file of a run."""
+    """Yield copies of each file of a run with flipped bits, missing pages or ends, and noise."""
     numbers = random.Random(0)
 
     def index_is_noticed(path: Path) -> bool:
@@ -118,7 +118,7 @@ def damaged_files(made: Made, folder: Path, copies: int) -> Iterator[Case]:
 
 
 def names() -> Iterator[Case]:
-    """Names that are commands, paths, patterns or markup, wherever a name can stand."""
+    """Yield names that are commands, paths, patterns or markup, for every kind of name."""
     for name in json.loads((TESTS / "hostile" / "names.json").read_text(encoding="utf-8")):
         for place in ("row", "backbone", "dataset", "ablation", "ablation row", "auxiliary", "target"):
             values = {
@@ -135,7 +135,7 @@ def names() -> Iterator[Case]:
 
 
 def values() -> Iterator[Case]:
-    """Values of a configuration and of options that are none."""
+    """Yield invalid values of a configuration and of options."""
     wrong: list[dict[str, object]] = [
         {"seeds": [1, 1]}, {"seeds": []}, {"seeds": [2**64]}, {"seeds": [-1]}, {"seeds": [1.5]}, {"seeds": "x"},
         {"targets": ["visa", "visa"]}, {"targets": []}, {"targets": "visa"}, {"targets": [1]}, {"targets": None},
@@ -156,7 +156,7 @@ def values() -> Iterator[Case]:
 
 
 def archives(folder: Path, copies: int) -> Iterator[Case]:
-    """Flipped bits, links and bombs."""
+    """Yield archives with flipped bits, links and bombs."""
     content = np.random.default_rng(0).bytes(20_000)
     kinds = {"tar.gz": io.BytesIO(), "tar.xz": io.BytesIO(), "tar.bz2": io.BytesIO(), "zip": io.BytesIO()}
     for kind, buffer in kinds.items():
@@ -201,7 +201,7 @@ def archives(folder: Path, copies: int) -> Iterator[Case]:
 
 
 def answers(server: ChatServer) -> Iterator[Case]:
-    """Answers of an endpoint; right is that they are called unreadable, or read without half characters."""
+    """Yield answers of an endpoint, which must be reported as unreadable or read without broken characters."""
     choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "A crack."}}
     bodies: list[object] = [
         "x", 1, None, [], [1], {}, {"choices": "x"}, {"choices": {}}, {"choices": ["x"]}, {"choices": [None]},

@@ -1,9 +1,9 @@
-"""What a GPU does with the paper's configuration, within 8 minutes and without network; one table and a JSON file.
+"""Measure a GPU with the paper's configuration, within 8 minutes and without network; print a table and write JSON.
 
 python benchmarks/gpu.py --out gpu.json                     # ViT-L/14 at 518 pixels, random weights
-OMP_NUM_THREADS=1 python benchmarks/gpu.py --small          # kanoclip-tiny at 128 on the CPU: only shows that it works
+OMP_NUM_THREADS=1 python benchmarks/gpu.py --small          # kanoclip-tiny at 128 on the CPU: tests the script
 
-Operations are counted by kanoclip.backbones.cost, and shares are of the bf16 peak measured here; TF32 is off.
+kanoclip.backbones.cost counts operations, and shares are of the bf16 peak that this script measures; TF32 is off.
 """
 
 import argparse
@@ -40,11 +40,11 @@ METHODS = ("clip", "clip_ac", "april_gan", "anomalyclip", "mvfa", "kanoclip", "w
 TRAINED = tuple(name for name in METHODS if method_class(name).trainable)
 SMALL = {"model": "kanoclip-tiny", "weights": "embedded", "image_size": 128, "images": 8, "batches": [1, 4]}
 SMALL_OPTIONS = {"kanoclip": {"width": 64, "heads": 4, "bottleneck": 32}}
-PAPER_IMAGES, PAPER_EPOCHS = 1725, 15  # MVTec-AD's test split, and the epochs of KAnoCLIP
+PAPER_IMAGES, PAPER_EPOCHS = 1725, 15  # images of MVTec-AD's test split, and epochs of KAnoCLIP
 
 
 class Bench:
-    """A backbone, images on disk and a row of every method, for the sections below."""
+    """A backbone, images on disk and one row per method, for the sections below."""
 
     def __init__(self, args: argparse.Namespace, folder: Path):
         self.args, self.folder, self.device = args, folder, torch.device(args.device)
@@ -57,18 +57,18 @@ class Bench:
         self.batch = max(size for size in args.batches if size <= 32)
 
     def taps(self, names: Sequence[str]) -> frozenset[Tap]:
-        """Return what some methods read."""
+        """Return the taps that some methods read."""
         kinds = {name: method_class(name) for name in names}
         options = {name: parse(kind.Options, self.options.get(name, {}), name) for name, kind in kinds.items()}
         return frozenset().union(*(kinds[name].reads(options[name], self.backbone.shape) for name in names))
 
     def operations(self, taps: frozenset[Tap]) -> float:
-        """Return the operations of one image."""
+        """Return the number of operations per image."""
         patch = self.backbone.clip.visual.patch_size[0]
         return tower_operations([str(tap) for tap in taps], self.backbone.shape, patch)
 
     def rows(self, names: Sequence[str]) -> list[Scored]:
-        """Return rows with untrained checkpoints, trained methods once per seed."""
+        """Return rows with untrained checkpoints, with one row per seed for trainable methods."""
         rows = []
         for name in names:
             options = self.options.get(name, {})
@@ -84,7 +84,7 @@ class Bench:
 
 
 def peak(bench: Bench) -> None:
-    """The card's own bf16 matrix multiplication, the best of several sizes."""
+    """Measure bf16 matrix multiplication on the card, the best of several sizes."""
     best = 0.0
     for size in (256, 512) if bench.args.small else (4096, 8192, 12288, 16384):
         bench.report.check_time()
@@ -94,12 +94,12 @@ def peak(bench: Bench) -> None:
 
 
 def tower(bench: Bench, compiled: bool) -> None:
-    """Images per second of the image tower, and its share of the peak."""
+    """Measure images per second of the image tower and its share of the peak."""
     report, backbone = bench.report, bench.backbone
     vv = frozenset(Tap("vv", tap) for tap in backbone.quarters)
     wanted = {"original": frozenset({Tap("tokens", backbone.layers)}), "4 V-V taps": vv, "all": bench.taps(METHODS)}
     if compiled:
-        torch._dynamo.config.recompile_limit = 64  # one for every batch size and size of windows
+        torch._dynamo.config.recompile_limit = 64  # one per batch size and window size
         for block in backbone.blocks:
             block.compile(dynamic=False)
     try:
@@ -125,7 +125,7 @@ def tower(bench: Bench, compiled: bool) -> None:
 
 
 def whole_pass(bench: Bench) -> None:
-    """All methods from images on disk, and where the time goes; then without WinCLIP, whose windows take most of it."""
+    """Measure a pass of all methods on images from disk and its parts; then without WinCLIP, which takes most time."""
     report, args = bench.report, bench.args
     paths = bench.frame["image_path"].tolist()
     batches = [paths[start : start + bench.batch] for start in range(0, len(paths), bench.batch)]
@@ -162,7 +162,7 @@ def whole_pass(bench: Bench) -> None:
 
 
 def methods(bench: Bench) -> None:
-    """Milliseconds per image of each method: features and forward at batch 1, the forward alone in a large batch."""
+    """Measure milliseconds per image of each method, with features at batch 1 and without at a large batch."""
     live = LiveFeatures(bench.frame, bench.backbone)
     with ImageLoader(bench.config.image_size) as loader:
         images = next(loader.stream([bench.frame["image_path"].tolist()[: bench.batch]]))
@@ -183,7 +183,7 @@ def methods(bench: Bench) -> None:
 
 
 def training(bench: Bench) -> None:
-    """Seconds per epoch from cached features that stay on the device, by the second of two epochs."""
+    """Measure seconds per epoch with cached features on the device, from the second of two epochs."""
     frame = bench.frame.iloc[:64]
     kinds = {name: method_class(name) for name in TRAINED}
     options = {name: parse(kinds[name].Options, bench.options.get(name, {}) | {"epochs": 2}, name) for name in TRAINED}
@@ -205,7 +205,7 @@ def training(bench: Bench) -> None:
 
 
 def start_up(bench: Bench) -> None:
-    """Seconds of a new process until its first batch is through the tower."""
+    """Measure the seconds of a new process until the tower has encoded its first batch."""
     code = (
         "import sys; from kanoclip.backbones.clip import load_backbone; from kanoclip.backbones.taps import Tap\n"
         "from kanoclip.config import BackboneConfig; from kanoclip.features import LiveFeatures\n"
@@ -221,7 +221,7 @@ def start_up(bench: Bench) -> None:
 
 
 def agreement(bench: Bench) -> None:
-    """Differences of scores between the device and fp32 on the CPU; on a CPU its bf16 stands for the device."""
+    """Measure differences of scores between the device and fp32 on the CPU; a CPU is compared in bf16."""
     exact = load_backbone(bench.config.model_copy(update={"precision": "fp32"}), "cpu")
     other = bench.backbone
     if bench.device.type == "cpu":
@@ -237,7 +237,7 @@ def agreement(bench: Bench) -> None:
 
 
 def rates(bench: Bench) -> None:
-    """What to enter in kanoclip/rates.yaml: towers, and every method for tokens of 10^6 values."""
+    """Compute the entries of kanoclip/rates.yaml: towers, and every method for tokens of 10^6 values."""
     report, million = bench.report, (tap_values("tokens/1", bench.backbone.shape) or 0) / 1e6
     speed = [report.find("tower", f"original, batch {size}") or 0.0 for size in bench.args.batches]
     if any(speed):
@@ -258,15 +258,15 @@ def _new(folder: Path) -> Path:
 
 
 def main() -> None:
-    """Measure section by section."""
+    """Measure all sections."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="ViT-L-14-336-quickgelu")
     parser.add_argument("--weights", default="random:0")
     parser.add_argument("--image-size", type=int, default=518)
-    parser.add_argument("--images", type=int, default=256, help="on disk, of 1,024 pixels")
-    parser.add_argument("--seeds", type=int, default=3, help="of each trained method")
+    parser.add_argument("--images", type=int, default=256, help="number of images on disk, of 1,024 pixels")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds per trainable method")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32, 64])
-    parser.add_argument("--budget", type=float, default=420.0, help="seconds; what begins later is not measured")
+    parser.add_argument("--budget", type=float, default=420.0, help="seconds after which no measurement starts")
     parser.add_argument("--workers", type=int, default=8, help="threads that load images")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--small", action="store_true", help="kanoclip-tiny at 128 pixels on the CPU, 8 images")

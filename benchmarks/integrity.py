@@ -1,4 +1,4 @@
-"""What checksums cost: seconds with them as a share of the work that they protect.
+"""Measure the cost of checksums as a share of the time of the work that they protect.
 
 PYTHONPATH=. python benchmarks/integrity.py
 """
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def best(function: Callable[[], object], repeats: int = 5) -> float:
-    """Return the shortest of some calls, in seconds."""
+    """Return the seconds of the fastest of some calls."""
     times = []
     for _ in range(repeats):
         started = time.perf_counter()
@@ -63,7 +63,7 @@ def best(function: Callable[[], object], repeats: int = 5) -> float:
 
 
 def maps_of(path: Path, maps: np.ndarray, checked: bool) -> None:
-    """Write maps as scores.h5 holds them, and read them."""
+    """Write maps in the format of scores.h5 and read them."""
     with h5py.File(path, "w") as file:
         chunks = (16, *maps.shape[1:])
         file.create_dataset("map", data=maps, chunks=chunks, compression=1, shuffle=True, fletcher32=checked)

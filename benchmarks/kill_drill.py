@@ -1,9 +1,9 @@
-"""A tiny run killed again and again with SIGKILL, at random moments of all its stages; it must end in the same bytes.
+"""Kill a tiny run many times with SIGKILL at random moments of all stages, and check that its files are unchanged.
 
 python benchmarks/kill_drill.py --kills 50
 
 The repository is copied to a temporary folder. One copy runs undisturbed; another is killed, unlocked and started
-again, and restarts if it finishes before enough kills. Whatever finished is compared with the undisturbed run.
+again, and begins again if it finishes before enough kills. Every finished run is compared with the undisturbed one.
 """
 
 import argparse
@@ -37,13 +37,13 @@ CONFIG: dict[str, Any] = {
     "methods": {"clip": None, "april_gan": {"epochs": 3}, "oracle": None},
     "datasets": {name: {"path": name} for name in ("parts", "others")},
 }
-# these say how long something took, or when it was made
+# these files contain times
 TIMED = {"train.csv", "cost.json"}
 COMPARED = {".csv", ".h5", ".safetensors", ".jsonl", ".png"}
 
 
 def main() -> None:
-    """Kill, and compare."""
+    """Kill the run and compare its files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--longest", type=float, default=20.0, help="seconds from a start to its kill, at most")
@@ -67,7 +67,7 @@ def main() -> None:
                 break
             shutil.rmtree(killed / "results")
     print(f"{stages.total()} kills, while working on: {dict(stages.most_common())}")
-    print(f"{finished} finished runs, {len(expected)} files each: the same bytes, and no temporary file was left")
+    print(f"{finished} finished runs, {len(expected)} files each: byte-identical, and no temporary file was left")
 
 
 def kill(folder: Path, after: float | None) -> str | None:
@@ -93,7 +93,7 @@ def check(folder: Path, expected: dict[str, bytes]) -> None:
     """Compare a finished run with the undisturbed one.
 
     Raises:
-        SystemExit: a file differs, is missing or was left over.
+        SystemExit: a file differs, is missing or is left over.
     """
     found = contents(folder)
     different = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
@@ -134,7 +134,7 @@ def save(pixels: np.ndarray, path: Path) -> None:
 
 
 def snakemake(folder: Path) -> subprocess.Popen[bytes]:
-    """Start the run in a process group of its own, so that a kill takes its jobs too."""
+    """Start the run in its own process group, so that a kill ends its jobs too."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with (folder / "drill.log").open("wb") as log:
         return subprocess.Popen(
@@ -148,7 +148,7 @@ def snakemake(folder: Path) -> subprocess.Popen[bytes]:
 
 
 def stage(folder: Path, started: float) -> str:
-    """Return the stage whose log has changed last since a start in seconds; "start" before the first."""
+    """Return the stage whose log changed last since a start time in seconds; "start" if there is none."""
     logs = folder / "results" / CONFIG["run"] / "logs"
     times = {path: path.stat().st_mtime for path in logs.rglob("*.log")}
     last = max(times, key=times.__getitem__, default=None)
@@ -158,12 +158,12 @@ def stage(folder: Path, started: float) -> str:
 
 
 def log_end(folder: Path) -> str:
-    """Return the end of what Snakemake wrote."""
+    """Return the end of Snakemake's log."""
     return (folder / "drill.log").read_text()[-3000:]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Return the finished files but those that tell the time."""
+    """Return the content of the finished files, except for those with times."""
     results = folder / "results"
     return {
         path.relative_to(results).as_posix(): path.read_bytes()

@@ -1,8 +1,8 @@
-"""How fast images are loaded: the loader beside open_clip's transform, threads beside processes, other resizers.
+"""Measure how fast images are loaded: the loader and open_clip's transform, threads and processes, other resizers.
 
 python benchmarks/loading.py FOLDER --size 518 --workers 2
 
-FOLDER holds images of any size; some of them are resized to --side and written as JPEG (RGB) and PNG (RGB and gray).
+FOLDER contains images of any size; some are resized to --side and written as JPEG (RGB) and PNG (RGB and grey).
 Rounds alternate between the variants, and each variant reports its fastest round.
 """
 
@@ -29,11 +29,11 @@ BATCH, ROUNDS = 8, 4
 
 
 def main() -> None:
-    """Print images per second, per CPU second (what a core does), and how many values differ from open_clip's."""
+    """Print images per second and per CPU second, and the share of values that differ from open_clip's."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--side", type=int, default=1024, help="of the images on disk, in pixels")
-    parser.add_argument("--size", type=int, default=518, help="of the loaded images, in pixels")
+    parser.add_argument("--side", type=int, default=1024, help="side of the images on disk in pixels")
+    parser.add_argument("--size", type=int, default=518, help="side of the loaded images in pixels")
     parser.add_argument("--images", type=int, default=24)
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
@@ -59,7 +59,7 @@ def written(sources: list[Path], args: argparse.Namespace, folder: Path) -> dict
 
 
 def variants(paths: list[str], size: int, workers: int) -> dict[str, Callable[[], Tensor]]:
-    """Ways to load the same images; each returns (N, 3, S, S) float32."""
+    """Return several ways to load the same images; each returns (N, 3, S, S) float32."""
     mean, std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
     transform = open_clip.image_transform(size, is_train=False, mean=mean, std=std, resize_mode="squash")
     batches = [paths[start : start + BATCH] for start in range(0, len(paths), BATCH)]
@@ -98,20 +98,20 @@ def variants(paths: list[str], size: int, workers: int) -> dict[str, Callable[[]
 
 
 def normalise(batch: np.ndarray) -> Tensor:
-    """(B, S, S, 3) uint8 to (B, 3, S, S) float32, as `ImageLoader` says."""
+    """Turn (B, S, S, 3) uint8 into (B, 3, S, S) float32, normalised as `ImageLoader` documents."""
     pixels = torch.from_numpy(batch).permute(0, 3, 1, 2).contiguous().float()
     return pixels.div_(255).sub_(MEAN.view(3, 1, 1)).div_(STD.view(3, 1, 1))
 
 
 def draft(path: str, size: int) -> np.ndarray:
-    """Let the JPEG decoder halve the image as long as it stays larger than what is wanted."""
+    """Let the JPEG decoder halve the image while it stays larger than the target size."""
     with Image.open(path) as image:
         image.draft("RGB", (size, size))
         return np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC))
 
 
 def grouped(images: Iterator[np.ndarray]) -> Iterator[list[np.ndarray]]:
-    """Batches of images."""
+    """Yield batches of images."""
     group: list[np.ndarray] = []
     for image in images:
         group.append(image)
@@ -123,9 +123,9 @@ def grouped(images: Iterator[np.ndarray]) -> Iterator[list[np.ndarray]]:
 
 
 def report(candidates: dict[str, Callable[[], Tensor]], count: int) -> None:
-    """Time the variants in turns and print a line for each; the first is what the others are compared with."""
+    """Time the variants in turn and print one line for each; all are compared with the first."""
     expected = next(iter(candidates.values()))()
-    elapsed = {name: [float("inf")] * 2 for name in candidates}  # seconds, CPU seconds; the least of all rounds
+    elapsed = {name: [float("inf")] * 2 for name in candidates}  # least seconds and CPU seconds of all rounds
     differing: dict[str, float] = {}
     for _ in range(ROUNDS):
         for name, load in candidates.items():

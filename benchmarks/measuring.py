@@ -1,4 +1,4 @@
-"""What benchmarks/gpu.py shares: a report that survives failures and keeps to its time, timing, and made-up images."""
+"""Parts of benchmarks/gpu.py: a report that survives failures and keeps to a time budget, timing, and random images."""
 
 import json
 import shutil
@@ -26,8 +26,8 @@ class Report:
     """Measured values by section.
 
     Args:
-        budget: seconds after which nothing further is measured.
-        device: whose memory is watched.
+        budget: seconds after which no measurement starts.
+        device: the device whose memory is recorded.
     """
 
     def __init__(self, budget: float, device: torch.device):
@@ -36,7 +36,7 @@ class Report:
         self._section = ""
 
     def section(self, name: str, measure: Callable[[], None]) -> None:
-        """Measure a section; an error or the end of the time is a row of the table and does not stop the others."""
+        """Measure a section; an error or a spent budget is a row of the table and does not stop other sections."""
         self._section = name
         try:
             self.check_time()
@@ -50,26 +50,26 @@ class Report:
             torch.cuda.empty_cache()
 
     def check_time(self) -> None:
-        """Stop a section whose time is over, and watch memory from here on."""
+        """Stop the section if the budget is spent; record peak memory from here on."""
         if time.perf_counter() > self.end:
             raise OutOfTimeError
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
 
     def add(self, name: str, value: float | str, unit: str = "", aim: str = "") -> None:
-        """Note a value, and the peak GPU memory since the last `check_time`."""
+        """Add a value, with the peak GPU memory since the last `check_time`."""
         memory = torch.cuda.max_memory_allocated(self.device) / 1e9 if self.device.type == "cuda" else None
         row = {"section": self._section, "name": name, "value": value, "unit": unit, "aim": aim, "memory_gb": memory}
         self.rows.append(row)
         print(_line(row), flush=True)
 
     def find(self, section: str, name: str) -> float | None:
-        """Return a measured number, None if it is missing."""
+        """Return a measured number, or None if it is missing."""
         found = [row["value"] for row in self.rows if (row["section"], row["name"]) == (section, name)]
         return found[0] if found and not isinstance(found[0], str) else None
 
     def write(self, path: Path, settings: dict[str, Any]) -> None:
-        """Write everything as JSON."""
+        """Write all values as JSON."""
         path.write_text(json.dumps({"settings": settings, "results": self.rows}, indent=1) + "\n", encoding="utf-8")
 
 
@@ -83,7 +83,7 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def seconds(function: Callable[[], object], device: torch.device, repeats: int = 3) -> float:
-    """Return the shortest of some calls, after one to warm up."""
+    """Return the seconds of the fastest of some calls, after one warm-up call."""
     times = []
     for _ in range(1 + repeats):
         started = time.perf_counter()
@@ -94,13 +94,13 @@ def seconds(function: Callable[[], object], device: torch.device, repeats: int =
 
 
 def wait(device: torch.device) -> None:
-    """Wait until the device has nothing left to do."""
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def write_images(folder: Path, count: int) -> Path:
-    """Write images of 1,024 pixels, PNG and JPEG by turns, normal and anomalous, and return their index.csv."""
+    """Write normal and anomalous images of 1,024 pixels, alternately PNG and JPEG, and return their index.csv."""
     rng = np.random.default_rng(0)
     for number in range(count):
         defect, suffix = ("good", "spot")[number // 2 % 2], (".png", ".jpg")[number % 2]

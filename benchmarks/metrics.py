@@ -1,4 +1,4 @@
-"""Pixel metrics against scikit-learn and the 200-threshold loop, on the same maps in one run; time and memory at scale.
+"""Compare pixel metrics with scikit-learn and a loop over 200 thresholds; measure time and memory at scale.
 
 OMP_NUM_THREADS=1 python benchmarks/metrics.py           # ratios, on 100 maps of 518 x 518
 OMP_NUM_THREADS=1 python benchmarks/metrics.py --large   # seconds and peak memory of a class of 3,715 images
@@ -26,14 +26,14 @@ GRID, SIGMA, BATCH = 37, 4.0, 16
 
 
 def timed(function: Callable[[], Any]) -> tuple[Any, float]:
-    """A result and the CPU seconds it took (waiting for a GPU counts): other work on the machine does not matter."""
+    """Return a result and its CPU seconds, which include waiting for a GPU but not other work on the machine."""
     started = time.process_time()
     result = function()
     return result, time.process_time() - started
 
 
 def batches(images: int, size: int, device: str) -> Iterator[tuple[torch.Tensor, NDArray[np.bool_]]]:
-    """(B, S, S) fp32 maps of smooth noise, raised where their masks are, and the masks; one image in five is normal."""
+    """Yield (B, S, S) fp32 maps of smooth noise, raised under their masks, and masks; one in five images is normal."""
     generator = np.random.default_rng(0)
     for start in range(0, images, BATCH):
         number = np.arange(start, min(start + BATCH, images))
@@ -47,7 +47,7 @@ def batches(images: int, size: int, device: str) -> Iterator[tuple[torch.Tensor,
 
 
 def threshold_loop(maps: NDArray[np.float32], masks: NDArray[np.bool_], steps: int = 200) -> float:
-    """AUPRO of 200 thresholds as published, except that regions are labelled once: kinder to it than the original."""
+    """Return AUPRO with 200 thresholds as in published code, but faster, because regions are labelled only once."""
     regions = [(row, labelled == i) for row, mask in enumerate(masks)
                for labelled, n in [label(mask, EIGHT_CONNECTED)] for i in range(1, n + 1)]  # fmt: skip
     curve = []
@@ -74,7 +74,7 @@ def compare_speed(images: int, size: int, device: str) -> None:
         ranking = counts.ranking()
         return {metric.name: metric.compute(ranking) for metric in metrics_of("pixel")}
 
-    ours()  # a GPU's first call is slow
+    ours()  # the first call on a GPU is slow
     values, our_seconds = timed(ours)
     truth, scores = masks.ravel(), maps.numpy().ravel()
     (their_auroc, their_ap), their_seconds = timed(
@@ -99,7 +99,7 @@ def resample_speed(images: int = 2000, draws: int = 1000) -> None:
 
 
 def run_large(images: int, size: int, device: str) -> None:
-    """Print seconds and peak memory of one class, maps made on the fly."""
+    """Print seconds and peak memory of one class, with maps generated during the run."""
 
     def counted() -> Ranking:
         counts = Counts(Levels.between(0.0, 1.0), device)
@@ -111,12 +111,12 @@ def run_large(images: int, size: int, device: str) -> None:
     values, more = timed(lambda: {metric.name: metric.compute(ranking) for metric in metrics_of("pixel")})
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"{images} maps of {size} x {size}, {images * size**2 / 1e6:.0f} million pixels, {device}")
-    print(f"made, upsampled, smoothed, counted {seconds:.0f} s; metrics {more:.2f} s; peak memory {peak:.2f} GiB")
+    print(f"generated, smoothed and counted in {seconds:.0f} s; metrics in {more:.2f} s; peak memory {peak:.2f} GiB")
     print(", ".join(f"{name} {value:.4f}" for name, value in values.items()))
 
 
 def main() -> None:
-    """Run what was asked for."""
+    """Run the chosen measurement."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--maps", type=int, help="default: 100, or 3715 with --large")
     parser.add_argument("--size", type=int, default=518)

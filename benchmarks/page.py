@@ -1,13 +1,13 @@
-"""How large the page of a whole benchmark is, and how long it takes to make and to open.
+"""Measure the size of the page of a complete benchmark, and the time to write and open it.
 
-It has the paper's 12 datasets with all their classes, and 15 methods.
+The benchmark has the paper's 12 datasets with all their classes, and 15 methods.
 
 python benchmarks/page.py FOLDER [--methods 15] [--images 100]
 
-Images are drawn, with sensor noise, and scores and maps are made up, each method's independent of the others': together
-they show more different images than methods that agree. What FOLDER holds from an earlier call is not drawn again.
-Opening is timed in Chromium with a fresh profile, from the start of the navigation to the end of its load event, when
-the gallery stands; the median of three.
+Images are drawn, with sensor noise; scores and maps are random and independent between methods, so that the gallery
+shows more different images than with methods that agree. Images of an earlier call in FOLDER are not drawn again.
+Opening is timed in Chromium with a fresh profile, from the start of the navigation to the end of the load event, when
+the gallery is complete; the median of three times is printed.
 """
 
 import argparse
@@ -35,8 +35,8 @@ from kanoclip.report.registry import figures, named
 INDUSTRIAL = ("mvtec_ad", "visa", "mpdd", "btad", "sdd", "dagm")
 TARGETS = (*INDUSTRIAL, "brainmri", "liverct", "resc", "br35h", "covid19", "headct")
 KINDS = load_spec("synthetic_auxiliary").classes
-DRAWN, SIDE, GRID = 120, 256, 37  # different images, their pixels per side, cells a side of a map
-NOISE = 3.0  # standard deviation of the sensor noise, of 255
+DRAWN, SIDE, GRID = 120, 256, 37  # different images, their pixels per side, cells per side of a map
+NOISE = 3.0  # standard deviation of the sensor noise, for values up to 255
 OPENED = "return performance.getEntriesByType('navigation')[0].loadEventEnd"
 TILES = "return document.querySelectorAll('#tiles li').length"
 
@@ -46,7 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--methods", type=int, default=15)
-    parser.add_argument("--images", type=int, default=100, help="of each class, half of them anomalous")
+    parser.add_argument("--images", type=int, default=100, help="images per class, half of them anomalous")
     args = parser.parse_args()
     methods = [f"method_{number:02}" for number in range(args.methods)]
     generator = np.random.default_rng(0)
@@ -69,12 +69,12 @@ def main() -> None:
 
 
 def megabytes(paths: list[Path]) -> float:
-    """Return the size of some files together."""
+    """Return the total size of some files in MB."""
     return sum(path.stat().st_size for path in paths) / 1e6
 
 
 def draw_images(folder: Path, generator: np.random.Generator) -> None:
-    """Draw images and masks: normal ones with even numbers, anomalous ones with odd numbers."""
+    """Draw images and masks; even numbers are normal, odd numbers anomalous."""
     if len(list(folder.glob("*.png"))) == 2 * DRAWN:
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -111,7 +111,7 @@ def write_target(folder: Path, name: str, methods: list[str], count: int, genera
 
 
 def blobs(count: int, generator: np.random.Generator) -> NDArray[np.float32]:
-    """Return maps (count, GRID, GRID) in 0..1, the highest of four round spots of random place and size."""
+    """Return maps (count, GRID, GRID) in 0..1, each the maximum of four round spots of random position and size."""
     axis = np.arange(GRID)
     maps = np.zeros((count, GRID, GRID), np.float32)
     for _ in range(4):
@@ -146,7 +146,7 @@ def draw_figures(folder: Path, runs: dict[str, Path], methods: list[str]) -> lis
 
 
 def write_table(folder: Path, methods: list[str]) -> Path:
-    """Write a main table of made-up numbers."""
+    """Write a main table of random numbers."""
     columns = pd.MultiIndex.from_product([[load_spec(name).title for name in TARGETS], ["image AUROC", "pixel AUROC"]])
     table = pd.DataFrame("50.0 ± 1.0", index=pd.Index(methods, name="method"), columns=columns)
     path = folder / "main.html"
@@ -155,7 +155,7 @@ def write_table(folder: Path, methods: list[str]) -> Path:
 
 
 def opened(page: Path) -> tuple[float, int]:
-    """Open the page in a fresh browser; return the seconds and the tiles that its gallery shows."""
+    """Open the page in a fresh browser; return the seconds and the number of tiles in its gallery."""
     options = ChromeOptions()
     options.binary_location = shutil.which("chromium") or "chromium"
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):

@@ -1,4 +1,4 @@
-"""What further rows cost a pass: images per second and peak memory of a pass, and of one pass per row instead.
+"""Measure the cost of more rows in a pass: images per second and peak memory, compared with one pass per row.
 
 OMP_NUM_THREADS=1 python benchmarks/pass_scaling.py
 """
@@ -46,7 +46,7 @@ def measure(names: list[str], images: int) -> tuple[float, float]:
 
 
 def in_a_process(names: list[str], images: int) -> tuple[float, float]:
-    """Measure in a process of its own, so that peaks of memory do not mix."""
+    """Measure in a separate process, so that peak memory is measured separately."""
     command = [sys.executable, __file__, "--images", str(images), "--measure", *names]
     result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     took, memory = json.loads(result.stdout.splitlines()[-1])
@@ -54,9 +54,9 @@ def in_a_process(names: list[str], images: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Print a line per number of rows."""
+    """Print one line per number of rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, nargs="+", default=[1, 7, 21, 42], help="rows of a pass")
+    parser.add_argument("--rows", type=int, nargs="+", default=[1, 7, 21, 42], help="numbers of rows per pass")
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--measure", nargs="+", help="measure these rows only, and print seconds and memory as JSON")
     args = parser.parse_args()
@@ -65,8 +65,8 @@ def main() -> None:
         print(json.dumps(measure(args.measure, args.images)))
         return
     alone = {name: in_a_process([name], args.images)[0] for name in METHODS}
-    print(f"{args.images} images, kanoclip-tiny at 128, CPU, CPU seconds; rows: {', '.join(METHODS)}, and again")
-    print(f"{'rows':>4} {'s':>8} {'images/s':>9} {'peak MiB':>9} {'of one row':>11} {'a pass per row':>15}")
+    print(f"{args.images} images, kanoclip-tiny at 128, CPU, CPU seconds; rows: {', '.join(METHODS)}, repeated")
+    print(f"{'rows':>4} {'s':>8} {'images/s':>9} {'peak MiB':>9} {'of one row':>11} {'one pass per row':>17}")
     first = 0.0
     for count in args.rows:
         names = [METHODS[number % len(METHODS)] for number in range(count)]

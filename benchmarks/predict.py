@@ -1,9 +1,9 @@
-"""kanoclip predict with the shipped model: seconds to the first result, and images a second by what is written.
+"""Measure `kanoclip predict` with the model in the package: seconds to the first result, images per second by output.
 
     python benchmarks/predict.py [--images 200] [--side 512]
 
-Everything runs in a process of its own, on one thread, on images of noise made here. Seconds are of processor
-time, so that others on the machine do not count; on an idle core they are seconds.
+Each measurement runs in a separate process, on one thread, on generated images of noise. Seconds are CPU seconds, so
+other work on the machine does not count; on an idle core they equal wall-clock seconds.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 COMMAND = [sys.executable, "-m", "kanoclip", "predict"]
-KINDS = {"lines only": ["--no-pictures"], "and heat maps": [], "and raw maps": ["--maps", "png"]}
+KINDS = {"scores only": ["--no-pictures"], "with heat maps": [], "with heat and raw maps": ["--maps", "png"]}
 
 
 def write_images(folder: Path, count: int, side: int) -> None:
@@ -29,7 +29,7 @@ def write_images(folder: Path, count: int, side: int) -> None:
 
 
 def used() -> float:
-    """Return the processor time of all finished processes that this one started."""
+    """Return the CPU seconds of all finished child processes."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
@@ -56,7 +56,7 @@ def main() -> None:
         print(f"first result after {first:.1f} s")
         for name, options in KINDS.items():
             rate = (arguments.images - 1) / (seconds(many, *options) - first)
-            print(f"{name}: {rate:.0f} images/s of {arguments.side} x {arguments.side} pixels")
+            print(f"{name}: {rate:.0f} images/s at {arguments.side} x {arguments.side} pixels")
 
 
 if __name__ == "__main__":

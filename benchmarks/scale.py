@@ -1,11 +1,11 @@
-"""Where the workflow bends: 1, 10 and 100 times the paper's rows, seeds and images.
+"""Measure how the workflow scales with 1, 10 and 100 times the paper's rows, seeds and images.
 
-Planning runs the real workflow with `snakemake -n`. A pass runs the real code on images of 32 pixels and a random tower
-of that size, since neither its memory nor its bookkeeping depends on the tower. Tables are made from random metrics.
+Planning runs the real workflow with `snakemake -n`. A pass runs the real code on images of 32 pixels with a small
+random tower, because neither memory nor bookkeeping depends on the tower. Tables are made from random metrics.
 
 OMP_NUM_THREADS=1 python benchmarks/scale.py
 
-Seconds are of the CPU.
+Seconds are CPU seconds.
 """
 
 import argparse
@@ -28,7 +28,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 TINY = {"model": "kanoclip-tiny", "weights": "random:0", "image_size": 32}
-LIMIT = 900  # CPU seconds of a measure
+LIMIT = 900  # maximum CPU seconds per measurement
 
 
 def scaled(rows: int, seeds: int) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def scaled(rows: int, seeds: int) -> dict[str, Any]:
 
 
 def planning(rows: int, seeds: int) -> str:
-    """Time `snakemake -n`; jobs, seconds and peak memory."""
+    """Time `snakemake -n` and return jobs, seconds and peak memory."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scaled.yaml"
         path.write_text(yaml.safe_dump(scaled(rows, seeds), sort_keys=False))
@@ -63,7 +63,7 @@ def planning(rows: int, seeds: int) -> str:
 
 
 def a_pass(rows: int, images: int) -> str:
-    """Score and evaluate in one pass each; seconds and peak memory."""
+    """Score and evaluate in one pass each and return seconds and peak memory."""
     from PIL import Image
 
     from kanoclip.cli import app
@@ -101,7 +101,7 @@ def a_pass(rows: int, images: int) -> str:
 
 
 def tables(rows: int, seeds: int) -> str:
-    """Write the tables of random metrics; bytes and seconds."""
+    """Write the tables of random metrics and return bytes and seconds."""
     from kanoclip.config import Configuration, parse
     from kanoclip.datasets.specs import load_spec
     from kanoclip.metrics.registry import MEAN, METRICS_COLUMNS, metrics_of
@@ -131,7 +131,7 @@ def tables(rows: int, seeds: int) -> str:
 
 
 def limit() -> None:
-    """End this process and each of its children after LIMIT seconds of the CPU."""
+    """Limit this process and each of its children to LIMIT CPU seconds."""
     resource.setrlimit(resource.RLIMIT_CPU, (LIMIT, LIMIT))
 
 
@@ -139,10 +139,10 @@ MEASURES: dict[str, Callable[[int, int], str]] = {"planning": planning, "pass": 
 
 
 def main() -> None:
-    """Print a line per measure and factor, each measured in a process of its own."""
+    """Print one line per measurement and factor; each runs in a separate process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--factors", type=int, nargs="+", default=[1, 10, 100])
-    parser.add_argument("--images", type=int, default=200, help="of a pass, times the factor")
+    parser.add_argument("--images", type=int, default=200, help="images of a pass, times the factor")
     parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
@@ -161,7 +161,7 @@ def main() -> None:
             command = [sys.executable, __file__, "--measure", name, str(first), str(second)]
             done = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit)
             lines = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
-            said = f"not done after {LIMIT} s" if done.returncode < 0 or not lines else lines[-1]
+            said = f"not finished after {LIMIT} s" if done.returncode < 0 or not lines else lines[-1]
             print(f"{what:32} {said}", flush=True)
 
 

@@ -1,4 +1,4 @@
-"""What the cache saves: seconds per epoch of KAnoCLIP from the cache, and with every image encoded again.
+"""Measure the time that the cache saves: seconds per epoch of KAnoCLIP with the cache and with encoding every image.
 
 python benchmarks/train.py --images 64
 """
@@ -52,7 +52,7 @@ def main() -> None:
         rows = [part.tolist() for part in torch.randperm(len(frame))[: args.images].split(args.batch_size)]
 
         def seconds(source: FeatureSource) -> float:
-            """Return the seconds of an epoch, the best of two after a warm-up."""
+            """Return the seconds of an epoch, the faster of two after a warm-up."""
             data, times = TrainingData(source, frame, args.image_size), []
             for _ in range(3):
                 started = time.perf_counter()

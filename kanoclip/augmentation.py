@@ -40,7 +40,7 @@ class Mosaic:
     The first part sets the cell size; larger parts are cropped, smaller ones padded with black.
 
     Attributes:
-        probability: of a mosaic, in 0..1.
+        probability: probability of a mosaic, in 0..1.
     """
 
     probability: float
@@ -91,7 +91,7 @@ class Geometric:
     Areas from outside the image are black and normal.
 
     Attributes:
-        probability: of each of the four, in 0..1.
+        probability: probability of each of the four, in 0..1.
         degrees: the largest rotation either way; angles are uniform.
         shift: the largest translation along each axis, as a share of that side.
     """
@@ -124,7 +124,7 @@ class ColourJitter:
     """Change brightness, contrast and saturation of an image with some probability (AA-CLIP's released code).
 
     Attributes:
-        probability: of changing all three, in 0..1.
+        probability: probability of changing all three, in 0..1.
         strength: s; each factor is uniform in 1 - s to 1 + s.
     """
 

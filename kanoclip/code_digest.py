@@ -239,7 +239,7 @@ def command_digest(name: str, *units: str, without: tuple[str, ...] = ()) -> str
     """Return the SHA-256 of a command of the command line, further units, and all their dependencies.
 
     Args:
-        name: of the command, e.g. "score-pass".
+        name: name of the command, e.g. "score-pass".
         units: plugins that it runs with, such as the module of a method.
         without: modules that it imports but does not use.
     """

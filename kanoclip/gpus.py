@@ -17,7 +17,7 @@ def take_gpu(count: int, folder: Path | None = None) -> int:
 
     Args:
         count: number of GPUs visible to this process, at least 1.
-        folder: of the lock files; default: one per user in the folder for temporary files.
+        folder: folder of the lock files; default: one per user in the folder for temporary files.
 
     Returns:
         0 to count - 1, an index into the visible GPUs.

@@ -58,7 +58,7 @@ def writing(path: Path, **options: Any) -> Iterator[h5py.File]:
 
     Args:
         path: the file to write.
-        options: of `h5py.File`.
+        options: keyword arguments of `h5py.File`.
     """
     content = io.BytesIO()
     with h5py.File(content, "w", **options) as file:
@@ -115,7 +115,7 @@ def check_seal(file: h5py.File, names: Iterable[str], path: Path, remedy: str) -
     Args:
         file: open for reading.
         names: the datasets that `seal` was given.
-        path: of the file, like the next for the message.
+        path: path of the file, for the message.
         remedy: what to do.
 
     Raises:

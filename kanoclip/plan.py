@@ -25,7 +25,7 @@ class DatasetPlan:
 
     Attributes:
         name: as configured.
-        images: of its test split; None if unknown before it is prepared.
+        images: number of images in its test split; None if unknown before it is prepared.
         counted: whether they were counted in its index; otherwise they come from the dataset's spec.
         features: bytes of features to store; None if unknown.
         get: "" if the images exist or are drawn, "download", or "by hand".

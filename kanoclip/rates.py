@@ -50,7 +50,7 @@ def hours(
     Args:
         run: the run.
         images: by dataset.
-        rates: of the device.
+        rates: rates of the device.
         threshold_folds: see `extra_trainings`.
     """
     if rates is None:

@@ -66,7 +66,8 @@ class Store:
             store.finish(key, {name: folder / ... for name in outputs}, outputs)
 
     Args:
-        folder: of the results; created on first use. Nothing is copied if it is on the file system of the outputs.
+        folder: folder of the results, created on first use. Nothing is copied if the outputs are on the same file
+            system.
     """
 
     def __init__(self, folder: Path):

@@ -5,7 +5,7 @@ from typing import Any
 
 from kanoclip.config import Strict
 
-NO_AUXILIARY = "none"  # in paths and tables, for methods that are not trained
+NO_AUXILIARY = "none"  # in paths and tables, for training-free methods
 EMBEDDED = "embedded"  # as a checkpoint: the one that is shipped
 SHIPPED = Path(__file__).parent / "predict" / "embedded" / "kanoclip.safetensors"
 
@@ -21,7 +21,7 @@ class Checkpoint(Strict):
     Attributes:
         file: as written in the configuration; see `checkpoint_file`.
         auxiliary: the dataset it was trained on.
-        seed: of the training.
+        seed: seed of the training.
     """
 
     file: str
@@ -44,7 +44,7 @@ class Row(Strict):
         trainable: whether it has learned parameters.
         checkpoint: the source of these parameters, if the run does not train them.
         reads: the taps that it scores with.
-        default_epochs: epochs of its training if its options set none; 0 for a method without training.
+        default_epochs: epochs of its training if its options set none; 0 for a training-free method.
         marks: shown after its name in tables: "transductive", "extension".
     """
 
@@ -82,7 +82,7 @@ class PassRow(Strict):
     Attributes:
         row: its name.
         method: the registered method.
-        options: of a row that is not trained; a checkpoint contains its options.
+        options: options of a training-free row; a checkpoint contains its options.
         auxiliary: the dataset that the row is trained on, or NO_AUXILIARY.
         seeds: the seeds to score.
         checkpoint: as `Checkpoint.file`, of a row that the run does not train.

@@ -24,7 +24,7 @@ class Job(Strict):
         backbone: the row's.
         auxiliary: the dataset that the row is trained on, or NO_AUXILIARY.
         target: the dataset to score.
-        seed: of the training, or of a stochastic method without training.
+        seed: seed of the training, or of a stochastic training-free method.
     """
 
     row: str
@@ -81,8 +81,8 @@ class Run(Strict):
     """A benchmark run.
 
     Attributes:
-        version: of kanoclip.
-        rows: of all tables.
+        version: version of kanoclip.
+        rows: rows of all tables.
         jobs: the scoring jobs of all tables, each once.
         taps: backbone to dataset to the taps that are cached.
         cached_targets: whether targets are scored from cached features.
@@ -188,7 +188,7 @@ class Run(Strict):
         """Return the facts stated below every table: weights, sizes, resolution, subsets, recipes, version.
 
         Args:
-            rows: of the table.
+            rows: rows of the table.
             today: when it is made.
         """
         shown = [row for row in self.rows if row.name in rows]

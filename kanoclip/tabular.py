@@ -22,7 +22,7 @@ def read_csv(
         columns: that it must have, in this order; None takes any.
         remedy: what to do if it is not as expected, e.g. "evaluate again".
         optional: columns that may follow, all of them or none.
-        options: of `pandas.read_csv`.
+        options: keyword arguments of `pandas.read_csv`.
 
     Raises:
         InputError: the file is missing, damaged or another kind of file, has other columns, or a value of another type.

@@ -37,7 +37,7 @@ class Tally:
         """Count some images.
 
         Args:
-            rows: of an index, N of them.
+            rows: rows of an index, N of them.
             maps: (N, h, w) in 0..1, before smoothing.
             scores: (N,) any values.
             sigma: Gaussian smoothing of the final maps, in pixels at 518.

@@ -1,4 +1,4 @@
-"""Shared fixtures: a tiny backbone with random weights, a tiny dataset in MVTec layout, both made here."""
+"""Shared fixtures: a tiny backbone with random weights and a tiny dataset in MVTec layout."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +19,7 @@ from kanoclip.methods import method_class, method_names
 SIDE = 32
 
 
-torch.set_num_threads(1)  # before the fixtures of the session compute: sums depend on the number of threads
+torch.set_num_threads(1)  # before session fixtures compute anything, because sums depend on the number of threads
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,7 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def tiny_config() -> BackboneConfig:
-    """A CLIP with 4 x 4 patches, and beside it a ViT with 2 x 2 for the methods that read a second tower."""
+    """Return a CLIP with 4 x 4 patches and a ViT with 2 x 2 patches for the methods that read a second tower."""
     second = {"dino": TowerConfig(model="vit_tiny_patch16_224", weights="random:0")}
     return BackboneConfig(model="kanoclip-tiny", weights="random:0", image_size=SIDE, towers=second)
 
@@ -41,7 +41,7 @@ def backbone(tiny_config: BackboneConfig) -> Backbone:
 
 @pytest.fixture(scope="session")
 def write_folder() -> Callable[..., Path]:
-    """Write a dataset in MVTec layout: gray noise, anomalous images with a bright square and its mask."""
+    """Write a dataset in MVTec layout: grey noise, and on anomalous images a bright square with its mask."""
 
     def write(root: Path, classes: tuple[str, ...] = ("nut", "bolt"), count: int = 4, masks: bool = True) -> Path:
         rng = np.random.default_rng(0)
@@ -68,7 +68,7 @@ def write_folder() -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def index(tmp_path_factory: pytest.TempPathFactory, write_folder: Callable[..., Path]) -> Path:
-    """index.csv of 16 images of two classes with masks."""
+    """Return the path of the index.csv of 16 images of two classes with masks."""
     folder = tmp_path_factory.mktemp("dataset")
     write_folder(folder / "images")
     prepare(folder_spec("parts", {}), folder / "index.csv", folder, folder / "images")
@@ -77,7 +77,7 @@ def index(tmp_path_factory: pytest.TempPathFactory, write_folder: Callable[..., 
 
 @pytest.fixture(scope="session")
 def all_taps(backbone: Backbone) -> frozenset[Tap]:
-    """Something of each kind, and everything that any method reads by default."""
+    """Return one tap of each kind and every tap that a method reads by default."""
     taps = {Tap(kind, block) for kind in ("tokens", "vv") for block in backbone.quarters}
     taps |= {Tap("windows", 2), Tap("windows", 3), Tap("pixels", 32), Tap("cls", backbone.layers)}
     for kind in map(method_class, method_names()):
@@ -87,7 +87,7 @@ def all_taps(backbone: Backbone) -> frozenset[Tap]:
 
 @pytest.fixture(scope="session")
 def features(index: Path, backbone: Backbone, all_taps: frozenset[Tap]) -> Path:
-    """features.h5 of these images with every tap."""
+    """Return the path of the features.h5 of these images with all taps."""
     path = index.with_name("features.h5")
     encode(index, backbone, all_taps, path, batch_size=5)
     return path

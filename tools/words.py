@@ -1,8 +1,8 @@
-"""Find wording that CONTRIBUTING's page of style rules out and a machine can find: `python tools/words.py [PATH ...]`.
+"""Find wording that CONTRIBUTING's style section rules out and a program can find: `python tools/words.py [PATH ...]`.
 
-Comments and strings of Python files are read (of tests, whose strings are data, comments and docstrings), of Markdown
-the prose without code, and whole lines of YAML, reStructuredText, Snakemake and make files. In a Markdown file
-everything is allowed between `<!-- words: off -->` and `<!-- words: on -->`.
+The check reads comments and strings of Python files (only comments and docstrings of tests, whose strings are data),
+the prose of Markdown without code, and whole lines of YAML, reStructuredText, Snakemake and make files. In Markdown,
+it skips everything between `<!-- words: off -->` and `<!-- words: on -->`.
 """
 
 import io
@@ -40,20 +40,24 @@ RULES = {
     rf"(?i)(?<!there )\b(?:is|are|was|were){GAP}no{GAP}(?!(?:longer|more|[a-z]+er)\b)[a-z]+": "write 'is not a'",
     rf"(?i)\bto{GAP}be{GAP}seen\b": "write 'visible'",
     rf"(?i)\b(?:tells?|told){GAP}(?:(?:it|them){GAP})?apart\b": "write 'distinguish'",
+    rf"(?i)\b(?:is|are|was|were){GAP}told\b(?!{GAP}(?:apart|to)\b)": "write 'is reported'",
+    rf"(?i)\bof{GAP}then\b": "write 'earlier', or the date",
+    rf"(?i)\bmethods?{GAP}without{GAP}training\b": "write 'training-free'",
+    r"(?m)^[^\S\n]+[a-z_]+: of\b": "say of what: 'seed: seed of the batch'",
     rf"(?i)\bfrom{GAP}nothing\b": "write 'from scratch'",
     rf"(?i)\bagrees?{GAP}in{GAP}every{GAP}byte\b": "write 'byte-identical'",
     rf"(?i)\b(?:nothing{GAP}is{GAP}worth|ties{GAP}are{GAP}ties|the{GAP}long{GAP}truth|ranks?{GAP}alike)\b": "say what",
 }
-CODE = "\0"  # stands for a character of code, so that words on both sides of it do not meet
+CODE = "\0"  # replaces characters of code, so that words on both sides do not count as neighbours
 EMPTY = {"likewise", "as above", "the same", "ditto", "see above"}  # as a whole docstring
 SUFFIXES = {".py", ".md", ".yaml", ".yml", ".smk", ".rst"}
 NAMES = {"Snakefile", "Makefile", "Dockerfile"}
 SKIPPED = {"tools/words.py", "tests/unit/test_words.py", "docs/reference/commands.md"}
-FOLDERS = {"site", "results", "build"}  # written, not kept; hidden ones are skipped too
+FOLDERS = {"site", "results", "build"}  # outputs at the top of the project; hidden folders are skipped too
 
 
 def main(arguments: list[str]) -> int:
-    """Print what is found in the files given, or in all of the current folder, and return how many there are."""
+    """Print the findings in the given files, or in all files of the current folder, and return their number."""
     count = 0
     for path in map(Path, arguments) if arguments else files(Path()):
         if path.as_posix() in SKIPPED:
@@ -65,21 +69,21 @@ def main(arguments: list[str]) -> int:
 
 
 def files(root: Path) -> Iterator[Path]:
-    """Yield the files of the project that hold words, sorted."""
+    """Yield the files of the project that contain prose, sorted."""
     for path in sorted(root.iterdir()):
         if path.name.startswith("."):
             continue
-        if path.is_dir() and path.name not in FOLDERS:
+        if path.is_dir() and path.as_posix() not in FOLDERS:
             yield from files(path)
         elif path.is_file() and (path.suffix in SUFFIXES or path.name in NAMES):
             yield path
 
 
 def findings(name: str, text: str) -> list[tuple[int, str, str]]:
-    """Return (line, words, advice) of each place, in order.
+    """Return (line, words, advice) of each finding, in order.
 
     Args:
-        name: path of the file from the root of the project; it decides what is read.
+        name: path of the file relative to the root of the project, which determines the parts to read.
         text: its content.
     """
     found = []
@@ -97,7 +101,7 @@ def findings(name: str, text: str) -> list[tuple[int, str, str]]:
 
 
 def of_python(text: str, all_strings: bool) -> str:
-    """Return comments and strings, or docstrings only, where they are; other characters become CODE."""
+    """Return the text with comments and strings, or docstrings only, in place; other characters become CODE."""
     prose = [re.sub(r"\S", CODE, line) for line in text.splitlines(keepends=True)]
     for token in tokens(text):
         if not (all_strings or token.string.startswith(("#", '"""'))):
@@ -110,25 +114,25 @@ def of_python(text: str, all_strings: bool) -> str:
 
 
 def docstrings(text: str) -> Iterator[tuple[int, str]]:
-    """Yield the line and the content of each string in three quotes."""
+    """Yield the line and the content of each string in triple quotes."""
     for token in tokens(text):
         if token.string.startswith('"""'):
             yield token.start[0], token.string[3:-3]
 
 
 def tokens(text: str) -> Iterator[tokenize.TokenInfo]:
-    """Yield comments and strings; from Python 3.12 on the middle parts of formatted strings are tokens of their own."""
+    """Yield comments and strings; from Python 3.12 on, the middle parts of formatted strings are separate tokens."""
     kinds = {tokenize.COMMENT, tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)}
     return (token for token in tokenize.generate_tokens(io.StringIO(text).readline) if token.type in kinds)
 
 
 def of_markdown(text: str) -> str:
-    """Return the text with blanks for code, formulas and what is switched off."""
+    """Return the text with blanks for code, formulas and parts that are switched off."""
     return re.sub(r"(?ms)^```.*?^```|^\$\$.*?^\$\$|<!-- words: off -->.*?<!-- words: on -->|`[^`\n]*`", blank, text)
 
 
 def blank(match: re.Match[str]) -> str:
-    """Return as many blanks as were matched, with its line breaks."""
+    """Return as many blanks as matched characters, with the same line breaks."""
     return re.sub(r"[^\n]", " ", match[0])
 
 

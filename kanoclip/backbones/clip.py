@@ -177,7 +177,7 @@ class Backbone(nn.Module):
         """Project tokens of CLIP's image tower to the joint space: (..., W) to (..., C).
 
         Args:
-            tokens: of the residual stream or a local stream.
+            tokens: tokens of the residual stream or a local stream.
             norm: apply ln_post first, as in CLIP's training.
             unit: normalise the vectors to length 1.
         """

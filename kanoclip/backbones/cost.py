@@ -21,7 +21,7 @@ def tap_values(tap: str, shape: TowerShape) -> int | None:
 
     Args:
         tap: as `Tap` is written: KIND/BLOCK.
-        shape: of CLIP's image tower.
+        shape: shape of CLIP's image tower.
     """
     kind, _, at = tap.partition("/")
     if kind in ("tokens", "calibrated", *STREAMS):
@@ -46,7 +46,7 @@ def tower_operations(taps: Collection[str], shape: TowerShape, patch: int) -> fl
 
     Args:
         taps: as `Tap` is written: KIND/BLOCK; other towers than CLIP's are left out.
-        shape: of CLIP's image tower.
+        shape: shape of CLIP's image tower.
         patch: pixels per side of a patch.
     """
     wanted = [(kind, int(at)) for kind, _, at in (tap.partition("/") for tap in taps)]

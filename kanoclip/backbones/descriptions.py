@@ -29,11 +29,11 @@ class Description:
 
     Attributes:
         name: as open_clip knows it.
-        kind: of the image tower: open_clip's own ViT, a ViT of timm in `TRUNKS`, or another (ResNet, SigLIP, ...).
+        kind: kind of the image tower: open_clip's own ViT, a ViT of timm in `TRUNKS`, or another (ResNet, SigLIP, ...).
         trunk: timm's name of the image tower; "" for one of open_clip.
         layers, width, heads, patch_size: of the image tower; None for another tower.
         image_size: pixels per side that the model was trained with.
-        joint_width: of the space that images and texts share.
+        joint_width: width of the space that images and texts share.
         text_layers, text_width, context_length: of the text tower; None where only Hugging Face knows.
         pooling: how the image tower pools its tokens: "tok" uses the class token, "avg" the mean of all, "attention"
             and timm's "map" a learned query; "" leaves it to timm.

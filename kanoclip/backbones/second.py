@@ -33,9 +33,9 @@ def load_tower(name: str, config: TowerConfig, image_size: int) -> TimmTower:
     """Build a frozen tower.
 
     Args:
-        name: of the tower, as in `Tap.tower`.
-        config: of the tower.
-        image_size: of the backbone, used if the tower's configuration has none.
+        name: name of the tower, as in `Tap.tower`.
+        config: configuration of the tower.
+        image_size: image size of the backbone, used if the tower's configuration has none.
 
     Raises:
         InputError: the model is unknown or has no class token, its weights do not match, the image size is not a

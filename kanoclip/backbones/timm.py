@@ -33,8 +33,8 @@ class TimmTower(Tower):
     Args:
         trunk: timm's model in evaluation mode, at its final image size. Its head leads to the joint space.
         name: as in `Tap.tower`.
-        mean: of the three channels of RGB in 0..1.
-        std: of the three channels.
+        mean: mean of the three channels of RGB in 0..1.
+        std: standard deviation of the three channels.
         vv_start: first block of the local streams, counted from 1.
     """
 

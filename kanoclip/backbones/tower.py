@@ -35,8 +35,8 @@ class Tower(nn.Module, ABC):
         joint_width: C, the width of the output of `project`.
         grid: (h, w) patches of an image, P = h w.
         image_size: S, pixels per side.
-        mean: of the three channels, subtracted from RGB in 0..1.
-        std: of the three channels, divided by.
+        mean: mean of the three channels, subtracted from RGB in 0..1.
+        std: standard deviation of the three channels, by which RGB is divided.
         prefix: tokens before the patches: the class token first, then registers, which taps leave out.
         rotary: whether blocks use rotary positions, so that they need the whole grid.
         vv_start: first block of the local streams, counted from 1.
@@ -75,7 +75,7 @@ class Tower(nn.Module, ABC):
         """Return the residual update (B, L, W) of a block's attention with another attention function.
 
         Args:
-            number: of the block, counted from 1; its trained weights and layer scale are used.
+            number: number of the block, counted from 1; its trained weights and layer scale are used.
             x: (B, L, W) input of the block.
             attention: (q, k, v), each (B, heads, L, d), to (B, heads, L, d).
 
@@ -88,7 +88,7 @@ class Tower(nn.Module, ABC):
         """Return the residual update (B, L, W) of a block's MLP.
 
         Args:
-            number: of the block, counted from 1.
+            number: number of the block, counted from 1.
             x: (B, L, W) residual stream after the block's attention.
 
         Returns:
@@ -104,7 +104,7 @@ class Tower(nn.Module, ABC):
         """Project tokens of the residual stream to the joint space: (..., W) to (..., C).
 
         Args:
-            tokens: of the residual stream.
+            tokens: tokens of the residual stream.
             norm: apply the final layer norm first, as in the tower's training.
             unit: normalise the vectors to length 1.
         """

@@ -30,8 +30,8 @@ def moved(pixels: Tensor, degrees: float = 0.0, shift: tuple[float, float] = (0.
 
     Args:
         pixels: (B, 3, S, S).
-        degrees: of the rotation.
-        shift: of the sampling grid, to the right and down, in half image sizes.
+        degrees: rotation angle in degrees.
+        shift: shift of the sampling grid, to the right and down, in half image sizes.
 
     Returns:
         (B, 3, S, S).

@@ -47,7 +47,7 @@ def window_embeddings(tower: Tower, pixels: Tensor, side: int) -> Tensor:
     Args:
         tower: CLIP's image tower.
         pixels: (B, 3, S, S), normalised.
-        side: of the windows in patches.
+        side: side of the windows in patches.
 
     Returns:
         (B, n, C) unit vectors, windows in row-major order.

@@ -26,8 +26,8 @@ def download(
     dataset: Annotated[
         str,
         typer.Option(
-            help="Name of the dataset; `kanoclip list datasets` lists them. Or dtd or imagenet_sample: photographs for "
-            "pretraining."
+            help="Name of the dataset; `kanoclip list datasets` lists them. dtd and imagenet_sample are photographs "
+            "for pretraining."
         ),
     ],
     resources: Annotated[Path, typer.Option(help="Folder for the archives and the extracted images.")] = Path(
@@ -44,7 +44,7 @@ def download(
 
 def photographs(
     source: Annotated[list[str], typer.Option(help="A public source: dtd or imagenet_sample. Can be repeated.")],
-    out: Annotated[Path, typer.Option(help="Folder to write; an existing one is replaced.")],
+    out: Annotated[Path, typer.Option(help="Folder to write, which replaces an existing one.")],
     resources: Annotated[Path, typer.Option(help="Folder for the downloads.")] = Path("resources"),
 ) -> None:
     """Collect public photographs without defects in one folder, for pretraining."""

@@ -12,7 +12,7 @@ def export(
     class_name: Annotated[str, typer.Option(help='Class name in the prompts, as in "a photo of a {}".')],
     out: Out,
     checkpoint: Annotated[Path | None, input_file("Checkpoint of a trained method.")] = None,
-    method: Annotated[str | None, typer.Option(help="Name of a method that needs no training.")] = None,
+    method: Annotated[str | None, typer.Option(help="Name of a training-free method.")] = None,
     settings: MethodSettings = None,
     backbone_set: Annotated[
         list[str] | None,

@@ -32,7 +32,7 @@ def figure(
 ) -> None:
     """Draw figures.
 
-    `kanoclip list figures` lists their names. Repeat an option to give it several values; their order counts.
+    `kanoclip list figures` lists their names. Repeat an option to give it several values, in order.
     """
     given = {
         "index": index,

@@ -28,13 +28,15 @@ if TYPE_CHECKING:
     from kanoclip.stages.dataset import Dataset
 
 Features = Annotated[
-    Path | None, input_file("The features.h5 of the dataset. Default: compute features as they are read.")
+    Path | None, input_file("The features.h5 of the dataset. Default: compute the features while they are read.")
 ]
 LiveBackbone = Annotated[
     list[str] | None,
     key_values("--backbone-set", "A key of the backbone that computes features when --features is not given."),
 ]
-StoreFolder = Annotated[Path | None, typer.Option(help="Folder that keeps finished results. Default: store in --out.")]
+StoreFolder = Annotated[
+    Path | None, typer.Option(help="Folder that keeps finished results. Default: the folder store inside --out.")
+]
 
 
 def train(
@@ -49,11 +51,14 @@ def train(
     backbone_set: LiveBackbone = None,
     settings: MethodSettings = None,
     seed: Annotated[
-        list[int], typer.Option(help="Random seed. Can be repeated to train several times.", min=0, max=HIGHEST_SEED)
+        list[int], typer.Option(help="Random seed. Can be repeated to train once per seed.", min=0, max=HIGHEST_SEED)
     ] = [111],  # noqa: B006
     threshold_folds: Annotated[
         int,
-        typer.Option(help="Number of folds of classes for choosing a threshold; 1: half the classes, 0: none.", min=0),
+        typer.Option(
+            help="Folds of classes to choose the threshold on; 1 leaves out half of the classes once, 0 chooses none.",
+            min=0,
+        ),
     ] = 1,
     store: StoreFolder = None,
     device: Device = "auto",
@@ -78,7 +83,7 @@ def cross_validate(
     features: Features = None,
     backbone_set: LiveBackbone = None,
     folds: Annotated[
-        int, typer.Option(help="Number of folds of classes; each is left out of training once.", min=2)
+        int, typer.Option(help="Number of folds of classes; training leaves out each fold once.", min=2)
     ] = 4,
     settings: MethodSettings = None,
     seed: Seed = 111,
@@ -114,7 +119,7 @@ def score(
 ) -> None:
     """Score the images of a target dataset with one method.
 
-    --set is for methods without training; a checkpoint holds the options of its method.
+    Use --set for training-free methods only: a checkpoint contains the options of its method.
     """
     from kanoclip.stages.scoring import Scored, score_stage
 
@@ -134,7 +139,7 @@ def score_pass(
             help='Row of the tables as JSON with "row", "method", "options", "auxiliary", "seeds". Can be repeated.'
         ),
     ],
-    cached: Annotated[bool, typer.Option(help="Read the features of the target from the cache.")] = False,
+    cached: Annotated[bool, typer.Option(help="Read the features of the target from the cache of the run.")] = False,
     batch_size: BatchSize = 32,
     device: Device = "auto",
     threads: Threads = 1,
@@ -161,7 +166,7 @@ def evaluate(
     ],
     index: Index,
     store: Annotated[
-        Path | None, typer.Option(help="Folder that keeps finished results, which are not computed again.")
+        Path | None, typer.Option(help="Folder that keeps finished results, so that they are not computed again.")
     ] = None,
     resolution: Annotated[
         int | None, typer.Option(help="Side of the evaluated maps in pixels. Default: the image size.", min=1)

@@ -22,9 +22,9 @@ def plan(
     configfile: Configfile = None,
     config: Overrides = None,
 ) -> None:
-    """Estimate what a run takes: images, disk space, downloads, jobs and hours.
+    """Estimate what a run needs: images, disk space, downloads, jobs and hours.
 
-    Exits with an error if the disk cannot hold the features.
+    Exits with an error if the features do not fit on the disk.
     """
     from kanoclip.config import Configuration, parse
     from kanoclip.expansion import expand

@@ -20,7 +20,7 @@ STOPPED = 130  # exit code after Ctrl-C, as in shells
 Images = Annotated[list[Path], typer.Argument(help="Images, folders, or text files (.txt) with one path per line.")]
 ClassName = Annotated[str, typer.Option(help='What the images show, such as "metal plate".')]
 MethodName = Annotated[
-    str | None, typer.Option(help="Name of a method without training. Default: the shipped KAnoCLIP.")
+    str | None, typer.Option(help="Name of a training-free method. Default: the KAnoCLIP in the package.")
 ]
 Checkpoint = Annotated[Path | None, input_file("Checkpoint of a method that you trained, instead of --method.")]
 BackboneName = Annotated[
@@ -66,7 +66,7 @@ def predict(
 ) -> None:
     """Find anomalies in images without labels.
 
-    Writes scores, heat maps, decisions and a page to look at. An interrupted run is resumed by the same command.
+    Writes scores, heat maps, decisions and a page that shows them. The same command resumes an interrupted run.
     """
     from kanoclip.predict.cards import use_card, write_card
     from kanoclip.predict.coco import write_coco
@@ -126,7 +126,7 @@ def calibrate(
 ) -> None:
     """Choose a threshold from normal images.
 
-    `kanoclip predict --card` reads the file that is written.
+    `kanoclip predict --card` reads the file that this command writes.
     """
     from kanoclip.predict.cards import write_card
 
@@ -171,7 +171,7 @@ def _detector(
 
 
 def _worth(checkpoint: Path | None, method: str | None, backbone: str | None) -> str:
-    """Return a caveat about the shipped model; "" for other models."""
+    """Return a caveat about the model in the package; "" for other models."""
     from kanoclip.predict.models import SHIPPED_WORTH, TINY
 
     if checkpoint or method not in (None, "kanoclip") or backbone not in (None, TINY):

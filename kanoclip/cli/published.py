@@ -35,7 +35,7 @@ def fetch_weights(
 def import_(
     method: Method,
     files: Annotated[
-        list[Path], typer.Argument(help="Files that the authors' code wrote, in their order.", callback=all_existing)
+        list[Path], typer.Argument(help="Files written by the authors' code, in order.", callback=all_existing)
     ],
     out: Out,
     auxiliary: Annotated[
@@ -47,10 +47,10 @@ def import_(
     device: Device = "cpu",
     threads: Threads = 1,
 ) -> None:
-    """Convert weights that others trained into a checkpoint.
+    """Convert weights that the authors of a method published into a checkpoint.
 
-    Works offline and reads only tensors, never code. The options and the backbone are those of the method's own
-    publication, which --set and --backbone-set override.
+    Works offline and reads only tensors, never code. The options and the backbone are those of the method's
+    publication; --set and --backbone-set override them.
     """
     from kanoclip.config import BackboneConfig, parse
     from kanoclip.methods import method_class

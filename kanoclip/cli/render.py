@@ -53,7 +53,7 @@ def runtime(
     costs: Annotated[
         list[Path], typer.Argument(help="The cost.json of every method, target and seed.", callback=all_existing)
     ],
-    models: Annotated[Path, typer.Option(help="Folder of the trained methods, each with its train.csv.")],
+    models: Annotated[Path, typer.Option(help="Folder of the trained methods, with a train.csv per method.")],
     benchmarks: Annotated[Path, typer.Option(help="Folder of Snakemake's benchmark files.")],
     out: Annotated[Path, typer.Option(help="Folder to write runtime.csv, .md, .tex and .html to.")],
     protocol: Protocol,
@@ -74,7 +74,7 @@ def page(
     ] = None,
     scores: Annotated[
         list[str] | None,
-        typer.Option(metavar="INDEX=SCORES", help="Dataset and method of the gallery. Can be repeated; order counts."),
+        typer.Option(metavar="INDEX=SCORES", help="Dataset and method of the gallery. Can be repeated, in order."),
     ] = None,
     gallery: Annotated[
         int,
@@ -82,7 +82,9 @@ def page(
     ] = 12,
     metrics: Annotated[
         Path | None,
-        typer.Option(help="The long metrics.csv: the gallery opens on the class where the last method does best."),
+        typer.Option(
+            help="The long-format metrics.csv; the gallery opens with the class that the last method scores best."
+        ),
     ] = None,
 ) -> None:
     """Write the page of a run, with its table, figures and gallery."""

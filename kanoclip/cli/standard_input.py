@@ -1,4 +1,4 @@
-"""Arguments from standard input: a command line of the system holds about 2 MB, and one argument 128 KiB."""
+"""Read arguments from standard input, because Linux limits a command line to about 2 MB and an argument to 128 KiB."""
 
 import os
 import sys

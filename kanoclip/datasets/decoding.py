@@ -72,7 +72,7 @@ def read_image(path: Path | str, axis: int = 2) -> list[Frame]:
 
 
 def decode(path: Path | str, content: bytes, axis: int = 2) -> Pages:
-    """Decode the bytes of a file, whose format is told by its name and then by its content.
+    """Decode the bytes of a file; its name and then its content determine the format.
 
     Returns:
         Pages of 8 bits in their own mode (or of Pillow's modes I and F, not scaled yet), or a `Stack`.

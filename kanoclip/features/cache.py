@@ -101,7 +101,7 @@ class FeatureCache:
         frame: the index that it was made from.
 
     Attributes:
-        provenance: of its backbone.
+        provenance: provenance of its backbone.
         config: the backbone's configuration.
         taps: the taps it holds.
 

@@ -22,7 +22,7 @@ class CachedFeatures:
     """Features read from a cache, and kept on a GPU if they fit.
 
     Args:
-        cache: of the dataset.
+        cache: cache of the dataset.
         backbone: the backbone of the features, which are returned on its device.
         keep: whether to hold all features on the device; default: on a GPU, if they fit into half of its free memory.
     """

@@ -21,7 +21,7 @@ def interview(questions: Sequence[Question], config: EndpointConfig, path: Path)
     """Return the usable answers to questions in order, asking only those that no earlier run has asked.
 
     Args:
-        questions: of one source.
+        questions: questions of one source.
         config: the endpoint and model.
         path: the file of answers.
 

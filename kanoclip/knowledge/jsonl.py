@@ -32,8 +32,8 @@ class Description:
         model: what wrote it; empty if no model did.
         prompt_hash: hash of the question without class and image; empty if no model was asked.
         number: which of several answers to the same question, from 0.
-        date: of the answer, YYYY-MM-DD in UTC. Empty for curated and mask texts: they follow from versioned files and
-            must be the same bytes on every day.
+        date: date of the answer, YYYY-MM-DD in UTC. Empty for curated and mask texts, which follow from versioned files
+            and must be byte-identical on every day.
         note: what happened to the answer on its way, such as that it was shortened.
     """
 

@@ -113,7 +113,7 @@ class Method(nn.Module, Generic[MethodOptions]):
         return None
 
     def phases(self) -> Sequence[Phase]:
-        """Return the phases of its training, in order; none for a method without training."""
+        """Return the phases of its training, in order; none for a training-free method."""
         return ()
 
     @classmethod

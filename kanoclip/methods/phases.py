@@ -68,7 +68,7 @@ class Phase:
         epochs: passes over the auxiliary dataset; the last epoch is always used.
         batch_size: images per step.
         optimizer: returns the optimiser of the groups.
-        schedule: of the learning rates over the steps of this phase.
+        schedule: schedule of the learning rates over the steps of this phase.
         augment: augments images before the towers; such a phase needs live features.
         reads: the taps that `losses` needs; default: those that the method trains on.
     """

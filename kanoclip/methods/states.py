@@ -38,7 +38,7 @@ def take(state: State, name: str, shape: Sequence[int | None]) -> Tensor:
 
     Args:
         state: tensors by name.
-        name: of the tensor.
+        name: name of the tensor.
         shape: the required shape; None stands for any length.
 
     Raises:

@@ -74,7 +74,7 @@ def over_patches(scores: Tensor, grid: tuple[int, int], side: int) -> Tensor:
     Args:
         scores: (B, n) in 0..1 of all windows of side x side patches, one patch apart, row-major.
         grid: (h, w), n = (h - side + 1) (w - side + 1).
-        side: of the windows in patches.
+        side: side of the windows in patches.
 
     Returns:
         (B, h, w) in 0..1.

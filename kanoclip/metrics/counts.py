@@ -138,7 +138,7 @@ class Counts:
 
         Args:
             maps: (B, H, W) final anomaly maps, float32, on the device of these counts.
-            truth: of the same images.
+            truth: ground truth of the same images.
         """
         level = torch.stack([self.levels.of(one) for one in maps]).flatten()  # map by map, which fits the CPU cache
         self._total += torch.bincount(level, minlength=len(self.levels))

@@ -87,7 +87,7 @@ def rank_pixels(members: pd.DataFrame, maps: Sequence[Maps]) -> Iterator[Ranking
 
     Args:
         members: the rows of the class in the index.
-        maps: of each method; all of the same size and on the same device.
+        maps: maps of each method; all of the same size and on the same device.
 
     Yields:
         For each method its ranking, or the reason why there is none, or the error in its file.

@@ -67,7 +67,7 @@ class Results:
         Args:
             class_name: a class of the dataset. The bootstrap draws depend on the order of the classes.
             level: "image" or "pixel".
-            ranking: of its images or pixels, or the reason why there is none.
+            ranking: ranking of its images or pixels, or the reason why there is none.
         """
         known = metrics_of(level)
         draws = np.empty((0, len(known)))

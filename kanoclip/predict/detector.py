@@ -67,7 +67,7 @@ class Detector:
     def description(self) -> str:
         """The model in one line."""
         backbone = self._method.backbone.config
-        trained = f", trained on {self._record['auxiliary']}" if self._record else ", nothing trained"
+        trained = f", trained on {self._record['auxiliary']}" if self._record else ", training-free"
         tiles = f", by tiles of {self.tile} pixels" if self.tile else ""
         return (
             f"{self.method_name} on {backbone.model} (weights {Path(backbone.weights).name}, {self.size} pixels)"

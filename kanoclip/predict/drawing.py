@@ -31,7 +31,7 @@ class Pictures:
     """The kinds of pictures to write, below one folder.
 
     Attributes:
-        folder: of the prediction.
+        folder: folder of the prediction.
         shown: whether to write heat maps, masks and thumbnails.
         maps: format of raw maps: "png", 16 bits at the size of the image, where the map is value / 65535; "hdf5",
             float32 as the model returns them (`kanoclip.predict.maps_file` packs them at the end); "" for none.

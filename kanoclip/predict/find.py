@@ -17,7 +17,7 @@ class Found:
     """An image file.
 
     Attributes:
-        path: of the file.
+        path: path of the file.
         name: unique within a prediction: the path relative to the given folder, or to the common folder of several
             paths. Parts are separated by "/".
     """

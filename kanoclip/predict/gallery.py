@@ -34,7 +34,7 @@ def write_gallery(folder: Path, detector: Detector, pictures: bool, maps: str) -
     """Write the page.
 
     Args:
-        folder: of the prediction.
+        folder: folder of the prediction.
         detector: the one used.
         pictures: whether heat maps and thumbnails exist.
         maps: format of raw maps, as in `Pictures`.

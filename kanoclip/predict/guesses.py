@@ -49,7 +49,7 @@ def write_guesses(index: Path, out: Path = SHIPPED) -> None:
     """Score a dataset with every training-free method except the controls, and write their best thresholds.
 
     Args:
-        index: of the dataset.
+        index: index of the dataset.
         out: the JSON file.
     """
     backbone = load_backbone(BackboneConfig(model="kanoclip-tiny", weights="embedded", image_size=128), "cpu")

@@ -32,7 +32,7 @@ def write_maps(folder: Path) -> None:
     0: float32 in 0..1, (S, S) for the square that the model saw, or (H, W) for an image cut into tiles.
 
     Args:
-        folder: of the prediction.
+        folder: folder of the prediction.
 
     Raises:
         InputError: a map is missing, or the packed file of an earlier run is damaged.

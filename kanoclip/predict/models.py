@@ -33,7 +33,7 @@ class Choice:
 
     Attributes:
         method: the registered method.
-        checkpoint: of a trained method.
+        checkpoint: checkpoint of a trained method.
         backbone: the configuration of the CLIP model.
     """
 
@@ -66,7 +66,7 @@ def load(
         class_name: what the images show, for the prompts.
         tile: side in pixels of the tiles that larger images are cut into, so that small defects stay visible; by
             default every image is squashed to a square.
-        options: of a training-free method.
+        options: options of a training-free method.
         device: cpu, cuda, cuda:1 ...; auto uses a GPU if there is one.
         threads: CPU threads; None keeps torch's default.
 
@@ -106,7 +106,7 @@ def choose(model: str, backbone: str | None, weights: str | None, image_size: in
     if model == DEFAULT:
         raise InputError(
             f"method {DEFAULT} is shipped for {TINY} only; on {backbone or 'other weights'} it needs a checkpoint "
-            f"(kanoclip train), or take a method without training, such as {TRAINING_FREE}"
+            f"(kanoclip train), or take a training-free method, such as {TRAINING_FREE}"
         )
     if model not in method_names():
         raise InputError(

@@ -39,8 +39,8 @@ def record_of(result: Result, name: str, file: str, state: list[int]) -> Record:
     """Return the record of an image.
 
     Args:
-        result: of the image.
-        name: of the image: the file name and, for one of several pages, its suffix.
+        result: the result of the image.
+        name: name of the image: the file name and, for one of several pages, its suffix.
         file: name of the file.
         state: its size and modification time, from `state_of`.
     """

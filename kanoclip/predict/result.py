@@ -24,7 +24,7 @@ class Result:
         square: (S, S) float32, the smoothed map of the square that the model saw; (H, W) for an image cut into tiles.
         image: the image, RGB.
         threshold: used for the decision, the mask and the regions.
-        name: of the image; "" if it has none.
+        name: name of the image; "" if it has none.
     """
 
     score: float

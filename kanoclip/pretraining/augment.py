@@ -32,7 +32,7 @@ class DevicePool:
         images: (N, S, S, 3), 0..255.
         masks: (N, S, S / 8), bits.
         numbers: (N, 6) attribute values as numbers, on the CPU.
-        facts: of every image.
+        facts: facts of every image.
         grouped: whether consecutive pairs show the same surface and are sampled together.
     """
 
@@ -63,7 +63,7 @@ class DeviceViews:
         images: (B, 3, S, S), about 0..255; each even row forms a pair with the next.
         masks: (B, S, S), 0 or 1.
         numbers: (B, 6) attribute numbers of what is visible.
-        facts: of the images that the views come from.
+        facts: facts of the images that the views come from.
     """
 
     images: Tensor
@@ -102,7 +102,7 @@ def device_views(pools: Sequence[DevicePool], count: int, size: int, seed: Seque
         pools: drawn pairs, composites.
         count: B, a multiple of twice the number of pools.
         size: pixels per side, at most that of the pools.
-        seed: of the batch.
+        seed: seed of the batch.
     """
     draw = draw_of_batch(pools, seed)
     images, masks, numbers, facts = crossed_pairs(pools, count, size, draw)

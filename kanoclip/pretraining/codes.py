@@ -37,7 +37,7 @@ def code_tables(width: int, seed: int) -> list[NDArray[np.float32]]:
 
     Args:
         width: dimensions of the joint space; at least the number of values.
-        seed: of the random rotation.
+        seed: seed of the random rotation.
 
     Returns:
         For each attribute (values, width), scaled by its share.
@@ -59,7 +59,7 @@ def codes(
 
     Args:
         numbers: NOTHING where an attribute is not mentioned.
-        tables: of `code_tables`.
+        tables: the output of `code_tables`.
         names: (T, width) vectors of class names that are not a kind's, zero where there is none.
     """
     total = np.zeros((len(numbers), tables[0].shape[1]), np.float32) if names is None else names.copy()

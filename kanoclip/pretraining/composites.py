@@ -38,7 +38,7 @@ class Composites:
     Attributes:
         photographs: surfaces and donors.
         makers: keys of MAKERS.
-        seed: of everything.
+        seed: seed of all random choices.
         size: pixels per side.
     """
 
@@ -113,7 +113,7 @@ def composite_corpus(
         photographs: surfaces and donors.
         makers: keys of MAKERS.
         pairs: their number; consecutive ones share a surface.
-        seed: of everything.
+        seed: seed of all random choices.
         processes: number of parallel processes; the images do not depend on it.
     """
     return stored_corpus(folder, partial(Composites.pair, Composites(photographs, makers, seed)), pairs, processes)

@@ -32,7 +32,7 @@ class Pair:
     Attributes:
         images: two of (S, S, 3), 0..255.
         mask: (S, S) of the defect in the second image; empty when it has none.
-        facts: of both images.
+        facts: facts of both images.
     """
 
     images: tuple[NDArray[np.uint8], NDArray[np.uint8]]
@@ -48,7 +48,7 @@ class Corpus:
         images: (N, 128, 128, 3), 0..255, memory-mapped.
         masks: (N, 128, 16), bits of the masks, memory-mapped.
         numbers: (N, 6) attribute numbers.
-        facts: of every image.
+        facts: facts of every image.
     """
 
     images: NDArray[np.uint8]

@@ -31,8 +31,8 @@ def easier_views(
         pools: drawn pairs, composites.
         count: B, a multiple of twice the number of pools.
         size: pixels per side, at most that of the pools.
-        progress: of the training, 0..1.
-        seed: of the batch.
+        progress: progress of the training, 0..1.
+        seed: seed of the batch.
     """
     draw = draw_of_batch(pools, seed)
     images, masks, numbers, facts = crossed_pairs(pools, count, size, draw)
@@ -51,7 +51,7 @@ def contrasted(images: Tensor, progress: float, draw: Draw) -> Tensor:
 
     Args:
         images: (P, 2, 3, S, S), 0..255.
-        progress: of the training, 0..1; the factors fall with it.
+        progress: progress of the training, 0..1; the factors fall with it.
         draw: chooses.
 
     Returns:
@@ -107,7 +107,7 @@ def _shapes(count: int, side: int, draw: Draw) -> Tensor:
 
 
 def _fillings(normal: Tensor, draw: Draw) -> Tensor:
-    """What crude shapes are filled with: a colour, a grey, noise, another image, the image itself moved, a shadow."""
+    """Return fillings of crude shapes: a colour, a grey, noise, another image, the shifted image itself, a shadow."""
     count, side = normal.shape[0], normal.shape[-1]
     colour = draw.uniform(0, 255, count, 3, 1, 1).expand_as(normal)
     coarse = F.interpolate(draw.normal((count, 3, side // 4, side // 4)), size=(side, side), mode="bilinear")

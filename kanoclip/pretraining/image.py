@@ -112,11 +112,11 @@ class ImageTraining:
         """Set up the model and its optimiser before the first step.
 
         Args:
-            config: of the model at its full image size.
+            config: configuration of the model at its full image size.
             state: parameters of the model; its text tower stays as it is.
             corpus: drawn training images.
             schedule: the stages in order.
-            seed: of the initial weights and the batches.
+            seed: seed of the initial weights and the batches.
             composites: defects on photographs; None without photographs.
             warm: continue from the image tower of `state` instead of from initial weights.
         """

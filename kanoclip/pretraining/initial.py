@@ -18,7 +18,7 @@ def initialise(backbone: Backbone, images: NDArray[np.uint8], seed: int) -> None
     Args:
         backbone: at any image size.
         images: (B, S, S, 3) training images from which the patch statistics are computed.
-        seed: of the random parts.
+        seed: seed of the random parts.
     """
     visual = backbone.clip.visual
     random = torch.Generator().manual_seed(seed)

@@ -131,8 +131,8 @@ def name_vectors(tables: list[NDArray[np.float32]], seed: int) -> NDArray[np.flo
     """Return a vector for every set of SYNONYMS, orthogonal to the vectors of all attributes: (sets, width).
 
     Args:
-        tables: of `code_tables`.
-        seed: of the random directions.
+        tables: the output of `code_tables`.
+        seed: seed of the random directions.
     """
     used = np.concatenate(tables)
     u, scale, _ = np.linalg.svd(used.T, full_matrices=True)

@@ -31,7 +31,7 @@ def scene(photo: NDArray[np.uint8], side: int, cut_out: bool, c: Canvas) -> Scen
 
     Args:
         photo: (H, W, 3).
-        side: of the crop, from `crop_side`; images of one surface have the same.
+        side: side of the crop, from `crop_side`; images of one surface have the same.
         cut_out: use the crop as the material of a single shape on a plain ground, instead of filling the image.
         c: coordinates and random numbers.
     """

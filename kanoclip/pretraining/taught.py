@@ -71,13 +71,13 @@ class TaughtTraining(ImageTraining):
         """Start.
 
         Args:
-            config: of the model at its full image size.
+            config: configuration of the model at its full image size.
             state: parameters of the model; its text tower is used as it is.
             corpus: drawn training images.
             composites: defects on photographs.
             steps: optimiser steps.
             batch: images per step, a multiple of 8.
-            seed: of the batches and the heads.
+            seed: seed of the batches and the heads.
         """
         schedule = (Stage(IMAGE_SIZE, steps, batch, 1.0, "real"),)
         super().__init__(config, state, corpus, schedule, seed, composites, warm=True)
@@ -140,7 +140,7 @@ class TaughtTraining(ImageTraining):
         return {name: parts[name].item() if name in parts else float("nan") for name in WEIGHTS}
 
     def _parts(self, batch: DeviceViews, rng: np.random.Generator, local: bool) -> dict[str, Tensor]:
-        """The losses by name, not weighted."""
+        """Return the losses by name, not weighted."""
         last, tower = self.backbone.layers, self.backbone.tower
         taps = [Tap("tokens", last), *([Tap("vv", last)] if local else [])]
         depths = [Tap("tokens", round(level.depth * last)) for level in LEVELS]

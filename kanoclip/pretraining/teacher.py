@@ -22,7 +22,7 @@ class Level:
         after: block of the teacher, counted from 0, whose output they are.
         stride: pixels per cell.
         channels: entries of a token of 8 x 8 pixels.
-        weight: of their loss.
+        weight: weight of their loss.
         depth: block of the tower whose tokens predict them, as a share of its blocks.
     """
 
@@ -61,7 +61,7 @@ def teacher_features(network: Any, images: Tensor) -> list[Tensor]:
     """Compute the features of every level on the tower's grid.
 
     Args:
-        network: of `load_teacher`; its package carries no types.
+        network: the output of `load_teacher`; its package carries no types.
         images: (B, 3, S, S), 0..255.
 
     Returns:
@@ -95,7 +95,7 @@ class Lessons(nn.Module):
         """Start.
 
         Args:
-            width: of the tower's tokens.
+            width: width of the tower's tokens.
         """
         super().__init__()
         channels = [level.channels for level in LEVELS]

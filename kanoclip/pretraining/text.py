@@ -102,7 +102,7 @@ def fit_text(backbone: Backbone, steps: int, seed: int, rate: float = LEARNING_R
     Args:
         backbone: its text tower is changed in place.
         steps: optimiser steps, each on 128 captions.
-        seed: of the code and of the captions.
+        seed: seed of the code and of the captions.
         rate: highest learning rate.
 
     Returns:

@@ -12,7 +12,7 @@ class HybridTokens(nn.Module):
     Args:
         depth: J, blocks with tokens of their own, counted from the first.
         length: N, tokens per block.
-        width: of the tower that they are for.
+        width: width of their tower.
         context_width: C, of the image's feature.
     """
 

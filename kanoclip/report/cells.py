@@ -45,7 +45,7 @@ class Cell:
         seeds: the seeds averaged; for a number run here.
         seen: whether the method was trained on the dataset.
         control: whether the row is a control.
-        marks: of the row; see `notes.MARKS`.
+        marks: marks of the row; see `notes.MARKS`.
         doubtful: whether the printed number is in doubt; `note` says why.
         note: why there is no value, or a remark about it; "" for none.
     """
@@ -115,7 +115,7 @@ def cells_of(
         frame: long metrics, as `collect` returns them, with or without the rows of `averages`.
         methods: the rows, in this order; one with several backbones becomes a row for each.
         controls: the methods that are not ranked.
-        marks: of each marked row.
+        marks: marks of each marked row.
 
     Raises:
         InputError: a cell mixes several auxiliary datasets.

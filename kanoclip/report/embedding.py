@@ -27,7 +27,7 @@ class Embedded:
 
     Attributes:
         of: the target that it shows; "" for a figure of the run.
-        title: of this figure.
+        title: title of this figure.
         data: the WebP in base64.
         width: in pixels.
         height: in pixels.
@@ -47,8 +47,8 @@ class Group:
     """The figures of one declaration: one for the run, or one per target.
 
     Attributes:
-        name: of the declaration, used as the anchor.
-        title: of the group.
+        name: name of the declaration, used as the anchor.
+        title: title of the group.
         caption: plain text.
         category: "Results" or "Diagnostics".
         figures: in order.

@@ -39,8 +39,8 @@ def write(path: Path, title: str, render: Callable[[Style], pd.DataFrame], lines
     """Write a table as Markdown, LaTeX and HTML.
 
     Args:
-        path: of the three files, without a suffix.
-        title: of the table.
+        path: path of the three files without their suffix.
+        title: title of the table.
         render: returns the table in a style.
         lines: the notes below the table.
     """

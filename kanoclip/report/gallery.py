@@ -54,9 +54,9 @@ class Tile:
     """A picture with the result of one method.
 
     Attributes:
-        row: of the picture.
+        row: row of the picture.
         score: the image score.
-        rank: of the score within its class, 1 for the highest.
+        rank: rank of the score within its class, 1 for the highest.
         verdict: MISSED, FALSE_ALARM, CORRECT or UNJUDGED.
         heat: data URL of the heat map; None if the method has no maps.
     """

@@ -172,7 +172,7 @@ def _annotate(panel: Axes, x: int, sample: Sample, first_map: int) -> None:
     """Draw the mask outline and the image score on the maps of a column, or state that there is no mask.
 
     Args:
-        panel: of the band, in pixels, with y pointing down.
+        panel: panel of the band, in pixels, with y pointing down.
         x: left edge of the column.
         sample: the column.
         first_map: number of rows above the maps.

@@ -16,7 +16,7 @@ class Table:
     """Numbers and their arrangement in a table.
 
     Attributes:
-        title: of the table.
+        title: title of the table.
         what: description of the numbers, for the note below.
         cells: the numbers. Cells in the same row and column are separated by a slash.
         index: names of the row labels.

@@ -1,4 +1,4 @@
-"""Read and write the long metrics.csv, from which all tables and figures are made."""
+"""Read and write the long-format metrics.csv, from which all tables and figures are made."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,7 +57,7 @@ def read_metrics(path: Path) -> pd.DataFrame:
 
 
 def collect(metrics_files: Sequence[Path], out: Path) -> pd.DataFrame:
-    """Concatenate metrics files in the given order into one long metrics.csv.
+    """Concatenate metrics files in the given order into one long-format metrics.csv.
 
     It has no digests if one of the files has none.
 

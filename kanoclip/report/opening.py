@@ -39,7 +39,7 @@ def opening(views: Mapping[str, DatasetView], metrics: pd.DataFrame | None) -> O
 
     Args:
         views: the datasets of the gallery, at least one.
-        metrics: the long metrics.csv, or None.
+        metrics: the long-format metrics.csv, or None.
     """
     method = list(next(iter(views.values())).methods)[-1]
     best = {name: _best_class(name, view, method, metrics) for name, view in views.items()}

@@ -42,7 +42,7 @@ def write_page(
         scores: (index.csv, scores.h5) of each dataset and method of the gallery, which opens on the last method;
             empty for no gallery.
         gallery: most images per dataset, class and method (see `read_gallery`); 0 for no gallery.
-        metrics: the long metrics.csv, from which the gallery chooses its first class; None for the first in order.
+        metrics: the long-format metrics.csv, which chooses the first class of the gallery; None for the first in order.
 
     Raises:
         InputError: a figure is missing or has an unknown name, the table file is not a table, or scores and index do

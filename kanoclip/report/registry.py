@@ -38,7 +38,7 @@ INPUTS = {
     "pairs": "INDEX=SCORES of each dataset, by one method",
     "curves": "METHOD=CURVES_CSV of each method and seed",
     "logs": "METHOD=TRAIN_CSV of each method and seed",
-    "metrics": "the long metrics.csv of `kanoclip tables`",
+    "metrics": "the long-format metrics.csv of `kanoclip tables`",
     "methods": "a row of the tables",
     "datasets": "a column of the tables",
     "train": "train.csv of `kanoclip pretrain`",
@@ -52,7 +52,7 @@ class Figure:
     """A declared figure.
 
     Attributes:
-        name: of the function, in commands and file names.
+        name: name of the function, in commands and file names.
         module: in `report.figures`.
         title: without the full stop.
         caption: one paragraph of plain text.

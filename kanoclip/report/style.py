@@ -68,8 +68,8 @@ def drawing(out: Path, rows: int, columns: int, panel: tuple[float, float]) -> I
 
     Args:
         out: the PNG; a PDF and an SVG are written beside it.
-        rows: of panels.
-        columns: of panels.
+        rows: number of rows of panels.
+        columns: number of columns of panels.
         panel: width and height of a panel in inches, with its labels.
 
     Yields:

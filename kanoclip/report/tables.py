@@ -41,7 +41,7 @@ def main_table(
         methods: the rows, in this order; a method with several backbones has a row for each.
         datasets: the columns, in this order.
         controls: the methods that are not ranked.
-        marks: of each marked row.
+        marks: marks of each marked row.
 
     Raises:
         InputError: a method or dataset is not in the metrics, or a cell mixes several auxiliary datasets.
@@ -56,10 +56,10 @@ def _comparison(title: str, here: Sequence[Cell], published: Sequence[Cell], tit
     """Return one block per method: numbers run here, then printed ones; image / pixel AUROC per dataset.
 
     Args:
-        title: of the table.
+        title: title of the table.
         here: class means, and their average if it is shown.
         published: printed numbers of any method, dataset and metric.
-        titles: of the datasets, in the order of the columns.
+        titles: titles of the datasets, in the order of the columns.
     """
     datasets = [*titles, *([AVERAGE] if any(cell.dataset == AVERAGE for cell in here) else [])]
     marks = {cell.method: cell.marks for cell in here}

@@ -51,7 +51,7 @@ def finished(
         maps: (N, h, w).
         scores: (N,).
         frame: the index that was scored.
-        after_class: of the method.
+        after_class: `after_class` of the method.
     """
     final, scale, shift = scores.copy(), np.ones(len(scores), np.float32), np.zeros(len(scores), np.float32)
     for rows in frame.reset_index(drop=True).groupby("class_name", sort=False).indices.values():

@@ -55,10 +55,10 @@ def run_pass(
 
     Args:
         scorers: the rows and seeds, on one device.
-        source: of the features; taps that no scorer needs for a batch are not computed.
+        source: source of the features; taps that no scorer needs for a batch are not computed.
         frame: the index. Only controls get labels and masks.
         batch_size: images per forward pass; results depend on it only through rounding.
-        name: of the pass, for its progress.
+        name: name of the pass, for its progress.
 
     Raises:
         InputError: an image cannot be read, or the source lacks a tap.

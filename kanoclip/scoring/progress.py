@@ -27,7 +27,7 @@ class ScoresInProgress:
     Each row has a checksum; damaged rows of an earlier process are scored again.
 
     Args:
-        folder: of the files; those of an earlier process are continued.
+        folder: folder of the files; those of an earlier process are continued.
         frame: the index that is scored.
     """
 
@@ -52,7 +52,7 @@ class ScoresInProgress:
         """Store the scores of some images.
 
         Args:
-            rows: of the index.
+            rows: rows of the index.
             maps: (B, h, w).
             scores: (B,).
             seconds: computing time of the method.

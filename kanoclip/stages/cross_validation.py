@@ -37,7 +37,7 @@ def cross_validate_stage(
         knowledge: its knowledge.jsonl.
         out: scores.h5. Trainings are kept in the folder `<out>.partial` until all are done.
         folds: number of folds of the classes; each is left out once.
-        seed: of the initial parameters and the order of the images.
+        seed: seed of the initial parameters and the order of the images.
         device: where to compute.
 
     Raises:

@@ -27,7 +27,7 @@ class HeldOut:
     """The scores of classes that were left out of one training.
 
     Attributes:
-        rows: of the index.
+        rows: rows of the index.
         maps: (N, h, w) in 0..1, before smoothing.
         scores: (N,) in 0..1.
         sigma: Gaussian smoothing of the final maps, in pixels at 518.
@@ -55,7 +55,7 @@ def held_out(
     Args:
         kind: the method, trained or not.
         settings: its options.
-        seed: of the initial parameters and the order of the images.
+        seed: seed of the initial parameters and the order of the images.
         folds: number of folds.
         frame: the index of the auxiliary dataset.
         opened: the backbone and the features, as `Dataset.open` returns them.

@@ -84,7 +84,7 @@ def import_stage(
         files: in the order that the method expects.
         out: the checkpoint.
         auxiliary: the dataset that it was trained on, recorded, and used to refuse scoring the same dataset.
-        options: of the method.
+        options: options of the method.
         backbone: the backbone it was trained with.
         device: where to build it.
         seed: recorded in the checkpoint.

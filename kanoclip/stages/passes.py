@@ -23,10 +23,10 @@ def score_target(
     """Score a target with rows of a run that share a backbone.
 
     Args:
-        layout: of the run.
+        layout: layout of the run.
         target: name of a target dataset.
         backbone: name of the backbone.
-        config: of the backbone.
+        config: configuration of the backbone.
         rows: the rows, each with its seeds.
         cached: read features of the target from their cache instead of computing them.
         device: where to compute.

@@ -31,9 +31,9 @@ class Scored:
         row: name of the row in the tables.
         method: the registered method.
         out: the folder for scores.h5 and cost.json.
-        options: of a method without a checkpoint; a checkpoint contains its options.
-        checkpoint: of a trained method.
-        seed: of a method that is stochastic but not trained.
+        options: options of a method without a checkpoint; a checkpoint contains its options.
+        checkpoint: checkpoint of a trained method.
+        seed: seed of a stochastic training-free method.
     """
 
     row: str

@@ -77,7 +77,7 @@ class TrainingData:
             order: rows of the data, batch by batch.
             taps: the taps to read.
             augment: augments images, whose features are then computed live.
-            seed: of the augmentation.
+            seed: seed of the augmentation.
 
         Raises:
             InputError: an augmentation is given without live features.

@@ -25,8 +25,8 @@ class TrainingState:
     """The state after an epoch, besides the method's parameters.
 
     Attributes:
-        path: of the file.
-        fingerprint: of everything that the training depends on; a state with another fingerprint is not used.
+        path: path of the file.
+        fingerprint: fingerprint of everything the training depends on; a state with another fingerprint is not used.
         phase: number of finished phases.
         epoch: number of finished epochs of the current phase.
         step: number of optimiser steps of the current phase.

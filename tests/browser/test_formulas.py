@@ -1,4 +1,4 @@
-"""The formulas of the documentation in a real browser: MathJax, shipped with the site, renders every one of them.
+"""MathJax, which the site includes, renders every formula of the documentation in a real browser.
 
 Needs Debian's chromium and chromedriver (CONTRIBUTING); without them this test fails.
 """
@@ -19,7 +19,7 @@ const done = arguments[0];
 const wait = () => window.MathJax?.startup?.promise ? MathJax.startup.promise.then(done) : setTimeout(wait, 50);
 wait();
 """
-# MathJax marks what it cannot parse, and writes the name of an unknown macro in red
+# MathJax marks formulas that it cannot parse, and shows the name of an unknown macro in red
 ERRORS = """
 const wrong = document.querySelectorAll("[data-mjx-error], mjx-mtext[style*='red'], mjx-math [mathcolor='red']");
 return [...wrong].map((node) => node.dataset.mjxError || node.outerHTML);

@@ -1,4 +1,4 @@
-"""The page in a real browser, from the file system: keyboard, choices, order, phone, and nothing loaded.
+"""Test the page in a real browser, opened from disk: keyboard, selections, sorting, narrow screens, no network.
 
 Needs Debian's chromium and chromedriver (CONTRIBUTING); without them these tests fail.
 """
@@ -52,7 +52,7 @@ return ["body", "nav a", ".notes", ".mistake .verdict", ".file", "summary", "sel
 
 
 def write_dataset(folder: Path, name: str, with_masks: bool, generator: np.random.Generator) -> list[tuple[Path, Path]]:
-    """Images of noise, four normal and four anomalous a class, and random scores and maps by every method."""
+    """Write images of noise, four normal and four anomalous per class, with random scores and maps of every method."""
     rows = []
     (folder / name).mkdir()
     for class_name in CLASSES[name]:
@@ -80,7 +80,7 @@ def write_dataset(folder: Path, name: str, with_masks: bool, generator: np.rando
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The page of three methods and two datasets, on disk."""
+    """Return the address of a page with three methods and two datasets."""
     folder = tmp_path_factory.mktemp("run")
     generator = np.random.default_rng(0)
     pairs = [pair for name in CLASSES for pair in write_dataset(folder, name, name == "parts", generator)]
@@ -121,7 +121,7 @@ def browser():
         pytest.fail(f"{' and '.join(missing)} not found; CONTRIBUTING says how to install them")
     options = ChromeOptions()
     options.binary_location = programs["chromium"]
-    # a container has no user namespaces and little shared memory; the only page opened is our own
+    # containers lack user namespaces and have little shared memory; it is safe because we open only our own page
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--lang=en"):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
@@ -132,7 +132,7 @@ def browser():
 
 @pytest.fixture
 def page(browser, url):
-    """The page, freshly opened in a wide window; at the end the console must be empty."""
+    """Open the page in a wide window; check at the end that the console is empty."""
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", DESKTOP)
     browser.get_log("performance")
     browser.get(url)
@@ -141,7 +141,7 @@ def page(browser, url):
 
 
 def prefer(page, scheme: str) -> None:
-    """Ask for light or dark colours."""
+    """Emulate a preference for light or dark colours."""
     feature = {"name": "prefers-color-scheme", "value": scheme}
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
 
@@ -160,7 +160,7 @@ def options(page, name: str) -> list[str]:
 
 
 def choose(page, name: str, option: str) -> None:
-    """Reach a choice with Tab and one of its options with the arrow keys."""
+    """Reach a selection list with Tab and select one of its options with the arrow keys."""
     select = page.find_element(By.NAME, name)
     tab_to(page, select)
     select.send_keys(Keys.HOME, *[Keys.DOWN] * options(page, name).index(option))
@@ -171,7 +171,7 @@ def first_column(page) -> list[str]:
 
 
 def tiles(page) -> list[tuple[bool, float]]:
-    """Of each tile whether it is a mistake and its image score."""
+    """Return for each tile whether it is a mistake, and its image score."""
     found = []
     for tile in page.find_elements(By.CSS_SELECTOR, "#tiles li"):
         score = next(line for line in tile.text.splitlines() if line.startswith("image score "))
@@ -216,7 +216,7 @@ def test_missing_numbers_stay_last_and_one_header_sorts_at_a_time(page):
     assert [header.get_attribute("aria-sort") for header in headers] == ["descending"] + ["none"] * 4
 
 
-def test_opens_on_the_last_method_and_the_class_where_its_pixels_are_best(page):
+def test_opens_with_the_last_method_and_its_class_of_highest_pixel_ap(page):
     chosen = {name: page.find_element(By.NAME, name).get_property("value") for name in ("dataset", "class", "method")}
     assert chosen == {"dataset": "parts", "class": "<b>bolt</b>", "method": "gamma"}
     why = "Opens with gamma on <b>bolt</b> (parts): of all classes the one with its highest pixel AP, 60 %."
@@ -231,12 +231,12 @@ def test_opens_on_the_last_method_and_the_class_where_its_pixels_are_best(page):
 
 
 def enlarged(page) -> list[float]:
-    """Of each picture in the dialog its width on the screen; none while it is closed."""
+    """Return the width on the screen of each picture in the dialog; the list is empty while it is closed."""
     images = page.find_elements(By.CSS_SELECTOR, "dialog[open] img")
     return [image.rect["width"] for image in images]
 
 
-def test_a_click_or_a_key_enlarges_and_escape_goes_back(page):
+def test_a_click_or_a_key_enlarges_a_picture_and_escape_closes_it(page):
     tile = page.find_element(By.CSS_SELECTOR, "#tiles li")
     button = tile.find_element(By.TAG_NAME, "button")
     before = button.find_element(By.TAG_NAME, "img").rect["width"]
@@ -252,12 +252,12 @@ def test_a_click_or_a_key_enlarges_and_escape_goes_back(page):
     assert page.switch_to.active_element == button
     figure = page.find_element(By.CSS_SELECTOR, "#training_curves ~ .scroll button")
     figure.click()
-    assert enlarged(page)[0] >= 1200  # as large as it is
+    assert enlarged(page)[0] >= 1200  # at its own size
     page.find_element(By.CSS_SELECTOR, "dialog form button").click()
     assert enlarged(page) == []
 
 
-def test_the_name_of_a_row_stays_in_view_on_a_phone(page):
+def test_row_names_stay_visible_when_a_phone_scrolls_the_table(page):
     page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
     table = page.find_element(By.CSS_SELECTOR, ".scroll:has(table)")
     names = page.find_elements(By.CSS_SELECTOR, "tbody th, thead tr > th:first-child")
@@ -269,11 +269,12 @@ def test_the_name_of_a_row_stays_in_view_on_a_phone(page):
     assert [page.execute_script(place, name) for name in names] == before
     assert page.execute_script(place, value) < before[0] + PHONE["width"] / 2
     paper = "return getComputedStyle(arguments[0]).backgroundColor"
-    assert all(page.execute_script(paper, name) != "rgba(0, 0, 0, 0)" for name in names)  # values pass behind
+    # values scroll behind the names, so their background must be opaque
+    assert all(page.execute_script(paper, name) != "rgba(0, 0, 0, 0)" for name in names)
 
 
-def test_photographs_keep_their_colours_in_the_dark_and_drawings_do_not(page):
-    """Seen in screenshots of the first anomaly maps: paper and text change places, images stay as they are."""
+def test_the_dark_theme_inverts_figures_and_leaves_photographs(page):
+    """Check screenshots of the first anomaly maps: background and text swap colours, images stay unchanged."""
     shots = []
     for scheme in ("light", "dark"):
         prefer(page, scheme)
@@ -287,11 +288,11 @@ def test_photographs_keep_their_colours_in_the_dark_and_drawings_do_not(page):
         figure,
     )
     inside = np.s_[int(top) + 3 : int(top + min(height, 200)) - 3, int(left) + 3 : int(left + width) - 3]
-    assert np.abs(light[inside] - dark[inside]).mean() < 12  # black is as bright as the paper
+    assert np.abs(light[inside] - dark[inside]).mean() < 12  # a black image is as bright as the dark background
     assert light[: int(top) - 30].mean() > 200 and dark[: int(top) - 30].mean() < 80
 
 
-def test_the_gallery_follows_its_choices(page):
+def test_the_gallery_shows_the_selected_method_and_class(page):
     assert options(page, "dataset") == ["parts", "cloth"]
     assert options(page, "method") == list(METHODS)
     seen = set()
@@ -306,10 +307,10 @@ def test_the_gallery_follows_its_choices(page):
                 assert len(shown) == 6
                 assert shown == sorted(shown, key=lambda tile: (not tile[0], -tile[1]))
                 seen.add(tuple(shown))
-    assert len(seen) == 9  # three classes by three methods, each with scores of its own
+    assert len(seen) == 9  # three classes by three methods, each with its own scores
 
 
-def test_a_tile_shows_what_its_dataset_has(page):
+def test_a_tile_shows_a_mask_only_if_its_dataset_has_masks(page):
     for dataset, captions in (("parts", ["image", "mask", "heat map"]), ("cloth", ["image", "heat map"])):
         choose(page, "dataset", dataset)
         tile = page.find_element(By.CSS_SELECTOR, "#tiles li")
@@ -325,12 +326,12 @@ def test_the_summary_counts_the_mistakes(page):
     assert summary.startswith("6 of 8 images shown. At the image score threshold 0.")
     verdicts = [verdict.text for verdict in page.find_elements(By.CLASS_NAME, "verdict")]
     missed, false_alarms = int(summary.split("missed ")[1][0]), int(summary.split("false alarms ")[1][0])
-    assert verdicts.count("✗ missed") == min(missed, 3)  # half of six places
+    assert verdicts.count("✗ missed") == min(missed, 3)  # half of the six tiles
     assert verdicts.count("✗ false alarm") == min(false_alarms, 3)
 
 
 @pytest.mark.parametrize("dataset", CLASSES)
-def test_nothing_is_wider_than_a_phone(page, dataset):
+def test_nothing_is_wider_than_a_phone_screen(page, dataset):
     page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
     choose(page, "dataset", dataset)
     assert page.execute_script("return innerWidth") == PHONE["width"]
@@ -339,7 +340,7 @@ def test_nothing_is_wider_than_a_phone(page, dataset):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_the_paper(page, scheme):
+def test_text_has_enough_contrast_to_its_background(page, scheme):
     prefer(page, scheme)
     assert min(page.execute_script(CONTRASTS)) >= 4.5  # WCAG 2.2, level AA
     paper = page.find_element(By.TAG_NAME, "body").value_of_css_property("background-color")

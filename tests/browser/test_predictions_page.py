@@ -1,4 +1,4 @@
-"""The page of a prediction of 5,000 images in a real browser, from the file system.
+"""Test the page of a prediction on 5,000 images in a real browser, opened from disk.
 
 Needs Debian's chromium and chromedriver (CONTRIBUTING); without them these tests fail.
 """
@@ -28,13 +28,13 @@ pytestmark = pytest.mark.slow
 IMAGES = 5000
 NASTY = "<script>document.title = 'taken'</script>.png".replace("/", "∕")
 LONG = "a_very_long_name_without_any_space_" * 4 + ".png"
-SECONDS = 15  # generous: a busy machine opens the page in 2
+SECONDS = 15  # a busy machine opens the page in 2 s
 PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
 DESKTOP = {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False}
 
 
 def detector() -> Detector:
-    """A detector that is asked for its description only."""
+    """Return a detector that only has to give its description."""
     config = BackboneConfig(model="kanoclip-tiny", weights="random:0", image_size=32)
     kind = method_class("clip")
     found = Detector(kind(load_backbone(config, "cpu"), kind.Options(), 0), "clip", "nut")
@@ -44,7 +44,7 @@ def detector() -> Detector:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A prediction of 5,000 images whose scores rise with their number; the pictures of ten are linked for all."""
+    """Write a prediction of 5,000 images whose scores rise with their number; all share the pictures of ten."""
     out = tmp_path_factory.mktemp("prediction")
     one = detector()
     names = [f"{number:04}.png" for number in range(IMAGES - 2)] + [NASTY, LONG]
@@ -79,7 +79,7 @@ def browser():
         pytest.fail(f"{' and '.join(missing)} not found; CONTRIBUTING says how to install them")
     options = ChromeOptions()
     options.binary_location = programs["chromium"]
-    # a container has no user namespaces and little shared memory; the only page opened is our own
+    # containers lack user namespaces and have little shared memory; it is safe because we open only our own page
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--lang=en"):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
@@ -90,7 +90,7 @@ def browser():
 
 @pytest.fixture
 def page(browser, folder: Path):
-    """The page, freshly opened in a wide window; at the end the console must be empty."""
+    """Open the page in a wide window; check at the end that the console is empty."""
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", DESKTOP)
     browser.get((folder / "index.html").as_uri())
     yield browser
@@ -101,7 +101,7 @@ def captions(page) -> list[str]:
     return [one.text for one in page.find_elements(By.TAG_NAME, "figcaption")]
 
 
-def test_it_opens_in_seconds_the_worst_first_with_its_pictures(page, folder: Path) -> None:
+def test_opens_in_seconds_and_shows_the_highest_scores_first(page, folder: Path) -> None:
     start = time.monotonic()
     page.get((folder / "index.html").as_uri())
     WebDriverWait(page, SECONDS).until(lambda _: captions(page))
@@ -110,19 +110,19 @@ def test_it_opens_in_seconds_the_worst_first_with_its_pictures(page, folder: Pat
     assert time.monotonic() - start < SECONDS
     assert f"{IMAGES:,}".replace(",", "") in page.find_element(By.ID, "count").text
     assert [text[:6] for text in captions(page)[:3]] == ["0.9998", "0.9996", "0.9994"]
-    assert len(captions(page)) < 500  # the rest is added as one scrolls
+    assert len(captions(page)) < 500  # scrolling adds the rest
     shown = len(captions(page))
     page.execute_script("window.scrollTo(0, document.body.scrollHeight)")
     WebDriverWait(page, SECONDS).until(lambda _: len(page.find_elements(By.TAG_NAME, "figure")) > shown)
 
 
-def test_a_name_is_text(page) -> None:
+def test_a_file_name_with_markup_is_shown_as_text(page) -> None:
     assert page.title == "Predictions"
     assert any(NASTY in text for text in captions(page)[:2])
     assert not page.find_elements(By.CSS_SELECTOR, "figcaption script")
 
 
-def test_images_are_chosen_by_decision_and_by_name(page) -> None:
+def test_images_are_filtered_by_decision_and_by_name(page) -> None:
     decision = Select(page.find_element(By.ID, "decision"))
     for chosen, count in (("normal", IMAGES // 2), ("anomalous", IMAGES // 2)):
         decision.select_by_visible_text(chosen)
@@ -130,7 +130,7 @@ def test_images_are_chosen_by_decision_and_by_name(page) -> None:
         classes = {one.get_attribute("class") for one in page.find_elements(By.TAG_NAME, "figure")}
         assert classes == {chosen}
     page.find_element(By.ID, "search").send_keys("499")
-    assert page.find_element(By.ID, "count").text == "10 images"  # 3499, 4499, 4990 to 4997
+    assert page.find_element(By.ID, "count").text == "10 images"  # 3499, 4499 and 4990 to 4997
 
 
 def test_the_slider_changes_the_opacity_of_the_maps(page) -> None:
@@ -145,7 +145,7 @@ def test_the_slider_changes_the_opacity_of_the_maps(page) -> None:
         assert float(image.value_of_css_property("opacity")) == 1
 
 
-def test_a_phone_scrolls_one_way_only(page) -> None:
+def test_a_phone_scrolls_only_vertically(page) -> None:
     page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
     page.refresh()
     assert captions(page)

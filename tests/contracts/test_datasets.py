@@ -1,4 +1,4 @@
-"""Every registered dataset through one suite: its spec, and a tiny copy in its true layout through `prepare`."""
+"""Run one suite on every registered dataset: its spec, and `prepare` on a tiny copy in its official layout."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ TABLE = yaml.safe_load(specs.CLASS_NAMES.read_text())["datasets"]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_spec_says_whose_it_is(name):
+def test_spec_has_title_licence_citation_and_notes(name):
     spec = load_spec(name)
     assert spec.name == name
     assert spec.title and spec.licence and spec.citation and spec.notes
@@ -37,7 +37,7 @@ def test_every_dataset_has_a_writer_of_its_layout_or_is_drawn():
 
 
 @pytest.mark.parametrize("name", sorted(WRITERS))
-def test_layout_becomes_the_index(name, tmp_path):
+def test_prepare_reads_the_official_layout(name, tmp_path):
     spec = load_spec(name)
     written = write(name, tmp_path / "source")
     out = tmp_path / "run" / "data" / name / "index.csv"

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```(?:yaml|python)\n# ((?:kanoclip|tests)/\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 EXAMPLES = dict(BLOCK.findall((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")))
 
-# One process for all stages: imports take longer than they do.
+# One process for all stages, because the imports take longer than the stages.
 RUN = """
 import sys
 from pathlib import Path
@@ -44,7 +44,7 @@ STAGES = [
 
 
 def draw_images(folder):
-    """Both classes of the example in its layout: grey squares, the anomalous ones with a white spot."""
+    """Draw both classes of the example in its layout: grey squares, the anomalous ones with a white spot."""
     generator = np.random.default_rng(0)
     for name in ("cup", "soup_plate"):
         for number in range(6):
@@ -59,7 +59,7 @@ def draw_images(folder):
 
 
 def follow_the_page(folder):
-    """Write each example to its place, at the end of a file that exists, unless it is there already."""
+    """Write each example to its file, or append it to a file that exists and does not contain it yet."""
     for place, example in EXAMPLES.items():
         path = folder / place
         before = path.read_text(encoding="utf-8") if path.exists() else ""
@@ -75,7 +75,7 @@ def save(pixels, path):
 
 @pytest.fixture(scope="module")
 def extended(tmp_path_factory):
-    """A folder with a copy of the package, the examples added to it, and what it made of the new dataset."""
+    """Return a folder with a copy of the package, the examples added to it, and its output for the new dataset."""
     folder = tmp_path_factory.mktemp("extended")
     shutil.copytree(ROOT / "kanoclip", folder / "kanoclip", ignore=shutil.ignore_patterns("__pycache__", ".*"))
     follow_the_page(folder)
@@ -86,7 +86,7 @@ def extended(tmp_path_factory):
     return folder
 
 
-def test_the_page_has_an_example_of_each():
+def test_the_page_has_an_example_of_each_extension():
     assert set(EXAMPLES) == {
         "kanoclip/datasets/specs/crockery.yaml",
         "kanoclip/datasets/class_names.yaml",
@@ -98,7 +98,7 @@ def test_the_page_has_an_example_of_each():
     }
 
 
-def test_the_registries_list_them(extended):
+def test_the_registries_list_the_new_dataset_method_and_figure(extended):
     assert {"crockery", "local_stream", "means"} <= set((extended / "listed").read_text().split())
     definitions = json.loads((extended / "schema.json").read_text())["$defs"]
     assert "temperature" in definitions["method_local_stream"]["properties"]
@@ -110,7 +110,7 @@ def test_the_dataset_gets_its_index_with_readable_names(extended):
     assert len(index) == 12 and index["label"].sum() == 6
 
 
-def test_the_metric_of_the_methods_scores_is_right(extended):
+def test_the_new_metric_is_right_for_the_new_methods_scores(extended):
     metrics = pd.read_csv(extended / "s/metrics.csv")
     assert set(metrics["method"]) == {"local_stream"}
     index = pd.read_csv(extended / "index.csv")
@@ -150,7 +150,7 @@ RELATED += ["unit/test_config.py", "unit/test_overview.py", "unit/test_cli.py"]
 
 @pytest.mark.slow
 def test_the_project_passes_its_checks_with_the_examples(tmp_path):
-    """To the letter: the examples, `make generated`, then the tests and the checks that concern them."""
+    """Follow the page to the letter: the examples, `make generated`, then the tests and checks that concern them."""
     for name in PROJECT:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
@@ -161,7 +161,7 @@ def test_the_project_passes_its_checks_with_the_examples(tmp_path):
     checks = [line.split() for line in recipe]
     checks += [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"], ["python", "tools/words.py"]]
     checks += [["pytest", "-q", "-n", "2", *(f"tests/{name}" for name in RELATED)]]
-    environment = os.environ | {"PYTHONPATH": str(tmp_path)}  # the copy, not the package that is installed
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}  # import the copy, not the installed package
     for program, *arguments in checks:
         module = [] if program == "python" else ["-m", program]
         command = [sys.executable, *module, *arguments]

@@ -1,4 +1,4 @@
-"""Every registered method through one suite, on a tiny tower with random weights."""
+"""Run one suite on every registered method, with a tiny tower with random weights."""
 
 import re
 from collections.abc import Iterable
@@ -28,7 +28,7 @@ SIZE = 32  # of the images
 
 
 class Recorder(dict[Tap, Tensor]):
-    """Features that know which taps were read."""
+    """Features that record which taps were read."""
 
     def __init__(self, features: Features):
         super().__init__(features)
@@ -60,7 +60,7 @@ def read_by(phase: Phase, method: Method[Any]) -> frozenset[Tap]:
 
 
 def recipes(names: Iterable[str]) -> list[Any]:
-    """Names with the options of every recipe: the defaults, as published, as published for an auxiliary dataset."""
+    """Return (name, options) of every recipe: defaults, as published, as published for an auxiliary dataset."""
     found = []
     for name in names:
         kind = method_class(name)
@@ -93,7 +93,7 @@ def cache(features: Path, frame: pd.DataFrame, backbone: Backbone) -> CachedFeat
 
 @pytest.fixture(scope="module")
 def pixels(frame: pd.DataFrame, backbone: Backbone) -> Tensor:
-    """(N, 3, 32, 32) normalised."""
+    """Return (N, 3, 32, 32) normalised pixels."""
     return backbone.normalise(np.stack([load_square(path, SIZE) for path in frame["image_path"]]))
 
 
@@ -108,25 +108,25 @@ def batch_of(frame: pd.DataFrame, features: Features, **truth: Tensor) -> Batch:
 
 
 def assert_close(found: tuple[NDArray, NDArray], expected: tuple[NDArray, NDArray], atol: float) -> None:
-    """Compare maps with maps and image scores with image scores."""
+    """Assert that two outputs have close maps and close image scores."""
     for values, others in zip(found, expected, strict=True):
         np.testing.assert_allclose(values, others, atol=atol, rtol=0)
 
 
-def test_name_and_documentation(name: str) -> None:
+def test_every_method_and_option_has_a_description(name: str) -> None:
     kind = method_class(name)
     assert re.fullmatch(r"[a-z][a-z0-9_]*", name)
     assert kind.__doc__ and kind.__doc__ != Method.__doc__
     for key, field in kind.Options.model_fields.items():
-        assert field.description, f"{name}.{key} says nothing about itself"
+        assert field.description, f"{name}.{key} has no description"
 
 
-def test_what_was_published_can_be_configured(name: str) -> None:
+def test_published_backbone_is_a_valid_configuration(name: str) -> None:
     BackboneConfig(**method_class(name).published_backbone)
 
 
 @pytest.mark.parametrize(("name", "options"), ALL)
-def test_a_row_is_marked_where_its_scores_need_a_whole_class(
+def test_a_method_whose_scores_need_a_whole_class_is_marked_transductive(
     name: str, options: dict[str, Any], backbone: Backbone
 ) -> None:
     method = build(name, backbone, **options)
@@ -137,7 +137,7 @@ def test_a_row_is_marked_where_its_scores_need_a_whole_class(
 
 
 @pytest.mark.parametrize(("name", "options"), ALL)
-def test_reads_names_taps_that_the_tower_has(name: str, options: dict[str, Any], backbone: Backbone) -> None:
+def test_reads_names_only_taps_that_the_tower_has(name: str, options: dict[str, Any], backbone: Backbone) -> None:
     taps = reads(build(name, backbone, **options))
     assert isinstance(taps, frozenset)
     backbone.check(taps)
@@ -145,7 +145,7 @@ def test_reads_names_taps_that_the_tower_has(name: str, options: dict[str, Any],
 
 
 @pytest.mark.parametrize(("name", "options"), ALL)
-def test_scoring_reads_what_reads_names_and_nothing_else(
+def test_scoring_reads_exactly_the_taps_named_by_reads(
     name: str,
     options: dict[str, Any],
     frame: pd.DataFrame,
@@ -160,7 +160,7 @@ def test_scoring_reads_what_reads_names_and_nothing_else(
     assert features.read == reads(method)
 
 
-def test_shapes_ranges_and_determinism(
+def test_outputs_have_the_right_shapes_and_ranges_and_are_deterministic(
     name: str, frame: pd.DataFrame, cache: CachedFeatures, backbone: Backbone
 ) -> None:
     maps, scores = score(build(name, backbone), cache, frame)
@@ -174,7 +174,7 @@ def test_shapes_ranges_and_determinism(
 def test_scores_of_an_image_do_not_depend_on_the_others(
     name: str, frame: pd.DataFrame, cache: CachedFeatures, backbone: Backbone
 ) -> None:
-    """One by one, and together in another order."""
+    """Score images one by one, and together in another order."""
     method = build(name, backbone)
     together = score(method, cache, frame, batch_size=len(frame))
     assert_close(score(method, cache, frame, batch_size=1), together, atol=1e-5)
@@ -195,9 +195,9 @@ def test_scores_of_an_image_do_not_depend_on_other_class_names(
 def test_live_features_give_the_scores_of_cached_ones(
     name: str, frame: pd.DataFrame, cache: CachedFeatures, backbone: Backbone, pixels: Tensor, truth: dict[str, Tensor]
 ) -> None:
-    """To the bit; straight from the tower, what differs is fp16."""
+    """Cached features give identical scores; features from the tower differ by the rounding to fp16."""
     method = build(name, backbone)
-    cached = score(method, cache, frame, batch_size=5)  # as they were encoded
+    cached = score(method, cache, frame, batch_size=5)  # in the batches in which they were encoded
     assert_close(score(method, LiveFeatures(frame, backbone), frame, batch_size=5), cached, atol=0)
     features = backbone.encode_images(pixels, reads(method))
     with torch.no_grad():
@@ -205,26 +205,27 @@ def test_live_features_give_the_scores_of_cached_ones(
     assert_close(cached, (direct.map.numpy(), direct.image_score.numpy()), atol=2e-2)
 
 
-def test_only_controls_see_the_truth(name: str) -> None:
+def test_only_controls_see_the_ground_truth(name: str) -> None:
     kind = method_class(name)
     assert kind.control or not kind.sees_truth
 
 
-def test_seeds_matter_exactly_for_stochastic_methods(
+def test_the_seed_changes_exactly_the_stochastic_methods(
     name: str, frame: pd.DataFrame, cache: CachedFeatures, backbone: Backbone
 ) -> None:
     one, two = (score(build(name, backbone, seed), cache, frame) for seed in (1, 2))
-    same = all(np.array_equal(of_one, of_two) for of_one, of_two in zip(one, two, strict=True))  # some learn maps only
+    # both, because some methods learn only maps
+    same = all(np.array_equal(of_one, of_two) for of_one, of_two in zip(one, two, strict=True))
     assert same != method_class(name).stochastic
 
 
-def test_exactly_trainable_methods_learn(name: str, backbone: Backbone) -> None:
+def test_exactly_the_trainable_methods_have_learned_parameters(name: str, backbone: Backbone) -> None:
     method = build(name, backbone)
     assert bool(method.learned()) == bool(method.phases()) == method.trainable
     assert isinstance(method.options, TrainingOptions) == method.trainable
 
 
-def test_what_is_learned_does_not_depend_on_what_is_frozen(name: str, backbone: Backbone) -> None:
+def test_learned_ignores_requires_grad_and_excludes_the_backbone(name: str, backbone: Backbone) -> None:
     method = build(name, backbone)
     before = method.learned()
     method.requires_grad_(False)
@@ -233,7 +234,7 @@ def test_what_is_learned_does_not_depend_on_what_is_frozen(name: str, backbone: 
 
 
 @pytest.mark.parametrize(("name", "options"), TRAINABLE)
-def test_phases_cover_what_is_learned(name: str, options: dict[str, Any], backbone: Backbone) -> None:
+def test_phases_optimise_exactly_the_learned_parameters(name: str, options: dict[str, Any], backbone: Backbone) -> None:
     method = build(name, backbone, **options)
     phases = method.phases()
     assert len({phase.name for phase in phases}) == len(phases)
@@ -242,14 +243,14 @@ def test_phases_cover_what_is_learned(name: str, options: dict[str, Any], backbo
         assert len({group["name"] for group in phase.groups}) == len(phase.groups)
         assert all(group["params"] and group["lr"] > 0 for group in phase.groups)
         optimised = [id(parameter) for group in phase.groups for parameter in group["params"]]
-        assert len(optimised) == len(set(optimised)), "an optimiser has a parameter twice"
+        assert len(optimised) == len(set(optimised)), "an optimiser holds a parameter twice"
     groups = [group for phase in phases for group in phase.groups]
     covered = {id(parameter) for group in groups for parameter in group["params"]}
     assert covered == {id(parameter) for parameter in method.learned().values()}
 
 
 @pytest.mark.parametrize(("name", "options"), TRAINABLE)
-def test_training_reads_what_it_says_and_reaches_every_group(
+def test_training_reads_the_declared_taps_and_every_group_gets_a_gradient(
     name: str,
     options: dict[str, Any],
     frame: pd.DataFrame,

@@ -1,4 +1,4 @@
-"""Every registered metric keeps its own promises."""
+"""Check for every registered metric the range, the direction and the levels that it declares."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def ranking(positives, negatives, decision=1.5):
 
 
 @pytest.mark.parametrize("metric", ALL)
-def test_perfect_scores_are_best_and_inverted_ones_worse(metric):
+def test_perfect_scores_beat_inverted_scores(metric):
     best = metric.highest if metric.higher_is_better else metric.lowest
     low, high = np.linspace(0, 1, 30), np.linspace(2, 3, 30)
     perfect = metric.compute(ranking(high, low))
@@ -34,17 +34,17 @@ def test_values_stay_in_the_declared_range(metric, seed):
 
 
 @pytest.mark.parametrize("metric", ALL)
-def test_is_listed_under_its_level_and_found_by_its_name(metric):
+def test_a_metric_is_listed_under_its_level_and_found_by_its_name(metric):
     assert metric in metrics_of(metric.level)
     assert get_metric(metric.level, metric.name) is metric
     assert metric.label.startswith(metric.level)
 
 
-def test_both_levels_have_the_metrics_of_the_field():
+def test_both_levels_have_the_common_metrics():
     assert {"auroc", "ap", "f1_max"} <= {metric.name for metric in metrics_of("image")}
     assert {"auroc", "ap", "f1_max", "aupro"} <= {metric.name for metric in metrics_of("pixel")}
 
 
-def test_an_unknown_metric_names_the_nearest():
+def test_the_error_on_an_unknown_metric_suggests_the_nearest_name():
     with pytest.raises(InputError, match="unknown image metric 'aurok'; did you mean 'auroc'"):
         get_metric("image", "aurok")

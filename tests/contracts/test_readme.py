@@ -1,4 +1,4 @@
-"""The commands of the README and of the pages that it leads to work as they stand there."""
+"""The commands of the README and of the pages that it links to work as they stand."""
 
 import re
 import shlex
@@ -17,15 +17,15 @@ PAGES = ["README.md", "docs/quickstart.md", "docs/workflow.md", "docs/protocol.m
 
 
 def lines(page: str) -> list[str]:
-    """The command lines of a page, without comments."""
+    """Return the command lines of a page, without comments."""
     blocks = re.findall(r"^```bash\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
     return [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
 
 
-def test_every_stage_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_stage_runs_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "config").symlink_to(ROOT / "config")
-    # the plan of the paper is refused where the disk cannot hold its features
+    # the plan of the paper is refused if its features do not fit on the disk
     monkeypatch.setattr("kanoclip.plan.shutil.disk_usage", lambda path: SimpleNamespace(free=10**12))
     commands = [line for page in PAGES for line in lines(page) if line.startswith("kanoclip ") and "PATH" not in line]
     assert len(commands) >= 9
@@ -38,8 +38,8 @@ def test_every_stage_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert (tmp_path / made).is_file(), made
 
 
-def test_the_way_to_your_own_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """PATH and NORMALS stand for folders."""
+def test_the_commands_for_your_own_images_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run them with folders in place of PATH and NORMALS."""
     monkeypatch.chdir(tmp_path)
     for number in range(20):
         pixels = np.random.default_rng(number).integers(0, 256, (32, 32, 3), dtype=np.uint8)

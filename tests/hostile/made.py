@@ -1,4 +1,4 @@
-"""A tiny finished run, made once in this process: what hostile copies of its files are made from."""
+"""Make a tiny finished run, once per process; the tests damage copies of its files."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +25,10 @@ SIDE = 32
 
 @dataclass(frozen=True)
 class Made:
-    """The files of a run in one folder.
+    """Paths of the files of a run.
 
     Attributes:
-        index: index.csv, and so on.
+        index: path of index.csv; the other attributes are named like their files.
     """
 
     index: Path
@@ -40,7 +40,7 @@ class Made:
 
 
 def make(folder: Path) -> Made:
-    """Draw images, prepare, encode, train, score and evaluate."""
+    """Draw images and run prepare, encode, train, score and evaluate."""
     names = ("index.csv", "features.h5", "knowledge.jsonl", "models/seed1/checkpoint.safetensors", "clip/scores.h5")
     made, rng = Made(*(folder / name for name in names), folder / "metrics.csv"), np.random.default_rng(0)
     for defect in ("good", "spot"):

@@ -1,7 +1,7 @@
-"""Run commands while the system refuses to write: a process of its own, in which each command is a fork.
+"""Run commands while the system refuses to write. This is a separate process, which forks for each command.
 
 Reads {"commands": [[...], ...], "largest": bytes or null} from standard input; writes [[exit code, output], ...].
-With `largest` no file can grow beyond it, as on a full disk. Otherwise permissions count, for root as well.
+With `largest`, no file can grow beyond that size, as on a full disk. Otherwise permissions apply, even to root.
 """
 
 import ctypes
@@ -15,10 +15,10 @@ DROP_BOUNDING, OVERRIDE, SEARCH = 24, 1, 2  # PR_CAPBSET_DROP, CAP_DAC_OVERRIDE,
 
 
 def heed_permissions() -> None:
-    """Start this program again without the capabilities by which root ignores permissions.
+    """Restart this program without the capabilities that let root ignore permissions.
 
     Raises:
-        OSError: the system does not let go of them.
+        OSError: the system does not allow dropping them.
     """
     for capability in (OVERRIDE, SEARCH):
         if ctypes.CDLL(None, use_errno=True).prctl(DROP_BOUNDING, capability, 0, 0, 0) != 0:
@@ -27,7 +27,7 @@ def heed_permissions() -> None:
 
 
 def run(command: list[str], largest: int | None) -> tuple[int, str]:
-    """Run a command in a fork and return its exit code and what it said."""
+    """Run a command in a fork and return its exit code and its output."""
     from kanoclip.cli import main
 
     reading, writing = os.pipe()

@@ -1,4 +1,4 @@
-"""Files that changed, were damaged on their way, or were left behind."""
+"""Files that changed, were damaged in transit, or were left by a killed process."""
 
 import gzip
 import io
@@ -22,10 +22,10 @@ from kanoclip.types import InputError
 
 
 @pytest.mark.parametrize("column", ["image_path", "mask_path"])
-def test_a_file_that_changed_after_prepare_is_named(
+def test_the_error_names_a_file_that_changed_after_prepare(
     write_folder: Callable[..., Path], tmp_path: Path, column: str
 ) -> None:
-    """Of the same size and with the same times, which only its bytes can tell."""
+    """Size and times stay the same, so only the content shows the change."""
     write_folder(tmp_path / "images")
     prepare(folder_spec("parts", {}), tmp_path / "index.csv", tmp_path, tmp_path / "images")
     frame = read_index(tmp_path / "index.csv")
@@ -39,7 +39,7 @@ def test_a_file_that_changed_after_prepare_is_named(
         check_unchanged(frame)
 
 
-def test_two_folders_of_one_class_are_refused(write_folder: Callable[..., Path], tmp_path: Path) -> None:
+def test_two_folders_with_the_same_class_name_are_refused(write_folder: Callable[..., Path], tmp_path: Path) -> None:
     write_folder(tmp_path / "images", ("a_b", "a b"))
     with pytest.raises(InputError, match="the folders 'a b' and 'a_b' are both the class 'a b'"):
         prepare(folder_spec("parts", {}), tmp_path / "index.csv", tmp_path, tmp_path / "images")
@@ -52,7 +52,7 @@ def test_a_class_called_mean_is_refused(write_folder: Callable[..., Path], tmp_p
         prepare(folder_spec("parts", {}), tmp_path / "index.csv", tmp_path, tmp_path / "images")
 
 
-def test_two_masks_of_one_image_are_refused(write_folder: Callable[..., Path], tmp_path: Path) -> None:
+def test_two_masks_for_one_image_are_refused(write_folder: Callable[..., Path], tmp_path: Path) -> None:
     write_folder(tmp_path / "images", ("nut",))
     mask = tmp_path / "images/nut/ground_truth/spot/000_mask.png"
     Image.open(mask).save(mask.with_suffix(".bmp"))
@@ -68,8 +68,8 @@ def tar(path: Path, content: bytes) -> bytes:
     return path.read_bytes()
 
 
-def test_a_damaged_body_of_a_tar_gz_is_refused(tmp_path: Path) -> None:
-    """Stored, not compressed: only the checksum at the end of the archive knows."""
+def test_a_tar_gz_with_damaged_data_is_refused(tmp_path: Path) -> None:
+    """The data are stored uncompressed, so only the checksum at the end of the archive shows the damage."""
     path = tmp_path / "a.tar.gz"
     spoiled = bytearray(tar(path, bytes(range(256)) * 40))
     spoiled[len(spoiled) // 2] ^= 1
@@ -79,7 +79,7 @@ def test_a_damaged_body_of_a_tar_gz_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "images").exists()
 
 
-def test_a_bomb_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+def test_an_archive_bomb_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     path = tmp_path / "a.tar.gz"
     path.write_bytes(gzip.compress(gzip.decompress(tar(path, bytes(10**6)))))
     with pytest.raises(InputError, match="would unpack to more than 1e-05 GB"):
@@ -87,7 +87,7 @@ def test_a_bomb_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     assert not (tmp_path / "images").exists()
 
 
-def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_stays(tmp_path: Path) -> None:
+def test_temporary_files_of_killed_processes_are_removed_and_those_of_running_ones_kept(tmp_path: Path) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     path = tmp_path / "a.csv"
@@ -109,7 +109,9 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_stay
         (("plan", "--config", "targets=[["), "expected a value in YAML"),
     ],
 )
-def test_what_the_system_refuses_is_one_line(tmp_path: Path, arguments: tuple[str, ...], line: str) -> None:
+def test_an_error_of_the_operating_system_is_reported_in_one_line(
+    tmp_path: Path, arguments: tuple[str, ...], line: str
+) -> None:
     root = Path(__file__).parents[2]
     command = [sys.executable, "-m", "kanoclip", *arguments]
     result = subprocess.run(

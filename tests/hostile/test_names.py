@@ -1,4 +1,4 @@
-"""Names that are commands, paths, patterns or markup: refused where they are written, quoted where they land."""
+"""Names that are commands, paths, patterns or markup are refused in the input and escaped in the output."""
 
 import json
 import re
@@ -37,13 +37,13 @@ def test_every_hostile_name_is_refused_in_one_line(place: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["clip-l14-518", "my_parts", "v1.2", "A+B", "7"])
-def test_plain_names_are_taken(name: str) -> None:
+def test_plain_names_are_accepted(name: str) -> None:
     for place in PLACES.values():
         parse(Configuration, GOOD | place(name), "configuration")
 
 
-def test_a_name_that_is_a_command_starts_nothing(tmp_path: Path) -> None:
-    """The workflow itself: it says one line about the name, and runs no command of it."""
+def test_a_name_that_is_a_command_is_never_executed(tmp_path: Path) -> None:
+    """The workflow reports the name in one line and does not execute it."""
     hostile = GOOD | {"targets": ["a b;touch PWNED"], "datasets": {"a b;touch PWNED": {"path": str(tmp_path)}}}
     (tmp_path / "hostile.yaml").write_text(yaml.safe_dump(hostile))
     command = [sys.executable, "-m", "snakemake", "-n", "-s", str(ROOT / "Snakefile"), "--configfile", "hostile.yaml"]
@@ -60,7 +60,7 @@ def test_every_value_in_a_shell_command_is_quoted() -> None:
                 assert field.endswith(":q") or field == "threads", f"{path.name}: {{{field}}}"
 
 
-def test_what_lands_in_tables_is_escaped() -> None:
+def test_names_in_tables_are_escaped() -> None:
     assert _tex("a^b~c\\d|e") == r"a\textasciicircum{}b\textasciitilde{}c\textbackslash{}d\textbar{}e"
     assert _markdown("a|b\n<img src=x onerror=alert(1)>") == r"a\|b &lt;img src=x onerror=alert(1)>"
     assert printable("a\nb\u202ec") == r"a\nb\u202ec"
@@ -76,6 +76,6 @@ def test_what_lands_in_tables_is_escaped() -> None:
         ({"datasets": {"a": {"path": "x", "class_names": {"b": "mean"}}}}, "cannot be the name of a class"),
     ],
 )
-def test_values_that_would_fail_late_are_refused_early(change: dict[str, object], message: str) -> None:
+def test_values_that_would_fail_later_are_refused_in_the_configuration(change: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         parse(Configuration, GOOD | change, "configuration")

@@ -1,4 +1,4 @@
-"""Whatever the bytes: a reader gives what was written, or refuses in one line. Found by hypothesis, kept with seeds."""
+"""Whatever its bytes, a file is read as it was written or refused in one line (hypothesis, with fixed seeds)."""
 
 import json
 from collections.abc import Callable
@@ -63,7 +63,7 @@ SEALED: dict[str, Callable[[Path, Made], list[bytes]]] = {
 
 
 def damaged(content: bytes, kind: str, where: float, seed: int) -> bytes:
-    """A copy with one kind of damage at a place from 0 to 1."""
+    """Return a copy with one kind of damage at a relative position from 0 to 1."""
     place, copy = int(where * (len(content) - 1)), bytearray(content)
     if kind == "bit":
         copy[place] ^= 1 << seed % 8
@@ -85,7 +85,7 @@ def damaged(content: bytes, kind: str, where: float, seed: int) -> bytes:
     where=st.floats(0, 1, exclude_max=True),
     seed=st.integers(0, 2**16),
 )
-def test_damage_is_refused_or_changes_nothing(
+def test_a_damaged_file_is_refused_or_read_unchanged(
     made: Made, tmp_path: Path, name: str, kind: str, where: float, seed: int
 ) -> None:
     original: Path = getattr(made, name)
@@ -105,7 +105,7 @@ def test_damage_is_refused_or_changes_nothing(
     where=st.floats(0, 1, exclude_max=True),
     seed=st.integers(0, 2**16),
 )
-def test_damaged_knowledge_is_refused_or_lacks_its_last_lines(
+def test_a_damaged_knowledge_base_is_refused_or_lacks_its_last_lines(
     made: Made, tmp_path: Path, kind: str, where: float, seed: int
 ) -> None:
     path = tmp_path / "knowledge.jsonl"
@@ -131,7 +131,7 @@ READERS: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("name", READERS)
 @FEW
 @given(content=st.binary(max_size=300))
-def test_any_bytes_give_one_line(tmp_path: Path, name: str, content: bytes) -> None:
+def test_arbitrary_bytes_are_refused_in_one_line(tmp_path: Path, name: str, content: bytes) -> None:
     path = tmp_path / name
     path.write_bytes(content)
     if name == "knowledge.jsonl" and not content.strip(b"\n"):
@@ -144,7 +144,9 @@ def test_any_bytes_give_one_line(tmp_path: Path, name: str, content: bytes) -> N
 @pytest.mark.parametrize("name", ["index", "knowledge", "metrics"])
 @FEW
 @given(where=st.floats(0, 1, exclude_max=True), seed=st.integers(0, 2**16))
-def test_noise_in_text_gives_rows_or_one_line(made: Made, tmp_path: Path, name: str, where: float, seed: int) -> None:
+def test_random_text_is_read_as_rows_or_refused_in_one_line(
+    made: Made, tmp_path: Path, name: str, where: float, seed: int
+) -> None:
     original: Path = getattr(made, name)
     path = tmp_path / original.name
     path.write_bytes(damaged(original.read_bytes(), "noise", where, seed))
@@ -173,7 +175,7 @@ def test_configurations_of_any_type_are_read_or_refused_in_one_line(key: str, va
 
 @FEW
 @given(value=st.text(max_size=30))
-def test_options_of_any_text_are_read_or_refused_in_one_line(value: str) -> None:
+def test_options_with_any_text_are_read_or_refused_in_one_line(value: str) -> None:
     for read in (
         lambda: parse(BackboneConfig, parse_options([f"model={value}"]), "--set"),
         lambda: parse_json(value, "x"),
@@ -186,7 +188,7 @@ def test_options_of_any_text_are_read_or_refused_in_one_line(value: str) -> None
 
 @FEW
 @given(values=st.dictionaries(st.sampled_from(["class_name", "source", "text", "number", "state", "x"]), JSON))
-def test_descriptions_of_any_type_give_one_line(tmp_path: Path, values: dict[str, object]) -> None:
+def test_descriptions_of_any_type_are_read_or_refused_in_one_line(tmp_path: Path, values: dict[str, object]) -> None:
     path = tmp_path / "knowledge.jsonl"
     path.write_text(json.dumps(values) + "\n")
     try:
@@ -196,8 +198,8 @@ def test_descriptions_of_any_type_give_one_line(tmp_path: Path, values: dict[str
 
 
 @pytest.mark.parametrize("link", ["external", "storage", "virtual"])
-def test_data_in_other_files_is_refused(made: Made, tmp_path: Path, link: str) -> None:
-    """As /etc/passwd would be read into scores."""
+def test_hdf5_data_that_points_to_another_file_is_refused(made: Made, tmp_path: Path, link: str) -> None:
+    """Otherwise a file such as /etc/passwd could be read as scores."""
     secret = tmp_path / "secret"
     secret.write_bytes(bytes(4096))
     path, count = tmp_path / "scores.h5", len(read_index(made.index))
@@ -217,7 +219,7 @@ def test_data_in_other_files_is_refused(made: Made, tmp_path: Path, link: str) -
 
 
 @pytest.mark.parametrize("change", ["value", "deleted", "swapped"])
-def test_an_edited_metric_is_kept_only_without_its_digest(made: Made, tmp_path: Path, change: str) -> None:
+def test_an_edited_metric_is_accepted_only_without_its_digest(made: Made, tmp_path: Path, change: str) -> None:
     frame, path = pd.read_csv(made.metrics, dtype=str, keep_default_na=False), tmp_path / "metrics.csv"
     if change == "value":
         frame.loc[0, "value"] = "0.123"
@@ -231,7 +233,7 @@ def test_an_edited_metric_is_kept_only_without_its_digest(made: Made, tmp_path: 
 
 
 @pytest.mark.parametrize("value", [7.0, -0.1, 1.5])
-def test_a_metric_beyond_its_range_is_refused(made: Made, tmp_path: Path, value: float) -> None:
+def test_a_metric_outside_its_range_is_refused(made: Made, tmp_path: Path, value: float) -> None:
     frame = pd.read_csv(made.metrics, keep_default_na=False)
     frame["value"] = frame["value"].astype(str)
     frame.loc[0, "value"] = str(value)

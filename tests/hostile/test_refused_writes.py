@@ -1,4 +1,4 @@
-"""Folders that cannot be written and disks that are full: each command says so in one line and leaves no half file."""
+"""On a read-only folder or a full disk, each command fails with one line and leaves no partial file."""
 
 import json
 import os
@@ -39,7 +39,7 @@ COMMANDS = {
 
 
 def commands(made: Made, out: Path) -> dict[str, list[str]]:
-    """Every stage, with all that it writes below a folder."""
+    """Return the command of every stage, with all its outputs below a folder."""
     beside = {
         "images": made.index.with_name("images"),
         "protocol": made.index.with_name("protocol.json"),
@@ -61,7 +61,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 
 def refused(given: dict[str, list[str]], largest: int | None) -> dict[str, tuple[int, str]]:
-    """What each command says."""
+    """Return the output of each command."""
     root = Path(__file__).parents[2]
     script = str(Path(__file__).with_name("run_refused.py"))
     asked = json.dumps({"commands": list(given.values()), "largest": largest})
@@ -73,19 +73,19 @@ def refused(given: dict[str, list[str]], largest: int | None) -> dict[str, tuple
         env=os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
     )
     if "cannot drop a capability" in done.stderr:
-        pytest.skip("root keeps the capability to write anywhere, and no other user is at hand")
+        pytest.skip("root keeps the capability to write anywhere, and there is no other user to test as")
     assert done.returncode == 0, done.stderr
     return dict(zip(given, map(tuple, json.loads(done.stdout)), strict=True))
 
 
 def folder(made: Made, path: Path) -> Path:
-    """An output folder with scores in it, which `evaluate` writes beside."""
+    """Return an output folder that contains scores; `evaluate` writes beside them."""
     (path / "scored").mkdir(parents=True)
     (path / "scored/scores.h5").write_bytes(made.scores.read_bytes())
     return path
 
 
-def test_a_read_only_folder_is_one_line(made: Made, tmp_path: Path) -> None:
+def test_a_read_only_folder_is_reported_in_one_line(made: Made, tmp_path: Path) -> None:
     out = folder(made, tmp_path / "out")
     before = sorted(out.rglob("*"))
     for path in (out / "scored", out):
@@ -102,8 +102,8 @@ def test_a_read_only_folder_is_one_line(made: Made, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("largest", [0, 1000, 5000])
-def test_a_full_disk_is_one_line(made: Made, tmp_path: Path, largest: int) -> None:
-    """No file can have more bytes; scores.h5 and map.npy have more than 5000, an index has not."""
+def test_a_full_disk_is_reported_in_one_line(made: Made, tmp_path: Path, largest: int) -> None:
+    """Limit the size of every file: scores.h5 and map.npy need more than 5000 bytes, an index fewer."""
     out = folder(made, tmp_path / "out")
     said = refused(commands(made, out), largest)
     assert {"encode", "train", "score", "tables", "figure", "page", "predict"} <= {
@@ -119,7 +119,7 @@ def test_a_full_disk_is_one_line(made: Made, tmp_path: Path, largest: int) -> No
 
 
 def one_line(name: str, code: int, text: str) -> str:
-    """Return the line that a command ended with; log lines may stand before it."""
+    """Return the last line of a command's output, which may follow log lines."""
     *_, line = text.strip().split("\n")
     assert code == 1 and line.startswith("error: ") and text.count("error: ") == 1, f"{name}: {code}: {text}"
     assert "Traceback" not in text, f"{name}: {text}"

@@ -1,4 +1,4 @@
-"""CLIP written out once more in NumPy and float64, from open_clip's parameters alone, one sequence at a time.
+"""A second implementation of CLIP in NumPy and float64, from open_clip's parameters alone, one sequence at a time.
 
 The tests of this folder build each method's forward on it, from the formulas in docs/methods, and share no code with
 the package: they start at pixels and text and end at scores.
@@ -16,7 +16,7 @@ from kanoclip.backbones.taps import Tap
 from kanoclip.methods.base import Batch
 
 Array = NDArray[np.float64]
-CLASS_NAMES = ["metal nut", "leather"]  # of the two images
+CLASS_NAMES = ["metal nut", "leather"]  # class names of the two images
 
 
 def unit(x: Array) -> Array:
@@ -43,7 +43,7 @@ class SlowClip:
         return x @ self.p[f"{name}.weight"].T + self.p[f"{name}.bias"]
 
     def attention(self, name: str, x: Array, heads: int, causal: bool) -> Array:
-        """(L, W) to (L, W), a head at a time."""
+        """Attend from (L, W) to (L, W), one head at a time."""
         q, k, v = np.split(x @ self.p[f"{name}.in_proj_weight"].T + self.p[f"{name}.in_proj_bias"], 3, axis=1)
         width = x.shape[1] // heads
         mixed = []
@@ -62,7 +62,7 @@ class SlowClip:
         return x + self.linear(f"{name}.mlp.c_proj", hidden)
 
     def embed(self, image: Array) -> Array:
-        """(3, S, S) normalised pixels to the input of the first block, (1 + P, W), the class token first."""
+        """Turn (3, S, S) normalised pixels into the input of the first block, (1 + P, W), the class token first."""
         kernel = self.p["visual.conv1.weight"]  # (W, 3, p, p)
         side = kernel.shape[-1]
         tokens = [self.p["visual.class_embedding"]]
@@ -73,7 +73,7 @@ class SlowClip:
         return self.layer_norm("visual.ln_pre", np.stack(tokens) + self.p["visual.positional_embedding"])
 
     def blocks(self, x: Array) -> dict[int, Array]:
-        """Tokens after every block, counted from 1; of any tokens, all or some."""
+        """Return the tokens after each block, keyed by its number from 1; x can be any subset of tokens."""
         after = {}
         for number in range(1, self.vision_layers + 1):
             x = self.block(f"visual.transformer.resblocks.{number - 1}", x, self.vision_heads)
@@ -84,7 +84,7 @@ class SlowClip:
         return unit(self.layer_norm("visual.ln_post", tokens) @ self.p["visual.proj"])
 
     def encode_text(self, text: str) -> Array:
-        """(C,) unit vector. What follows the end of the text is left out: no token looks at later ones."""
+        """Return a (C,) unit vector. Tokens after the end of the text are dropped: no token attends to later ones."""
         ids = self.tokenize([text])[0].tolist()
         ids = ids[: ids.index(max(ids)) + 1]
         x = self.p["token_embedding.weight"][ids] + self.p["positional_embedding"][: len(ids)]
@@ -97,7 +97,7 @@ class SlowClip:
 
     @staticmethod
     def probability(vector: Array, normal: Array, abnormal: Array, temperature: float) -> float:
-        """Of abnormal: softmax over two cosine similarities."""
+        """Return the probability of abnormal: the softmax over two cosine similarities."""
         for_normal, for_abnormal = (np.exp(vector @ text / temperature) for text in (normal, abnormal))
         return float(for_abnormal / (for_normal + for_abnormal))
 
@@ -109,13 +109,13 @@ def slow(backbone: Backbone) -> SlowClip:
 
 @pytest.fixture(scope="session")
 def images() -> torch.Tensor:
-    """(2, 3, 32, 32) normalised pixels: 4 x 4 patches of 8."""
+    """Return (2, 3, 32, 32) normalised pixels: 4 x 4 patches of 8."""
     return torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(7))
 
 
 @pytest.fixture(scope="session")
 def batch(backbone: Backbone, images: torch.Tensor) -> Batch:
-    """These images as the package sees them: three streams at the four stages, what else methods read, and masks."""
+    """Return these images as a batch of the package: three streams at the four stages, other taps, and masks."""
     taps = {Tap(kind, block) for kind in ("tokens", "vv", "qkv") for block in backbone.quarters}
     taps |= {Tap("cls", backbone.layers), Tap("tokens", backbone.layers - 1), Tap("calibrated", 4)}
     taps |= {Tap("windows", 2), Tap("windows", 3), Tap("tokens", 12, "dino")}
@@ -127,7 +127,7 @@ def batch(backbone: Backbone, images: torch.Tensor) -> Batch:
 
 @pytest.fixture(scope="session")
 def april_gan_templates() -> list[str]:
-    """The 35 templates by the pattern that they follow."""
+    """Return the 35 templates, built from their pattern."""
     adjectives = "bad", "low resolution", "cropped", "bright", "dark", "close-up", "black and white", "jpeg corrupted"
     patterns = [f"a {adjective} photo of {{}}" for adjective in (*adjectives, "blurry", "good")]
     texts = [pattern.format(f"{article} {{}}") for pattern in patterns for article in ("a", "the")]
@@ -140,7 +140,7 @@ def april_gan_templates() -> list[str]:
 
 @pytest.fixture(scope="session")
 def normal_states() -> list[str]:
-    """WinCLIP's and APRIL-GAN's seven."""
+    """Return the seven normal states of WinCLIP and APRIL-GAN."""
     good = [f"{word} {{}}" for word in ("flawless", "perfect", "unblemished")]
     return ["{}", *good, *(f"{{}} without {word}" for word in ("flaw", "defect", "damage"))]
 
@@ -149,7 +149,7 @@ def normal_states() -> list[str]:
 def april_gan_texts(
     slow: SlowClip, april_gan_templates: list[str], normal_states: list[str]
 ) -> list[tuple[Array, Array]]:
-    """Of each image's class: normal, abnormal."""
+    """Return the normal and the abnormal text vector of each image's class."""
     abnormal_states = ["damaged {}", "broken {}", "{} with flaw", "{} with defect", "{} with damage"]
 
     def vector(states: list[str], name: str) -> Array:

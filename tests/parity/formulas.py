@@ -1,4 +1,4 @@
-"""What the formulas of several methods share, in NumPy and float64, one pixel at a time."""
+"""Formulas that several methods share, in NumPy and float64, one pixel at a time."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,15 +7,15 @@ Array = NDArray[np.float64]
 
 
 def softmax(logits: Array) -> Array:
-    """The abnormal one of (..., 2, h, w), normal first."""
+    """Return the probability (..., h, w) of abnormal from logits (..., 2, h, w), normal first."""
     return np.exp(logits[..., 1, :, :]) / np.exp(logits).sum(-3)
 
 
 def bilinear(maps: Array, size: int, aligned: bool) -> Array:
-    """(..., h, h) to (..., S, S), linear in between.
+    """Interpolate (..., h, h) linearly to (..., S, S).
 
-    Aligned: the centres of the corner cells on those of the corner pixels. Otherwise the edges of the grid on the edges
-    of the image, and what lies outside the outermost centres is as they are.
+    Aligned: the centres of the corner cells are the centres of the corner pixels. Otherwise the edges of the grid are
+    the edges of the image, and pixels outside the outermost centres take their values.
     """
     grid = maps.shape[-1]
     result = np.zeros((*maps.shape[:-2], size, size))
@@ -28,7 +28,7 @@ def bilinear(maps: Array, size: int, aligned: bool) -> Array:
 
 
 def _neighbours(pixel: int, grid: int, size: int, aligned: bool) -> list[tuple[int, float]]:
-    """Two cells and their weights."""
+    """Return two cells and their weights."""
     place = pixel * (grid - 1) / (size - 1) if aligned else (pixel + 0.5) * grid / size - 0.5
     place = min(max(place, 0.0), grid - 1.0)
     first = min(int(place), grid - 2)
@@ -36,13 +36,13 @@ def _neighbours(pixel: int, grid: int, size: int, aligned: bool) -> list[tuple[i
 
 
 def focal(abnormal: Array, mask: NDArray[np.bool_]) -> float:
-    """As the code that APRIL-GAN's peers share: one-hot labels clamped to 1e-5 .. 1 - 1e-5, 1e-5 in the logarithm."""
+    """Return the focal loss of APRIL-GAN's code and its successors: labels in 1e-5 .. 1 - 1e-5, log(p + 1e-5)."""
     true, other = np.where(mask, abnormal, 1 - abnormal), np.where(mask, 1 - abnormal, abnormal)
     pt = (1 - 1e-5) * true + 1e-5 * other + 1e-5
     return float(np.mean(-((1 - pt) ** 2) * np.log(pt)))
 
 
 def dice(probability: Array, mask: NDArray[np.bool_]) -> float:
-    """Of images (B, S, S), their mean."""
+    """Return the mean dice loss of images (B, S, S)."""
     losses = [1 - (2 * p[m].sum() + 1) / (p.sum() + m.sum() + 1) for p, m in zip(probability, mask, strict=True)]
     return float(np.mean(losses))

@@ -33,7 +33,7 @@ def learned(backbone: Backbone) -> dict[str, Array]:
 
 @pytest.fixture(scope="module")
 def seen(backbone: Backbone, images: torch.Tensor, batch: Batch) -> Batch:
-    """The two images with the taps that the method reads."""
+    """Return the two images with the taps that the method reads."""
     taps = {Tap("tokens", 1), Tap("tokens", START - 1), Tap("cls", 6)}
     return Batch(batch.images, batch.class_names, backbone.encode_images(images, taps), batch.labels, batch.masks)
 
@@ -47,7 +47,7 @@ def leaky(x: Array) -> Array:
 
 
 def adapt(x: Array, weight: Array) -> Array:
-    """Token by token: a tenth of the adapter's output, as long as the token, beside nine tenths of the token."""
+    """Add, per token, a tenth of the adapter's output, scaled to the norm of the token, to nine tenths of the token."""
     result = np.empty_like(x)
     for place, token in enumerate(x):
         output = leaky(weight @ token)
@@ -57,7 +57,7 @@ def adapt(x: Array, weight: Array) -> Array:
 
 @pytest.fixture(scope="module")
 def anchors(slow, batch: Batch, learned: dict[str, Array]) -> list[tuple[Array, Array]]:
-    """Of each image's class: normal, abnormal."""
+    """Return the normal and the abnormal anchor of each image's class."""
     adapted = max(1, round(slow.text_layers / 4))
 
     def encode(text: str) -> Array:
@@ -78,7 +78,7 @@ def anchors(slow, batch: Batch, learned: dict[str, Array]) -> list[tuple[Array, 
 
 @pytest.fixture(scope="module")
 def adapted(slow, images: torch.Tensor, learned: dict[str, Array]) -> tuple[Array, Array]:
-    """Patches (2, 4, 16, C) at four levels, unit vectors, and image features (2, C)."""
+    """Return patches (2, 4, 16, C) at four levels, as unit vectors, and image features (2, C)."""
     patches, features = [], []
     for image in images:
         x, levels = slow.embed(image.double().numpy()), []
@@ -96,7 +96,7 @@ def adapted(slow, images: torch.Tensor, learned: dict[str, Array]) -> tuple[Arra
 
 
 def odds(patches: Array, anchors: list[tuple[Array, Array]]) -> Array:
-    """(2, K, 16, C) to (2, K, 4, 4): 100 times the difference of the cosines."""
+    """Turn patches (2, K, 16, C) into (2, K, 4, 4): 100 times the difference of the cosine similarities."""
     values = [
         100 * (of_image @ (abnormal - normal)) for of_image, (normal, abnormal) in zip(patches, anchors, strict=True)
     ]
@@ -108,7 +108,7 @@ def sigmoid(x: Array) -> Array:
 
 
 def blurred(maps: Array) -> Array:
-    """(2, 4, 4), sigma 1, seven weights, mirrored about the outermost patches."""
+    """Blur (2, 4, 4) with sigma 1 and seven weights, mirrored at the outermost patches."""
     weights = np.exp(-(np.arange(-3, 4) ** 2) / 2)
     weights /= weights.sum()
     padded = np.pad(maps, ((0, 0), (3, 3), (3, 3)), mode="reflect")
@@ -126,12 +126,14 @@ def mean_odds(adapted: tuple[Array, Array], anchors: list[tuple[Array, Array]]) 
 
 @pytest.fixture(scope="module")
 def detection(adapted: tuple[Array, Array], anchors: list[tuple[Array, Array]]) -> Array:
-    """(2,) in 0..1; the anchor of normal has no part in it."""
+    """Return image scores (2,) in 0..1, which do not use the normal anchor."""
     return np.array([(feature @ abnormal + 1) / 2 for feature, (_, abnormal) in zip(adapted[1], anchors, strict=True)])
 
 
-def test_scores_of_one_image_at_a_time(backbone: Backbone, seen: Batch, mean_odds: Array, detection: Array) -> None:
-    assert sigmoid(mean_odds).std() > 1e-2 and np.ptp(detection) > 1e-4  # so that the comparison says something
+def test_scores_of_single_images_equal_the_formulas(
+    backbone: Backbone, seen: Batch, mean_odds: Array, detection: Array
+) -> None:
+    assert sigmoid(mean_odds).std() > 1e-2 and np.ptp(detection) > 1e-4  # so that the comparison is not trivial
     with torch.no_grad():
         at_grid, at_image = (build(backbone, map_resolution=where)(seen) for where in ("grid", "image"))
         maximum = build(backbone, image_score="maximum")(seen).image_score
@@ -143,8 +145,10 @@ def test_scores_of_one_image_at_a_time(backbone: Backbone, seen: Batch, mean_odd
     np.testing.assert_allclose(at_image.image_score, (upsampled.max((1, 2)) + detection) / 2, atol=1e-5)
 
 
-def test_published_scores_of_a_class(backbone: Backbone, seen: Batch, mean_odds: Array, detection: Array) -> None:
-    """The released code adds (100 cos_a + 1 - 100 cos_n) / 2 of each level; minimum and maximum take the rest away."""
+def test_scores_normalised_over_a_class_equal_the_published_formula(
+    backbone: Backbone, seen: Batch, mean_odds: Array, detection: Array
+) -> None:
+    """The released code sums (100 cos_a + 1 - 100 cos_n) / 2 over levels; min-max scaling removes the constants."""
     method = build(backbone, **AaClip.published)
     with torch.no_grad():
         output = method(seen)
@@ -157,7 +161,7 @@ def test_published_scores_of_a_class(backbone: Backbone, seen: Batch, mean_odds:
 
 
 def expected_map_losses(of_levels: Array, masks: np.ndarray) -> dict[str, float]:
-    """Of log-odds (2, K, 4, 4): upsampled, then probabilities, then summed over levels."""
+    """Return the losses of log-odds (2, K, 4, 4): upsampled, turned into probabilities, summed over levels."""
     maps = sigmoid(bilinear(of_levels, SIZE, aligned=True))
     levels = range(maps.shape[1])
     return {
@@ -167,7 +171,7 @@ def expected_map_losses(of_levels: Array, masks: np.ndarray) -> dict[str, float]
     }
 
 
-def test_losses_of_the_image_phase(
+def test_losses_of_the_image_phase_equal_the_formulas(
     backbone: Backbone, seen: Batch, adapted: tuple[Array, Array], anchors: list[tuple[Array, Array]]
 ) -> None:
     found = {name: loss.item() for name, loss in build(backbone).image_losses(seen).items()}
@@ -178,7 +182,7 @@ def test_losses_of_the_image_phase(
 
 
 def value_block(slow, name: str, x: Array, alone: bool) -> Array:
-    """A block whose values are queries and keys too, or whose tokens see nothing but their own value."""
+    """Apply a block whose values are also queries and keys, or whose tokens attend only to themselves."""
     weight, bias = (np.split(slow.p[f"{name}.attn.in_proj_{part}"], 3)[2] for part in ("weight", "bias"))
     v = slow.layer_norm(f"{name}.ln_1", x) @ weight.T + bias
     width = x.shape[1] // slow.vision_heads
@@ -190,7 +194,7 @@ def value_block(slow, name: str, x: Array, alone: bool) -> Array:
 
 
 @pytest.mark.parametrize("surgery", ["value_value", "value"])
-def test_losses_of_the_text_phase(
+def test_losses_of_the_text_phase_equal_the_formulas(
     surgery: str,
     backbone: Backbone,
     slow,

@@ -28,7 +28,7 @@ FEW = {"fusion_patches": 9, "fusion_clusters": 3}  # of 16, so that the choice a
 
 
 def build(backbone: Backbone, **options: Any) -> AdaClip:
-    """With larger learned tokens than training starts from, so that they change what is compared."""
+    """Build the method with larger learned tokens than the initial ones, so that they change the outputs."""
     torch.manual_seed(0)
     method = AdaClip(backbone, AdaClipOptions(**options), seed=0).eval()
     with torch.no_grad():
@@ -48,7 +48,7 @@ def ours(backbone: Backbone, images: torch.Tensor) -> Batch:
 
 @dataclass
 class Slow:
-    """The method in loops and float64."""
+    """The method written with loops in float64."""
 
     slow: Any
     method: AdaClip
@@ -57,7 +57,7 @@ class Slow:
         self.p = {name: value.detach().double().numpy() for name, value in self.method.learned().items()}
 
     def tokens(self, tower: str, context: Array) -> list[Array]:
-        """Of each block, (5, W)."""
+        """Return the (5, W) tokens of each block."""
         static, weight, bias = self.p[f"{tower}.static"], self.p[f"{tower}.dynamic.weight"], None
         bias = self.p[f"{tower}.dynamic.bias"]
         width = static.shape[2]
@@ -82,7 +82,7 @@ class Slow:
         return self.slow.layer_norm("visual.ln_post", x) @ self.slow.p["visual.proj"]
 
     def image(self, pixels: Array, name: str, states: list[list[str]]) -> tuple[Array, Array, Array]:
-        """Logits of the patches (4, 2, h, w), unit vectors of the patches (4, P, C), and logits of the image (2,)."""
+        """Return patch logits (4, 2, h, w), patch unit vectors (4, P, C) and image logits (2,)."""
         start = self.slow.embed(pixels)
         context = self.context(self.slow.blocks(start)[6][0])
         learned = self.tokens("language", context)
@@ -134,7 +134,7 @@ def expected(backbone: Backbone, slow: Any, images: torch.Tensor, normal: list[s
 
 @pytest.fixture(scope="module")
 def logits(backbone: Backbone, slow, images: torch.Tensor, normal_states: list[str]) -> tuple[Array, Array]:
-    """(2, 4, 2, h, w) of the patches at four taps and (2, 2) of the images."""
+    """Return logits (2, 4, 2, h, w) of the patches at four taps and (2, 2) of the images."""
     return expected(backbone, slow, images, normal_states, **FEW)
 
 
@@ -142,9 +142,9 @@ def probability(image: Array) -> Array:
     return np.exp(image[:, 1]) / np.exp(image).sum(1)
 
 
-def test_forward(backbone: Backbone, ours: Batch, logits: tuple[Array, Array]) -> None:
+def test_forward_equals_the_formulas(backbone: Backbone, ours: Batch, logits: tuple[Array, Array]) -> None:
     patches, image = logits
-    assert softmax(patches).std() > 1e-3  # so that the comparison says something
+    assert softmax(patches).std() > 1e-3  # so that the comparison is not trivial
     with torch.no_grad():
         at_grid, at_image = (build(backbone, map_resolution=where, **FEW)(ours) for where in ("grid", "image"))
     mean = patches.mean(1)  # (2, 2, h, w)
@@ -157,14 +157,14 @@ def test_forward(backbone: Backbone, ours: Batch, logits: tuple[Array, Array]) -
 def test_fusion_takes_all_patches_of_a_small_grid(
     backbone: Backbone, slow, images: torch.Tensor, ours: Batch, normal_states: list[str]
 ) -> None:
-    """As published, 100 patches and 20 clusters, of which 16 patches leave one a patch."""
+    """With the published 100 patches and 20 clusters, each of the 16 patches is a cluster of its own."""
     _, image = expected(backbone, slow, images, normal_states)
     with torch.no_grad():
         np.testing.assert_allclose(build(backbone)(ours).image_score, probability(image), atol=1e-5)
 
 
 @pytest.mark.parametrize("over", ["image", "row"])
-def test_losses(backbone: Backbone, ours: Batch, logits: tuple[Array, Array], over: str) -> None:
+def test_losses_equal_the_formulas(backbone: Backbone, ours: Batch, logits: tuple[Array, Array], over: str) -> None:
     found = {name: loss.item() for name, loss in build(backbone, dice_over=over, **FEW).losses(ours).items()}
     patches, image = logits
     maps, masks = softmax(bilinear(patches, SIZE, aligned=True)), ours.masks.numpy()  # (2, 4, S, S)

@@ -31,7 +31,7 @@ SHIFTS = [(0.2, 0.2), (-0.2, 0.2), (-0.2, -0.2), (0.2, -0.2), (0.1, 0.1), (-0.1,
 
 
 def templates(nouns: tuple[str, ...]) -> list[str]:
-    """22 for each noun, by WinCLIP's pattern."""
+    """Return 22 templates per noun, built from WinCLIP's pattern."""
     found = []
     for noun in nouns:
         own = "an" if noun.startswith("i") else "a"
@@ -50,7 +50,7 @@ def unit(x: Array) -> Array:
 
 
 def raw_text(slow: Any, text: str) -> Array:
-    """(C,) as the tower gives it, not normalised."""
+    """Return the (C,) output of the text tower, not normalised."""
     ids = slow.tokenize([text])[0].tolist()
     ids = ids[: ids.index(max(ids)) + 1]
     x = slow.p["token_embedding.weight"][ids] + slow.p["positional_embedding"][: len(ids)]
@@ -61,7 +61,7 @@ def raw_text(slow: Any, text: str) -> Array:
 
 @pytest.fixture(scope="module")
 def banks(slow) -> list[Array]:
-    """Of each image's class (2, 462, C), normal then abnormal, states and templates in any order."""
+    """Return the bank (2, 462, C) of each image's class, normal then abnormal; states and templates in any order."""
     found = []
     for name, nouns in zip(CLASS_NAMES, NOUNS, strict=True):
         both = []
@@ -73,7 +73,7 @@ def banks(slow) -> list[Array]:
 
 
 def views(image: Array) -> list[Array]:
-    """22 views of (3, S, S); reading places by scipy, where the centres of the outer pixels are the edges."""
+    """Return 22 views of (3, S, S), sampled by scipy with the centres of the outer pixels as the edges."""
     rows, columns = np.mgrid[0:SIZE, 0:SIZE] / (SIZE - 1) * 2 - 1  # -1..1, down and to the right
 
     def read(x: Array, y: Array) -> Array:
@@ -89,7 +89,7 @@ def views(image: Array) -> list[Array]:
 
 
 def vv_patches(slow, image: Array, start: int) -> Array:
-    """(P, C): the V-V stream after the last block, projected, not normalised."""
+    """Return the (P, C) patches of the V-V stream after the last block, projected, not normalised."""
     x = slow.embed(image)
     stream = None
     for number in range(6):
@@ -108,7 +108,7 @@ def vv_patches(slow, image: Array, start: int) -> Array:
 
 
 def adapt(patches: Array, text: Array, bank: Array, draws: Draws, rate: float) -> Array:
-    """Steps of AdamW with gradients written out, decay 0.01."""
+    """Take steps of AdamW with gradients derived by hand and weight decay 0.01."""
     weight, bias, noises = (getattr(draws, part.name).double().numpy().copy() for part in dataclasses.fields(draws))
     direction = text[1] - text[0]
     moments = [[np.zeros_like(p), np.zeros_like(p)] for p in (weight, bias)]
@@ -142,8 +142,10 @@ def ours(backbone: Backbone, images: torch.Tensor) -> Batch:
 
 
 @pytest.mark.parametrize("steps", [0, 5])
-def test_forward(backbone: Backbone, slow, images: torch.Tensor, ours: Batch, banks: list[Array], steps: int) -> None:
-    rate = 1e-2  # ten times the released code's, so that the steps are seen
+def test_forward_equals_the_formulas(
+    backbone: Backbone, slow, images: torch.Tensor, ours: Batch, banks: list[Array], steps: int
+) -> None:
+    rate = 1e-2  # ten times that of the released code, so that the steps have a visible effect
     options = {"adaptation_steps": steps, "adaptation_rate": rate}
     with torch.no_grad():
         at_grid, at_image = (
@@ -162,7 +164,7 @@ def test_forward(backbone: Backbone, slow, images: torch.Tensor, ours: Batch, ba
         if steps:
             draws = Draws.of(2 * 462, GRID**2, patches.shape[1], steps, torch.device("cpu"))
             patches = adapt(patches, text, unit(bank.reshape(-1, bank.shape[2])), draws, rate)
-            assert np.abs(unit(patches) - unit(plain)).max() > 0.1  # so that the comparison says something
+            assert np.abs(unit(patches) - unit(plain)).max() > 0.1  # so that the comparison is not trivial
         raw = expit(unit(patches) @ (text[1] - text[0])).reshape(GRID, GRID)
         padded = np.pad(raw, 1, mode="edge")
         smooth = np.zeros_like(raw)

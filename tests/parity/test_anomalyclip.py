@@ -27,7 +27,7 @@ def build(backbone: Backbone, **options: object) -> AnomalyCLIP:
 
 
 def learned_text(slow, method: AnomalyCLIP, text: str, polarity: int) -> Array:
-    """T_n, T_a: a text of which words 1 ... E are learned, with learned tokens 1 ... M before blocks 2 ... J."""
+    """Return T_n, T_a: texts whose words 1 ... E are learned, with learned tokens 1 ... M before blocks 2 ... J."""
     context, layers = (
         parameter.detach().double().numpy() for parameter in (method.prompts.context, method.prompts.deep.layers)
     )
@@ -45,7 +45,7 @@ def learned_text(slow, method: AnomalyCLIP, text: str, polarity: int) -> Array:
 
 
 def value_value(slow, name: str, x: Array) -> Array:
-    """(L, W): values as queries and keys, a head at a time."""
+    """Attend in (L, W) with values as queries and keys, one head at a time."""
     width = x.shape[1]
     v = x @ slow.p[f"{name}.in_proj_weight"][2 * width :].T + slow.p[f"{name}.in_proj_bias"][2 * width :]
     heads = []
@@ -55,7 +55,7 @@ def value_value(slow, name: str, x: Array) -> Array:
 
 
 def both_streams(slow, image: Array, start: int) -> tuple[dict[int, Array], dict[int, Array]]:
-    """Tokens after each block: of CLIP itself, and of the V-V stream, which starts as a copy before block `start`."""
+    """Return the tokens of CLIP and of the V-V stream after each block; the latter starts as a copy before `start`."""
     x = slow.embed(image)
     original, local = slow.blocks(x), {}
     s = original[start - 1]
@@ -73,7 +73,7 @@ def where(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def logits(backbone: Backbone, slow, images: torch.Tensor, where: str) -> tuple[Array, Array]:
-    """(2, K, 2, h, w) of the patches and (2, 2) of the images, divided by 0.07."""
+    """Return logits (2, K, 2, h, w) of the patches and (2, 2) of the images, divided by 0.07."""
     method = build(backbone)
     texts = [learned_text(slow, method, *of) for of in (("x x x object.", 0), ("x x x damaged object.", 1))]
     patches, globally = np.zeros((2, len(TAPS[where]), 2, GRID, GRID)), np.zeros((2, 2))
@@ -89,13 +89,13 @@ def logits(backbone: Backbone, slow, images: torch.Tensor, where: str) -> tuple[
     return patches, globally
 
 
-def test_forward(backbone: Backbone, batch: Batch, where: str, logits: tuple[Array, Array]) -> None:
+def test_forward_equals_the_formulas(backbone: Backbone, batch: Batch, where: str, logits: tuple[Array, Array]) -> None:
     with torch.no_grad():
         method = build(backbone, map_blocks=where)
         found = method(batch)
     patches, globally = logits
     maps = softmax(patches).mean(1)
-    assert maps.std() > 1e-3  # so that the comparison says something
+    assert maps.std() > 1e-3  # so that the comparison is not trivial
     np.testing.assert_allclose(found.map, maps, atol=1e-5)
     expected = np.exp(globally[:, 1]) / np.exp(globally).sum(1)
     np.testing.assert_allclose(found.image_score, expected, atol=1e-5)
@@ -103,7 +103,7 @@ def test_forward(backbone: Backbone, batch: Batch, where: str, logits: tuple[Arr
     np.testing.assert_allclose(final_map(found.map, SIZE, method.sigma), smooth, atol=1e-5)
 
 
-def test_the_class_token_may_be_normalised_first(backbone: Backbone, slow, images: torch.Tensor, batch: Batch) -> None:
+def test_the_class_token_can_be_normalised_first(backbone: Backbone, slow, images: torch.Tensor, batch: Batch) -> None:
     method = build(backbone, class_token_norm=True)
     normal, abnormal = (learned_text(slow, method, *of) for of in (("x x x object.", 0), ("x x x damaged object.", 1)))
     with torch.no_grad():
@@ -114,7 +114,7 @@ def test_the_class_token_may_be_normalised_first(backbone: Backbone, slow, image
         np.testing.assert_allclose(found[number], expected, atol=1e-5)
 
 
-def test_losses(backbone: Backbone, batch: Batch, where: str, logits: tuple[Array, Array]) -> None:
+def test_losses_equal_the_formulas(backbone: Backbone, batch: Batch, where: str, logits: tuple[Array, Array]) -> None:
     found = {name: loss.item() for name, loss in build(backbone, map_blocks=where).losses(batch).items()}
     patches, globally = logits
     maps, masks = bilinear(softmax(patches), SIZE, aligned=False), batch.masks.numpy()

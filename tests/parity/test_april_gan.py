@@ -19,7 +19,7 @@ def build(backbone: Backbone, **options: str) -> AprilGan:
 
 @pytest.fixture(scope="module")
 def logits(backbone: Backbone, slow, images: torch.Tensor, april_gan_texts) -> Array:
-    """(2, 4, 2, h, w): of each image and tap, both polarities at every patch."""
+    """Return the logits (2, 4, 2, h, w) of each image, tap, polarity and patch."""
     method = build(backbone)
     result = np.zeros((2, 4, 2, GRID, GRID))
     for number in range(2):
@@ -37,10 +37,12 @@ def logits(backbone: Backbone, slow, images: torch.Tensor, april_gan_texts) -> A
     return result
 
 
-def test_forward(backbone: Backbone, slow, images: torch.Tensor, batch: Batch, april_gan_texts, logits) -> None:
+def test_forward_equals_the_formulas(
+    backbone: Backbone, slow, images: torch.Tensor, batch: Batch, april_gan_texts, logits
+) -> None:
     with torch.no_grad():
         at_grid, at_image = (build(backbone, map_resolution=where)(batch) for where in ("grid", "image"))
-    assert softmax(logits).std() > 1e-3  # so that the comparison says something
+    assert softmax(logits).std() > 1e-3  # so that the comparison is not trivial
     np.testing.assert_allclose(at_grid.map, softmax(logits).mean(1), atol=1e-5)
     np.testing.assert_allclose(at_image.map, softmax(bilinear(logits, SIZE, aligned=True)).mean(1), atol=1e-5)
     for number in range(2):
@@ -50,7 +52,7 @@ def test_forward(backbone: Backbone, slow, images: torch.Tensor, batch: Batch, a
             np.testing.assert_allclose(found.image_score[number], expected, atol=1e-5)
 
 
-def test_losses(backbone: Backbone, batch: Batch, logits) -> None:
+def test_losses_equal_the_formulas(backbone: Backbone, batch: Batch, logits) -> None:
     found = build(backbone).losses(batch)
     maps = softmax(bilinear(logits, SIZE, aligned=True))  # (2, 4, S, S)
     masks = batch.masks.numpy()

@@ -10,7 +10,9 @@ from kanoclip.methods.clip import Clip, ClipOptions
 
 
 @pytest.mark.parametrize("temperature", [0.07, 0.01])
-def test_forward(backbone: Backbone, slow, images: torch.Tensor, batch: Batch, temperature: float) -> None:
+def test_forward_equals_the_formulas(
+    backbone: Backbone, slow, images: torch.Tensor, batch: Batch, temperature: float
+) -> None:
     found = Clip(backbone, ClipOptions(temperature=temperature), seed=0)(batch)
     for number, name in enumerate(batch.class_names):
         text = slow.encode_text(f"a photo of a normal {name}"), slow.encode_text(f"a photo of an anomalous {name}")

@@ -9,7 +9,9 @@ from kanoclip.methods.clip import ClipOptions
 from kanoclip.methods.clip_ac import ClipAC
 
 
-def test_forward(backbone: Backbone, slow, images: torch.Tensor, batch: Batch, april_gan_templates: list[str]) -> None:
+def test_forward_equals_the_formulas(
+    backbone: Backbone, slow, images: torch.Tensor, batch: Batch, april_gan_templates: list[str]
+) -> None:
     found = ClipAC(backbone, ClipOptions(), seed=0)(batch)
     for number, name in enumerate(batch.class_names):
         text = [

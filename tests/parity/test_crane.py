@@ -1,6 +1,6 @@
 """Crane and Crane+ from pixels and text, by the formulas of docs/methods/crane.md.
 
-Only the blocks of the second tower are not written out again: its tokens are drawn, so that patches differ clearly.
+Only the blocks of the second tower are not implemented again: its tokens are random, so that patches differ clearly.
 """
 
 from dataclasses import replace
@@ -47,13 +47,13 @@ def method(request: pytest.FixtureRequest, backbone: Backbone) -> Crane:
 
 @pytest.fixture(scope="module")
 def drawn(batch: Batch) -> Batch:
-    """The batch, with tokens of the second tower that differ from patch to patch."""
+    """Return the batch, with tokens of the second tower that differ between patches."""
     tokens = torch.randn(batch.features[SECOND].shape, generator=torch.Generator().manual_seed(3))
     return replace(batch, features={**batch.features, SECOND: tokens})
 
 
 def learned_text(slow, method: Crane, state: str, polarity: int, image: Array | None) -> Array:
-    """Start, E learned words, the image unless None, the state and "object", period and end."""
+    """Encode the start, E learned words, the image if given, the state, "object", the full stop and the end."""
     context, layers = (parameter.detach().double().numpy() for parameter in method.learned().values())
     ids = slow.tokenize([f"{state} object."])[0].tolist()
     ids = ids[: ids.index(max(ids)) + 1]
@@ -68,7 +68,7 @@ def learned_text(slow, method: Crane, state: str, polarity: int, image: Array | 
 
 
 def projections(slow, block: int, x: Array) -> list[list[Array]]:
-    """Queries, keys and values of a block, each a list of heads (L, d)."""
+    """Return the queries, keys and values of a block, each as a list of heads (L, d)."""
     name = f"visual.transformer.resblocks.{block - 1}"
     y = slow.layer_norm(f"{name}.ln_1", x) @ slow.p[f"{name}.attn.in_proj_weight"].T
     parts = np.split(y + slow.p[f"{name}.attn.in_proj_bias"], 3, axis=1)
@@ -89,7 +89,7 @@ def extended(slow, block: int, x: Array) -> Array:
 
 
 def by_similarity(slow, method: CranePlus, x: Array, tokens: Array) -> Array:
-    """D-attention: (P, W) from the input of the last block and the tokens of the second tower."""
+    """Return the D-attention (P, W) of the input of the last block and the tokens of the second tower."""
     trunk = method.backbone.towers["dino"].trunk
     weight, bias = (p.detach().double().numpy() for p in (trunk.norm.weight, trunk.norm.bias))
     centred = tokens - tokens.mean(-1, keepdims=True)
@@ -99,7 +99,8 @@ def by_similarity(slow, method: CranePlus, x: Array, tokens: Array) -> Array:
     s = fine @ fine.T
     logits = 3 * (s - 1.2 * s.mean())
     logits[(logits < 0) & ~np.eye(len(s), dtype=bool)] = -np.inf
-    assert np.isfinite(logits).sum(1).min() > 1 and np.isinf(logits).any()  # patches attend to some and not to others
+    # patches attend to some patches and not to others
+    assert np.isfinite(logits).sum(1).min() > 1 and np.isinf(logits).any()
     if method.options.d_attn_input == "after_attention":
         q, k, v = projections(slow, LAST, x)
         own = [over_tokens(a @ b.T / np.sqrt(a.shape[1]), axis=1) @ c for a, b, c in zip(q, k, v, strict=True)]
@@ -110,7 +111,7 @@ def by_similarity(slow, method: CranePlus, x: Array, tokens: Array) -> Array:
 
 @pytest.fixture(scope="module")
 def seen(slow, images: torch.Tensor, drawn: Batch, method: Crane) -> list[tuple[Array, Array]]:
-    """Of each image: its feature (C,) and its patches (K, P, C), unit vectors."""
+    """Return the feature (C,) and the patches (K, P, C) of each image, as unit vectors."""
     found = []
     for number, image in enumerate(images.double().numpy()):
         x0 = slow.embed(image)
@@ -131,7 +132,7 @@ def seen(slow, images: torch.Tensor, drawn: Batch, method: Crane) -> list[tuple[
 
 
 def logits(slow, method: Crane, seen: list[tuple[Array, Array]], training: bool) -> tuple[Array, Array]:
-    """(2, K, 2, h, w) of the patches and (2, 2) of the images, divided by their temperatures."""
+    """Return logits (2, K, 2, h, w) of the patches and (2, 2) of the images, divided by their temperatures."""
     options = method.options
     of_patches, of_images = [], []
     for feature, patches in seen:
@@ -147,7 +148,7 @@ def logits(slow, method: Crane, seen: list[tuple[Array, Array]], training: bool)
     return np.array(of_patches), np.array(of_images)
 
 
-def test_forward(slow, method: Crane, drawn: Batch, seen: list[tuple[Array, Array]]) -> None:
+def test_forward_equals_the_formulas(slow, method: Crane, drawn: Batch, seen: list[tuple[Array, Array]]) -> None:
     with torch.no_grad():
         found = method(drawn)
     patches, images = logits(slow, method, seen, training=False)
@@ -155,12 +156,12 @@ def test_forward(slow, method: Crane, drawn: Batch, seen: list[tuple[Array, Arra
         maps = softmax(bilinear(patches.mean(1), SIZE, aligned=False))
     else:
         maps = softmax(patches).mean(1)
-    assert maps.std() > 1e-3  # so that the comparison says something
+    assert maps.std() > 1e-3  # so that the comparison is not trivial
     np.testing.assert_allclose(found.map, maps, atol=1e-5)
     np.testing.assert_allclose(found.image_score, np.exp(images[:, 1]) / np.exp(images).sum(1), atol=1e-5)
 
 
-def test_losses(slow, method: Crane, drawn: Batch, seen: list[tuple[Array, Array]]) -> None:
+def test_losses_equal_the_formulas(slow, method: Crane, drawn: Batch, seen: list[tuple[Array, Array]]) -> None:
     found = {name: loss.item() for name, loss in method.losses(drawn).items()}
     patches, images = logits(slow, method, seen, training=True)
     maps = softmax(patches).repeat(SIZE // GRID, axis=-2).repeat(SIZE // GRID, axis=-1)  # nearest neighbour

@@ -19,10 +19,10 @@ Array = NDArray[np.float64]
 ROOT = Path(__file__).parents[2]
 GRID, SIZE = 4, 32
 TAPS = 2, 3, 4, 6  # the quarters of six blocks, 1.5 rounded to 2 and 4.5 to 4
-START = 2  # of the V-V stream: the first tap
+START = 2  # the V-V stream starts at the first tap
 TEMPERATURE, SIGMA = 0.07, 4 * SIZE / 518
 WORDS = ("normal", "perfect"), ("abnormal", "defective")
-IMAGE_SCORES = (  # what `SlowKAnoCLIP` returns after the map, in its order
+IMAGE_SCORES = (  # the values that `SlowKAnoCLIP` returns after the map, in its order
     {"image_score": "probability"},
     {"image_score": "max", "global_loss_on": "probability"},
     {},
@@ -39,7 +39,7 @@ def unit(x: Array) -> Array:
 
 
 def bilinear(image: Array, row: float, column: float) -> Array:
-    """(d,) of (h, w, d) at a fractional place inside."""
+    """Return the (d,) vector of (h, w, d) at a fractional position inside the grid."""
     total = np.zeros(image.shape[2])
     for r in range(image.shape[0]):
         for c in range(image.shape[1]):
@@ -62,7 +62,7 @@ class SlowKAnoCLIP:
         return x @ self.p[f"{name}.weight"].T + self.p[f"{name}.bias"]
 
     def text(self, class_name: str) -> Array:
-        """F_text (2, C): learned words, a state word, the class; words averaged."""
+        """Return F_text (2, C): learned words, a state word and the class name, averaged over words."""
         clip, vectors = self.slow.p, []
         for context, words in zip(self.p["prompts.context"], WORDS, strict=True):
             encoded = []
@@ -79,7 +79,7 @@ class SlowKAnoCLIP:
         return np.stack(vectors)
 
     def streams(self, image: Array) -> tuple[dict[int, Array], Array]:
-        """Equations 4 to 8: the V-V stream's tokens at the taps, and the original stream's last class token."""
+        """Return the V-V stream's tokens at the taps (equations 4 to 8) and the original stream's last class token."""
         x = self.slow.embed(image)
         s, local = x, {}
         for number in range(1, self.slow.vision_layers + 1):
@@ -102,7 +102,7 @@ class SlowKAnoCLIP:
         return self.linear(f"{name}.out_proj", mixed)
 
     def deformable(self, name: str, x: Array) -> Array:
-        """(P, d): keys and values from points that each group of channels shifts for itself."""
+        """Return (P, d): attention to keys and values at points with one offset per group of channels."""
         o = self.options
         q, width = self.linear(f"{name}.query", x), x.shape[1] // o.deform_groups
         points = (GRID - 1) // o.deform_stride + 1
@@ -130,7 +130,7 @@ class SlowKAnoCLIP:
         return self.linear(f"{name}.out", mix(q, key, value, o.heads))
 
     def stage(self, tap: int, patches: Array, last: Array, text: Array) -> Array:
-        """BiCA of equation 9: (P, 2) cosine similarities."""
+        """Return the (P, 2) cosine similarities of BiCA, equation 9."""
         name = f"stages.{tap}"
         f, t = self.linear(f"{name}.vision_in", patches), self.linear(f"{name}.text_in", text)
         normed = self.layer_norm(f"{name}.text_attention.norm", t)
@@ -146,7 +146,7 @@ class SlowKAnoCLIP:
         return unit(f) @ unit(t).T
 
     def __call__(self, image: Array, class_name: str) -> tuple[Array, float, float, float]:
-        """The map before smoothing (h, w), the global probability, the map's maximum and the image score."""
+        """Return the map (h, w) before smoothing, the global probability, the map's maximum and the image score."""
         text = self.text(class_name)
         local, token = self.streams(image)
         last = local[max(local)][1:]
@@ -163,7 +163,7 @@ class SlowKAnoCLIP:
 
 
 def mix(q: Array, k: Array, v: Array, heads: int) -> Array:
-    """(L, d) queries, (M, d) keys and values to (L, d)."""
+    """Attend from (L, d) queries to (M, d) keys and values."""
     result, size = np.zeros_like(q), q.shape[1] // heads
     for head in range(heads):
         own = slice(head * size, (head + 1) * size)
@@ -178,7 +178,7 @@ def gelu(x: Array) -> Array:
 
 
 def at_pixels(image: Array) -> Array:
-    """(h, w) to (S, S), pixel centres on a grid of cells."""
+    """Interpolate (h, w) to (S, S) at the pixel centres."""
     result = np.zeros((SIZE, SIZE))
     for y in range(SIZE):
         for x in range(SIZE):
@@ -192,19 +192,21 @@ def build(backbone: Backbone, **options: object) -> KAnoCLIP:
     method = KAnoCLIP(backbone, KAnoCLIPOptions(**options), seed=0).eval()
     with torch.no_grad():
         for parameter in method.learned().values():
-            parameter.add_(0.1 * torch.randn_like(parameter))  # so that no part is idle that starts at zero
+            parameter.add_(0.1 * torch.randn_like(parameter))  # so that parts initialised with zeros have an effect
     return method
 
 
 @pytest.mark.parametrize("options", [{}, quickstart_options()], ids=["defaults", "quickstart"])
-def test_forward(backbone: Backbone, slow, images: torch.Tensor, batch: Batch, options: dict[str, object]) -> None:
+def test_forward_equals_the_formulas(
+    backbone: Backbone, slow, images: torch.Tensor, batch: Batch, options: dict[str, object]
+) -> None:
     methods = [build(backbone, **{**options, **reading}) for reading in IMAGE_SCORES]
     with torch.no_grad():
         found = [method(batch) for method in methods]
     reference = SlowKAnoCLIP(slow, methods[0])
     for number, class_name in enumerate(batch.class_names):
         expected, *scores = reference(images[number].double().numpy(), class_name)
-        assert expected.std() > 1e-3  # so that the comparison says something
+        assert expected.std() > 1e-3  # so that the comparison is not trivial
         for output, score in zip(found, scores, strict=True):
             np.testing.assert_allclose(output.map[number], expected, atol=1e-5)
             np.testing.assert_allclose(output.image_score[number], score, atol=1e-5)

@@ -19,7 +19,7 @@ def build(backbone: Backbone, **options: str) -> Mvfa:
 
 
 def adapter(method: Mvfa, branch: str, tap: int, token: Array) -> tuple[Array, Array]:
-    """The token that meets the text, and the one for the residual stream."""
+    """Return the token that is compared with the text, and the one for the residual stream."""
     module = getattr(method, branch)[TAPS.index(tap)]
     down, up = (layer.weight.detach().double().numpy() for layer in (module.down, module.up))
     middle = leaky(down @ token)
@@ -32,7 +32,7 @@ def leaky(x: Array) -> Array:
 
 @pytest.fixture(scope="module")
 def logits(backbone: Backbone, slow, images: torch.Tensor, april_gan_texts) -> dict[str, Array]:
-    """Of each branch (2, 4, 2, h, w): of each image and level, both polarities at every patch."""
+    """Return for each branch the logits (2, 4, 2, h, w) of each image, level, polarity and patch."""
     method = build(backbone)
     result = {branch: np.zeros((2, 4, 2, GRID, GRID)) for branch in ("segmentation", "detection")}
     for number in range(2):
@@ -46,7 +46,7 @@ def logits(backbone: Backbone, slow, images: torch.Tensor, april_gan_texts) -> d
                 for place, token in enumerate(x):
                     middle, back = adapter(method, branch, block, token)
                     mixed[place] += 0.1 * back
-                    if place == 0:  # the class token is adapted, but meets no text
+                    if place == 0:  # the class token is adapted, but not compared with the text
                         continue
                     row, column = (place - 1) // GRID, (place - 1) % GRID
                     for polarity in range(2):
@@ -56,11 +56,10 @@ def logits(backbone: Backbone, slow, images: torch.Tensor, april_gan_texts) -> d
     return result
 
 
-def test_forward(backbone: Backbone, batch: Batch, logits: dict[str, Array]) -> None:
+def test_forward_equals_the_formulas(backbone: Backbone, batch: Batch, logits: dict[str, Array]) -> None:
     segmentation, detection = logits["segmentation"], softmax(logits["detection"])
-    assert (
-        min(softmax(of_branch).std() for of_branch in logits.values()) > 1e-3
-    )  # so that the comparison says something
+    # so that the comparison is not trivial
+    assert min(softmax(of_branch).std() for of_branch in logits.values()) > 1e-3
     with torch.no_grad():
         at_grid, at_image = (build(backbone, map_resolution=where)(batch) for where in ("grid", "image"))
     np.testing.assert_allclose(at_grid.map, softmax(segmentation).mean(1), atol=1e-5)
@@ -69,7 +68,7 @@ def test_forward(backbone: Backbone, batch: Batch, logits: dict[str, Array]) -> 
         np.testing.assert_allclose(found.image_score, detection.mean((1, 2, 3)), atol=1e-5)
 
 
-def test_losses(backbone: Backbone, batch: Batch, logits: dict[str, Array]) -> None:
+def test_losses_equal_the_formulas(backbone: Backbone, batch: Batch, logits: dict[str, Array]) -> None:
     found = {name: loss.item() for name, loss in build(backbone).losses(batch).items()}
     maps = softmax(bilinear(logits["segmentation"], SIZE, aligned=True))  # (2, 4, S, S)
     scores = softmax(logits["detection"]).mean((2, 3))  # (2, 4)
@@ -80,6 +79,6 @@ def test_losses(backbone: Backbone, batch: Batch, logits: dict[str, Array]) -> N
     expected = {
         "focal": sum(focal(maps[:, k], masks) for k in range(4)),
         "dice": sum(dice(maps[:, k], masks) for k in range(4)),
-        "detection": sum(entropies) / 2,  # over images a mean, over levels a sum
+        "detection": sum(entropies) / 2,  # mean over images, sum over levels
     }
     assert found == pytest.approx(expected, abs=1e-5, rel=1e-5)

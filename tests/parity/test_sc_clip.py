@@ -1,4 +1,4 @@
-"""SC-CLIP from pixels and text, by the formulas of docs/methods/sc_clip.md, with scikit-learn's outliers."""
+"""SC-CLIP from pixels and text, by the formulas of docs/methods/sc_clip.md, with outliers from scikit-learn."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def unit(x: Array) -> Array:
 
 
 def mended(patches: Array) -> Array:
-    """Outliers replaced by the mean of their normal neighbours."""
+    """Replace outliers by the mean of their normal neighbours."""
     outlier = LocalOutlierFactor(n_neighbors=15, contamination=0.05).fit_predict(patches) == -1
     assert outlier.any()
     result = patches.copy()
@@ -33,7 +33,7 @@ def mended(patches: Array) -> Array:
 
 
 def last_attention(slow, x: Array, weights: Array) -> Array:
-    """(P, W): half keys with keys, half by similarity."""
+    """Return (P, W) with attention weights that are half key-key attention and half similarity."""
     name = f"visual.transformer.resblocks.{LAST - 1}"
     y = slow.layer_norm(f"{name}.ln_1", x) @ slow.p[f"{name}.attn.in_proj_weight"].T
     _, k, v = np.split(y + slow.p[f"{name}.attn.in_proj_bias"], 3, axis=1)
@@ -45,7 +45,7 @@ def last_attention(slow, x: Array, weights: Array) -> Array:
 
 
 def tokens(slow, image: Array) -> Array:
-    """(1 + P, W)."""
+    """Return the tokens (1 + P, W)."""
     x = slow.blocks(slow.embed(image))
     guide = unit(x[GUIDE][1:])
     s = guide @ guide.T
@@ -58,7 +58,9 @@ def tokens(slow, image: Array) -> Array:
     return np.vstack([x[LAST][:1], first + second + 0.3 * x[LAST - 1][0]])
 
 
-def test_forward(backbone: Backbone, slow, images: torch.Tensor, batch: Batch, april_gan_templates: list[str]) -> None:
+def test_forward_equals_the_formulas(
+    backbone: Backbone, slow, images: torch.Tensor, batch: Batch, april_gan_templates: list[str]
+) -> None:
     with torch.no_grad():
         found = ScClip(backbone, ScClipOptions(), seed=0)(batch)
     for number, name in enumerate(batch.class_names):
@@ -76,6 +78,6 @@ def test_forward(backbone: Backbone, slow, images: torch.Tensor, batch: Batch, a
 
 
 @pytest.mark.parametrize("block", [1, LAST])
-def test_any_block_may_guide(backbone: Backbone, images: torch.Tensor, block: int) -> None:
+def test_any_block_can_provide_the_similarity(backbone: Backbone, images: torch.Tensor, block: int) -> None:
     shape = backbone.feature_shapes([Tap("calibrated", block)])
     assert shape == {Tap("calibrated", block): (1 + GRID**2, backbone.width)}

@@ -17,7 +17,9 @@ TEMPLATES = [
 GRID = 4
 
 
-def test_forward(backbone: Backbone, slow, images: torch.Tensor, batch: Batch, normal_states: list[str]) -> None:
+def test_forward_equals_the_formulas(
+    backbone: Backbone, slow, images: torch.Tensor, batch: Batch, normal_states: list[str]
+) -> None:
     found = WinClip(backbone, WinClipOptions(), seed=0)(batch)
     for number, name in enumerate(batch.class_names):
         text = [
@@ -38,20 +40,20 @@ def test_forward(backbone: Backbone, slow, images: torch.Tensor, batch: Batch, n
                     scales.append(len(over) / sum(1 / value for value in over))
                 expected[row, column] = 3 / sum(1 / value for value in scales)
         np.testing.assert_allclose(found.map[number], expected, atol=1e-5)
-        assert expected.std() > 1e-3  # so that the comparison says something
+        assert expected.std() > 1e-3  # so that the comparison is not trivial
 
 
 def places() -> list[tuple[int, int, int]]:
-    """Side, top and left of every window."""
+    """Return the side, top and left of each window."""
     return [(side, top, left) for side in (2, 3) for top in range(GRID - side + 1) for left in range(GRID - side + 1)]
 
 
 def under(side: int, top: int, left: int) -> list[int]:
-    """The tokens of a window, the class token first."""
+    """Return the tokens of a window, the class token first."""
     return [0] + [1 + row * GRID + column for row in range(top, top + side) for column in range(left, left + side)]
 
 
 def score(slow, tokens: np.ndarray, text: list[np.ndarray]) -> float:
-    """What the class token says when it sees these tokens only."""
+    """Return the score of the class token when it attends only to these tokens."""
     after = slow.blocks(tokens)[slow.vision_layers]
     return slow.probability(slow.project(after[0]), *text, 0.07)

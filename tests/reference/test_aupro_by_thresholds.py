@@ -1,4 +1,4 @@
-"""AUPRO against the slow way: a loop over every distinct threshold, regions by flood fill, the curve integrated."""
+"""Compare AUPRO with brute force: a loop over all distinct thresholds, regions by flood fill, a numeric integral."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from kanoclip.metrics.ranking import rank
 
 
 def regions_of(mask):
-    """8-connected regions of a boolean mask as lists of pixels, by flood fill."""
+    """Return the 8-connected regions of a boolean mask as lists of pixels, by flood fill."""
     left = set(zip(*np.nonzero(mask), strict=True))
     regions = []
     while left:
@@ -30,7 +30,7 @@ def regions_of(mask):
 
 
 def aupro_by_thresholds(maps, masks, limit=0.3):
-    """AUPRO of (N, H, W) maps against (N, H, W) masks, interpolated at the limit and divided by it."""
+    """Return the AUPRO of (N, H, W) maps against (N, H, W) masks, interpolated at the limit and divided by it."""
     regions = [(i, region) for i, mask in enumerate(masks) for region in regions_of(mask)]
     normal = ~masks
     rates, overlaps = [0.0], [0.0]
@@ -56,7 +56,7 @@ def aupro_of(maps, masks):
 
 
 def blobs(seed, n=4, size=24):
-    """Random smooth masks with several regions each and maps that follow them with noise."""
+    """Return random smooth masks with several regions each, and maps equal to them plus noise."""
     generator = np.random.default_rng(seed)
     smooth = np.stack([ndimage.gaussian_filter(generator.normal(size=(size, size)), 1.5) for _ in range(n)])
     masks = smooth > np.quantile(smooth, 0.85)
@@ -66,9 +66,9 @@ def blobs(seed, n=4, size=24):
 
 @pytest.mark.parametrize("decimals", [6, 1, 0])
 @pytest.mark.parametrize("seed", range(3))
-def test_equals_the_loop_over_all_thresholds(seed, decimals):
+def test_aupro_equals_the_loop_over_all_thresholds(seed, decimals):
     maps, masks = blobs(seed)
-    maps = np.round(maps, decimals)  # 0 decimals: a handful of values, one tie reaches across the limit
+    maps = np.round(maps, decimals)  # 0 decimals: few distinct values, so one tie extends over the limit
     assert aupro_of(maps, masks) == pytest.approx(aupro_by_thresholds(maps, masks), abs=1e-9)
 
 

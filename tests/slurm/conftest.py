@@ -1,4 +1,4 @@
-"""A real Slurm for the session."""
+"""A real Slurm for the test session."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +9,7 @@ from one_node import one_node
 
 @pytest.fixture(scope="session")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The folder with the logs of the daemons."""
+    """Start Slurm and return the folder with the logs of its daemons."""
     folder = tmp_path_factory.mktemp("slurm")
     with one_node(folder):
         yield folder

@@ -1,4 +1,4 @@
-"""A real Slurm of one node with a pretended GPU, listening on the loopback only. It needs root, slurm-wlm and munge."""
+"""Run a real Slurm of one node with a declared GPU, on the loopback interface. Needs root, slurm-wlm and munge."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-SLURM = Path("/etc/slurm")  # Slurm is looked for at its default place: job steps do not inherit SLURM_CONF
+SLURM = Path("/etc/slurm")  # the default path of the configuration, because job steps do not inherit SLURM_CONF
 CONF = """\
 ClusterName=drill
 SlurmctldHost=localhost(127.0.0.1)
@@ -50,13 +50,15 @@ def one_node(folder: Path) -> Iterator[None]:
     """Start Slurm with its state and logs in a folder, and stop it at the end.
 
     Raises:
-        RuntimeError: this machine lacks something, or belongs to a cluster.
+        RuntimeError: this machine lacks a program or belongs to a cluster.
     """
     missing = [name for name in ("slurmctld", "slurmd", "sbatch", "munged") if shutil.which(name) is None]
     if missing or os.geteuid() != 0:
         raise RuntimeError(f"needs root{''.join(f' and {name}' for name in missing)}: apt-get install slurm-wlm munge")
     if (SLURM / "slurm.conf").exists():
-        raise RuntimeError(f"{SLURM / 'slurm.conf'} exists: a machine of a cluster; run the drills elsewhere")
+        raise RuntimeError(
+            f"{SLURM / 'slurm.conf'} exists, so this machine belongs to a cluster; run these tests elsewhere"
+        )
     for name in ("state", "spool"):
         (folder / name).mkdir()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 8 // 10 // 2**20
@@ -82,10 +84,10 @@ def one_node(folder: Path) -> Iterator[None]:
 
 
 def wait_for(condition: Callable[[], object], seconds: float) -> None:
-    """Wait until something is true.
+    """Wait until a condition is true.
 
     Raises:
-        TimeoutError: it is not, after this number of seconds.
+        TimeoutError: it is still false after this number of seconds.
     """
     end = time.monotonic() + seconds
     while not condition():

@@ -1,4 +1,4 @@
-"""The workflow on a real Slurm: whole, and when jobs, Snakemake or Slurm itself fail. Run with `make test-slurm`."""
+"""Run the workflow on a real Slurm, also when jobs, Snakemake or Slurm itself fail (`make test-slurm`)."""
 
 import os
 import shutil
@@ -29,7 +29,7 @@ CONFIG = {
     "methods": {"clip": None, "april_gan": {"epochs": 1}},
     "datasets": {name: {"path": name} for name in ("parts", "others")},
 }
-# without accounting; and a loopback is quick
+# there is no accounting, and the loopback interface is fast
 HERE = ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "3", "--latency-wait", "5"]
 METRICS = "results/tiny/tables/metrics.csv"
 
@@ -60,7 +60,7 @@ def start(folder: Path, *options: str) -> subprocess.Popen[str]:
 
 
 def finish(folder: Path, *options: str) -> str:
-    """Run the workflow on Slurm to its end and return what Snakemake said."""
+    """Run the workflow on Slurm to its end and return the output of Snakemake."""
     before = (folder / "snakemake.log").stat().st_size if (folder / "snakemake.log").exists() else 0
     code = start(folder, *options).wait(timeout=900)
     said = (folder / "snakemake.log").read_text()[before:]
@@ -69,14 +69,14 @@ def finish(folder: Path, *options: str) -> str:
 
 
 def jobs(*states: str) -> list[str]:
-    """Slurm's numbers of the jobs in these states."""
+    """Return Slurm's numbers of the jobs in these states."""
     arguments = ["squeue", "-h", "-o", "%i", "-t", ",".join(states)]
     return subprocess.run(arguments, check=True, capture_output=True, text=True).stdout.split()
 
 
 @pytest.fixture
 def project(tmp_path: Path, write_folder: Callable[..., Path], slurm: Path) -> Path:
-    """A copy of the repository, with images and nothing computed."""
+    """Return a copy of the repository, with images and without results."""
     for name in NEEDED:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, tmp_path / name)
@@ -88,7 +88,7 @@ def project(tmp_path: Path, write_folder: Callable[..., Path], slurm: Path) -> P
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory, write_folder: Callable[..., Path]) -> str:
-    """The digest of the metrics that a run on this machine, without Slurm, ends with."""
+    """Return the digest of the metrics of a run on this machine without Slurm."""
     folder = tmp_path_factory.mktemp("local")
     for name in NEEDED:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
@@ -102,7 +102,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory, write_folder: Callable[..
     return sha256(folder / METRICS)
 
 
-def test_a_whole_run_ends_in_the_bytes_of_a_local_one(project: Path, expected: str) -> None:
+def test_a_run_gives_the_same_metrics_as_a_local_run(project: Path, expected: str) -> None:
     said = finish(project)
     assert "Job 0 has been submitted" in said or "has been submitted with SLURM jobid" in said
     assert sha256(project / METRICS) == expected
@@ -118,19 +118,19 @@ def test_a_killed_job_is_submitted_again(project: Path, expected: str) -> None:
     assert sha256(project / METRICS) == expected
 
 
-def test_snakemake_killed_goes_on_after_unlock(project: Path, expected: str) -> None:
+def test_the_run_resumes_after_snakemake_was_killed_and_unlocked(project: Path, expected: str) -> None:
     running = start(project, METRICS)
     wait_for(lambda: jobs("RUNNING"), 120)
     os.killpg(running.pid, signal.SIGKILL)
     running.wait()
-    wait_for(lambda: not jobs("RUNNING", "PENDING"), 300)  # what was submitted ends by itself
+    wait_for(lambda: not jobs("RUNNING", "PENDING"), 300)  # submitted jobs finish without Snakemake
     unlock = [sys.executable, "-m", "snakemake", "--unlock", "--configfile", "tiny.yaml"]
     subprocess.run(unlock, cwd=project, env=environment(project), check=True, capture_output=True)
     finish(project, METRICS)
     assert sha256(project / METRICS) == expected
 
 
-def test_ctrl_c_cancels_the_jobs_and_the_run_goes_on(project: Path, expected: str) -> None:
+def test_ctrl_c_cancels_the_jobs_and_the_run_can_be_resumed(project: Path, expected: str) -> None:
     running = start(project, METRICS)
     wait_for(lambda: jobs("RUNNING"), 120)
     os.kill(running.pid, signal.SIGINT)
@@ -140,7 +140,7 @@ def test_ctrl_c_cancels_the_jobs_and_the_run_goes_on(project: Path, expected: st
     assert sha256(project / METRICS) == expected
 
 
-def test_a_refused_submission_fails_in_words_and_the_run_goes_on(project: Path, expected: str) -> None:
+def test_a_refused_submission_is_reported_and_the_run_can_be_resumed(project: Path, expected: str) -> None:
     refused = start(project, METRICS, "--default-resources", "slurm_partition=nowhere")
     assert refused.wait(timeout=300) != 0
     assert "invalid partition" in (project / "snakemake.log").read_text()
@@ -164,8 +164,8 @@ rule time:  # takes 90 seconds or more: Slurm ends the first attempt after a min
 """
 
 
-def test_jobs_beyond_their_memory_and_time_get_more(tmp_path: Path, slurm: Path) -> None:
-    """With the profile of the repository; rules of the workflow ask for more with each attempt, like these two."""
+def test_jobs_that_exceed_memory_or_time_are_retried_with_more(tmp_path: Path, slurm: Path) -> None:
+    """Use the profile of the repository; like these two, rules of the workflow request more with each attempt."""
     shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
     (tmp_path / "Snakefile").write_text(WASTEFUL)
     (tmp_path / "tiny.yaml").write_text("{}")

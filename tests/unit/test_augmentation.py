@@ -1,4 +1,4 @@
-"""The mosaic against one laid out by hand, a training that uses it, and changes of images with their masks."""
+"""Compare mosaics with one built by hand; test a training that uses them and random changes of images and masks."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from kanoclip.stages.training import train_stage
 
 
 class Plates:
-    """Plain images: row r has the gray value 10 r + 1 and the mask is True where `anomalous`; sizes differ."""
+    """Uniform images of different sizes: row r has the grey value 10 r + 1; masks are all True if `anomalous`."""
 
     def __init__(self, class_names: Sequence[str], defects: Sequence[str], sizes: Sequence[tuple[int, int]]):
         self.class_names, self.defects, self.sizes = class_names, defects, sizes
@@ -26,7 +26,7 @@ class Plates:
 
 
 class Fixed:
-    """A source of randomness that says what it is told."""
+    """A random source that returns given values."""
 
     def __init__(self, draw: float, choices: Sequence[object]):
         self.draw, self.choices = draw, list(choices)
@@ -47,8 +47,8 @@ IMAGES = Plates(
 )
 
 
-def test_a_mosaic_by_hand() -> None:
-    """The cell is the first part's, 2 x 3: row 2 is cut, row 3 leaves black below and to the right, row 4 too."""
+def test_a_mosaic_equals_one_built_by_hand() -> None:
+    """Cells have the size of the first part, 2 x 3: row 2 is cropped, rows 3 and 4 are padded with black."""
     draws = Fixed(0.1, ["good", 0, "crack", 2, "spot", 3, "spot", 4])
     image, mask = Mosaic(0.2)(0, IMAGES, draws)
     gray = [
@@ -64,7 +64,7 @@ def test_a_mosaic_by_hand() -> None:
 
 
 @pytest.mark.parametrize("row", range(5))
-def test_probability_0_leaves_every_image_alone(row: int) -> None:
+def test_probability_0_changes_no_image(row: int) -> None:
     for seed in range(20):
         image, mask = Mosaic(0.0)(row, IMAGES, np.random.default_rng(seed))
         expected, truth = IMAGES.load(row)
@@ -76,13 +76,13 @@ def test_probability_1_always_joins_four_images_of_the_class() -> None:
     for seed in range(50):
         image, _ = Mosaic(1.0)(2, IMAGES, np.random.default_rng(seed))
         assert (image.shape[0] / 2, image.shape[1] / 2) in sizes
-        assert set(np.unique(image)) <= {0, 1, 21, 31, 41}  # never 11, the bolt
+        assert set(np.unique(image)) <= {0, 1, 21, 31, 41}  # never 11, which is a bolt
         alone, _ = Mosaic(1.0)(1, IMAGES, np.random.default_rng(seed))
         assert alone.shape == (18, 18, 3) and (alone == 11).all()
 
 
-def test_defects_are_equally_likely_and_then_their_images() -> None:
-    """The first part is told by the shape: good and crack have one image, spot has two that share its third."""
+def test_defects_are_equally_likely_and_so_are_images_of_a_defect() -> None:
+    """The shape of the mosaic shows its first part: good and crack have one image each, spot has two."""
     shapes = [Mosaic(1.0)(0, IMAGES, np.random.default_rng(seed))[0].shape[:2] for seed in range(3000)]
     share = pd.Series(shapes).value_counts(normalize=True)
     for row, expected in {0: 1 / 3, 2: 1 / 3, 3: 1 / 6, 4: 1 / 6}.items():
@@ -90,15 +90,15 @@ def test_defects_are_equally_likely_and_then_their_images() -> None:
         assert share[2 * height, 2 * width] == pytest.approx(expected, abs=0.04)
 
 
-def test_mosaics_come_as_often_as_asked() -> None:
+def test_mosaics_have_the_configured_frequency() -> None:
     changed = [Mosaic(0.3)(0, IMAGES, np.random.default_rng(seed))[0].shape != (2, 3, 3) for seed in range(3000)]
     assert np.mean(changed) == pytest.approx(0.3, abs=0.03)
 
 
-def test_april_gan_with_mosaics_is_trained_live_and_repeatable_to_the_bit(
+def test_april_gan_with_mosaics_trains_without_a_cache_and_repeatably(
     index: Path, features: Path, knowledge: Path, tiny_config: BackboneConfig, tmp_path: Path
 ) -> None:
-    """With threads or without, beside a cache or without one: the images are encoded again in any case."""
+    """Threads or a cache make no difference, because mosaics are always encoded again."""
     live = Dataset("parts", index, backbone=tiny_config)
     threads = Dataset("parts", index, backbone=tiny_config, workers=3)
     cached = Dataset("parts", index, features)
@@ -116,24 +116,24 @@ def test_april_gan_with_mosaics_is_trained_live_and_repeatable_to_the_bit(
 
 
 def spot(height: int = 40, width: int = 60) -> Sample:
-    """A gray image whose only white pixels are those of its mask."""
+    """Return a grey image whose only white pixels are those of its mask."""
     mask = np.zeros((height, width), bool)
     mask[10:20, 30:45] = True
     image = np.where(mask, 255, 100).astype(np.uint8)
     return np.repeat(image[..., None], 3, axis=2), mask
 
 
-def test_masks_move_with_their_images() -> None:
+def test_masks_are_transformed_with_their_images() -> None:
     for seed in range(30):
         image, mask = Geometric(1.0)(spot(), np.random.default_rng(seed))
         assert image.shape == (40, 60, 3) and mask.shape == (40, 60) and mask.dtype == bool
-        bright = image[..., 0] > 200  # bilinear at the border, so a pixel there may differ
+        bright = image[..., 0] > 200  # interpolation at the border can change a pixel there
         assert (bright != mask).sum() <= 0.35 * mask.sum()
         assert (bright & mask).sum() >= 0.7 * mask.sum()
 
 
-def test_every_change_alone_by_hand() -> None:
-    """The draws decide: which of the four, then their amounts."""
+def test_each_change_equals_one_by_hand() -> None:
+    """The random values choose one of the four changes, then its amount."""
 
     class Told:
         def __init__(self, which: int, amounts: object):
@@ -154,13 +154,13 @@ def test_every_change_alone_by_hand() -> None:
     for which, (of_image, of_mask) in expected.items():
         found = Geometric(0.5)((image, mask), Told(which, (0.1, -0.1)))
         assert np.array_equal(found[0], of_image) and np.array_equal(found[1], of_mask)
-    disc = np.hypot(*np.indices((41, 41)) - 20) < 15  # turning about the centre leaves it
+    disc = np.hypot(*np.indices((41, 41)) - 20) < 15  # a rotation about the centre leaves it in place
     sample = (np.repeat(np.where(disc, 200, 0).astype(np.uint8)[..., None], 3, axis=2), disc)
     turned = Geometric(0.5)(sample, Told(0, 30.0))
     assert (turned[1] != disc).mean() < 0.03
 
 
-def test_geometric_changes_come_as_often_as_asked() -> None:
+def test_geometric_changes_have_the_configured_frequency() -> None:
     image, mask = spot()
     same = [np.array_equal(Geometric(0.3)((image, mask), np.random.default_rng(k))[0], image) for k in range(1500)]
     assert np.mean(same) == pytest.approx(0.7**4, abs=0.04)
@@ -168,7 +168,7 @@ def test_geometric_changes_come_as_often_as_asked() -> None:
         assert np.array_equal(Geometric(0.0)((image, mask), np.random.default_rng(seed))[0], image)
 
 
-def test_colour_jitter_leaves_the_mask_and_keeps_its_range() -> None:
+def test_colour_jitter_keeps_the_mask_and_stays_in_its_range() -> None:
     generator = np.random.default_rng(0)
     image, mask = generator.integers(60, 120, (20, 30, 3), dtype=np.uint8), np.zeros((20, 30), bool)
     means = []
@@ -176,13 +176,13 @@ def test_colour_jitter_leaves_the_mask_and_keeps_its_range() -> None:
         changed, same = ColourJitter(1.0)((image, mask), np.random.default_rng(seed))
         assert same is mask and changed.dtype == np.uint8 and changed.shape == image.shape
         means.append(changed.mean() / image.mean())
-    # contrast is about the mean gray and saturation about each pixel's, so the mean tells of the brightness
+    # contrast keeps the mean grey value and saturation that of each pixel, so the mean shows only the brightness
     assert 0.48 < min(means) < 0.6 and 1.4 < max(means) < 1.52
     changed = [ColourJitter(0.7)((image, mask), np.random.default_rng(k))[0] is not image for k in range(1000)]
     assert np.mean(changed) == pytest.approx(0.7, abs=0.04)
 
 
-def test_changes_follow_one_another() -> None:
+def test_changes_are_applied_in_order() -> None:
     def brighter(sample: Sample, rng: np.random.Generator) -> Sample:
         return sample[0] + 1, sample[1]
 

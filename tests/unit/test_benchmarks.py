@@ -1,4 +1,4 @@
-"""The benchmark for a GPU runs where there is none, so that it is known to work when one is lent."""
+"""Run the GPU benchmark on a CPU, so that it is known to work when a GPU is available."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def test_the_gpu_benchmark_keeps_to_its_budget(tmp_path: Path) -> None:
     rows = measured(tmp_path / "gpu.json", 8)
     assert list(dict.fromkeys(row["section"] for row in rows)) == SECTIONS
     assert rows[-1]["value"] == "not measured: budget"
-    for row in rows:  # a number where it was measured, never 0 where it was not
+    for row in rows:  # values are numbers if they were measured, and never 0 if they were not
         assert row["value"] == "not measured: budget" or (isinstance(row["value"], float) and row["value"] > 0)
 
 

@@ -1,4 +1,4 @@
-"""The command line by hand: every stage without Snakemake, and every mistake in one line."""
+"""Run every stage from the command line without Snakemake, and check that every mistake gives one line."""
 
 import errno
 import io
@@ -22,7 +22,7 @@ TINY = ["--set", "model=kanoclip-tiny", "--set", "weights=random:0", "--set", "i
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Run a command; returns the error line, or "" when it went well."""
+    """Run a command and return its error line, or "" if it succeeded."""
 
     def call(*arguments: object) -> str:
         monkeypatch.setattr(sys, "argv", ["kanoclip", *map(str, arguments)])
@@ -38,10 +38,10 @@ def parts(tmp_path: Path, write_folder: Callable[..., Path]) -> Path:
     return write_folder(tmp_path / "parts")
 
 
-def test_arguments_from_standard_input(
+def test_arguments_can_be_read_from_standard_input(
     run: Callable[..., str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """More than the system takes as one command line, and one larger than it takes as an argument."""
+    """They can be longer than the longest command line and the longest argument of the system."""
 
     def given(*lines: str) -> None:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(lines).encode())))
@@ -50,17 +50,20 @@ def test_arguments_from_standard_input(
     assert run("list", "@-") == "" and "image auroc" in capsys.readouterr().out
     given(*(f"--methods=row{number:050}" for number in range(50_000)), "--methods=" + "x" * 200_000)
     line = run("figure", "@-", "bars=bars.png")
-    assert line == "error: figure bars: expected --metrics, found none; give the long metrics.csv of `kanoclip tables`"
+    assert (
+        line
+        == "error: figure bars: expected --metrics, found none; give the long-format metrics.csv of `kanoclip tables`"
+    )
 
 
-def test_help_lists_one_command_a_stage(run: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_a_command_for_each_stage(run: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--help") == ""
     text = capsys.readouterr().out
     for stage in ("download", "prepare", "knowledge", "encode", "train", "score", "evaluate", "tables", "page"):
         assert f"\n  {stage} " in text
 
 
-def test_every_stage_by_hand(run: Callable[..., str], parts: Path, tmp_path: Path) -> None:
+def test_every_stage_runs_from_the_command_line(run: Callable[..., str], parts: Path, tmp_path: Path) -> None:
     index, features, knowledge = tmp_path / "index.csv", tmp_path / "features.h5", tmp_path / "knowledge.jsonl"
     models, scored = tmp_path / "models", tmp_path / "scored"
     small = ["epochs=1", "width=16", "heads=2", "deform_groups=2", "bottleneck=8", "prompt_length=2"]
@@ -144,7 +147,7 @@ def test_lists_come_from_the_registries(run: Callable[..., str], capsys: pytest.
         ),
     ],
 )
-def test_mistakes_are_one_line_and_leave_nothing(
+def test_mistakes_give_one_line_and_leave_no_files(
     run: Callable[..., str], index: Path, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     places = {"OUT": tmp_path / "out", "INDEX": index}
@@ -176,7 +179,7 @@ def test_unreadable_images_and_masks_stop_prepare(run: Callable[..., str], parts
     assert "bolt" in prepare()
 
 
-def test_a_full_disk_is_one_line(
+def test_a_full_disk_is_reported_in_one_line(
     run: Callable[..., str], parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(self: object, *arguments: object, **options: object) -> None:
@@ -194,7 +197,7 @@ def test_scores_of_other_images_are_refused(
     scores = tmp_path / "scores.h5"
     assert run("score", "--method", "clip", "--features", features, "--index", index, "--out", tmp_path) == ""
     with h5py.File(scores, "r+") as file:
-        del file.attrs["digest"]  # as if another program had written them
+        del file.attrs["digest"]  # like a file by another program
         file["image"][0] = "elsewhere.png"
     line = run("evaluate", tmp_path, "--index", index)
     assert "elsewhere.png" in line and "score again with this index" in line

@@ -1,4 +1,4 @@
-"""The help of every command: what it is for first, an example that parses last."""
+"""The help of every command begins with its purpose and ends with an example that parses."""
 
 import re
 import shlex
@@ -20,16 +20,16 @@ def shown(*arguments: str) -> str:
     return result.output
 
 
-def test_version() -> None:
+def test_version_is_printed() -> None:
     assert shown("--version") == f"{__version__}\n"
 
 
-def test_every_command_has_an_example_and_no_other_has() -> None:
+def test_exactly_the_commands_have_examples() -> None:
     assert set(EXAMPLES) == set(COMMANDS)
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
-def test_help_begins_with_what_the_command_is_for_and_ends_with_an_example(name: str) -> None:
+def test_help_begins_with_the_purpose_and_ends_with_an_example(name: str) -> None:
     text = shown(name, "--help")
     usage, _, rest = text.partition("\n\n")
     assert usage.startswith(f"Usage: kanoclip {name} ")
@@ -45,8 +45,8 @@ def test_every_option_has_help(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
-def test_examples_parse(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command line is parsed and checked, with every file there, and nothing runs."""
+def test_examples_of_all_commands_parse(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parse and check each command line, with every file present, without running it."""
     monkeypatch.chdir(tmp_path)
     command, *arguments = shlex.split(EXAMPLES[name].replace("\\\n", ""))
     assert command == name

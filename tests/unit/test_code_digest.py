@@ -1,4 +1,4 @@
-"""Derived dependencies against what Python imports, and digests against edits, in copies of the package."""
+"""Compare derived dependencies with the imports of Python, and digests with edits, in copies of the package."""
 
 import ast
 import json
@@ -26,15 +26,15 @@ TORCH_FREE = [
 ]
 FIGURES = [name for name in code_digest.installed().modules if name.startswith("kanoclip.report.figures.")]
 # kanoclip.types re-exports names of kanoclip.logs, and kanoclip.config those of its modules: importing either loads
-# modules that may not be used. The names that are used are followed, see the edits below.
+# modules that may be unused. The digests follow only names that are used; the edits below test that.
 UNUSED = {"kanoclip.logs", *(name for name in code_digest.installed().modules if name.startswith("kanoclip.config."))}
-# what the registry of methods finds by scanning is a dependency of the code that names a method
+# methods that the registry finds by scanning are dependencies of the code that names them
 DISCOVERED = [name for name in code_digest.installed().modules if re.fullmatch(r"kanoclip\.methods\.\w+", name)]
 
 
 @cache
 def loaded(command: str, *plugins: str) -> set[str]:
-    """Every module that is loaded when a command's imports and some plugins are, found in a process of its own."""
+    """Return every module that the imports of a command and some plugins load, in a separate process."""
     script = """
 import ast, importlib, json, sys
 from pathlib import Path
@@ -51,8 +51,8 @@ print(json.dumps(sorted(sys.modules)))
     return set(json.loads(subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=True).stdout))
 
 
-@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "figure"])  # which loads modules by name
-def test_what_a_command_loads_is_derived(command: str) -> None:
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "figure"])  # it loads modules by name
+def test_the_derived_dependencies_cover_what_a_command_loads(command: str) -> None:
     package = code_digest.installed()
     used = {name for name in loaded(command) if f"{name}.".startswith("kanoclip.")} - UNUSED
     assert len(used) > 3
@@ -62,7 +62,7 @@ def test_what_a_command_loads_is_derived(command: str) -> None:
 
 
 @pytest.mark.parametrize("figures", FIGURES)
-def test_what_a_figure_loads_is_derived_and_is_no_torch(figures: str) -> None:
+def test_the_derived_dependencies_of_figures_cover_their_imports_without_torch(figures: str) -> None:
     package, names = code_digest.installed(), loaded("figure", figures)
     used = {name for name in names if f"{name}.".startswith("kanoclip.")} - UNUSED
     units = package.dependencies(package.command("figure"), figures)
@@ -89,7 +89,7 @@ def test_methods_are_found_without_importing_them() -> None:
     assert code_digest.installed().methods == {name: method_class(name).__module__ for name in method_names()}
 
 
-def test_every_data_file_belongs_to_somebody() -> None:
+def test_every_data_file_is_a_dependency_of_a_module() -> None:
     package = code_digest.installed()
     suffixes = {".yaml", ".json", ".safetensors", ".sha256", ".j2", ".css", ".js", ".mplstyle", ".csv"}
     files = {path.relative_to(package.root).as_posix() for path in package.root.rglob("*") if path.suffix in suffixes}
@@ -103,7 +103,7 @@ def test_every_data_file_belongs_to_somebody() -> None:
 
 @pytest.fixture
 def written(tmp_path: Path) -> Package:
-    """A small package with every form of import."""
+    """Write a small package with every form of import."""
     files = {
         "__init__.py": "",
         "a.py": "from p import b\nfrom p.c import thing\nimport p.d.e\n\ndef f():\n    from .g import h\n",
@@ -155,7 +155,7 @@ def test_unknown_units_are_refused(written: Package, unit: str) -> None:
         ("__version__ = '1'\nx = 1\n", "__version__ = '2'\nx = 1\n"),
     ],
 )
-def test_what_changes_nothing_does_not_count(before: str, after: str) -> None:
+def test_edits_without_effect_keep_the_digest(before: str, after: str) -> None:
     first, second = ([entry.digest for entry in statements(text.encode())] for text in (before, after))
     assert first == second
 
@@ -180,7 +180,7 @@ def test_what_changes_nothing_does_not_count(before: str, after: str) -> None:
         ("if a:\n    b()\nelse:\n    c()\n", "if a:\n    b()\n    c()\n"),
     ],
 )
-def test_what_changes_something_counts(before: str, after: str) -> None:
+def test_edits_with_an_effect_change_the_digest(before: str, after: str) -> None:
     first, second = ([entry.digest for entry in statements(text.encode())] for text in (before, after))
     assert first != second
 
@@ -202,7 +202,7 @@ def unedited(copied: Path) -> dict[str, str]:
 
 
 def digests(root: Path) -> dict[str, str]:
-    """The digests of commands, and of the commands that run a method with every method."""
+    """Return the digests of all commands, and of those that run a method once per method."""
     package = Package(root)
     found = {command: package.digest(package.command(command)) for command in COMMANDS}
     found["prepare elpv"] = package.digest(
@@ -214,7 +214,7 @@ def digests(root: Path) -> dict[str, str]:
     return found
 
 
-EVALUATE = f'"""{evaluate.__doc__}"""'  # its docstring, for a statement in its place
+EVALUATE = f'"""{evaluate.__doc__}"""'  # replace its docstring by a statement
 ALL_METHODS = set(code_digest.installed().methods)
 
 
@@ -284,7 +284,7 @@ def test_an_edit_changes_the_digests_that_depend_on_it(
     changed: set[str],
     kept: set[str] | None,
 ) -> None:
-    """`kept` None: nothing else changes."""
+    """With `kept` None, no other digest changes."""
     path = copied / file
     text = path.read_text()
     assert before in text
@@ -298,12 +298,12 @@ def test_an_edit_changes_the_digests_that_depend_on_it(
     assert not differing & (kept if kept is not None else set(unedited) - changed)
 
 
-def test_a_digest_names_no_place(copied: Path) -> None:
+def test_a_digest_does_not_depend_on_the_folder(copied: Path) -> None:
     here, there = code_digest.installed(), Package(copied)
     assert here.digest(*here.modules) == there.digest(*there.modules)
 
 
-def test_comments_and_formatting_change_no_digest(copied: Path, unedited: dict[str, str]) -> None:
+def test_comments_and_formatting_keep_all_digests(copied: Path, unedited: dict[str, str]) -> None:
     texts = {path: path.read_text() for path in copied.rglob("*.py")}
     for path, text in texts.items():
         without = re.sub(r"\n\n\n+", "\n\n", text)

@@ -22,7 +22,7 @@ def refusal(values: dict[str, object]) -> str:
     return message
 
 
-def test_defaults_fill_in() -> None:
+def test_defaults_fill_missing_keys() -> None:
     config = parse(Configuration, MINIMAL, "configuration")
     assert config.backbones["clip-l14-518"].image_size == 518
     assert config.methods["clip"].options == {}
@@ -44,7 +44,7 @@ def test_defaults_fill_in() -> None:
         (MINIMAL | {"cache": ["target"]}, ["'cache.0'", "'auxiliary' or 'targets'", "found 'target'"]),
     ],
 )
-def test_mistakes_are_one_helpful_line(values: dict[str, object], words: list[str]) -> None:
+def test_mistakes_give_one_helpful_line(values: dict[str, object], words: list[str]) -> None:
     message = refusal(values)
     for word in words:
         assert word in message
@@ -55,12 +55,12 @@ def test_method_options_are_checked_by_the_method() -> None:
         parse(method_class("kanoclip").Options, {"epoch": 3}, "methods.kanoclip")
 
 
-def test_unknown_names_get_the_nearest_or_all() -> None:
+def test_the_error_on_an_unknown_name_suggests_the_nearest_or_lists_all() -> None:
     assert str(unknown_name("method", "kanoklip", ["clip", "kanoclip"])).endswith("did you mean 'kanoclip'?")
     assert str(unknown_name("method", "zzz", ["b", "a"])).endswith("known: a, b")
 
 
-def test_every_key_says_why() -> None:
+def test_every_key_has_a_description() -> None:
     for model in (Configuration, BackboneConfig):
         for key, field in model.model_fields.items():
             assert field.description or key == "evaluation", key
@@ -78,8 +78,8 @@ def test_shipped_configurations_are_valid(path: Path) -> None:
     assert config.run
 
 
-def test_our_own_backbones_show_in_tables() -> None:
-    """Tables label numbers of the embedded backbone by its name, so the name cannot be hidden."""
+def test_the_name_of_an_embedded_backbone_cannot_be_hidden() -> None:
+    """Tables recognise results of the embedded backbone by its name, so a configuration cannot rename it freely."""
     hidden = MINIMAL | {"backbones": {"big": {"model": "kanoclip-tiny"}}}
     assert "the name 'big' must begin with 'kanoclip-tiny'" in refusal(hidden)
 

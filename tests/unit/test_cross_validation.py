@@ -1,4 +1,4 @@
-"""Cross-validation over the classes of an auxiliary dataset, against training and scoring by hand."""
+"""Compare cross-validation over the classes of an auxiliary dataset with separate training and scoring."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def scores_of(path: Path) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("name", ["kanoclip", "mvfa"])
-def test_a_class_is_scored_by_a_method_trained_on_the_other(
+def test_each_class_is_scored_by_a_method_trained_on_the_other(
     name: str,
     index: Path,
     features: Path,
@@ -57,7 +57,9 @@ def test_a_class_is_scored_by_a_method_trained_on_the_other(
     assert not list(tmp_path.glob("*.partial"))
 
 
-def test_what_is_not_trained_scores_as_ever(index: Path, features: Path, knowledge: Path, tmp_path: Path) -> None:
+def test_a_training_free_method_scores_as_without_folds(
+    index: Path, features: Path, knowledge: Path, tmp_path: Path
+) -> None:
     data = Dataset("parts", index, features)
     cross_validate_stage("clip", {}, data, knowledge, tmp_path / "cross.h5", 2, 3, "cpu")
     score_stage([Scored("clip", "clip", tmp_path)], data, None, "cpu", tmp_path / "store")
@@ -78,7 +80,7 @@ def test_a_kill_loses_no_finished_fold(
         with pytest.raises(KeyboardInterrupt):
             cross_validate_stage("kanoclip", SMALL, data, knowledge, out, 2, 3, "cpu")
     assert len(list(tmp_path.glob("cross.h5.partial/*.pt"))) == 2 and not out.exists()
-    monkeypatch.setattr("kanoclip.training.loop._step", None)  # no step is left to do
+    monkeypatch.setattr("kanoclip.training.loop._step", None)  # no training step is left
     cross_validate_stage("kanoclip", SMALL, data, knowledge, out, 2, 3, "cpu")
     assert not list(tmp_path.glob("*.partial"))
     first, second = scores_of(tmp_path / "whole.h5"), scores_of(out)
@@ -86,19 +88,21 @@ def test_a_kill_loses_no_finished_fold(
 
 
 @pytest.mark.parametrize("folds", [1, 3])
-def test_each_fold_needs_a_class(index: Path, features: Path, knowledge: Path, tmp_path: Path, folds: int) -> None:
+def test_a_number_of_folds_that_does_not_fit_the_classes_is_refused(
+    index: Path, features: Path, knowledge: Path, tmp_path: Path, folds: int
+) -> None:
     with pytest.raises(InputError, match=f"expected 2 to 2 folds, one class each or more, found {folds}"):
         data = Dataset("parts", index, features)
         cross_validate_stage("clip", {}, data, knowledge, tmp_path / "cross.h5", folds, 3, "cpu")
     assert not (tmp_path / "cross.h5").exists()
 
 
-def test_a_cache_without_what_scoring_reads_is_refused_before_training(
+def test_a_cache_without_the_taps_for_scoring_is_refused_before_training(
     index: Path, knowledge: Path, backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """APRIL-GAN trains without the class token, but scores images with it."""
     encode(index, backbone, [Tap("tokens", block) for block in backbone.quarters], tmp_path / "features.h5")
     data = Dataset("parts", index, tmp_path / "features.h5")
-    monkeypatch.setattr("kanoclip.training.loop._step", None)  # no step may be taken
+    monkeypatch.setattr("kanoclip.training.loop._step", None)  # no training step may run
     with pytest.raises(InputError, match="needs the tap cls/6, the cache holds tokens/2"):
         cross_validate_stage("april_gan", {"epochs": 1}, data, knowledge, tmp_path / "cross.h5", 2, 3, "cpu")

@@ -1,4 +1,4 @@
-"""Every `>>>` example in the package gives what it shows."""
+"""Every `>>>` example in the package gives the output that it shows."""
 
 import doctest
 import importlib
@@ -11,12 +11,12 @@ from kanoclip.code_digest import installed
 from kanoclip.metrics.registry import METRICS
 
 EXAMPLES = sorted(name for name, path in installed().modules.items() if ">>> " in path.read_text(encoding="utf-8"))
-WITH_FILES = {"compare"}  # takes scores.h5; tested in tests/unit/metrics
+WITH_FILES = {"compare"}  # needs scores.h5; tests/unit/metrics tests it
 PUBLIC = ["maps", "metrics.ranking", "metrics.classification", "metrics.aupro", "metrics.curves", "metrics.compare"]
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_examples_in_docstrings(name: str) -> None:
+def test_examples_in_docstrings_give_their_output(name: str) -> None:
     found = doctest.testmod(importlib.import_module(name))
     assert found.attempted and not found.failed
 

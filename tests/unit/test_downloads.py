@@ -1,4 +1,4 @@
-"""What a run lacks, and the record of fetched weights."""
+"""List the downloads that a run still needs, and record downloaded weights."""
 
 import json
 from pathlib import Path
@@ -19,16 +19,16 @@ def of_the_paper(root: Path) -> dict[str, str]:
     return {one.what: one.get for one in missing(config, describe(config), root)}
 
 
-def test_what_is_there_is_not_missing(tmp_path: Path) -> None:
+def test_files_that_exist_are_not_listed(tmp_path: Path) -> None:
     before = of_the_paper(tmp_path)
     assert before["visa"] == "by the workflow" and before["dagm"] == "by hand"
     weights = "weights of clip-l14-518: ViT-L-14-336-quickgelu, openai"
     assert weights in before
     for path in (
         "resources/visa/archives/VisA_20220922.tar",  # downloaded, to be unpacked
-        "resources/dagm/images/Class1/a.png",  # put there by hand
+        "resources/dagm/images/Class1/a.png",  # copied there by hand
         "resources/br35h/archives/archive.zip",
-        "resources/btad/source.json",  # done
+        "resources/btad/source.json",  # complete
         "resources/backbones/clip-l14-518.json",
     ):
         (tmp_path / path).parent.mkdir(parents=True)
@@ -36,7 +36,7 @@ def test_what_is_there_is_not_missing(tmp_path: Path) -> None:
     assert set(before) - set(of_the_paper(tmp_path)) == {"visa", "dagm", "br35h", "btad", weights}
 
 
-def test_published_weights_are_listed_until_they_are_there(tmp_path: Path) -> None:
+def test_published_weights_are_listed_until_downloaded(tmp_path: Path) -> None:
     row = {"method": "april_gan", "recipe": "published"}
     values = {"targets": ["btad"], "auxiliary": "visa", "methods": {"row": row | {"weights": "published"}}}
     config = parse(Configuration, values, "configuration")
@@ -48,7 +48,7 @@ def test_published_weights_are_listed_until_they_are_there(tmp_path: Path) -> No
     assert what not in {one.what for one in missing(config, describe(config), tmp_path)}
 
 
-def test_weights_that_come_from_a_hub(tmp_path: Path) -> None:
+def test_weights_from_a_hub_are_listed(tmp_path: Path) -> None:
     file = tmp_path / "mine.pt"
     file.touch()
     local = {"model": "ViT-B-16", "weights": str(file)}
@@ -61,12 +61,12 @@ def test_weights_that_come_from_a_hub(tmp_path: Path) -> None:
     assert fetched_weights(BackboneConfig(model="ViT-B-16", weights="random:0")) == []
 
 
-def test_the_quickstart_lacks_nothing() -> None:
+def test_the_quickstart_needs_no_download() -> None:
     config = parse(Configuration, yaml.safe_load((ROOT / "config/quickstart.yaml").read_text()), "quickstart.yaml")
     assert render(missing(config, describe(config))) == "nothing is missing"
 
 
-def test_the_record_names_the_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_record_names_the_downloaded_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "tiny.json"
     keys = ["--set", "model=kanoclip-tiny", "--set", "weights=embedded", "--set", "image_size=128"]
     app(["fetch-backbone", *keys, "--out", str(out)], standalone_mode=False)

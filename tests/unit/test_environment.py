@@ -1,4 +1,4 @@
-"""environment.yml asks conda for exactly what pyproject.toml asks pip for."""
+"""environment.yml requires exactly the packages that pyproject.toml requires."""
 
 import re
 import tomllib
@@ -16,7 +16,7 @@ CONDA = [item for item in ENVIRONMENT["dependencies"] if isinstance(item, str)]
 
 
 def bounds(requirements):
-    """Name to version bound, e.g. {"h5py": ">=3.10"}."""
+    """Return version bounds by package name, e.g. {"h5py": ">=3.10"}."""
     matches = [re.fullmatch(r"([A-Za-z0-9_.-]+)\s*(.*)", requirement) for requirement in requirements]
     return {match[1]: match[2] for match in matches}
 
@@ -30,13 +30,13 @@ def test_pip_packages_are_the_data_packages():
     assert bounds(PIP) == bounds(PROJECT["optional-dependencies"]["data"])
 
 
-def test_optional_packages_are_there_to_be_switched_on():
+def test_optional_packages_are_listed_in_comments():
     text = (ROOT / "environment.yml").read_text(encoding="utf-8")
     optional = [line.strip("# -").partition("  #")[0] for line in text.splitlines() if line.startswith("  # - ")]
     extras = PROJECT["optional-dependencies"]
     assert bounds(optional) == bounds([*extras["llm"], *extras["formats"], *extras["export"]])
 
 
-def test_nothing_comes_from_channels_with_terms_of_use():
+def test_no_channel_has_terms_of_use():
     assert ENVIRONMENT["channels"] == ["conda-forge", "bioconda", "nodefaults"]
     assert ENVIRONMENT["name"] == PROJECT["name"]

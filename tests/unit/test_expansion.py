@@ -1,4 +1,4 @@
-"""What a workflow remembers of a configuration against what the protocol says."""
+"""Compare the cached expansion of a configuration with the protocol computed from it."""
 
 import json
 import shutil
@@ -30,20 +30,20 @@ def configuration(name: str) -> Configuration:
 
 
 @pytest.mark.parametrize("name", ["quickstart.yaml", "config.yaml", "folder.yaml"])
-def test_a_remembered_run_is_the_protocols(name: str) -> None:
+def test_a_cached_expansion_equals_the_protocol(name: str) -> None:
     config = configuration(name)
     computed, kept = expand(config), expand(config)
     assert computed == kept == protocol.describe(config)
 
 
-def test_another_configuration_has_another_expansion() -> None:
+def test_a_changed_configuration_gives_another_expansion() -> None:
     config = configuration("quickstart.yaml")
     fewer = config.model_copy(update={"seeds": (111,)})
     assert {len(one.seeds) for one in expand(fewer).trainings} == {1}
     assert {len(one.seeds) for one in expand(config).trainings} == {3}
 
 
-def test_another_checkpoint_is_another_expansion(tmp_path: Path) -> None:
+def test_a_changed_checkpoint_gives_another_expansion(tmp_path: Path) -> None:
     file = tmp_path / "own.safetensors"
     shutil.copy(SHIPPED, file)
     values = yaml.safe_load((ROOT / "config/folder.yaml").read_text())
@@ -68,7 +68,7 @@ print(json.dumps("torch" in sys.modules))
         assert json.loads(output) is expected
 
 
-def test_mistakes_are_not_remembered(cache: Path) -> None:
+def test_mistakes_are_not_cached(cache: Path) -> None:
     config = configuration("quickstart.yaml").model_copy(update={"targets": ("elpw",)})
     for _ in range(2):
         with pytest.raises(InputError, match="unknown dataset 'elpw'; did you mean 'elpv'"):
@@ -76,7 +76,7 @@ def test_mistakes_are_not_remembered(cache: Path) -> None:
     assert not list(cache.glob("runs/*.json"))
 
 
-def test_results_are_computed_once_and_the_oldest_forgotten(cache: Path) -> None:
+def test_results_are_computed_once_and_the_oldest_is_dropped(cache: Path) -> None:
     calls: list[int] = []
 
     def compute(number: int) -> int:
@@ -90,10 +90,8 @@ def test_results_are_computed_once_and_the_oldest_forgotten(cache: Path) -> None
 
 
 @pytest.mark.parametrize("content", [None, "{", ""])
-def test_a_cache_that_cannot_be_used_costs_only_time(
-    cache: Path, content: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if content is None:  # the folder cannot be made
+def test_an_unusable_cache_only_costs_time(cache: Path, content: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    if content is None:  # the folder cannot be created
         cache.write_text("a file")
     else:
         (cache / "numbers").mkdir(parents=True)

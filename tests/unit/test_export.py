@@ -1,4 +1,4 @@
-"""ONNX files give what PyTorch gives, on the embedded backbone, and run without torch."""
+"""ONNX files give the outputs of PyTorch on the embedded backbone and run without torch."""
 
 import subprocess
 import sys
@@ -37,7 +37,7 @@ def embedded():
 
 
 def exported(name, backbone, folder, options):
-    """Return model.onnx of a method, whatever its checkpoint holds, and the method."""
+    """Export a method with random parameters; return the path of model.onnx and the method."""
     kind = method_class(name)
     torch.manual_seed(0)
     method = kind(backbone, kind.Options(**options), 0).eval()
@@ -45,7 +45,7 @@ def exported(name, backbone, folder, options):
     if not kind.trainable:
         export(Source(method=name, options=options), NAME, out, BACKBONE)
         return out, method
-    with torch.no_grad():  # as training would: nothing that starts at zero may hide what follows it
+    with torch.no_grad():  # like training: parameters initialised with zeros would hide the parts after them
         for parameter in method.learned().values():
             parameter.add_(0.02 * torch.randn_like(parameter))
     record = {"method": name, "options": method.options.model_dump(mode="json"), "auxiliary": "drawn", "seed": 0}
@@ -56,7 +56,7 @@ def exported(name, backbone, folder, options):
 
 @torch.no_grad()
 def by_pytorch(method, images):
-    """The final map and score as scoring computes them, a class name for each image."""
+    """Return the final maps and scores as scoring computes them, with one class name per image."""
     taps = method.reads(method.options, method.backbone.shape)
     features = method.backbone.encode_images(method.backbone.normalise(images), taps)
     output = method(Batch([str(n) for n in range(len(images))], [NAME] * len(images), features))
@@ -73,7 +73,7 @@ def check(name, backbone, folder):
     return path, method
 
 
-def test_onnx_gives_what_pytorch_gives_and_runs_without_torch(embedded, tmp_path):
+def test_onnx_gives_the_outputs_of_pytorch_and_runs_without_torch(embedded, tmp_path):
     path, _ = check("clip", embedded, tmp_path)
     assert [file.name for file in path.parent.iterdir()] == [path.name]
     about = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
@@ -90,7 +90,7 @@ def test_onnx_gives_what_pytorch_gives_and_runs_without_torch(embedded, tmp_path
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXPORTED)
-def test_every_method_that_looks_at_images_is_exported(name, embedded, tmp_path):
+def test_every_method_that_reads_images_is_exported(name, embedded, tmp_path):
     check(name, embedded, tmp_path)
 
 
@@ -105,7 +105,7 @@ def test_every_method_that_looks_at_images_is_exported(name, embedded, tmp_path)
         (Source(method="random"), "method random cannot be exported: it reads no image"),
     ],
 )
-def test_what_cannot_be_exported_is_one_line(source, message, tmp_path):
+def test_a_method_that_cannot_be_exported_is_refused_in_one_line(source, message, tmp_path):
     with pytest.raises(InputError, match=message) as caught:
         export(source, "bolt", tmp_path / "model.onnx", BACKBONE)
     assert "\n" not in str(caught.value) and list(tmp_path.iterdir()) == []
@@ -118,13 +118,13 @@ def test_what_cannot_be_exported_is_one_line(source, message, tmp_path):
         ("crane", "its text vectors depend on the image; train it with context_in_scoring: false"),
     ],
 )
-def test_a_method_that_no_file_can_hold_is_refused(name, reason, embedded, tmp_path):
+def test_a_method_that_onnx_cannot_express_is_refused(name, reason, embedded, tmp_path):
     with pytest.raises(InputError, match=f"^method {name} cannot be exported: {reason}$"):
         exported(name, embedded, tmp_path, {})
     assert not (tmp_path / "a folder").exists()
 
 
-def test_missing_packages_and_names_are_one_line(tmp_path, monkeypatch):
+def test_missing_packages_and_names_are_reported_in_one_line(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="--class-name: expected the name of a class"):
         export(Source(method="clip"), " ", tmp_path / "model.onnx", BACKBONE)
     monkeypatch.setitem(sys.modules, "onnxscript", None)
@@ -132,7 +132,7 @@ def test_missing_packages_and_names_are_one_line(tmp_path, monkeypatch):
         export(Source(method="clip"), "bolt", tmp_path / "model.onnx", BACKBONE)
 
 
-def test_a_method_that_differs_is_not_kept(tmp_path, monkeypatch):
+def test_an_export_that_differs_from_pytorch_is_deleted(tmp_path, monkeypatch):
     monkeypatch.setattr("kanoclip.stages.export.run_onnx", lambda path, images: (np.zeros(1), np.zeros(1)))
     with pytest.raises(InputError, match="clip cannot be exported: ONNX differs from PyTorch by inf"):
         export(Source(method="clip"), "bolt", tmp_path / "model.onnx", BACKBONE)

@@ -1,4 +1,4 @@
-"""config/extended.yaml against the registry of methods."""
+"""Compare config/extended.yaml with the registry of methods."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ from kanoclip.methods import method_names
 from kanoclip.protocol import describe
 
 TEXT = (Path(__file__).parents[2] / "config/extended.yaml").read_text()
-NEEDS_WEIGHTS = ("crane_plus",)  # commented out, with the second tower that it needs
+NEEDS_WEIGHTS = ("crane_plus",)  # commented out, because it needs a second tower
 
 
 def configuration(text: str) -> Configuration:
@@ -31,7 +31,7 @@ def test_every_registered_method_is_a_row() -> None:
     assert methods(configuration(with_the_commented_lines())) == set(method_names())
 
 
-def test_rows_of_the_quickstart_have_its_options() -> None:
+def test_rows_of_the_quickstart_have_the_same_options() -> None:
     quickstart: dict[str, Any] = yaml.safe_load((Path(__file__).parents[2] / "config/quickstart.yaml").read_text())
     extended: dict[str, Any] = yaml.safe_load(TEXT)
     for key in ("backbone", "auxiliary", "auxiliary_for", "targets", "seeds", "datasets"):

@@ -49,7 +49,7 @@ def contents(path: Path) -> dict[str, np.ndarray]:
         return {name: file[name][:] for name in names}
 
 
-def test_cache_holds_what_the_tower_says(
+def test_the_cache_holds_the_outputs_of_the_tower(
     index: Path, features: Path, backbone: Backbone, all_taps: frozenset[Tap]
 ) -> None:
     frame = read_index(index)
@@ -63,8 +63,8 @@ def test_cache_holds_what_the_tower_says(
         torch.testing.assert_close(found[tap].float(), expected[tap], atol=5e-3, rtol=2e-3)
 
 
-def test_pixels_are_open_clips_own_preprocessing(index: Path, tiny_config: BackboneConfig) -> None:
-    """Against its transforms for evaluation, on images that are not square."""
+def test_preprocessing_equals_open_clips(index: Path, tiny_config: BackboneConfig) -> None:
+    """Compare with its transforms for evaluation, on images that are not square."""
     backbone = load_backbone(tiny_config)
     mean, deviation = backbone.clip.visual.image_mean, backbone.clip.visual.image_std
     transform = open_clip.image_transform(32, False, mean, deviation, resize_mode="squash", interpolation="bicubic")
@@ -74,14 +74,14 @@ def test_pixels_are_open_clips_own_preprocessing(index: Path, tiny_config: Backb
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
 
 
-def test_workers_change_nothing(index: Path, backbone: Backbone, tmp_path: Path) -> None:
+def test_the_number_of_workers_changes_nothing(index: Path, backbone: Backbone, tmp_path: Path) -> None:
     one, three = tmp_path / "one.h5", tmp_path / "three.h5"
     encode(index, backbone, LOCAL, one, batch_size=3)
     encode(index, backbone, LOCAL, three, batch_size=3, workers=3)
     assert np.array_equal(contents(one)["vv/6"], contents(three)["vv/6"])
 
 
-def test_an_image_that_broke_after_prepare_is_named(index: Path, backbone: Backbone, tmp_path: Path) -> None:
+def test_the_error_names_an_image_damaged_after_prepare(index: Path, backbone: Backbone, tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(Path(read_index(index)["image_path"][9]).read_bytes()[:200])
     (tmp_path / "index.csv").write_text(
@@ -93,7 +93,7 @@ def test_an_image_that_broke_after_prepare_is_named(index: Path, backbone: Backb
     assert not (tmp_path / "features.h5").exists()
 
 
-def test_one_chunk_an_image_in_fp16(features: Path) -> None:
+def test_the_cache_has_one_fp16_chunk_per_image(features: Path) -> None:
     with h5py.File(features) as file:
         for dataset in (file["cls/6"], file["vv/6"]):
             assert dataset.dtype == np.float16
@@ -102,7 +102,7 @@ def test_one_chunk_an_image_in_fp16(features: Path) -> None:
 
 
 def test_kill_and_resume_gives_the_same_cache(index: Path, backbone: Backbone, tmp_path: Path) -> None:
-    """SIGKILL in the middle, twice; the third run finishes. Nothing is lost, doubled or changed."""
+    """Kill encoding with SIGKILL twice; after the third run no features are lost, duplicated or changed."""
     whole, killed = tmp_path / "whole.h5", tmp_path / "killed.h5"
     encode(index, backbone, SEVERAL, whole, batch_size=2)
     partial = tmp_path / "killed.h5.partial"
@@ -126,7 +126,7 @@ def test_kill_and_resume_gives_the_same_cache(index: Path, backbone: Backbone, t
 
 
 def done(partial: Path) -> int:
-    """Finished images, read past the lock of the process that writes."""
+    """Return the number of finished images, reading without the lock of the writing process."""
     try:
         with h5py.File(partial, "r", locking=False) as file:
             return int(file["done"][:].sum())
@@ -134,7 +134,7 @@ def done(partial: Path) -> int:
         return 0
 
 
-def test_a_partial_cache_of_another_configuration_is_started_over(
+def test_a_partial_cache_of_another_configuration_is_computed_again(
     index: Path, backbone: Backbone, tiny_config: BackboneConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, taps = tmp_path / "features.h5", LOCAL
@@ -156,8 +156,8 @@ def test_a_partial_cache_of_another_configuration_is_started_over(
     assert np.array_equal(contents(out)["vv/6"], contents(tmp_path / "fresh.h5")["vv/6"])
 
 
-def test_full_disk_is_one_clear_line_and_leaves_nothing(index: Path, tmp_path: Path) -> None:
-    """A limit on the size of files stands for the full disk: the cache does not fit beneath it."""
+def test_a_full_disk_gives_one_line_and_leaves_no_file(index: Path, tmp_path: Path) -> None:
+    """A limit on file sizes, which the cache exceeds, stands in for the full disk."""
     out = tmp_path / "features.h5"
 
     def limit() -> None:
@@ -178,10 +178,10 @@ def test_full_disk_is_one_clear_line_and_leaves_nothing(index: Path, tmp_path: P
     assert contents(out)["done"].all()
 
 
-def test_the_space_is_taken_before_the_first_image(
+def test_disk_space_is_allocated_before_the_first_image(
     index: Path, backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After the start the disk may fill up: every block of the cache is already there."""
+    """The disk can fill up later, because every block of the cache is already allocated."""
 
     def stop(*args: object) -> None:
         raise KeyboardInterrupt
@@ -229,14 +229,16 @@ def test_missing_unfinished_and_foreign_caches_are_refused(index: Path, features
         FeatureCache(features, relabelled)
 
 
-def test_a_vanished_image_is_named(index: Path, backbone: Backbone, tmp_path: Path) -> None:
+def test_the_error_names_a_missing_image(index: Path, backbone: Backbone, tmp_path: Path) -> None:
     text = index.read_text().replace("000.png", "999.png")
     (index.parent / "broken.csv").write_text(text)
     with pytest.raises(InputError, match="999.png: no such image; if an index names it, prepare the dataset again"):
         encode(index.parent / "broken.csv", backbone, LOCAL, tmp_path / "features.h5")
 
 
-def test_features_beyond_fp16_are_refused(index: Path, tiny_config: BackboneConfig, tmp_path: Path) -> None:
+def test_features_outside_the_range_of_fp16_are_refused(
+    index: Path, tiny_config: BackboneConfig, tmp_path: Path
+) -> None:
     backbone = load_backbone(tiny_config)
     with torch.no_grad():
         backbone.clip.visual.transformer.resblocks[-1].mlp.c_proj.bias.fill_(1e6)
@@ -247,7 +249,7 @@ def test_features_beyond_fp16_are_refused(index: Path, tiny_config: BackboneConf
 def test_live_and_cached_features_are_equal(
     index: Path, features: Path, backbone: Backbone, all_taps: frozenset[Tap]
 ) -> None:
-    """In any order, in the batches of the cache and in others, kept in memory or not."""
+    """Read in any order, in the batches of the cache and in others, kept in memory or not."""
     frame = read_index(index)
     live, cache = LiveFeatures(frame, backbone, workers=2), FeatureCache(features, frame)
     batches = [range(5), range(5, 10), range(10, 15), range(15, 16)]
@@ -258,14 +260,14 @@ def test_live_and_cached_features_are_equal(
             assert other.keys() == all_taps
             for tap in all_taps:
                 assert other[tap].dtype == torch.float32
-                # on some processors sums depend on the size of a batch, by one step of fp16 in a value or two
+                # on some processors the batch size changes sums, which moves a value or two by one fp16 step
                 torch.testing.assert_close(found[tap], other[tap], rtol=2**-10, atol=1e-5)
     order = [[7, 0, 12], [3]]
     for found, other in zip(kept.stream(order, all_taps), read.stream(order, all_taps), strict=True):
         assert all(torch.equal(found[tap], other[tap]) for tap in all_taps)
 
 
-def test_rows_come_in_the_order_asked_for(index: Path, backbone: Backbone) -> None:
+def test_rows_are_returned_in_the_requested_order(index: Path, backbone: Backbone) -> None:
     live, tap = LiveFeatures(read_index(index), backbone), Tap("pixels", 32)
     forward, backward = (next(iter(live.stream([rows], [tap])))[tap] for rows in ([1, 9, 4], [4, 9, 1]))
     assert torch.equal(forward, backward.flip(0)) and not torch.equal(forward[0], forward[1])
@@ -283,7 +285,7 @@ def test_kept_taps_are_read_once_and_new_ones_added(
     assert asked == [[Tap("vv", 6)], [Tap("cls", 6)]]
 
 
-def test_size_of_taps_is_what_they_take(index: Path, features: Path, all_taps: frozenset[Tap]) -> None:
+def test_the_computed_size_of_taps_is_their_real_size(index: Path, features: Path, all_taps: frozenset[Tap]) -> None:
     found = contents(features)
     expected = sum(value.nbytes for name, value in found.items() if "/" in name and not name.startswith("checksum/"))
     cache = FeatureCache(features, read_index(index))
@@ -291,14 +293,12 @@ def test_size_of_taps_is_what_they_take(index: Path, features: Path, all_taps: f
     assert cache.size_of([Tap("vv", 6)]) == found["vv/6"].nbytes
 
 
-def test_no_image_is_read_for_methods_that_read_nothing(
-    index: Path, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_methods_without_taps_read_no_image(index: Path, backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kanoclip.datasets.image_loader.load_square", None)
     assert list(LiveFeatures(read_index(index), backbone).stream([[0, 1], [2]], [])) == [{}, {}]
 
 
-def test_images_are_loaded_a_few_batches_ahead_and_no_more(
+def test_images_are_loaded_only_a_few_batches_ahead(
     index: Path, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frame, loaded = read_index(index), []

@@ -1,4 +1,4 @@
-"""What tells whether files have changed: listings of folders, checksums remembered between runs."""
+"""Detect changed files: listings of folders, and checksums cached between runs."""
 
 import hashlib
 import json
@@ -11,11 +11,11 @@ import pytest
 from kanoclip import files
 from kanoclip.files import listing_digest, remembered_sha256
 
-OLD = 1_700_000_000_123_456_789  # nanoseconds: some day in 2023
+OLD = 1_700_000_000_123_456_789  # nanoseconds: a day in 2023
 
 
 def write(path: Path, content: bytes, modified: int = OLD) -> Path:
-    """Write a file that looks as old as is asked for, in nanoseconds."""
+    """Write a file and set its modification time, in nanoseconds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     os.utime(path, ns=(modified, modified))
@@ -37,7 +37,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the files that have been read whole."""
+    """Return the names of the files that have been read completely."""
     names = []
 
     def noted(path: Path, read=files.sha256) -> str:
@@ -63,7 +63,7 @@ def test_listing_changes_with_every_file_added_removed_renamed_or_replaced(folde
     assert len(set(seen)) == len(seen)
 
 
-def test_listing_does_not_depend_on_place_reading_or_hidden_files(folder: Path) -> None:
+def test_listing_ignores_the_location_reading_and_hidden_files(folder: Path) -> None:
     before = listing_digest(folder)
     (folder / "a/1.png").read_bytes()
     write(folder / ".DS_Store", b"")
@@ -72,12 +72,12 @@ def test_listing_does_not_depend_on_place_reading_or_hidden_files(folder: Path) 
     assert listing_digest(folder.rename(folder.with_name("elsewhere"))) == before
 
 
-def test_listing_of_nothing_differs_from_that_of_an_empty_folder(tmp_path: Path) -> None:
+def test_listings_of_a_missing_and_an_empty_folder_differ(tmp_path: Path) -> None:
     assert listing_digest(tmp_path / "missing") == ""
     assert len(listing_digest(tmp_path)) == 64
 
 
-def test_listing_follows_links_but_not_in_circles(folder: Path) -> None:
+def test_listing_follows_links_but_not_cycles(folder: Path) -> None:
     before = listing_digest(folder)
     (folder / "a/b/up").symlink_to(folder)
     (folder / "a/gone.png").symlink_to(folder / "nowhere.png")
@@ -108,8 +108,10 @@ def test_a_changed_file_is_read_again(
 
 
 @pytest.mark.parametrize("ahead", [-1.0, 3600.0])
-def test_a_file_changed_just_now_is_not_remembered(tmp_path: Path, cache: Path, reads: list[str], ahead: float) -> None:
-    """It may change again within the same tick of its file system's clock; so may one from the future."""
+def test_the_checksum_of_a_file_changed_just_now_is_not_cached(
+    tmp_path: Path, cache: Path, reads: list[str], ahead: float
+) -> None:
+    """It can change again within one tick of the file system's clock; so can a file dated in the future."""
     now = time.time_ns() + int(ahead * 10**9)
     weights = write(tmp_path / "weights.bin", b"first", now)
     remembered_sha256(weights)
@@ -127,7 +129,7 @@ def test_a_broken_cache_is_ignored_and_replaced(tmp_path: Path, cache: Path, rea
     assert len(reads) == 1
 
 
-def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path, cache: Path, reads: list[str]) -> None:
+def test_a_cache_that_cannot_be_written_causes_no_error(tmp_path: Path, cache: Path, reads: list[str]) -> None:
     weights = write(tmp_path / "weights.bin", b"weights")
     write(tmp_path / "cache", b"a file where the folder should be")
     for _ in range(2):
@@ -135,7 +137,7 @@ def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path, cache: Path,
     assert len(reads) == 2
 
 
-def test_entries_of_deleted_files_go(tmp_path: Path, cache: Path) -> None:
+def test_entries_of_deleted_files_are_removed(tmp_path: Path, cache: Path) -> None:
     first, second = (write(tmp_path / name, name.encode()) for name in ("first", "second"))
     remembered_sha256(first)
     first.unlink()

@@ -1,4 +1,4 @@
-"""Jobs side by side take different GPUs, and a killed one gives its own back."""
+"""Parallel jobs use different GPUs, and a killed job releases its GPU."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ sys.stdin.read()
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[str], int]]]:
-    """Start a job that holds its GPU until it is killed; the job and the GPU's number."""
+    """Start a job that holds its GPU until it is killed; return the job and the number of the GPU."""
     jobs = []
 
     def job(visible: str = "") -> tuple[subprocess.Popen[str], int]:
@@ -34,15 +34,15 @@ def start(tmp_path: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[str],
         one.wait()
 
 
-def test_each_job_has_its_own_until_it_dies(start: Callable[..., tuple[subprocess.Popen[str], int]]) -> None:
+def test_each_job_holds_one_gpu_until_it_ends(start: Callable[..., tuple[subprocess.Popen[str], int]]) -> None:
     (first, of_first), (_, of_second), (_, of_third) = start(), start(), start()
-    assert (of_first, of_second, of_third) == (0, 1, 0)  # both held: the third shares the first
+    assert (of_first, of_second, of_third) == (0, 1, 0)  # both GPUs are held, so the third job shares the first
     first.kill()
     first.wait()
     assert start()[1] == 0
 
 
-def test_the_same_card_is_the_same_under_other_numbers(
+def test_a_card_is_recognised_under_other_numbers(
     start: Callable[..., tuple[subprocess.Popen[str], int]],
 ) -> None:
     assert start("3,5")[1] == 0

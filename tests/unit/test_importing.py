@@ -1,4 +1,4 @@
-"""Weights as their authors write them, through files, into our methods: our forward against formulas."""
+"""Import weight files in the layouts of their authors, and compare our forward passes with formulas."""
 
 import json
 import pickle
@@ -35,7 +35,7 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 
 
 def prompts(deep: int = 2, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
-    """What AnomalyCLIP's code saves for a text tower of our width; Crane's has the same, less the projections."""
+    """Return the content of a file of AnomalyCLIP for our text tower; files of Crane lack the projections."""
     state = {name: random(1, 1, E, D, seed=seed).to(dtype) for seed, name in enumerate(("ctx_pos", "ctx_neg"))}
     for number in range(deep):
         state[f"compound_prompts_text.{number}"] = random(M, D, seed=number).to(dtype)
@@ -45,7 +45,7 @@ def prompts(deep: int = 2, dtype: torch.dtype = torch.float32) -> dict[str, Any]
 
 
 def with_tokens(content: dict[str, Any], backbone: Backbone) -> dict[str, Any]:
-    """The tables that AnomalyCLIP's file holds as well."""
+    """Add the tables that a file of AnomalyCLIP contains as well."""
     state = content["prompt_learner"]
     for polarity, text in (("pos", "object."), ("neg", "damaged object.")):
         tokens = backbone.tokenize([" ".join(["X"] * E + [text])])
@@ -57,7 +57,7 @@ def with_tokens(content: dict[str, Any], backbone: Backbone) -> dict[str, Any]:
 
 
 def layers(width: int = WIDTH, joint: int = JOINT) -> dict[str, Any]:
-    """APRIL-GAN's."""
+    """Return the content of a file of APRIL-GAN."""
     state = {}
     for level in range(LEVELS):
         state[f"fc.{level}.weight"] = random(joint, width, seed=level) / 10
@@ -66,7 +66,7 @@ def layers(width: int = WIDTH, joint: int = JOINT) -> dict[str, Any]:
 
 
 def adapters(width: int = WIDTH, joint: int = JOINT) -> dict[str, Any]:
-    """MVFA-AD's."""
+    """Return the content of a file of MVFA-AD."""
     return {
         branch: {
             f"{level}.{part}.0.weight": random(*shape, seed=seed + level) / 10
@@ -109,7 +109,7 @@ def batch_of(name: str, backbone: Backbone, pixels: Tensor) -> Batch:
 
 
 def text_vectors(method: Method[Any]) -> np.ndarray:
-    """(2, 2, C) of the two images' classes."""
+    """Return text vectors (2, 2, C) of the classes of the two images."""
     return np.stack([method.text([name])[0].double().numpy() for name in ("nut", "wood")])
 
 
@@ -118,14 +118,14 @@ def unit(x: np.ndarray) -> np.ndarray:
 
 
 def maps_of(tokens: list[np.ndarray], text: np.ndarray) -> np.ndarray:
-    """(B, K, 2, h, w) logits of patch tokens K x (B, P, C) against (B, 2, C), times 100."""
+    """Return logits (B, K, 2, h, w) of K patch tensors (B, P, C) against texts (B, 2, C), times 100."""
     cosines = np.stack([100 * np.einsum("bpc,btc->btp", unit(level), text) for level in tokens], axis=1)
     return cosines.reshape(*cosines.shape[:3], GRID, GRID)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_anomalyclip(tmp_path: Path, backbone: Backbone, dtype: torch.dtype) -> None:
-    """Prefix, context, suffix; then learned tokens at the inputs of blocks 2 and 3, as in the authors' text encoder."""
+def test_imported_anomalyclip_equals_the_formulas(tmp_path: Path, backbone: Backbone, dtype: torch.dtype) -> None:
+    """Join prefix, context and suffix; insert learned tokens before blocks 2 and 3, as in the authors' text encoder."""
     content = with_tokens(prompts(dtype=dtype), backbone)
     method = build("anomalyclip", save(content, tmp_path / "epoch_15.pth"), backbone, deep_depth=3)
     state, text = {name: t.float() for name, t in content["prompt_learner"].items()}, backbone.text
@@ -135,7 +135,8 @@ def test_anomalyclip(tmp_path: Path, backbone: Backbone, dtype: torch.dtype) -> 
             x = torch.cat(list(parts), dim=2)[0] + text.positional_embedding
             for number, block in enumerate(text.transformer.resblocks):
                 if number > 0:
-                    deep = state[f"compound_prompts_text.{number - 1}"].half().float()  # theirs are rounded in use
+                    # the authors round theirs during use
+                    deep = state[f"compound_prompts_text.{number - 1}"].half().float()
                     x = torch.cat([x[:, :1], deep[None], x[:, 1 + M :]], dim=1)
                 x = block(x, attn_mask=text.attn_mask)
             end = state[f"tokenized_prompts_{polarity}"][0, 0].argmax()
@@ -144,7 +145,7 @@ def test_anomalyclip(tmp_path: Path, backbone: Backbone, dtype: torch.dtype) -> 
         torch.testing.assert_close(found, expected / expected.norm(), atol=1e-6, rtol=1e-5)
 
 
-def test_april_gan(tmp_path: Path, backbone: Backbone, pixels: Tensor) -> None:
+def test_imported_april_gan_equals_the_formulas(tmp_path: Path, backbone: Backbone, pixels: Tensor) -> None:
     content = layers()
     method = build("april_gan", save(content, tmp_path / "a.pth"), backbone, map_resolution="image")
     batch = batch_of("april_gan", backbone, pixels)
@@ -159,8 +160,8 @@ def test_april_gan(tmp_path: Path, backbone: Backbone, pixels: Tensor) -> None:
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_mvfa(tmp_path: Path, backbone: Backbone, pixels: Tensor) -> None:
-    """The tower is open_clip's own, block by block; the adapters mix 0.8, 0.1 and 0.1."""
+def test_imported_mvfa_equals_the_formulas(tmp_path: Path, backbone: Backbone, pixels: Tensor) -> None:
+    """Run open_clip's tower block by block; the adapters mix with weights 0.8, 0.1 and 0.1."""
     content = adapters()
     method = build("mvfa", save(content, tmp_path / "Brain.pth"), backbone)
     batch = batch_of("mvfa", backbone, pixels)
@@ -242,7 +243,9 @@ def test_the_command_writes_a_checkpoint_that_loads(tmp_path: Path, backbone: Ba
         ("tokenized_prompts_neg", torch.zeros(1, 1, 77), "expected the tokens of 'x x x"),
     ],
 )
-def test_wrong_tensors(tmp_path: Path, backbone: Backbone, name: str, tensor: Tensor, expected: str) -> None:
+def test_tensors_of_a_wrong_shape_are_refused(
+    tmp_path: Path, backbone: Backbone, name: str, tensor: Tensor, expected: str
+) -> None:
     content = with_tokens(prompts(), backbone)
     content["prompt_learner"][name] = tensor
     assert expected in refusal("anomalyclip", save(content, tmp_path / "a.pth"), backbone)
@@ -259,7 +262,7 @@ def test_wrong_tensors(tmp_path: Path, backbone: Backbone, name: str, tensor: Te
         ("mvfa", "seg_adapters", "2.fc2.0.weight", "2.fc2.0.weight: expected shape (128, 128), found none"),
     ],
 )
-def test_missing_tensors(
+def test_missing_tensors_are_refused(
     tmp_path: Path, backbone: Backbone, name: str, entry: str, missing: str, expected: str
 ) -> None:
     content = {"anomalyclip": prompts, "april_gan": layers, "mvfa": adapters}[name]()
@@ -271,24 +274,24 @@ def test_missing_tensors(
 @pytest.mark.parametrize(
     "content", [{}, {"state_dict": {}}, {"prompt_learner": torch.zeros(2)}, [1, 2], None, {"a": {"b": torch.zeros(2)}}]
 )
-def test_other_contents_are_one_line(name: str, tmp_path: Path, backbone: Backbone, content: Any) -> None:
+def test_other_contents_are_refused_in_one_line(name: str, tmp_path: Path, backbone: Backbone, content: Any) -> None:
     refusal(name, save(content, tmp_path / "a.pth"), backbone)
 
 
 @pytest.mark.parametrize("name", sorted(set(TRAINABLE) & set(release_names())))
-def test_what_is_released_can_be_imported(name: str) -> None:
+def test_every_trainable_method_with_published_weights_can_import_them(name: str) -> None:
     assert name in IMPORTABLE
     assert load_release(name).layout and load_release(name).licence
 
 
 @pytest.mark.parametrize("name", sorted(set(TRAINABLE) - set(IMPORTABLE)))
-def test_other_methods_say_that_no_layout_is_known(name: str) -> None:
+def test_methods_without_a_known_layout_are_refused(name: str) -> None:
     with pytest.raises(InputError, match="no published layout is known"):
         method_class(name).from_published([{}])
 
 
 class Touch:
-    """Unpickled, it would make a file."""
+    """Create a file when it is unpickled."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -297,7 +300,7 @@ class Touch:
         return Path.touch, (self.path,)
 
 
-def test_code_is_not_run(tmp_path: Path, backbone: Backbone) -> None:
+def test_code_in_a_file_is_not_executed(tmp_path: Path, backbone: Backbone) -> None:
     content = prompts()
     content["prompt_learner"]["surprise"] = Touch(tmp_path / "ran")
     assert "found code" in refusal("anomalyclip", save(content, tmp_path / "a.pth"), backbone)
@@ -306,14 +309,14 @@ def test_code_is_not_run(tmp_path: Path, backbone: Backbone) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def test_only_plain_content_is_read(tmp_path: Path, backbone: Backbone) -> None:
-    """What torch would load safely, but is neither tensor nor text nor number."""
+def test_only_tensors_texts_and_numbers_are_read(tmp_path: Path, backbone: Backbone) -> None:
+    """Objects that torch would load safely, but that are neither tensor, text nor number, are refused."""
     content = prompts() | {"dtype": [torch.float32]}
     assert "found dtype" in refusal("anomalyclip", save(content, tmp_path / "a.pth"), backbone)
 
 
 @pytest.mark.parametrize("damage", [lambda content: b"", lambda content: b"GIF89a", lambda content: content[:-4000]])
-def test_damaged_files(tmp_path: Path, backbone: Backbone, damage: Any) -> None:
+def test_damaged_files_are_refused(tmp_path: Path, backbone: Backbone, damage: Any) -> None:
     path = save(prompts(), tmp_path / "a.pth")
     path.write_bytes(damage(path.read_bytes()))
     assert "damaged" in refusal("anomalyclip", path, backbone)

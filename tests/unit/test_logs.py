@@ -1,4 +1,4 @@
-"""What a command says: progress lines with a clock of our own, and a log file beside a terminal."""
+"""Test the output of commands: progress lines with a fake clock, and a log file beside a terminal."""
 
 import io
 import os
@@ -33,7 +33,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def said(caplog: pytest.LogCaptureFixture, clock: Clock) -> Callable[..., list[tuple[float, str]]]:
-    """Iterate over items that take some seconds each; returns the seconds and texts of the lines."""
+    """Iterate over items that take some seconds each; return the times and texts of the progress lines."""
     caplog.set_level("INFO", logger="kanoclip")
 
     def run(items: object, seconds: float, **options: object) -> list[tuple[float, str]]:
@@ -47,11 +47,11 @@ def said(caplog: pytest.LogCaptureFixture, clock: Clock) -> Callable[..., list[t
     return run
 
 
-def test_a_short_pass_says_nothing(said: Callable[..., list]) -> None:
+def test_a_short_pass_logs_nothing(said: Callable[..., list]) -> None:
     assert said(range(9), 1) == []
 
 
-def test_a_pass_of_one_line_says_nothing_at_its_end(said: Callable[..., list]) -> None:
+def test_a_pass_with_one_line_has_no_last_line(said: Callable[..., list]) -> None:
     assert said(range(40), 0.5) == [(10, "encode mvtec_ad: 20 of 40 items, 2.0 items/s, 10 s left")]
 
 
@@ -62,23 +62,23 @@ def test_a_long_pass_has_a_line_every_half_minute_and_a_last_one(said: Callable[
     assert lines[-1][1] == "encode mvtec_ad: 1,600 images in 1 min 40 s, 16.0 images/s"
 
 
-def test_batches_count_as_their_images(said: Callable[..., list]) -> None:
+def test_progress_of_batches_counts_images(said: Callable[..., list]) -> None:
     batches = [range(32)] * 50 + [range(8)]
     lines = said(batches, 1, total=1608, unit="images", count=len)
     assert lines[0] == (10, "encode mvtec_ad: 320 of 1,608 images, 32.0 images/s, 40 s left")
     assert lines[-1] == (51, "encode mvtec_ad: 1,608 images in 51 s, 31.5 images/s")
 
 
-def test_slow_items_are_told_in_seconds_each(said: Callable[..., list]) -> None:
+def test_slow_items_are_reported_in_seconds_each(said: Callable[..., list]) -> None:
     lines = said(range(5), 90, unit="epochs")
     assert lines[0] == (90, "encode mvtec_ad: 1 of 5 epochs, 1 min 30 s each, 6 min 00 s left")
 
 
-def test_an_unknown_total(said: Callable[..., list]) -> None:
+def test_without_a_total_only_count_and_rate_are_logged(said: Callable[..., list]) -> None:
     assert said(iter(range(12)), 1)[0] == (10, "encode mvtec_ad: 10 items, 1.0 items/s")
 
 
-def test_what_an_earlier_run_did_does_not_count_as_speed(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_items_of_an_earlier_run_do_not_count_in_the_rate(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="kanoclip")
     with Progress("download a.zip", 500e6, "B", initial=200e6) as shown:
         clock.now += 20
@@ -86,7 +86,7 @@ def test_what_an_earlier_run_did_does_not_count_as_speed(clock: Clock, caplog: p
     assert caplog.messages == ["download a.zip: 300 of 500 MB, 5.0 MB/s, 40 s left"]
 
 
-def test_a_slow_download_is_told_in_bytes_per_second(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_slow_download_is_reported_in_megabytes_per_second(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="kanoclip")
     with Progress("download a.zip", unit="B") as shown:
         clock.now += 20
@@ -94,11 +94,11 @@ def test_a_slow_download_is_told_in_bytes_per_second(clock: Clock, caplog: pytes
     assert caplog.messages == ["download a.zip: 4 MB, 0.2 MB/s"]
 
 
-def test_a_pass_over_nothing(said: Callable[..., list]) -> None:
+def test_a_pass_over_no_items_logs_nothing(said: Callable[..., list]) -> None:
     assert said([], 1) == []
 
 
-def test_a_pass_that_fails_or_is_left_has_no_last_line(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_pass_that_fails_or_stops_early_has_no_last_line(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="kanoclip")
     items = progress(range(100), "score", unit="images")
     for _ in range(5):
@@ -147,7 +147,7 @@ def run_pass(log: Path, end: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", script, str(log)], cwd=ROOT, capture_output=True, text=True)
 
 
-def test_a_log_file_has_everything_and_the_terminal_what_matters(tmp_path: Path) -> None:
+def test_the_log_file_has_everything_and_the_terminal_only_warnings_and_results(tmp_path: Path) -> None:
     done = run_pass(tmp_path / "logs/score.log")
     text = (tmp_path / "logs/score.log").read_text()
     everything = ("a log line", "a warning of ours", "a result", "a warning of a library", "a line from C")
@@ -179,27 +179,27 @@ def kanoclip(*arguments: object, **options: object) -> subprocess.CompletedProce
     return subprocess.run(command, cwd=ROOT, text=True, **({"capture_output": True} | options))
 
 
-def test_the_one_line_of_an_error_is_in_the_log_and_on_the_terminal(tmp_path: Path) -> None:
+def test_the_error_line_is_in_the_log_and_on_the_terminal(tmp_path: Path) -> None:
     log = tmp_path / "prepare.log"
     done = kanoclip("--log", log, "prepare", "--dataset", "mvtek_ad", "--out", tmp_path / "index.csv")
     assert done.returncode == 1
     assert done.stderr == log.read_text() == "error: unknown dataset 'mvtek_ad'; did you mean 'mvtec_ad'?\n"
 
 
-def test_a_wrong_option_is_in_the_log_too(tmp_path: Path) -> None:
+def test_the_error_on_a_wrong_option_is_in_the_log_too(tmp_path: Path) -> None:
     done = kanoclip("--log", tmp_path / "log", "prepare", "--dataste", "x")
     assert done.returncode == 2
     assert "--dataste" in done.stderr and done.stderr == (tmp_path / "log").read_text()
 
 
-def test_a_log_is_made_anew(tmp_path: Path) -> None:
+def test_a_log_replaces_that_of_an_earlier_run(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("of an earlier run\n" * 9)
     assert kanoclip("--log", tmp_path / "log", "list", "metrics").returncode == 0
     text = (tmp_path / "log").read_text()
     assert "image auroc\n" in text and "earlier" not in text
 
 
-def test_a_log_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+def test_a_log_that_cannot_be_written_is_reported_in_one_line(tmp_path: Path) -> None:
     done = kanoclip("--log", tmp_path, "list", "metrics")
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr == f"error: {tmp_path}: cannot write the log: Is a directory\n"
@@ -207,7 +207,7 @@ def test_a_log_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 
 def test_a_closed_terminal_does_not_stop_the_work(tmp_path: Path) -> None:
     main, terminal = pty.openpty()
-    os.close(main)  # as when a connection is lost: writing to the terminal fails from now on
+    os.close(main)  # like a lost connection: writing to the terminal fails from now on
     done = kanoclip(
         "--log", tmp_path / "log", "list", "metrics", capture_output=False, stdout=terminal, stderr=terminal
     )

@@ -15,7 +15,7 @@ def test_smooth_equals_scipy(sigma: float) -> None:
 
 
 @pytest.mark.parametrize("sigma", [0.0, 1.5, 6.0])
-def test_upsampling_and_smoothing_in_one_equals_one_after_the_other(sigma: float) -> None:
+def test_combined_upsampling_and_smoothing_equals_the_two_steps(sigma: float) -> None:
     maps = torch.rand(3, 5, 7, dtype=torch.float64)
     upsampled = upsample(maps, (31, 40)).numpy()
     expected = np.stack([scipy.ndimage.gaussian_filter(m, sigma) for m in upsampled])
@@ -24,7 +24,7 @@ def test_upsampling_and_smoothing_in_one_equals_one_after_the_other(sigma: float
 
 @pytest.mark.parametrize("sigma", [0.0, 40.0])
 def test_the_final_map_is_upsampled_then_smoothed_by_sigma_at_518_pixels(sigma: float) -> None:
-    """In torch and in NumPy."""
+    """Check the torch and the NumPy version."""
     maps = torch.rand(2, 5, 7, dtype=torch.float64)
     upsampled = torch.nn.functional.interpolate(maps[:, None], (37, 37), mode="bilinear")[:, 0]
     expected = np.stack([scipy.ndimage.gaussian_filter(m.numpy(), sigma * 37 / 518) for m in upsampled])
@@ -37,8 +37,8 @@ def test_sigma_scales_with_the_image() -> None:
     assert scaled_sigma(4, 259) == 2
 
 
-def test_upsample_by_hand() -> None:
-    """Half-pixel centres: 4 samples from 2 lie at -0.25, 0.25, 0.75, 1.25, the outer ones clamped."""
+def test_upsampling_equals_values_by_hand() -> None:
+    """With half-pixel centres, 4 samples from 2 lie at -0.25, 0.25, 0.75 and 1.25; the outer two are clamped."""
     row = upsample(torch.tensor([[[0.0, 1.0]]]), (1, 4))[0, 0]
     assert row.tolist() == pytest.approx([0, 0.25, 0.75, 1])
 

@@ -1,4 +1,4 @@
-"""The tables of methods: they are up to date, and their numbers agree with formulas and with what papers print."""
+"""The tables of methods are up to date, and their numbers agree with formulas and with the papers."""
 
 from pathlib import Path
 from typing import Any
@@ -31,13 +31,13 @@ def test_the_committed_tables_are_generated(rows: dict[str, Overview]) -> None:
     assert readme == with_table(readme, short(found), "README.md"), "run: make generated"
 
 
-def test_papers_print_the_same_numbers_of_parameters(rows: dict[str, Overview]) -> None:
+def test_numbers_of_parameters_equal_those_of_the_papers(rows: dict[str, Overview]) -> None:
     printed = {"anomalyclip": 43_008, "april_gan": 3_148_800, "mvfa": 12_582_912, "clip": 0, "winclip": 0}
     assert {name: rows[name].learned for name in printed} == printed
 
 
 def test_counted_operations_are_those_of_the_formula(rows: dict[str, Overview]) -> None:
-    """A run of CLIP's tower; what methods do beside it is small, except MVFA-AD, which runs the rest of the tower."""
+    """Methods add little to one run of CLIP's tower, except MVFA-AD, which runs the rest of the tower itself."""
     for name in ("clip", "april_gan", "anomalyclip"):
         assert rows[name].counted
         assert rows[name].operations == pytest.approx(tower_operations(rows[name].reads, LARGE, 14), rel=0.01)
@@ -48,7 +48,7 @@ def test_counted_operations_are_those_of_the_formula(rows: dict[str, Overview]) 
 
 
 class Reader(Clip):
-    """Reads a second tower as well."""
+    """A method that reads a second tower as well."""
 
     published_backbone = {"towers": {"dino": {"model": "vit_tiny_patch16_224", "weights": "pretrained"}}}
 
@@ -58,7 +58,7 @@ class Reader(Clip):
 
 
 class Looker(Clip):
-    """Decides by a value."""
+    """A method whose operations depend on a value."""
 
     def forward(self, batch: Batch) -> AnomalyOutput:
         found = super().forward(batch)
@@ -66,8 +66,8 @@ class Looker(Clip):
         return found if scores.max().item() > 0 else AnomalyOutput(found.map, -scores)
 
 
-def test_second_towers_count(monkeypatch: pytest.MonkeyPatch, rows: dict[str, Overview]) -> None:
-    monkeypatch.setattr(module, "SIZE", 224)  # of which 14 and 16 are divisors
+def test_operations_of_second_towers_are_counted(monkeypatch: pytest.MonkeyPatch, rows: dict[str, Overview]) -> None:
+    monkeypatch.setattr(module, "SIZE", 224)  # a multiple of 14 and 16
     alone = overview("clip")
     monkeypatch.setitem(base._METHODS, "reader", Reader)
     found = overview("reader")
@@ -77,7 +77,7 @@ def test_second_towers_count(monkeypatch: pytest.MonkeyPatch, rows: dict[str, Ov
     assert "(second tower: vit_tiny_patch16_224)" in page([found])
 
 
-def test_what_depends_on_values_is_a_lower_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_operations_that_depend_on_values_give_a_lower_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SIZE", 224)
     monkeypatch.setitem(base._METHODS, "looker", Looker)
     found = overview("looker")
@@ -85,7 +85,7 @@ def test_what_depends_on_values_is_a_lower_bound(monkeypatch: pytest.MonkeyPatch
     assert f"≥ {found.operations / 1e9:,.0f}" in short([found])
 
 
-def test_marks_must_be_there() -> None:
+def test_a_readme_without_marks_is_refused() -> None:
     values: Any = "# A readme without marks"
     with pytest.raises(InputError, match="README.md: expected the marks"):
         with_table(values, "| table |", "README.md")

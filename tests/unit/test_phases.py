@@ -1,4 +1,4 @@
-"""A training in two phases that differ in everything, killed at any point, against one that was left alone."""
+"""Compare a training with two very different phases, killed at any point, with an uninterrupted one."""
 
 import io
 from collections.abc import Callable, Mapping
@@ -23,11 +23,11 @@ from kanoclip.types import InputError
 
 CLS, VV = Tap("cls", 6), Tap("vv", 6)
 EPOCHS = 3, 2
-STEPS = 4 * EPOCHS[0] + 2 * EPOCHS[1]  # 16 images, 5 and 8 of them a step
+STEPS = 4 * EPOCHS[0] + 2 * EPOCHS[1]  # 16 images in batches of 5 and 8
 
 
 class Toy(Method[Strict]):
-    """The first phase fits a layer to labels, the second one another to masks, on top of the frozen first."""
+    """A method whose first phase fits a layer to labels and whose second fits another, on top of it, to masks."""
 
     trainable = stochastic = True
     augment: Callable[[int, ImageSet, object], Sample] | None = None
@@ -36,7 +36,7 @@ class Toy(Method[Strict]):
         super().__init__(backbone, options, seed)
         torch.manual_seed(seed)
         self.first, self.second, self.unused = nn.Linear(128, 4), nn.Linear(128, 1), nn.Linear(2, 2)
-        self.dropout = nn.Dropout(0.5)  # random in every step
+        self.dropout = nn.Dropout(0.5)  # random numbers in every step
         self.seen: list[tuple[str, Batch]] = []
         self.before_step: Callable[[], None] = lambda: None
 
@@ -68,7 +68,7 @@ class Toy(Method[Strict]):
         self.before_step()
         _, masks = batch.truth
         share = self.second(self.dropout(batch.features[VV])).mean((1, 2))
-        below = self.first(batch.features[CLS]).mean(1)  # of the frozen first phase
+        below = self.first(batch.features[CLS]).mean(1)  # the frozen layer of the first phase
         return {"masks": (share + below - masks.mean((1, 2))).square().mean(), "size": 0.1 * share.square().mean()}
 
 
@@ -83,7 +83,7 @@ def copies(method: Method) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in method.learned().items()}
 
 
-def test_each_phase_moves_its_own_parameters_only(backbone: Backbone, data: TrainingData, tmp_path: Path) -> None:
+def test_each_phase_changes_only_its_own_parameters(backbone: Backbone, data: TrainingData, tmp_path: Path) -> None:
     method = Toy(backbone, Strict(), 1)
     initial = copies(method)
     at_step: list[dict[str, Tensor]] = []
@@ -105,7 +105,7 @@ def test_each_phase_moves_its_own_parameters_only(backbone: Backbone, data: Trai
     assert all(value.grad is None for value in backbone.parameters())
 
 
-def test_phases_read_what_they_say_in_batches_of_their_own(
+def test_phases_read_their_own_taps_in_their_own_batch_size(
     backbone: Backbone, data: TrainingData, tmp_path: Path
 ) -> None:
     method = Toy(backbone, Strict(), 1)
@@ -128,8 +128,8 @@ def test_phases_read_what_they_say_in_batches_of_their_own(
     assert (second["loss_masks"] + second["loss_size"]).tolist() == pytest.approx(second["loss_total"].tolist(), 1e-4)
 
 
-def test_a_phase_takes_the_steps_of_its_optimiser(backbone: Backbone, data: TrainingData, tmp_path: Path) -> None:
-    """The second phase by hand: AdamW with its own betas and rates, from where the first phase ended."""
+def test_a_phase_uses_its_own_optimiser(backbone: Backbone, data: TrainingData, tmp_path: Path) -> None:
+    """Repeat the second phase by hand: AdamW with its own betas and rates, from the end of the first phase."""
     method = Toy(backbone, Strict(), 2)
     starts: list[dict[str, Tensor]] = []
     gradients: list[Tensor] = []
@@ -146,7 +146,7 @@ def test_a_phase_takes_the_steps_of_its_optimiser(backbone: Backbone, data: Trai
 
 @pytest.mark.parametrize("augment", [None, Mosaic(0.5)], ids=["plain", "mosaic"])
 @pytest.mark.parametrize("killed_at", [[6], [12], [13], [15], [2, 7, 12, 14]])
-def test_a_training_killed_anywhere_ends_with_the_same_bits(
+def test_a_training_killed_at_any_step_gives_identical_parameters(
     backbone: Backbone,
     data: TrainingData,
     tmp_path: Path,
@@ -154,7 +154,7 @@ def test_a_training_killed_anywhere_ends_with_the_same_bits(
     killed_at: list[int],
     augment: Mosaic | None,
 ) -> None:
-    """In the first phase, after its last epoch, in the second, several times; steps are counted from 0."""
+    """Kill it in the first phase, after its last epoch, in the second, several times; steps are counted from 0."""
     monkeypatch.setattr(Toy, "augment", augment)
     whole, state = Toy(backbone, Strict(), 3), tmp_path / "state"
     expected = fit(whole, data, TrainingState(tmp_path / "whole", "key"))
@@ -177,10 +177,10 @@ def test_a_training_killed_anywhere_ends_with_the_same_bits(
     pd.testing.assert_frame_equal(found, wanted)
 
 
-def test_killed_between_two_phases(
+def test_a_training_killed_between_two_phases_is_resumed(
     backbone: Backbone, data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Just before it is written that the first phase is over, and just after."""
+    """Kill it just before and just after the end of the first phase is recorded."""
     whole = Toy(backbone, Strict(), 3)
     fit(whole, data, TrainingState(tmp_path / "whole", "key"))
     leave = TrainingState.leave_phase
@@ -198,12 +198,12 @@ def test_killed_between_two_phases(
             fit(Toy(backbone, Strict(), 3), data, TrainingState(tmp_path / "state", "key"))
     method = Toy(backbone, Strict(), 3)
     fit(method, data, TrainingState(tmp_path / "state", "key"))
-    assert method.seen == []  # killed when all was done
+    assert method.seen == []  # killed after all steps were done
     assert all(torch.equal(value, whole.learned()[name]) for name, value in method.learned().items())
 
 
-def test_a_phase_may_read_nothing(backbone: Backbone, data: TrainingData, tmp_path: Path) -> None:
-    """Prompts that learn from descriptions alone need no features, and the towers do not run."""
+def test_a_phase_without_taps_does_not_run_the_towers(backbone: Backbone, data: TrainingData, tmp_path: Path) -> None:
+    """Prompts that learn from descriptions alone need no features."""
     method, seen = Toy(backbone, Strict(), 1), []
 
     def losses(batch: Batch) -> dict[str, Tensor]:
@@ -217,7 +217,7 @@ def test_a_phase_may_read_nothing(backbone: Backbone, data: TrainingData, tmp_pa
     assert [batch.features for batch in seen] == [{}, {}]
 
 
-def test_what_is_learned_does_not_depend_on_what_requires_gradients(backbone: Backbone) -> None:
+def test_learned_parameters_do_not_depend_on_requires_grad(backbone: Backbone) -> None:
     method = Toy(backbone, Strict(), 1)
     names = set(method.learned())
     method.requires_grad_(False)
@@ -228,7 +228,7 @@ def test_what_is_learned_does_not_depend_on_what_requires_gradients(backbone: Ba
     )
 
 
-def test_an_augmented_phase_sees_other_features_and_masks_and_the_next_one_the_cached(
+def test_an_augmented_phase_gets_changed_images_and_the_next_phase_cached_features(
     backbone: Backbone, data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = Toy(backbone, Strict(), 1)
@@ -259,7 +259,8 @@ def test_an_augmentation_that_changes_nothing_gives_the_cached_features(
     fit(live, data, TrainingState(tmp_path / "live", "key"))
     for (_, one), (_, other) in zip(plain.seen, live.seen, strict=True):
         assert torch.equal(one.masks, other.masks) and torch.equal(one.labels, other.labels)
-        torch.testing.assert_close(one.features[CLS], other.features[CLS], atol=2e-3, rtol=2e-3)  # fp16, other batches
+        # the cache is fp16 and has other batches
+        torch.testing.assert_close(one.features[CLS], other.features[CLS], atol=2e-3, rtol=2e-3)
 
 
 def test_an_augmentation_without_images_is_refused(

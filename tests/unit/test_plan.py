@@ -1,4 +1,4 @@
-"""The plan of a run against numbers made by hand."""
+"""Compare the plan of a run with numbers computed by hand."""
 
 import re
 import shutil
@@ -34,7 +34,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(0, 0, 80 * 10**9))
 
 
-def test_the_papers_features_and_jobs_by_hand(tmp_path: Path) -> None:
+def test_features_and_jobs_of_the_paper_equal_values_by_hand(tmp_path: Path) -> None:
     config = configuration("config.yaml")
     plan = make_plan(config, describe(config), tmp_path)
     sizes = {one.name: one.features for one in plan.datasets}
@@ -42,9 +42,9 @@ def test_the_papers_features_and_jobs_by_hand(tmp_path: Path) -> None:
     image = 2 * (8 * 1370 * 1024 + 1024)
     assert sizes.pop("mvtec_ad") == 1725 * image
     assert sizes.pop("visa") == 2162 * image
-    assert set(sizes.values()) == {0}  # of the other targets nothing is stored
+    assert set(sizes.values()) == {0}  # features of the targets are not stored
     assert plan.features == plan.missing == 3887 * image <= 90e9
-    assert sum(plan.jobs.values()) == 79 <= 110  # as Snakemake counts them in a dry run
+    assert sum(plan.jobs.values()) == 79 <= 110  # the numbers of a dry run of Snakemake
     assert plan.ablations == {"train": 20, "score": 12, "evaluate": 12}
     by_hand = [one.name for one in plan.datasets if one.get == "by hand"]
     assert by_hand == ["mpdd", "dagm", "brainmri", "liverct", "resc", "br35h", "covid19", "headct"]
@@ -63,7 +63,7 @@ def test_a_disk_that_is_too_small_is_refused_in_one_line(tmp_path: Path) -> None
     assert plan.features == 0 and plan.jobs["encode"] == 0
 
 
-def test_stored_features_need_no_further_space(tmp_path: Path) -> None:
+def test_stored_features_need_no_more_space(tmp_path: Path) -> None:
     config = configuration("config.yaml")
     run = describe(config)
     needed = make_plan(config, run, tmp_path).missing
@@ -108,7 +108,7 @@ def test_hours_are_work_over_rate(tmp_path: Path) -> None:
     tokens = 257 * 128 / 1e6
     assert found["train"] == pytest.approx(2.0 * tokens * 5 * 320 * 2 / 3600)
     assert found["evaluate"] == pytest.approx(0.5 * 0.128**2 * 192 * 3 / 3600)  # clip once, kanoclip twice
-    for folds, trainings in ((1, 2.5), (2, 3), (4, 5)):  # two seeds, and what the thresholds take
+    for folds, trainings in ((1, 2.5), (2, 3), (4, 5)):  # two seeds and the thresholds
         more = hours(run, images, rates, folds)
         assert more is not None and more["train"] == pytest.approx(found["train"] * trainings / 2)
     faster = hours(run, images, rates.model_copy(update={"towers": 20.0}))
@@ -157,5 +157,7 @@ def test_the_command_needs_no_torch_once_a_configuration_is_known(tmp_path: Path
         for _ in range(2)
     )
     assert "jobs:     31" in first and first.splitlines()[-1] == "True"
-    plans = [re.sub(r"\d+\.\d+ GB of the disk", "", text).splitlines() for text in (first, second)]  # others write too
+    plans = [
+        re.sub(r"\d+\.\d+ GB of the disk", "", text).splitlines() for text in (first, second)
+    ]  # other processes write too
     assert plans[0][:-1] == plans[1][:-1] and plans[1][-1] == "False"

@@ -25,7 +25,7 @@ def configuration(**changes: Any) -> Configuration:
 
 
 def datasets(config: Configuration) -> list[str]:
-    """Every dataset that is read, as a target or to train on."""
+    """Return every dataset that is read, as a target or for training."""
     jobs = protocol.all_jobs(config)
     names = [name for job in jobs for name in (job.target, job.auxiliary) if name != protocol.NO_AUXILIARY]
     return list(dict.fromkeys(names))
@@ -55,7 +55,7 @@ def test_a_transductive_recipe_marks_its_row() -> None:
     assert marks == {"aa_clip": (), "as_printed": ("transductive",), "one_by_one": ()}
 
 
-def test_each_training_once() -> None:
+def test_each_training_runs_once() -> None:
     found = protocol.describe(configuration()).trainings
     assert [(training.row, training.auxiliary, training.seeds) for training in found] == [
         ("kanoclip", "visa", (1, 2)),
@@ -69,12 +69,12 @@ def test_datasets_that_are_only_auxiliary_are_read_too() -> None:
     assert datasets(configuration(targets=["elpv"], methods={"clip": None})) == ["elpv"]
 
 
-def test_zero_shot_guard() -> None:
+def test_a_target_that_is_the_auxiliary_dataset_is_refused() -> None:
     with pytest.raises(InputError, match="target 'mvtec_ad' is also the auxiliary dataset of 'kanoclip'"):
         protocol.jobs(configuration(auxiliary_for={}))
     allowed = configuration(auxiliary_for={}, allow_seen=True)
     assert [job.auxiliary for job in protocol.jobs(allowed) if job.target == job.auxiliary] == ["mvtec_ad"] * 2
-    protocol.jobs(configuration(auxiliary_for={}, methods={"clip": None}))  # nothing is trained, nothing can be seen
+    protocol.jobs(configuration(auxiliary_for={}, methods={"clip": None}))  # training-free rows have seen no dataset
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_zero_shot_guard() -> None:
         ({"datasets": {"visa": {"class_names": {"a": "b"}}}}, "class_names are only for a dataset of your own"),
     ],
 )
-def test_mistakes(changes: dict[str, Any], message: str) -> None:
+def test_mistakes_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError) as caught:
         protocol.jobs(configuration(**changes))
     assert message in str(caught.value)
@@ -143,13 +143,13 @@ def test_a_row_from_a_checkpoint_is_scored_once_and_not_trained() -> None:
         ({"targets": ["synthetic_auxiliary"]}, "target 'synthetic_auxiliary' is also the auxiliary dataset"),
     ],
 )
-def test_mistakes_with_a_checkpoint(changes: dict[str, Any], message: str) -> None:
+def test_mistakes_with_a_checkpoint_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError) as caught:
         protocol.describe(from_checkpoint(**changes))
     assert message in str(caught.value)
 
 
-def test_a_folder_is_short_for_a_dataset_and_names_the_run() -> None:
+def test_the_key_folder_defines_a_dataset_and_names_the_run() -> None:
     def of(**values: Any) -> Configuration:
         return parse(Configuration, {"methods": {"clip": None}, **values}, "configuration")
 
@@ -178,7 +178,7 @@ STAGES = frozenset(Tap("vv", block) for block in (6, 12, 18, 24))
 LAST = Tap("cls", 24)
 
 
-def test_only_what_the_configuration_says_is_cached() -> None:
+def test_only_datasets_named_in_the_configuration_are_cached() -> None:
     assert protocol.encodings(configuration(cache=[])) == {}
     on_auxiliary = protocol.encodings(configuration())
     assert on_auxiliary == {("clip-l14-518", name): STAGES | {LAST} for name in ("visa", "mvtec_ad")}
@@ -193,14 +193,14 @@ def test_a_dataset_is_encoded_once_for_all_rows_that_read_it() -> None:
     assert found == {("clip-l14-518", name): STAGES | {LAST} | original for name in TARGETS}
 
 
-def test_of_an_auxiliary_dataset_only_what_trains_is_read() -> None:
-    """APRIL-GAN learns nothing from the class token, and with a mosaic nothing from unchanged images."""
+def test_of_an_auxiliary_dataset_only_taps_for_training_are_cached() -> None:
+    """APRIL-GAN does not train on the class token, and with mosaics not on unchanged images."""
     found = protocol.encodings(configuration(targets=["elpv"], methods={"april_gan": None}))
     assert found == {("clip-l14-518", "mvtec_ad"): frozenset(Tap("tokens", block) for block in (6, 12, 18, 24))}
     assert protocol.encodings(configuration(targets=["elpv"], methods={"april_gan": {"mosaic": 0.2}})) == {}
 
 
-def test_the_shape_of_a_tower_is_known_without_building(tiny_config: BackboneConfig, backbone: Backbone) -> None:
+def test_the_shape_of_a_tower_is_known_without_building_it(tiny_config: BackboneConfig, backbone: Backbone) -> None:
     assert tower_shape(tiny_config) == backbone.shape
     large = tower_shape(BackboneConfig())
     assert (large.layers, large.taps, large.width, large.joint_width, large.grid) == (
@@ -230,25 +230,26 @@ def test_a_pass_joins_all_rows_and_seeds_of_a_backbone_and_target() -> None:
     assert sorted(run.jobs, key=str) == sorted((job for found in passes for job in found.jobs), key=str)
 
 
-def test_only_the_named_rows_run() -> None:
+def test_the_key_only_limits_the_rows() -> None:
     config = configuration(only=["kanoclip"])
     assert {job.row for job in protocol.jobs(config)} == {"kanoclip"}
     with pytest.raises(InputError, match="unknown row in only 'kanoklip'; did you mean 'kanoclip'?"):
         protocol.jobs(configuration(only=["kanoklip"]))
 
 
-def test_a_publication_may_train_differently_on_a_dataset() -> None:
+def test_published_options_can_depend_on_the_auxiliary_dataset() -> None:
     methods = {"april_gan": {"recipe": "published", "mosaic": 0.5, "backbone": "clip-l14-518"}}
     config = configuration(methods=methods)
     (row,) = protocol.rows(config)
     on = {name: row.options_on(name) for name in ("mvtec_ad", "visa")}
     assert (on["mvtec_ad"]["epochs"], on["visa"]["epochs"]) == (3, 15)
-    assert on["mvtec_ad"]["mosaic"] == on["visa"]["mosaic"] == 0.5  # what the row says comes before the publication
+    # options of the row take precedence over published ones
+    assert on["mvtec_ad"]["mosaic"] == on["visa"]["mosaic"] == 0.5
     ours = configuration(methods={"april_gan": None})
     assert protocol.rows(ours)[0].options_on("visa") == {}
 
 
-def test_a_published_recipe_brings_options_and_a_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_published_recipe_sets_options_and_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
     kind = protocol.method_class("clip")
     monkeypatch.setattr(kind, "published", {"temperature": 0.01})
     monkeypatch.setattr(kind, "published_backbone", {"model": "ViT-B-16", "weights": "openai", "image_size": 240})
@@ -275,19 +276,19 @@ def test_ablations_add_rows_but_not_to_the_main_table() -> None:
     assert [row.name for row in protocol.rows(config)] == ["clip", "kanoclip"]
     found = [(row.name, row.options) for row in protocol.ablation_rows(config, "parts")]
     assert found == [("clip", {}), ("short", {"epochs": 2}), ("kanoclip", {"epochs": 3})]
-    assert len(protocol.all_jobs(config)) == len(protocol.jobs(config)) + 3 * 2  # targets x seeds of the new row
+    assert len(protocol.all_jobs(config)) == len(protocol.jobs(config)) + 3 * 2  # targets times seeds of the new row
     clash = configuration(ablations={"parts": {"kanoclip": {"epochs": 1}}})
     with pytest.raises(InputError, match=r"ablations.parts.kanoclip: another row has this name"):
         protocol.all_rows(clash)
 
 
-def test_random_weights_make_a_control() -> None:
+def test_rows_with_random_weights_are_controls() -> None:
     backbones = {"kanoclip-tiny": {"model": "kanoclip-tiny", "weights": "random:0"}}
     rows = protocol.rows(configuration(backbones=backbones, backbone="kanoclip-tiny"))
     assert all(row.control for row in rows)
 
 
-def test_a_second_tower_that_the_backbone_has_not_is_refused() -> None:
+def test_a_second_tower_that_the_backbone_lacks_is_refused() -> None:
     methods = {"crane_plus": {}}
     message = "methods.crane_plus: it reads a second tower called dino, which backbone clip-l14-518 does not have"
     with pytest.raises(InputError, match=message):
@@ -298,7 +299,7 @@ def test_a_second_tower_that_the_backbone_has_not_is_refused() -> None:
     assert "dino:tokens/12" in row.reads
 
 
-def test_the_published_recipe_of_crane_plus_brings_its_second_tower() -> None:
+def test_the_published_recipe_of_crane_plus_sets_its_second_tower() -> None:
     config = configuration(methods={"crane_plus": {"recipe": "published"}})
     (row,) = protocol.rows(config)
     tower = protocol.backbones(config)[row.backbone].towers["dino"]

@@ -1,4 +1,4 @@
-"""Weights of a method's authors, from an address to scores; and what goes wrong on the way, in one line each."""
+"""Download, import and score with the weights of a method's authors; every failure gives one line."""
 
 import hashlib
 import json
@@ -35,7 +35,7 @@ WIDTH = JOINT = 128
 
 
 def weights() -> dict[str, Any]:
-    """APRIL-GAN's layout, for the tiny tower."""
+    """Return weights for the tiny tower in the layout of APRIL-GAN."""
     g = torch.Generator().manual_seed(0)
     shapes = {"weight": (JOINT, WIDTH), "bias": (JOINT,)}
     state = {
@@ -55,7 +55,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 @pytest.fixture
 def address(data: bytes, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Serves the file at /good, cut off once at /cut, its half as if it were all at /half, and nothing elsewhere."""
+    """Serve the file at /good, interrupted once at /cut, only its first half at /half, and nothing elsewhere."""
     cuts = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -91,7 +91,7 @@ def address(data: bytes, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 @pytest.fixture
 def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Write what is known of APRIL-GAN's weights."""
+    """Write the record of APRIL-GAN's published weights."""
     monkeypatch.setattr(published_weights, "RELEASES", tmp_path)
 
     def write(*urls: str, **facts: Any) -> None:
@@ -114,10 +114,10 @@ def run(*arguments: str) -> None:
     assert result.exit_code == 0, (result.output, result.exception)
 
 
-def test_the_whole_way(
+def test_weights_are_downloaded_verified_imported_and_scored(
     tmp_path: Path, release: Any, address: str, data: bytes, index: Path, backbone: Backbone
 ) -> None:
-    """A dead address, one that is cut off and resumed, checksums, import, scores: those of a method built by hand."""
+    """Skip a dead address, resume an interrupted one, import; scores equal those of a method built by hand."""
     release(f"{address}/gone", f"{address}/cut", sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
     run("fetch-weights", "april_gan", "--auxiliary", "visa", "--resources", str(tmp_path))
     file = tmp_path / "weights/april_gan/visa/w.pth"
@@ -142,8 +142,8 @@ def test_the_whole_way(
     with h5py.File(out / "scores.h5") as found:
         assert found.attrs["auxiliary"] == "visa"
         np.testing.assert_allclose(found["image_score"], scores, atol=1e-6)
-        np.testing.assert_allclose(found["map"], maps, atol=1e-3)  # kept in fp16
-    # a second time nothing is fetched
+        np.testing.assert_allclose(found["map"], maps, atol=1e-3)  # stored in fp16
+    # the second time nothing is downloaded
     release(f"{address}/gone", sha256=hashlib.sha256(data).hexdigest())
     assert fetch_stage("april_gan", "visa", tmp_path) == [file]
 
@@ -156,10 +156,10 @@ def test_another_file_is_refused_and_deleted(tmp_path: Path, release: Any, addre
         assert not (tmp_path / "weights/april_gan/visa/w.pth").exists()
 
 
-def test_a_truncated_file_is_one_line(tmp_path: Path, release: Any, address: str, data: bytes) -> None:
+def test_a_truncated_file_is_refused_in_one_line(tmp_path: Path, release: Any, address: str, data: bytes) -> None:
     release(f"{address}/half", bytes=len(data))
     assert f"expected {len(data)} bytes, found {len(data) // 2}" in refused(tmp_path)
-    release(f"{address}/half")  # its size is not known: the import refuses it
+    release(f"{address}/half")  # its size is unknown, so the import refuses it
     (file,) = fetch_stage("april_gan", "visa", tmp_path)
     result = CliRunner().invoke(app, ["import", "april_gan", str(file), "--out", "x", "--auxiliary", "visa"])
     assert "damaged" in str(result.exception) and "\n" not in str(result.exception)
@@ -176,13 +176,13 @@ def test_a_file_placed_by_hand_is_verified_and_kept(tmp_path: Path, release: Any
     assert fetch_stage("april_gan", "visa", tmp_path) == [file]
 
 
-def test_no_address_answers(tmp_path: Path, release: Any, address: str) -> None:
+def test_the_error_says_where_to_get_the_file_if_no_address_answers(tmp_path: Path, release: Any, address: str) -> None:
     release(f"{address}/gone")
     message = refused(tmp_path)
     assert "404" in message and "get it from https://example.org and put it there" in message
 
 
-def test_git_knows_the_same_id(tmp_path: Path) -> None:
+def test_the_id_equals_that_of_git(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(bytes(range(256)) * 9000)
     known = subprocess.run(["git", "hash-object", "a"], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert git_blob(tmp_path / "a") == known.stdout.strip()
@@ -190,7 +190,7 @@ def test_git_knows_the_same_id(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", release_names())
-def test_what_is_known_is_well_formed(name: str) -> None:
+def test_the_records_in_the_package_are_well_formed(name: str) -> None:
     release = load_release(name)
     assert release.homepage.startswith("https://") and release.licence and release.layout
     for file in release.files:
@@ -230,13 +230,15 @@ def test_a_published_row_runs_once_and_is_not_trained() -> None:
         (ROW | {"weights": "theirs"}, {}, "'trained' or 'published'"),
     ],
 )
-def test_what_cannot_be_taken_is_one_line(row: dict[str, Any], changes: dict[str, Any], expected: str) -> None:
+def test_weights_that_cannot_be_used_are_refused_in_one_line(
+    row: dict[str, Any], changes: dict[str, Any], expected: str
+) -> None:
     with pytest.raises(InputError) as caught:
         protocol.describe(configuration(row, **changes))
     assert expected in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_targets_that_training_saw_as_well_are_refused(release: Any) -> None:
+def test_targets_that_the_training_used_are_refused(release: Any) -> None:
     release("https://example.org/w", also_trained_on=["btad"])
     with pytest.raises(InputError, match="were trained on it as well as on visa"):
         protocol.describe(configuration(ROW, allow_seen=True))

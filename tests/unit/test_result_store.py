@@ -1,4 +1,4 @@
-"""The store serves whole results or none, whatever kills, damages or races it."""
+"""The store returns complete results or none, despite kills, damage and concurrent processes."""
 
 import errno
 import json
@@ -14,7 +14,7 @@ import pytest
 
 from kanoclip.result_store import Store, fingerprint
 
-PROCESSES = multiprocessing.get_context("fork")  # starts in milliseconds; the children use no torch
+PROCESSES = multiprocessing.get_context("fork")  # starts in milliseconds; the child processes use no torch
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def store(tmp_path):
 
 
 def put(store, key="key", **texts):
-    """Keep a result of text files."""
+    """Store a result that consists of text files."""
     folder = store.partial(key)
     for name, text in texts.items():
         (folder / f"{name}.txt").write_text(text)
@@ -45,12 +45,12 @@ def test_the_fingerprint_depends_on_every_part_and_not_on_its_order():
 @pytest.mark.parametrize(
     ("part", "error"), [(Path("somewhere"), TypeError), ({1}, TypeError), (float("nan"), ValueError)]
 )
-def test_what_json_cannot_write_has_no_fingerprint(part, error):
+def test_values_that_json_cannot_write_have_no_fingerprint(part, error):
     with pytest.raises(error):
         fingerprint(part=part)
 
 
-def test_a_kept_result_is_linked_to_where_it_is_wanted(store, tmp_path):
+def test_a_stored_result_is_linked_to_its_output(store, tmp_path):
     outputs = {"metrics": tmp_path / "row" / "metrics.csv", "curves": tmp_path / "row" / "curves.csv"}
     assert not store.fetch("key", outputs)
     assert not (tmp_path / "row" / "metrics.csv").exists()
@@ -65,7 +65,7 @@ def test_a_kept_result_is_linked_to_where_it_is_wanted(store, tmp_path):
     assert not store.fetch("another key", outputs)
 
 
-def test_outputs_are_newer_than_what_was_written_before_the_fetch(store, tmp_path):
+def test_fetched_outputs_are_newer_than_files_written_before(store, tmp_path):
     put(store, scores="1")
     assert store.fetch("key", {"scores": tmp_path / "scores"})
     os.utime(tmp_path / "scores", (1, 1))
@@ -99,7 +99,7 @@ def break_manifest(store, output):
 
 
 @pytest.mark.parametrize("damage", [overwrite_output, truncate_kept, break_manifest])
-def test_a_damaged_result_is_told_removed_and_can_be_kept_again(store, tmp_path, caplog, damage):
+def test_a_damaged_result_is_reported_removed_and_can_be_stored_again(store, tmp_path, caplog, damage):
     put(store, scores="right", log="1")
     assert store.fetch("key", {"scores": tmp_path / "scores"})
     damage(store, tmp_path / "scores")
@@ -114,7 +114,7 @@ def test_a_damaged_result_is_told_removed_and_can_be_kept_again(store, tmp_path,
     assert (tmp_path / "again" / "scores").read_text() == "right"
 
 
-def test_a_missing_file_makes_a_miss_and_is_replaced(store, tmp_path):
+def test_a_missing_file_is_a_miss_and_is_replaced(store, tmp_path):
     put(store, scores="right")
     (store.folder / "kept" / "key" / "scores").unlink()
     assert not store.fetch("key", {"scores": tmp_path / "scores"})
@@ -122,7 +122,7 @@ def test_a_missing_file_makes_a_miss_and_is_replaced(store, tmp_path):
     assert store.fetch("key", {"scores": tmp_path / "scores"})
 
 
-def test_a_result_without_a_wanted_file_is_a_miss_and_is_replaced(store, tmp_path):
+def test_a_result_without_a_requested_file_is_a_miss_and_is_replaced(store, tmp_path):
     put(store, scores="old")
     outputs = {"scores": tmp_path / "scores", "log": tmp_path / "log"}
     assert not store.fetch("key", outputs)
@@ -131,7 +131,7 @@ def test_a_result_without_a_wanted_file_is_a_miss_and_is_replaced(store, tmp_pat
     assert (tmp_path / "scores").read_text() == "new"
 
 
-def test_a_sound_result_stays_when_it_is_kept_again(store, tmp_path):
+def test_an_intact_result_is_not_replaced(store, tmp_path):
     put(store, scores="first")
     put(store, scores="second")
     assert store.fetch("key", {"scores": tmp_path / "scores"})
@@ -140,13 +140,13 @@ def test_a_sound_result_stays_when_it_is_kept_again(store, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "manifest.json"])
-def test_a_name_that_is_no_file_name_is_refused(store, tmp_path, name):
+def test_an_invalid_file_name_is_refused(store, tmp_path, name):
     (tmp_path / "file").write_text("1")
     with pytest.raises(ValueError, match="cannot name a file in a store"):
         store.keep("key", {name: tmp_path / "file"})
 
 
-def test_a_missing_file_is_not_kept_and_the_work_stays(store, tmp_path):
+def test_a_result_with_a_missing_file_is_not_stored_and_the_work_is_kept(store, tmp_path):
     (store.partial("key") / "state").write_text("half")
     with pytest.raises(FileNotFoundError):
         store.keep("key", {"scores": tmp_path / "missing"})
@@ -154,20 +154,20 @@ def test_a_missing_file_is_not_kept_and_the_work_stays(store, tmp_path):
     assert (store.partial("key") / "state").read_text() == "half"
 
 
-def test_unfinished_work_is_found_by_the_next_process_but_not_taken_from_a_living_one(store):
+def test_unfinished_work_is_resumed_by_the_next_process_but_not_taken_from_a_running_one(store):
     (store.partial("key") / "state").write_text("half")
     assert (store.partial("key") / "state").exists()
     rival = Store(store.folder)
     assert rival.partial("key") != store.partial("key")
     assert store.partial("other").parent != store.partial("key").parent
     folder = store.partial("key")
-    store._claims.clear()  # what the end of a process does
+    store._claims.clear()  # as at the end of a process
     later = Store(store.folder)
     assert later.partial("key") == folder
     assert (folder / "state").read_text() == "half"
 
 
-def test_unfinished_work_outlives_a_kill(store):
+def test_unfinished_work_survives_a_kill(store):
     def work(ready):
         (store.partial("key") / "state").write_text("half")
         ready.set()
@@ -185,7 +185,7 @@ def test_unfinished_work_outlives_a_kill(store):
 
 
 def whole_texts(key):
-    """Two long files that say which key they belong to."""
+    """Return two long files that contain the key they belong to."""
     return {name: f"{name} of {key}\n" * 20_000 for name in ("scores", "log")}
 
 
@@ -199,13 +199,13 @@ def keep_and_fetch(folder, out, keys):
             assert store.fetch(key, outputs)
 
 
-def test_killed_at_any_moment_it_serves_whole_results_only(store, tmp_path):
+def test_a_store_killed_at_any_moment_returns_only_complete_results(store, tmp_path):
     chance, out, finished = random.Random(0), tmp_path / "out", 0
     for number in range(20):
         keys = (f"{number}-{i}" for i in count())
         child = PROCESSES.Process(target=keep_and_fetch, args=(store.folder, out, keys))
         child.start()
-        while not any((store.folder / "kept").glob(f"{number}-*")):  # at work, however busy the machine is
+        while not any((store.folder / "kept").glob(f"{number}-*")):  # it is working, however busy the machine is
             assert child.is_alive()
             time.sleep(0.001)
         time.sleep(chance.random() / 20)
@@ -226,7 +226,7 @@ def test_killed_at_any_moment_it_serves_whole_results_only(store, tmp_path):
     assert files_below(store.folder / "partial") == files_below(store.folder / "trash") == []
 
 
-def test_two_processes_that_keep_the_same_results_end_well(store, tmp_path):
+def test_two_processes_can_store_the_same_results(store, tmp_path):
     names, keys = ("scores", "log"), [f"key{i}" for i in range(40)]
 
     def work(who, start):
@@ -246,7 +246,7 @@ def test_two_processes_that_keep_the_same_results_end_well(store, tmp_path):
         assert child.exitcode == 0
     for key in keys:
         texts = {(tmp_path / who / key / name).read_text() for who in "ab" for name in names}
-        assert texts in ({"a" * 10_000}, {"b" * 10_000})  # one of the two results, everywhere
+        assert texts in ({"a" * 10_000}, {"b" * 10_000})  # all outputs are one of the two results
     assert files_below(store.folder / "partial") == files_below(store.folder / "trash") == []
 
 
@@ -255,7 +255,7 @@ def make_old(folder, days=8):
         os.utime(path, (time.time() - days * 86_400,) * 2)
 
 
-def test_sweep_deletes_what_is_old_and_linked_from_nowhere(store, tmp_path):
+def test_sweep_deletes_old_results_without_links(store, tmp_path):
     for key in ("linked", "unlinked", "fresh"):
         put(store, key, scores=key)
         assert store.fetch(key, {"scores": tmp_path / key})
@@ -267,13 +267,13 @@ def test_sweep_deletes_what_is_old_and_linked_from_nowhere(store, tmp_path):
     assert {path.name for path in (store.folder / "kept").iterdir()} == {"linked", "fresh"}
 
 
-def test_sweep_deletes_the_work_of_dead_processes_only(store):
+def test_sweep_deletes_only_the_work_of_dead_processes(store):
     for key in ("mine", "old", "recent", "finished"):
         (store.partial(key) / "state").write_text("half")
     for key in ("old", "recent", "finished"):
         store._claims.pop(key)
     put(Store(store.folder), "finished", scores="1")
-    (store.partial("finished") / "state").write_text("half")  # killed after the result was in place
+    (store.partial("finished") / "state").write_text("half")  # killed after the result was stored
     store._claims.pop("finished")
     for key in ("mine", "old"):
         make_old(store.folder / "partial" / key)

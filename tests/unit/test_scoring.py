@@ -1,4 +1,4 @@
-"""Scoring: the same from every source, each batch computed once for all rows, the truth for controls only."""
+"""Scores are equal from every source, each batch is computed once for all rows, only controls see the ground truth."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ CLS, VV = Tap("cls", 6), Tap("vv", 3)
 
 
 class Reader(Method[Strict]):
-    """A row that reads some taps; its scores are their sum, squeezed."""
+    """A row that reads some taps; its scores are the sigmoid of their sum."""
 
     taps: frozenset[Tap] = frozenset()
 
@@ -60,7 +60,7 @@ def frame(index: Path) -> pd.DataFrame:
 
 @pytest.fixture
 def encoded(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, frozenset[Tap]]]]:
-    """For every run of the tower, how many images and which taps."""
+    """Record the number of images and the taps of each run of the tower."""
     runs: list[tuple[int, frozenset[Tap]]] = []
     encode = Backbone.encode_images
 
@@ -73,7 +73,7 @@ def encoded(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> Iterator[lis
 
 
 def scorers(kinds: list[type[Method]], backbone: Backbone, frame: pd.DataFrame, folder: Path) -> list[Scorer]:
-    """A row per method; each keeps its progress below the folder."""
+    """Return one row per method; each stores its progress below the folder."""
     found = []
     for number, kind in enumerate(kinds):
         place = folder / str(number)
@@ -86,7 +86,7 @@ def kept(folder: Path) -> dict[str, np.ndarray]:
     return {name: np.load(folder / f"{name}.npy") for name in ("map", "image_score", "checksum")}
 
 
-def test_methods_never_see_the_truth_and_the_oracle_does(
+def test_methods_never_see_the_ground_truth_and_the_oracle_does(
     frame: pd.DataFrame, features: Path, backbone: Backbone
 ) -> None:
     source = CachedFeatures(FeatureCache(features, frame), backbone)
@@ -110,7 +110,7 @@ def test_methods_never_see_the_truth_and_the_oracle_does(
 def test_a_method_scores_the_same_from_a_cache_and_live(
     name: str, frame: pd.DataFrame, features: Path, backbone: Backbone
 ) -> None:
-    """To the bit, in the batches of the cache; in others except for rounding."""
+    """Scores are identical in the batches of the cache, and equal up to rounding in others."""
     kind = method_class(name)
     torch.manual_seed(0)
     method = kind(backbone, kind.Options(), 0)
@@ -125,7 +125,7 @@ def test_a_method_scores_the_same_from_a_cache_and_live(
     np.testing.assert_allclose(other_scores, scores, atol=5e-3)
 
 
-def test_rows_of_an_index_are_scored_as_in_the_whole(frame: pd.DataFrame, backbone: Backbone) -> None:
+def test_part_of_an_index_gets_the_scores_of_the_whole_index(frame: pd.DataFrame, backbone: Backbone) -> None:
     source, method = LiveFeatures(frame, backbone), ReadsBoth(backbone, Strict(), 0)
     some = frame[frame["class_name"] == "nut"]
     _, everything = score(method, source, frame)
@@ -155,10 +155,10 @@ def test_the_tower_runs_once_per_batch_however_many_rows(
         assert found["checksum"].all() and scorer.failed is None
 
 
-def test_only_taps_of_rows_that_lack_results_are_computed(
+def test_only_taps_of_rows_with_missing_results_are_computed(
     frame: pd.DataFrame, backbone: Backbone, encoded: list, tmp_path: Path
 ) -> None:
-    """The row that reads the last block has done 12 of 16 images, the other one 6: batches of 6, 6 and 4."""
+    """The row that reads the last block has finished 12 of 16 images, the other one 6, in batches of 6, 6 and 4."""
     last, third = scorers([ReadsLast, ReadsThird], backbone, frame, tmp_path)
     for scorer, done in ((last, 12), (third, 6)):
         alone = score(scorer.method, LiveFeatures(frame, backbone), frame, batch_size=6)
@@ -167,16 +167,16 @@ def test_only_taps_of_rows_that_lack_results_are_computed(
     run_pass([last, third], LiveFeatures(frame, backbone), frame, batch_size=6)
     assert encoded == [(6, frozenset({VV})), (4, frozenset({CLS, VV}))]
     again = scorers([ReadsLast, ReadsThird], backbone, frame, tmp_path)
-    assert again[0].scores.seconds > 1.0  # those of the first process count
+    assert again[0].scores.seconds > 1.0  # including those of the first process
     run_pass(again, LiveFeatures(frame, backbone), frame, batch_size=6)
-    assert len(encoded) == 2  # nothing was left to do
+    assert len(encoded) == 2  # all images were done
     for number, scorer in enumerate(again):
         maps, scores = score(scorer.method, LiveFeatures(frame, backbone), frame, batch_size=6)
         found = kept(tmp_path / str(number))
         assert np.array_equal(found["map"], maps) and np.array_equal(found["image_score"], scores)
 
 
-def test_rows_that_read_nothing_need_no_tower(
+def test_rows_without_taps_do_not_run_the_tower(
     frame: pd.DataFrame, backbone: Backbone, encoded: list, tmp_path: Path
 ) -> None:
     run_pass(scorers([Random, Oracle], backbone, frame, tmp_path), LiveFeatures(frame, backbone), frame)
@@ -187,10 +187,10 @@ def test_rows_that_read_nothing_need_no_tower(
 @pytest.mark.parametrize(
     ("field", "broken"), [("map", [5]), ("image_score", [5]), ("map", list(range(16))), ("map", [1, 9, 14])]
 )
-def test_a_row_with_scores_that_are_not_finite_is_given_up_alone(
+def test_a_row_with_non_finite_scores_stops_and_other_rows_continue(
     frame: pd.DataFrame, backbone: Backbone, tmp_path: Path, field: str, broken: list[int]
 ) -> None:
-    """Its line names the first such image, however many follow, and it is not asked again; other rows go on."""
+    """The error names the first such image, however many follow, and the row computes no further batch."""
     images: list[str] = []
 
     class Broken(Random):
@@ -205,13 +205,13 @@ def test_a_row_with_scores_that_are_not_finite_is_given_up_alone(
     run_pass([bad, good], LiveFeatures(frame, backbone), frame, batch_size=4)
     assert str(bad.failed) == f"{frame['image_path'][broken[0]]}: its {field} is not finite"
     assert good.failed is None and kept(tmp_path / "1")["checksum"].all()
-    assert len(images) <= 4 * (broken[0] // 4 + 2)  # one batch more was under way
+    assert len(images) <= 4 * (broken[0] // 4 + 2)  # one more batch was already started
     with pytest.raises(InputError, match="is not finite"):
         score(bad.method, LiveFeatures(frame, backbone), frame)
 
 
 class Ranked(ReadsLast):
-    """A transductive row: what it says of a class follows from all of its images."""
+    """A transductive row: the scores of a class depend on all of its images."""
 
     def after_class(self, maps: NDArray[np.float32], scores: NDArray[np.float32]) -> ClassScores:
         assert len(maps) == len(scores) == 8  # the images of a class
@@ -219,15 +219,15 @@ class Ranked(ReadsLast):
         return ClassScores(1 / (high - low), -low / (high - low), scores.argsort().argsort().astype(np.float32) / 10)
 
 
-def test_scores_that_need_the_images_of_a_class(backbone: Backbone, frame: pd.DataFrame, tmp_path: Path) -> None:
-    """Against the raw scores of the same row, a class at a time; the order of the index does not matter."""
+def test_transductive_scores_are_computed_per_class(backbone: Backbone, frame: pd.DataFrame, tmp_path: Path) -> None:
+    """Compare with the raw scores of the same row, class by class; the order of the index does not matter."""
     source = LiveFeatures(frame, backbone)
     maps, scores = score(ReadsLast(backbone, Strict(), 0), source, frame)
     mixed = frame.iloc[np.random.default_rng(0).permutation(len(frame))]
     found = score(Ranked(backbone, Strict(), 0), source, mixed, batch_size=3)
     (scorer,) = scorers([Ranked], backbone, frame, tmp_path)
     run_pass([scorer], source, frame)
-    for attempt in ("first", "again"):  # a process killed in between begins with the same raw scores
+    for attempt in ("first", "again"):  # a process killed in between starts from the same raw scores
         scorer.scores.finish(tmp_path / f"{attempt}.h5", {}, scorer.method.after_class)
     assert (tmp_path / "first.h5").read_bytes() == (tmp_path / "again.h5").read_bytes()
     with h5py.File(tmp_path / "again.h5") as file:

@@ -1,4 +1,4 @@
-"""Stages compute what is missing and nothing else, whatever was killed before."""
+"""Stages compute exactly the missing results, also after earlier runs were killed."""
 
 import io
 import json
@@ -41,7 +41,7 @@ def live(index: Path, tiny_config: BackboneConfig) -> Dataset:
 
 @pytest.fixture
 def work(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What was computed: "tower" for each batch that went through it, "row" and "seed 3" for each of them."""
+    """Record what is computed: "tower" per batch, "row" per scored row, "seed 3" per training of seed 3."""
     done: list[str] = []
     encode, finish = Backbone.encode_images, ScoresInProgress.finish
 
@@ -75,7 +75,7 @@ def scores_below(out: Path) -> dict[str, bytes]:
     return {path.parent.name: path.read_bytes() for path in sorted(out.glob("*/scores.h5"))}
 
 
-def test_a_pass_writes_what_each_row_scores_alone(live: Dataset, backbone: Backbone, tmp_path: Path) -> None:
+def test_a_pass_gives_the_scores_of_each_row_alone(live: Dataset, backbone: Backbone, tmp_path: Path) -> None:
     score_stage(rows_below(tmp_path), live, "tiny", "cpu", tmp_path / "store", batch_size=6)
     frame, source = live.frame(), live.open("cpu", live.frame())[1]
     for name, seed in ROWS.items():
@@ -95,7 +95,7 @@ def test_a_pass_writes_what_each_row_scores_alone(live: Dataset, backbone: Backb
 def test_a_second_pass_computes_nothing(
     live: Dataset, work: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not even a backbone is built; outputs that were deleted, as Snakemake does, are there again."""
+    """It does not even build a backbone; outputs that were deleted, as Snakemake does, are restored."""
     score_stage(rows_below(tmp_path), live, "tiny", "cpu", tmp_path / "store", batch_size=6)
     assert work.count("tower") == 3 and work[3:] == list(ROWS)
     first = scores_below(tmp_path)
@@ -118,12 +118,12 @@ def test_only_the_row_whose_options_changed_is_scored_again(live: Dataset, work:
     second = scores_below(tmp_path)
     assert [name for name in ROWS if first[name] != second[name]] == ["clip"]
     work.clear()
-    spelt_out = rows_below(tmp_path, clip=method_class("clip").Options().model_dump())  # the defaults, and back
+    spelt_out = rows_below(tmp_path, clip=method_class("clip").Options().model_dump())  # back to the defaults
     score_stage(spelt_out, live, "tiny", "cpu", tmp_path / "store")
     assert work == [] and scores_below(tmp_path) == first
 
 
-def test_a_new_row_is_scored_alone_and_a_new_backbone_scores_all(
+def test_a_new_row_is_scored_alone_and_a_new_backbone_rescores_all_rows(
     live: Dataset, tiny_config: BackboneConfig, work: list[str], tmp_path: Path
 ) -> None:
     rows = rows_below(tmp_path)
@@ -149,10 +149,10 @@ def test_a_retrained_checkpoint_is_scored_again(
     score_stage(rows, live, "tiny", "cpu", store)
     assert work == []
     with_header = checkpoint.read_bytes()
-    checkpoint.unlink()  # it is linked to the store
+    checkpoint.unlink()  # it is a link to the store
     length = int.from_bytes(with_header[:8], "little")
     record = json.loads(json.loads(with_header[8 : 8 + length])["__metadata__"]["kanoclip"])
-    del record["digest"]  # as a checkpoint of an earlier version, whose content nothing vouches for
+    del record["digest"]  # like a checkpoint of an earlier version, which has no digest of its content
     header = {"kanoclip": json.dumps(record | {"format": 2})}
     (tmp_path / "copy").write_bytes(with_header)
     save_file({name: value + 0.1 for name, value in load_file(tmp_path / "copy").items()}, checkpoint, header)
@@ -186,7 +186,7 @@ def test_only_a_new_seed_is_trained(
     assert work == ["seed 2"]
 
 
-def test_a_row_that_fails_does_not_cost_the_others_and_says_so_at_the_end(
+def test_a_row_that_fails_does_not_stop_the_others_and_is_reported_at_the_end(
     live: Dataset, work: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(self: Random, batch: Batch) -> AnomalyOutput:
@@ -199,12 +199,12 @@ def test_a_row_that_fails_does_not_cost_the_others_and_says_so_at_the_end(
     assert list(scores_below(tmp_path)) == sorted(set(ROWS) - {"random"})
     work.clear()
     score_stage(rows_below(tmp_path), live, "tiny", "cpu", tmp_path / "store", batch_size=6)
-    assert work == ["random"]  # which needs no tower
+    assert work == ["random"]  # this row needs no tower
 
 
 @pytest.fixture(scope="module")
 def processes() -> Iterator[ForkServerContext]:
-    """Processes that start with the package imported, with one thread, so that they compute what this one does."""
+    """Return processes that start with the package imported and one thread, so that results equal those of this one."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
         context = multiprocessing.get_context("forkserver")
@@ -213,7 +213,7 @@ def processes() -> Iterator[ForkServerContext]:
 
 
 def unhurried(stage: Callable[..., None], *arguments: object) -> None:
-    """Run a stage with a pause after each image and step, so that it is still at work when it is killed."""
+    """Run a stage with a pause after each image and step, so that it is still running when it is killed."""
 
     def paused(function: Callable[..., object]) -> Callable[..., object]:
         def then_wait(*given: object) -> object:
@@ -232,7 +232,7 @@ def unhurried(stage: Callable[..., None], *arguments: object) -> None:
 def killed_at_random(
     processes: ForkServerContext, stage: Callable[..., None], arguments: tuple[object, ...], progress: Callable[[], int]
 ) -> list[int]:
-    """Start a stage four times and kill it at a random moment after it got on; return how far it was each time."""
+    """Start a stage four times and kill it at a random moment after some progress; return the progress each time."""
     chance, reached = random.Random(0), [0]
     for _ in range(4):
         child = processes.Process(target=unhurried, args=(stage, *arguments))
@@ -250,24 +250,24 @@ def killed_at_random(
 
 
 def state_in(path: Path) -> dict[str, object]:
-    """The state of a training without its digest."""
+    """Return the state of a training without its digest."""
     return torch.load(io.BytesIO(path.read_bytes()[DIGEST_BYTES:]))
 
 
 def results_in(store: Path, state: str, whole: int, part: Callable[[Path], int]) -> int:
-    """Add up what is done in a store: `whole` per finished result, and what the states of the others say."""
+    """Sum the progress in a store: `whole` per finished result, plus the progress of unfinished ones."""
     finished = {path.name for path in store.glob("kept/*")}
     total = whole * len(finished)
     for path in store.glob(f"partial/*/unfinished/{state}"):
-        with suppress(FileNotFoundError):  # finished meanwhile
+        with suppress(FileNotFoundError):  # finished in the meantime
             total += 0 if path.parents[1].name in finished else part(path)
     return total
 
 
-def test_a_pass_killed_at_any_moment_ends_with_the_same_bytes(
+def test_a_pass_killed_at_any_moment_gives_byte_identical_results(
     live: Dataset, processes: ForkServerContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SIGKILL at random moments; what was scored before a kill is not scored again."""
+    """Send SIGKILL at random moments; images scored before a kill are not scored again."""
     score_stage(rows_below(tmp_path / "whole"), live, "tiny", "cpu", tmp_path / "whole" / "store", batch_size=1)
     rows, store = rows_below(tmp_path / "killed"), tmp_path / "killed" / "store"
 
@@ -291,7 +291,7 @@ def test_a_pass_killed_at_any_moment_ends_with_the_same_bytes(
     assert not any((store / "partial").iterdir())
 
 
-def test_a_training_killed_at_any_moment_ends_with_the_same_bytes(
+def test_a_training_killed_at_any_moment_gives_byte_identical_results(
     index: Path,
     features: Path,
     knowledge: Path,
@@ -299,7 +299,7 @@ def test_a_training_killed_at_any_moment_ends_with_the_same_bytes(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """SIGKILL at random moments of two seeds; whole epochs before a kill are not trained again."""
+    """Send SIGKILL at random moments of two seeds; epochs finished before a kill are not trained again."""
     epochs = 25
     data = Dataset("parts", index, features)
 
@@ -317,7 +317,7 @@ def test_a_training_killed_at_any_moment_ends_with_the_same_bytes(
     step = loop._step
     monkeypatch.setattr(loop, "_step", lambda *given: steps.append(given[-1]) or step(*given))
     train_stage(*arguments(tmp_path / "killed"))
-    assert len(steps) == 2 * (2 * epochs - reached[-1])  # two batches an epoch
+    assert len(steps) == 2 * (2 * epochs - reached[-1])  # two batches per epoch
     for seed in (1, 2):
         whole, again = (tmp_path / name / f"seed{seed}" / "checkpoint.safetensors" for name in ("whole", "killed"))
         assert whole.read_bytes() == again.read_bytes()

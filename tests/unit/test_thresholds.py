@@ -1,4 +1,4 @@
-"""The threshold of the auxiliary dataset: against scikit-learn, and on its way from a training to the metrics."""
+"""Compare the threshold of the auxiliary dataset with scikit-learn, and follow it from training to the metrics."""
 
 import doctest
 import json
@@ -26,19 +26,19 @@ SMALL = {"width": 16, "heads": 2, "deform_groups": 2, "bottleneck": 8, "prompt_l
 SIDE = 32
 
 
-def test_examples() -> None:
+def test_examples_by_hand() -> None:
     found = doctest.testmod(thresholds)
     assert found.attempted > 0 and found.failed == 0
 
 
 def rates(truth: np.ndarray, called: np.ndarray) -> tuple[float, float]:
-    """TPR and FPR by scikit-learn."""
+    """Return TPR and FPR by scikit-learn."""
     return recall_score(truth, called), 1 - recall_score(truth, called, pos_label=0)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-6])
-def test_no_threshold_is_better(index: Path, scale: float) -> None:
-    """Brute force over all image scores, and over 200 thresholds of the pixels, of which some methods' are tiny."""
+def test_no_other_threshold_is_better(index: Path, scale: float) -> None:
+    """Try all image scores and 200 thresholds of pixel scores, including methods with tiny pixel scores."""
     frame = read_index(index)
     generator = np.random.default_rng(0)
     labels = frame["label"].to_numpy() == 1
@@ -60,8 +60,8 @@ def test_no_threshold_is_better(index: Path, scale: float) -> None:
     assert max(tried) <= best + 1e-3
 
 
-def test_where_scores_tell_little_and_half_is_anomalous_f1_calls_everything_anomalous(index: Path) -> None:
-    """The reason for balanced accuracy: of two overlapping normal distributions, AUROC 0.6."""
+def test_f1_calls_everything_anomalous_if_scores_are_weak_and_half_is_anomalous(index: Path) -> None:
+    """This is why balanced accuracy is used: two overlapping normal distributions with AUROC 0.6."""
     generator = np.random.default_rng(0)
     scores = np.concatenate([generator.normal(0, 1, 800), generator.normal(0.36, 1, 800)]).astype(np.float32)
     labels = np.arange(1600) >= 800
@@ -73,14 +73,16 @@ def test_where_scores_tell_little_and_half_is_anomalous_f1_calls_everything_anom
     assert tally.thresholds()["image_false_alarms"] < 0.6
 
 
-def test_without_masks_there_is_no_threshold_of_pixels(index: Path) -> None:
+def test_without_masks_there_is_no_pixel_threshold(index: Path) -> None:
     frame = read_index(index).assign(mask_path="")
     tally = Tally(SIDE)
     tally.add(frame, np.zeros((16, 2, 2), np.float32), np.linspace(0, 1, 16, dtype=np.float32), 0.0)
     assert tally.thresholds()["pixel"] is None and tally.thresholds()["image"] is not None
 
 
-def test_it_goes_from_the_training_to_the_metrics(index: Path, features: Path, knowledge: Path, tmp_path: Path) -> None:
+def test_the_threshold_of_a_training_reaches_the_metrics(
+    index: Path, features: Path, knowledge: Path, tmp_path: Path
+) -> None:
     data, store = Dataset("parts", index, features), tmp_path / "store"
     train_stage("kanoclip", SMALL, data, knowledge, tmp_path, [3, 4], "cpu", store, threshold_folds=2)
     checkpoints = [tmp_path / f"seed{seed}" / "checkpoint.safetensors" for seed in (3, 4)]
@@ -108,7 +110,7 @@ def test_it_goes_from_the_training_to_the_metrics(index: Path, features: Path, k
     assert of_clip["value"].isna().all() and of_clip["reason"].str.contains("not trained").all()
 
 
-def test_a_dataset_of_too_few_classes_says_why_there_is_none(
+def test_a_dataset_with_too_few_classes_gives_the_reason_for_a_missing_threshold(
     index: Path, features: Path, knowledge: Path, tmp_path: Path
 ) -> None:
     data = Dataset("parts", index, features)

@@ -1,4 +1,4 @@
-"""Tiles cover an image, blend without seams, and give the untiled map where they can."""
+"""Tiles cover an image, blend without seams, and give the untiled map of a local method."""
 
 import numpy as np
 import pytest
@@ -25,13 +25,13 @@ def test_tiles_cover_the_image_and_share_at_least_the_overlap(size, tile, overla
 
 
 def brightness(tiles):
-    """A method whose map at a pixel depends on that pixel alone: tiles cannot change it."""
+    """Score by brightness: the map at a pixel depends on that pixel alone, so tiles cannot change it."""
     maps = [np.asarray(tile.convert("L"), float) / 255 for tile in tiles]
     return maps, [values.mean() for values in maps]
 
 
 @pytest.mark.parametrize("overlap", [0, 1, 20])
-def test_the_map_of_a_local_method_is_the_untiled_one(overlap):
+def test_tiles_do_not_change_the_map_of_a_local_method(overlap):
     image = Image.fromarray(RNG.integers(0, 256, (90, 130, 3), dtype=np.uint8))
     found, score = score_by_tiles(image, 48, overlap, brightness, batch_size=3)
     (expected,), _ = brightness([image])
@@ -40,7 +40,7 @@ def test_the_map_of_a_local_method_is_the_untiled_one(overlap):
     assert score == max(part.mean() for part in parts)
 
 
-def test_an_image_that_fits_is_scored_whole():
+def test_an_image_that_fits_in_one_tile_is_scored_whole():
     image = Image.fromarray(RNG.integers(0, 256, (40, 48, 3), dtype=np.uint8))
     seen = []
 
@@ -53,17 +53,17 @@ def test_an_image_that_fits_is_scored_whole():
     assert found.shape == (40, 48)
 
 
-def test_coarse_maps_become_as_large_as_their_tiles():
+def test_coarse_maps_are_upsampled_to_their_tiles():
     found = blend([np.full((3, 2), 0.5), np.full((5, 5), 0.5)], tile_boxes((10, 4), 6, 2), 2)
     np.testing.assert_allclose(found, np.full((4, 10), 0.5))
 
 
-def test_between_two_tiles_the_map_changes_step_by_step():
+def test_the_map_changes_gradually_between_two_tiles():
     found = blend([np.zeros((8, 8)), np.ones((8, 8))], tile_boxes((12, 8), 8, 4), 4)
     np.testing.assert_allclose(found[0], [0, 0, 0, 0, 0.2, 0.4, 0.6, 0.8, 1, 1, 1, 1])
 
 
 @pytest.mark.parametrize(("tile", "overlap"), [(0, 0), (8, 8), (8, -1)])
-def test_steps_that_lead_nowhere_are_refused(tile, overlap):
+def test_invalid_tile_sizes_and_overlaps_are_refused(tile, overlap):
     with pytest.raises(InputError, match=f"found tile {tile}, overlap {overlap}"):
         tile_boxes((20, 20), tile, overlap)

@@ -30,19 +30,21 @@ SMALL = {"width": 16, "heads": 2, "deform_groups": 2, "bottleneck": 8, "prompt_l
 
 
 def train(index: Path, features: Path, knowledge: Path, out: Path, seed: int = 3, **changes: object) -> Path:
-    """Train KAnoCLIP with one seed and return the checkpoint, beside which is train.csv."""
+    """Train KAnoCLIP with one seed and return the path of the checkpoint; train.csv is beside it."""
     data = Dataset("parts", index, features)
     train_stage("kanoclip", SMALL | changes, data, knowledge, out, [seed], "cpu", out / "store")
     return out / f"seed{seed}" / "checkpoint.safetensors"
 
 
-def test_training_is_repeatable_to_the_bit(index: Path, features: Path, knowledge: Path, tmp_path: Path) -> None:
+def test_repeated_trainings_give_identical_parameters(
+    index: Path, features: Path, knowledge: Path, tmp_path: Path
+) -> None:
     first = train(index, features, knowledge, tmp_path / "a").read_bytes()
     assert train(index, features, knowledge, tmp_path / "b").read_bytes() == first
     assert train(index, features, knowledge, tmp_path / "c", seed=4).read_bytes() != first
 
 
-def test_train_csv(index: Path, features: Path, knowledge: Path, tmp_path: Path) -> None:
+def test_train_csv_has_a_row_per_step(index: Path, features: Path, knowledge: Path, tmp_path: Path) -> None:
     checkpoint = train(index, features, knowledge, tmp_path, batch_size=5)
     log = pd.read_csv(checkpoint.with_name("train.csv"))
     assert log.columns[0] == "phase" and set(log["phase"]) == {"train"}
@@ -57,17 +59,17 @@ def test_train_csv(index: Path, features: Path, knowledge: Path, tmp_path: Path)
     assert not any((tmp_path / "store" / "partial").iterdir())
 
 
-def test_a_killed_training_goes_on_to_the_same_end(
+def test_a_killed_training_is_resumed_with_identical_results(
     index: Path, features: Path, knowledge: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Cut off in the third of four epochs and started again: equal to the bit with one that was left alone."""
+    """Stop it in the third of four epochs and resume it: the result is identical to an uninterrupted training."""
     whole = train(index, features, knowledge, tmp_path / "whole", epochs=4, schedule="cosine", warm_up_steps=3)
     losses, calls = KAnoCLIP.losses, 0
 
     def cut_off(self, batch):
         nonlocal calls
         calls += 1
-        if calls == 6:  # two batches an epoch
+        if calls == 6:  # two batches per epoch
             raise KeyboardInterrupt
         return losses(self, batch)
 
@@ -93,7 +95,7 @@ def test_a_killed_training_goes_on_to_the_same_end(
     pd.testing.assert_frame_equal(first, second)
 
 
-def test_the_state_of_another_training_is_not_taken_up(
+def test_the_state_of_another_training_is_not_resumed(
     index: Path, features: Path, knowledge: Path, tmp_path: Path
 ) -> None:
     fresh = train(index, features, knowledge, tmp_path / "fresh").read_bytes()
@@ -109,7 +111,7 @@ def test_the_state_of_another_training_is_not_taken_up(
     assert train(index, features, knowledge, tmp_path / "foreign").read_bytes() == fresh
 
 
-def test_learning_rates_by_hand() -> None:
+def test_learning_rates_equal_values_by_hand() -> None:
     warm = Schedule(warm_up_steps=3)
     assert [warm.factor(step, 10) for step in (0, 1, 3, 9)] == [0.25, 0.5, 1.0, 1.0]
     cosine = Schedule("cosine")
@@ -120,17 +122,17 @@ def test_learning_rates_by_hand() -> None:
     np.testing.assert_allclose([both.factor(step, 10) for step in (0, 1, 2, 4)], [0.2, 0.4, 0.3, 0.5])
 
 
-def test_gradient_norm_by_hand() -> None:
+def test_the_gradient_norm_equals_a_value_by_hand() -> None:
     a, b, unused = torch.zeros(2, requires_grad=True), torch.zeros(1, requires_grad=True), torch.zeros(1)
     (3 * a[0] + 4 * b).sum().backward()
     assert gradient_norm([a, b, unused]) == 5.0
     assert gradient_norm([unused]) == 0.0
 
 
-def test_batches_are_the_rows_asked_for(
+def test_batches_hold_the_requested_rows(
     index: Path, features: Path, all_taps: frozenset[Tap], backbone: Backbone
 ) -> None:
-    """Also where the data are some rows of a larger source."""
+    """Check also data that are a part of a larger source."""
     frame = read_index(index)
     source = CachedFeatures(FeatureCache(features, frame), backbone)
     some = frame[frame["class_name"] == "nut"]
@@ -145,7 +147,7 @@ def test_batches_are_the_rows_asked_for(
         assert all(torch.equal(batch.features[tap], expected[tap]) for tap in all_taps)
 
 
-def test_masks_are_resized_as_the_options_say(index: Path, features: Path, backbone: Backbone) -> None:
+def test_masks_are_resized_by_the_option_of_masks(index: Path, features: Path, backbone: Backbone) -> None:
     frame = read_index(index)
     source = CachedFeatures(FeatureCache(features, frame), backbone)
     nearest, bilinear = (TrainingData(source, frame, 32, resize=resize).masks for resize in ("nearest", "bilinear"))
@@ -168,7 +170,7 @@ def test_training_lowers_the_loss(index: Path, features: Path, knowledge: Path, 
     assert losses.iloc[-3:].mean() < 0.8 * losses.iloc[0]
 
 
-def test_checkpoint_knows_everything(
+def test_the_checkpoint_records_the_training(
     index: Path, features: Path, knowledge: Path, tmp_path: Path, backbone: Backbone
 ) -> None:
     path = train(index, features, knowledge, tmp_path)
@@ -182,10 +184,10 @@ def test_checkpoint_knows_everything(
     assert "prompts.context" in names and not any("clip" in name for name in names)
 
 
-def test_scores_come_back_from_the_checkpoint(
+def test_a_loaded_checkpoint_gives_the_same_scores(
     index: Path, features: Path, knowledge: Path, tmp_path: Path, backbone: Backbone
 ) -> None:
-    """Saved and loaded parameters are the trained ones: the same scores as without the file in between."""
+    """Saved and loaded parameters equal the trained ones, so scores are the same as without the file."""
     path = train(index, features, knowledge, tmp_path)
     row = Scored("row", "kanoclip", tmp_path, checkpoint=path)
     score_stage([row], Dataset("parts", index, features), "tiny", "cpu", tmp_path / "store")
@@ -215,7 +217,7 @@ def test_scores_come_back_from_the_checkpoint(
         }
     cost = json.loads((tmp_path / "cost.json").read_text())
     assert 0 < cost.pop("seconds") < 60
-    # what the checkpoint holds, and beside it the frozen towers
+    # the content of the checkpoint and the frozen towers
     learnable = sum(tensor.size for tensor in load_file(path).values())
     assert cost.pop("learnable_parameters") == learnable
     assert cost.pop("total_parameters") == learnable + sum(parameter.numel() for parameter in backbone.parameters())
@@ -241,7 +243,7 @@ def test_foreign_checkpoints_are_refused(index: Path, features: Path, knowledge:
     damaged = tmp_path / "damaged.safetensors"
     damaged.write_bytes(path.read_bytes().replace(b'\\"seed\\": 3', b'\\"seed\\": 4'))
     assert "damaged: its content is not what was written; train again" in refusal("kanoclip", damaged)
-    # as an older version wrote them, without a digest
+    # like files of an older version, without a digest
     blob = path.read_bytes().replace(b'\\"format\\": 3', b'\\"format\\": 2').replace(b'\\"digest\\"', b'\\"unused\\"')
     renamed.write_bytes(blob.replace(b'\\"method\\": \\"kanoclip\\"', b'\\"method\\": \\"otherone\\"'))
     assert "expected a checkpoint of kanoclip, found one of otherone" in refusal("kanoclip", renamed)
@@ -251,7 +253,7 @@ def test_foreign_checkpoints_are_refused(index: Path, features: Path, knowledge:
     assert "trained on another backbone" in refusal("kanoclip", moved)
 
 
-def test_non_finite_loss_names_the_images(
+def test_the_error_on_a_non_finite_loss_names_the_images(
     index: Path, features: Path, knowledge: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(KAnoCLIP, "losses", lambda self, batch: {"global": self.prompts.context.sum() * float("nan")})
@@ -260,7 +262,7 @@ def test_non_finite_loss_names_the_images(
     assert not (tmp_path / "out" / "seed3").exists()
 
 
-def test_untrainable_data_is_refused(index: Path) -> None:
+def test_data_that_cannot_be_trained_on_are_refused(index: Path) -> None:
     frame = read_index(index)
     with pytest.raises(InputError, match="found only label 0"):
         check_trainable(frame[frame["label"] == 0], index)
@@ -280,7 +282,7 @@ def test_descriptions_of_single_images_reach_the_method(
     assert of_images != train(index, features, knowledge, tmp_path / "class").read_bytes()
 
 
-def test_knowledge_must_cover_the_classes(index: Path, features: Path, tmp_path: Path) -> None:
+def test_a_knowledge_base_that_lacks_a_class_is_refused(index: Path, features: Path, tmp_path: Path) -> None:
     path = tmp_path / "knowledge.jsonl"
     path.write_text(json.dumps({"class_name": "nut", "source": "curated", "text": "a bad nut"}) + "\n")
     with pytest.raises(InputError, match="no description of bolt"):

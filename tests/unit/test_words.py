@@ -1,4 +1,4 @@
-"""The check of wording finds what it should, where it should, and leaves plain English alone."""
+"""The check of wording finds bad wording at its line and accepts plain English."""
 
 import runpy
 from pathlib import Path
@@ -30,11 +30,14 @@ findings = WORDS["findings"]
         "a file that is no image",
         "where nothing is to be seen",
         "cannot be told apart",
+        "a changed file is told",
+        "the weights of then",
+        "methods without training",
         "trained from nothing",
         "the two agree in every byte",
     ],
 )
-def test_finds(sentence: str) -> None:
+def test_finds_bad_wording(sentence: str) -> None:
     for name, text in [("a.md", sentence), ("a.py", f"# {sentence}\n"), ("a.py", f'x = "{sentence}"\n')]:
         assert len(findings(name, text)) == 1, (name, text)
 
@@ -48,9 +51,11 @@ def test_finds(sentence: str) -> None:
         "a and b are vectors; a is longer",
         "as many images as there are",
         "If there is no file, the image is no larger than a tile, or it is no longer needed, say so.",
+        "The user is told to run it again.",
+        "seed: seed of the batch",
     ],
 )
-def test_leaves_plain_english(sentence: str) -> None:
+def test_accepts_plain_english(sentence: str) -> None:
     assert findings("a.md", sentence) == []
     assert findings("a.py", f'"""{sentence}"""\n') == []
 
@@ -61,12 +66,25 @@ def test_reads_over_a_line_break_and_names_the_first_line() -> None:
     assert [line for line, _, _ in findings("a.py", "# seconds\n# a row\n")] == [1]
 
 
-def test_leaves_code_alone() -> None:
+def test_ignores_code() -> None:
     assert findings("a.py", "seconds = a\nrow = a\n") == []
     assert findings("tests/a.py", "x = 'a image'\n") == []
     assert findings("a.md", "`images a forward`\n```\nimages a forward\n```\n") == []
     assert findings("a.md", "<!-- words: off -->\nimages a forward\n<!-- words: on -->\n") == []
 
 
-def test_a_docstring_that_says_nothing() -> None:
+def test_finds_an_argument_without_a_noun() -> None:
+    text = 'def f(seed):\n    """Draw.\n\n    Args:\n        seed: of the batch.\n    """\n'
+    assert [line for line, _, _ in findings("a.py", text)] == [5]
+
+
+def test_reads_result_pages_but_not_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("docs/results", "results"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "a.md").write_text("Text.")
+    monkeypatch.chdir(tmp_path)
+    assert [path.as_posix() for path in WORDS["files"](Path())] == ["docs/results/a.md"]
+
+
+def test_finds_an_empty_docstring() -> None:
     assert len(findings("a.py", 'def f():\n    """As above."""\n')) == 1

@@ -1,4 +1,4 @@
-"""`snakemake pretrain` from scratch: photographs from a local server, the drawn stages, then a teacher."""
+"""Run `snakemake pretrain` from scratch: photographs from a local server, the drawn stages, then a teacher."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A copy of the repository."""
+    """Return a copy of the repository."""
     folder = tmp_path / "project"
     folder.mkdir()
     for name in NEEDED:
@@ -29,7 +29,7 @@ def project(tmp_path: Path) -> Path:
     return folder
 
 
-def test_one_command_goes_from_public_photographs_to_weights(project: Path, tmp_path: Path) -> None:
+def test_one_command_downloads_photographs_and_trains_weights(project: Path, tmp_path: Path) -> None:
     archives = tmp_path / "server"
     archives.mkdir()
     textures = write_dtd(archives / "dtd-r1.0.1.tar.gz", each=4)
@@ -63,7 +63,7 @@ def test_one_command_goes_from_public_photographs_to_weights(project: Path, tmp_
     assert {"public_photographs", "pretrain_towers"} <= set(planned(project, "pretrain", "--configfile", "tiny.yaml"))
 
 
-def test_the_shipped_configuration_downloads_then_trains(project: Path) -> None:
+def test_the_shipped_configuration_plans_downloads_and_training(project: Path) -> None:
     jobs = planned(project, "pretrain", "--configfile", "config/pretraining.yaml")
     once = dict.fromkeys(("public_photographs", "pretrain_towers", "pretrain"), 1)
     assert jobs == {"download": 2, "pretraining_curves": 2, **once, "total": 7}

@@ -1,4 +1,4 @@
-"""A row with published weights in the workflow: a fetch and an import take the place of its training."""
+"""In the workflow, a row with published weights is downloaded and imported in place of being trained."""
 
 import hashlib
 import http.server
@@ -18,7 +18,7 @@ ROW = {"method": "april_gan", "recipe": "published", "weights": "published", "ba
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory, write_folder) -> Path:
-    """A copy of the repository whose APRIL-GAN has weights for the tiny tower, at an address on this machine."""
+    """Return a copy of the repository whose APRIL-GAN has weights for the tiny tower, served on this machine."""
     folder = tmp_path_factory.mktemp("published")
     for name in NEEDED:
         source = ROOT / name
@@ -34,7 +34,7 @@ def project(tmp_path_factory, write_folder) -> Path:
     return folder
 
 
-def test_it_is_fetched_imported_and_scored(project: Path) -> None:
+def test_published_weights_are_downloaded_imported_and_scored(project: Path) -> None:
     handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(project / "served"))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))

@@ -1,4 +1,4 @@
-"""The quickstart as it is shipped, whole: minutes, so with the slow tests."""
+"""Run the quickstart exactly as shipped; it takes minutes, so this is a slow test."""
 
 import shutil
 import subprocess
@@ -16,12 +16,12 @@ TRAINED = ("april_gan", "anomalyclip", "mvfa", "kanoclip")
 
 
 def places(folder: Path) -> set[tuple[str, ...]]:
-    """Where the files of a folder lie inside it, without suffixes."""
+    """Return the paths of the files below a folder, relative to it and without suffixes."""
     return {path.relative_to(folder).with_suffix("").parts for path in folder.rglob("*.tsv")}
 
 
 @pytest.mark.slow
-def test_quickstart(tmp_path: Path) -> None:
+def test_the_quickstart_works(tmp_path: Path) -> None:
     for name in ("Snakefile", "environment.yml", "workflow", "profiles", "kanoclip", "config"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, tmp_path / name)
@@ -48,7 +48,7 @@ def test_quickstart(tmp_path: Path) -> None:
     means = frame[(frame["class_name"] == "mean") & (frame["metric"] == "auroc")].groupby(["method", "level"])["value"]
     assert means.mean()["oracle"].tolist() == [1, 1]
     assert means.mean()["random", "image"] == pytest.approx(0.5, abs=0.1)
-    assert means.mean()["random", "pixel"] == pytest.approx(0.5, abs=0.05)  # few defects, a coarse grid
+    assert means.mean()["random", "pixel"] == pytest.approx(0.5, abs=0.05)  # there are few defects on a coarse grid
     synthetic = frame[(frame["dataset"] == "synthetic") & (frame["class_name"] == "mean") & (frame["level"] == "pixel")]
     pixel = synthetic[synthetic["metric"] == "auroc"].groupby("method")["value"].mean()
-    assert pixel["clip"] > 0.7 and pixel["kanoclip"] > 0.6  # drawn classes that neither backbone nor method has seen
+    assert pixel["clip"] > 0.7 and pixel["kanoclip"] > 0.6  # the drawn classes are new to the backbone and the method

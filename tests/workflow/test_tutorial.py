@@ -1,4 +1,4 @@
-"""The tutorial of a method, command by command, in a copy of the project: minutes, so with the slow tests."""
+"""Follow the tutorial of a method, command by command, in a copy of the project; minutes, so a slow test."""
 
 import os
 import re
@@ -13,11 +13,11 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/tutorial-method.md").read_text(encoding="utf-8")
 EXAMPLE = re.compile(r"^```python\n# (kanoclip/methods/\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COPIED = ["Snakefile", "Makefile", "README.md", "environment.yml", "workflow", "profiles", "kanoclip", "config", "docs"]
-REFUSED = "temprature"  # the command with this slip of the pen fails, as the page says
+REFUSED = "temprature"  # the command with this misspelt option fails, as the page says
 
 
 @pytest.mark.slow
-def test_every_command_of_the_tutorial(tmp_path: Path) -> None:
+def test_every_command_of_the_tutorial_works(tmp_path: Path) -> None:
     for name in COPIED:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, tmp_path / name)
@@ -25,7 +25,7 @@ def test_every_command_of_the_tutorial(tmp_path: Path) -> None:
     (tmp_path / place).write_text(content, encoding="utf-8")
     (tmp_path / "bin").mkdir()
     program = f'#!/bin/sh\nexec {sys.executable} -m kanoclip "$@"\n'
-    (tmp_path / "bin/kanoclip").write_text(program)  # the copy, not the package that is installed
+    (tmp_path / "bin/kanoclip").write_text(program)  # import the copy, not the installed package
     (tmp_path / "bin/kanoclip").chmod(0o755)
     environment = os.environ | {
         "PYTHONPATH": str(tmp_path),
@@ -34,7 +34,7 @@ def test_every_command_of_the_tutorial(tmp_path: Path) -> None:
     recipe = (ROOT / "Makefile").read_text().split("\ngenerated:")[1].split("\n\n")[0].splitlines()[1:]
     outputs = []
     for block in re.findall(r"^```bash\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL):
-        if "make install" in block:  # what it installs is here
+        if "make install" in block:  # its packages are already installed
             continue
         script = "set -e\n" + block.replace("make generated", "\n".join(recipe))
         done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""The workflow as a user meets it: in a copy of the repository, on two tiny folders of images."""
+"""Run the workflow as a user does, in a copy of the repository, on two tiny folders of images."""
 
 import json
 import re
@@ -40,7 +40,7 @@ def snakemake(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 def planned(folder: Path, *options: str) -> dict[str, int]:
-    """Rule: number of jobs that a run would start."""
+    """Return the number of jobs of each rule that a run would start."""
     output = snakemake(folder, "-n", *options).stdout
     table = output.split("Job stats:")[-1]
     return {match[1]: int(match[2]) for match in re.finditer(r"^(\w+)\s+(\d+)$", table, re.MULTILINE)}
@@ -48,7 +48,7 @@ def planned(folder: Path, *options: str) -> dict[str, int]:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory, write_folder: Callable[..., Path]) -> Path:
-    """A copy of the repository in which the tiny run has finished."""
+    """Return a copy of the repository in which the tiny run has finished."""
     folder = tmp_path_factory.mktemp("project")
     for name in NEEDED:
         source = ROOT / name
@@ -63,9 +63,9 @@ def project(tmp_path_factory: pytest.TempPathFactory, write_folder: Callable[...
     return folder
 
 
-def test_the_run_makes_everything(project: Path) -> None:
+def test_the_run_writes_every_output(project: Path) -> None:
     results = project / "results/tiny"
-    for table in ("main", "full", "runtime"):  # folders of one's own belong to no domain, so there is no table of one
+    for table in ("main", "full", "runtime"):  # local folders belong to no domain, so there is no table per domain
         for ending in ("csv", "md", "tex", "html"):
             text = (results / "tables" / f"{table}.{ending}").read_text()
             assert "Embedded tiny backbone: not results of the paper" in text
@@ -81,7 +81,7 @@ def test_the_run_makes_everything(project: Path) -> None:
             assert (results / "figures" / f"{name}{suffix}").stat().st_size > 1000
 
 
-def test_the_truth_is_long_and_complete(project: Path) -> None:
+def test_the_long_format_table_is_complete(project: Path) -> None:
     frame = pd.read_csv(project / "results/tiny/tables/metrics.csv", keep_default_na=False, na_values={"value": [""]})
     assert set(frame["method"]) == {"clip", "kanoclip", "oracle"}
     trained = frame["method"] == "kanoclip"
@@ -89,9 +89,9 @@ def test_the_truth_is_long_and_complete(project: Path) -> None:
     oracle = frame[frame["method"] == "oracle"]
     assert (oracle["value"].dropna() == 1).all()
     bare_pixels = (frame["dataset"] == "bare") & (frame["level"] == "pixel")
-    # the 200-threshold protocol is not defined for maps that are masks
+    # the protocol with 200 thresholds is undefined for maps that are masks
     undefined = (frame["method"] == "oracle") & (frame["metric"] == "aupro_200")
-    # rows without training have no threshold from the auxiliary dataset
+    # training-free rows have no threshold from the auxiliary dataset
     unthresholded = ~trained & frame["metric"].str.endswith("_auxiliary")
     assert frame["value"].isna().tolist() == (bare_pixels | undefined | unthresholded).tolist()
     assert set(frame.loc[bare_pixels & ~unthresholded, "reason"]) == {"no masks"}
@@ -140,7 +140,7 @@ def plan_of(project: Path) -> dict[str, int]:
     return planned(project, "--configfile", "tiny.yaml")
 
 
-def test_editing_a_method_plans_its_training_and_the_passes(project: Path) -> None:
+def test_editing_a_method_reruns_its_training_and_the_passes(project: Path) -> None:
     methods = project / "kanoclip/methods"
     trained = {"train": 1, **PASSES, **DRAWING}
     assert edited(methods / "kanoclip_paper/adapter.py", lambda: plan_of(project)) == trained | {
@@ -155,7 +155,7 @@ def test_editing_a_method_plans_its_training_and_the_passes(project: Path) -> No
 
 
 def counts_from_the_logs(project: Path) -> list[str]:
-    """What each pass and training says it computes, of how many."""
+    """Return from the logs how much each pass and training computed, of how much."""
     texts = [path.read_text() for path in sorted((project / "results/tiny/logs").rglob("*.log"))]
     return re.findall(r"(\d+ of \d+) (?:rows and seeds|seeds|scores files)", "\n".join(texts))
 
@@ -165,8 +165,8 @@ def clear_logs(project: Path) -> None:
         path.unlink()
 
 
-def test_an_edited_method_computes_its_rows_only(project: Path) -> None:
-    """Seen in the logs: each pass scores one row of three; two evaluations of three were made before."""
+def test_an_edited_method_recomputes_only_its_rows(project: Path) -> None:
+    """The logs show that each pass scores one row of three and reuses two evaluations of three."""
     clear_logs(project)
 
     def run() -> dict[str, int]:
@@ -174,9 +174,14 @@ def test_an_edited_method_computes_its_rows_only(project: Path) -> None:
         return {}
 
     edited(project / "kanoclip/methods/clip.py", run)
-    assert sorted(counts_from_the_logs(project)) == ["1 of 3", "1 of 3", "3 of 3", "3 of 3"]  # the scores stayed equal
+    assert sorted(counts_from_the_logs(project)) == [
+        "1 of 3",
+        "1 of 3",
+        "3 of 3",
+        "3 of 3",
+    ]  # the scores did not change
     clear_logs(project)
-    run()  # with the code as it was
+    run()  # the results of the original code are reused
     assert sorted(counts_from_the_logs(project)) == ["0 of 3", "0 of 3", "3 of 3", "3 of 3"]
     assert plan_of(project) == {}
 
@@ -188,15 +193,15 @@ def test_a_new_seed_trains_only_that_seed(project: Path) -> None:
     before = checkpoint.read_bytes()
     result = snakemake(project, "results/tiny/tables/main.md", "--configfile", "seeds.yaml")
     assert result.returncode == 0, result.stderr[-2000:]
-    # training: one of two seeds; each pass: the new seed of kanoclip, of four rows and seeds
+    # training: one of two seeds; each pass: the new seed of kanoclip, one of four (row, seed)
     assert sorted(counts_from_the_logs(project)) == ["1 of 2", "1 of 4", "1 of 4", "3 of 4", "3 of 4"]
     assert checkpoint.read_bytes() == before
     assert snakemake(project, "--configfile", "tiny.yaml").returncode == 0
     assert plan_of(project) == {}
 
 
-def test_a_failed_pass_and_then_a_changed_input(project: Path) -> None:
-    """What Snakemake's update() gets wrong: the next run must not say that nothing is to be done."""
+def test_a_failed_pass_is_repeated_after_its_input_changed(project: Path) -> None:
+    """Snakemake's update() gets this wrong: the next run must not report that there is nothing to do."""
     scores = next((project / "results/tiny/scores/clip").rglob("others/seed1/scores.h5"))
     before = scores.read_bytes()
     method = project / "kanoclip/methods/clip.py"
@@ -213,7 +218,7 @@ def test_a_failed_pass_and_then_a_changed_input(project: Path) -> None:
     assert plan_of(project) == {}
 
 
-def test_only_some_rows(project: Path) -> None:
+def test_only_limits_the_run_to_some_rows(project: Path) -> None:
     options = ("--configfile", "tiny.yaml", "--config", "only=[clip]")
     plan = planned(project, *options)
     assert "train" not in plan
@@ -245,7 +250,7 @@ def test_editing_a_caption_reruns_nothing(project: Path) -> None:
     assert edited(caption, lambda: planned(project, "--configfile", "tiny.yaml"), ".. edited") == {}
 
 
-def test_changing_an_option_reruns_what_depends_on_it(project: Path) -> None:
+def test_changing_an_option_reruns_the_jobs_that_depend_on_it(project: Path) -> None:
     changed = CONFIG | {"methods": CONFIG["methods"] | {"clip": {"temperature": 0.01}}}
     (project / "changed.yaml").write_text(yaml.safe_dump(changed, sort_keys=False))
     plan = planned(project, "--configfile", "changed.yaml")
@@ -253,7 +258,7 @@ def test_changing_an_option_reruns_what_depends_on_it(project: Path) -> None:
     assert not {"train", "encode", "prepare"} & set(plan)
 
 
-def test_report(project: Path) -> None:
+def test_the_report_has_the_figures_and_tables(project: Path) -> None:
     result = snakemake(project, "--configfile", "tiny.yaml", "--report", "report.zip")
     assert result.returncode == 0, result.stderr[-2000:]
     names = subprocess.run(
@@ -291,7 +296,7 @@ def test_a_seen_target_is_allowed_and_marked(project: Path) -> None:
     assert [("†" in line) for line in table.splitlines() if line.startswith("| clip")] == [False]
 
 
-def test_a_failing_step_shows_its_one_line(project: Path) -> None:
+def test_the_error_line_of_a_failed_job_is_shown(project: Path) -> None:
     broken = project / "broken"
     shutil.copytree(project / "others", broken)
     image = next((broken / "gear/test/spot").glob("*.png"))
@@ -308,8 +313,8 @@ def test_a_failing_step_shows_its_one_line(project: Path) -> None:
     assert not (project / "results/broken/data/broken/index.csv").exists()
 
 
-def test_paid_answers_survive_a_failed_rule(project: Path) -> None:
-    """Snakemake deletes the output of a failed job; what models have answered is not among it."""
+def test_paid_answers_survive_a_failed_job(project: Path) -> None:
+    """Snakemake deletes the output of a failed job, but not the answers of models."""
     output, answers = project / "results/asked/knowledge/parts.jsonl", project / "resources/knowledge/parts.jsonl"
     with ChatServer() as server:
         Thread(target=server.serve_forever, daemon=True).start()
@@ -327,21 +332,21 @@ def test_paid_answers_survive_a_failed_rule(project: Path) -> None:
         server.shutdown()
     sources = [json.loads(line)["source"] for line in output.read_text().splitlines()]
     assert sources.count("llm") == 4
-    # what is not asked may change freely
+    # keys that do not affect the questions can change freely
     asked["knowledge"]["vqa"] = {"model": "another"}
     (project / "asked.yaml").write_text(yaml.safe_dump(asked, sort_keys=False))
     assert planned(project, *target) == {}
 
 
-def test_ones_own_folder_by_the_readmes_command(project: Path) -> None:
-    """With labels, of normal images only, without any: each has a page of its own, and nothing is trained."""
+def test_your_own_folder_runs_with_the_command_of_the_readme(project: Path) -> None:
+    """Folders with labels, with normal images only and without labels each get a page; nothing is trained."""
     shutil.copytree(project / "others/gear/test/good", project / "only/good")
     shutil.copytree(project / "others/gear/test", project / "photos/nested")
     (project / "photos/nested/good").rename(project / "photos/nested/monday")
     for name, labels in {"others": {True, False}, "only": {False}, "photos": {None}}.items():
         options = ["--configfile", "config/folder.yaml", "--config", f"folder={name}", "class_name=gear"]
         if name == "others":
-            options.pop()  # its class folder has a name
+            options.pop()  # its class is named after its folder
         plan = planned(project, *options)
         assert plan["prepare"] == 1 and not {"train", "encode", "knowledge"} & set(plan)
         result = snakemake(project, *options)
@@ -363,14 +368,14 @@ def test_ones_own_folder_by_the_readmes_command(project: Path) -> None:
 def test_the_paper_dry_runs_completely(project: Path) -> None:
     plan = planned(project)
     assert plan["download"] == plan["prepare"] == 12
-    assert plan["encode"] == 2  # the two auxiliary datasets; targets are scored live
-    assert plan["train"] == 4 * 2  # four methods learn, on two auxiliary datasets, each with all seeds
+    assert plan["encode"] == 2  # the two auxiliary datasets; targets are scored without a cache
+    assert plan["train"] == 4 * 2  # four trainable methods on two auxiliary datasets, each job with all seeds
     assert sum(name.startswith("score_") for name in plan) == sum(name.startswith("evaluate_") for name in plan) == 12
     assert plan["total"] <= 110
     assert {"knowledge", "tables", "figures_of_target", "figures_of_run", "page"} <= set(plan)
 
 
-def test_lint_and_format(project: Path) -> None:
+def test_the_workflow_passes_lint_and_format(project: Path) -> None:
     result = snakemake(project, "--lint")
     assert result.returncode == 0, result.stderr
     files = ["Snakefile", "workflow"]
@@ -384,7 +389,7 @@ def test_every_rule_is_one_command_with_a_log() -> None:
     text = "\n".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
     rules = re.split(r"^ *rule ?", text, flags=re.MULTILINE)[1:]
     assert len(rules) >= 12
-    targets = {"ablation", "pretrain"}  # names for what other rules make
+    targets = {"ablation", "pretrain"}  # rules that only name the outputs of others
     for rule in rules:
         name = rule.split(":")[0]
         if name in targets:
@@ -392,6 +397,6 @@ def test_every_rule_is_one_command_with_a_log() -> None:
             continue
         assert rule.count("python -m kanoclip --log {log:q} ") == 1, name
         assert " log:" in rule and " message:" in rule, name
-        fetches = name in ("download", "fetch_backbone", "fetch_weights")  # which compute nothing
+        fetches = name in ("download", "fetch_backbone", "fetch_weights")  # rules that compute nothing
         assert fetches or " benchmark:" in rule, name
-        assert fetches or " code=" in rule, name  # what its command imports
+        assert fetches or " code=" in rule, name  # the code that its command imports

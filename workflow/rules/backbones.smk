@@ -1,4 +1,4 @@
-# Pretrained weights of backbones are fetched once, on a node with network access, which compute nodes may lack.
+# Pretrained weights of backbones are downloaded once, on a node with network access, which compute nodes may lack.
 localrules:
     fetch_backbone,
 
@@ -13,6 +13,6 @@ rule fetch_backbone:
     params:
         settings=lambda wildcards: settings(backbone_values(wildcards.backbone)),
     message:
-        "Fetching the weights of {wildcards.backbone}"
+        "Downloading the weights of {wildcards.backbone}"
     shell:
         "python -m kanoclip --log {log:q} fetch-backbone {params.settings:q} --out {output:q}"

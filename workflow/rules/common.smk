@@ -1,4 +1,4 @@
-# Names, paths and targets, all derived from the configuration and the registries. No rules.
+# Names, paths and targets, derived from the configuration and the registries. This file has no rules.
 import json
 import os
 import re
@@ -10,8 +10,8 @@ from snakemake.exceptions import WorkflowError
 
 ROOT = Path(workflow.current_basedir).parent.parent
 sys.path.insert(0, str(ROOT))
-# so that the rules find the package in an environment that holds only its dependencies
-# (the prefix is formatted, so braces in a path are doubled)
+# so that rules find the package in an environment that contains only its dependencies
+# (Snakemake formats the prefix, so braces in a path are doubled)
 SHELL_ROOT = shlex.quote(str(ROOT)).replace("{", "{{").replace("}", "}}")
 shell.prefix(f"export PYTHONPATH={SHELL_ROOT}:${{{{PYTHONPATH:-}}}}; ")
 
@@ -34,8 +34,8 @@ try:
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
-# Where the profile says how many GPUs there are, jobs that load images share its cores among them: images are loaded by
-# threads while the GPU computes. Without a GPU one thread per job is the fastest use of all cores.
+# If the profile gives a number of GPUs, jobs that load images share the cores equally, because threads load images while
+# the GPU computes. Without a GPU, one thread per job is the fastest use of the cores.
 LIMITS = workflow.global_resources
 GPUS = int(LIMITS["gpu"].value) if "gpu" in LIMITS else 0
 LOADING_THREADS = max(1, (workflow.cores or 1) // GPUS) if GPUS else 1
@@ -50,7 +50,7 @@ def any_of(names):
 
 
 def with_attempts(amount):
-    """Memory or time that grows when a cluster submits a job again after it failed."""
+    """Return memory or time that grows with each attempt of a job that failed on a cluster."""
     return lambda wildcards, attempt: amount * attempt
 
 
@@ -66,23 +66,23 @@ wildcard_constraints:
 
 
 def settings(values):
-    """Options for the command line, each value as JSON, which YAML reads; `:q` quotes them."""
+    """Return --set options for the command line, with each value as JSON, which YAML reads; `:q` quotes them."""
     return set_options("--set", values)
 
 
 def set_options(option, values):
-    """Keys and values for the command line, each value as JSON, which YAML reads; `:q` quotes them."""
+    """Return KEY=VALUE options for the command line, with each value as JSON, which YAML reads; `:q` quotes them."""
     return [f"{option}={key}={json.dumps(value)}" for key, value in values.items()]
 
 
 def local_folder(name):
-    """The folder that the configuration gives for a dataset, or None."""
+    """Return the local folder of a dataset in the configuration, or None."""
     entry = CONFIG.datasets.get(name)
     return None if entry is None else entry.path
 
 
 def dataset_options(name):
-    """How a dataset is prepared, for the command line."""
+    """Return the options of `kanoclip prepare` for a dataset."""
     entry = CONFIG.datasets.get(name)
     if entry is None:
         return []
@@ -94,13 +94,13 @@ def dataset_options(name):
 
 
 def dataset_listing(name):
-    """The files of a local folder, so that adding, replacing or removing one is a change."""
+    """Return a digest of the files of a local folder, so that adding, replacing or removing one reruns rules."""
     folder = local_folder(name)
     return "" if folder is None else listing_digest(Path(folder))
 
 
 def dataset_code(name):
-    """The code of a dataset's index: the command, its own spec, and the generator if it is drawn."""
+    """Return the digest of the code for a dataset's index: the command, its spec, and the generator of drawn images."""
     shipped = name in dataset_names()
     drawn = shipped and load_spec(name).source.kind == "synthetic"
     own = [f"datasets/specs/{name}.yaml"] * shipped
@@ -110,28 +110,28 @@ def dataset_code(name):
 
 
 def knowledge_code(name):
-    """The code of a dataset's knowledge: the command, and the shipped sentences about it."""
+    """Return the digest of the code for a dataset's knowledge: the command and the sentences in the package."""
     curated = [f"knowledge/curated/{file}.yaml" for file in (name, "generic")]
     shipped = [file for file in curated if (ROOT / "kanoclip" / file).is_file()]
     return command_digest("knowledge", *shipped)
 
 
 def methods_code(command, rows):
-    """The code of a command and of the methods of some rows."""
+    """Return the digest of the code of a command and of the methods of some rows."""
     methods = sorted({RUN.row(name).method for name in rows})
     return command_digest(command, *map(method_module, methods))
 
 
 def knowledge_options():
-    """Where knowledge comes from, for the command line; of the models only those that are asked, so that the settings
-    of others rerun nothing."""
+    """Return the options of `kanoclip knowledge`, without the settings of models that are not used, so that these
+    rerun nothing."""
     values = CONFIG.knowledge.model_dump(mode="json")
     unasked = {"llm", "vqa"} - set(CONFIG.knowledge.sources)
     return settings({key: values[key] for key in values if key not in unasked})
 
 
 def downloaded(wildcards):
-    """The record of a dataset's download, if it has one."""
+    """Return the record of a dataset's download, if it has one."""
     if local_folder(wildcards.dataset) is not None:
         return []
     if load_spec(wildcards.dataset).source.kind not in ("archive", "manual"):
@@ -140,31 +140,31 @@ def downloaded(wildcards):
 
 
 def released_files(method, auxiliary):
-    """What is known of published weights, so that another address or checksum is a change."""
+    """Return the record of published weights, so that another address or checksum reruns rules."""
     return json.dumps(
         [file.model_dump() for file in files_trained_on(method, auxiliary)]
     )
 
 
 def backbone_values(name):
-    """A backbone's configuration, defaults included, so that a changed default is a change."""
+    """Return the configuration of a backbone with its defaults, so that a changed default reruns rules."""
     return RUN.backbones[name].model_dump(mode="json")
 
 
 def weights_digest(name):
-    """The content of a local file of weights, so that another file of the same name is a change."""
+    """Return the checksum of a local weight file, so that another file of the same name reruns rules."""
     path = Path(RUN.backbones[name].weights)
     return remembered_sha256(path) if path.is_file() else ""
 
 
 def fetched(name):
-    """The record that a backbone's weights are here, if they come from a model hub."""
+    """Return the record of downloaded weights of a backbone, if they come from a model hub."""
     needed = fetched_weights(RUN.backbones[name])
     return f"{RESOURCES}/backbones/{name}.json" if needed else []
 
 
 def tap_options(backbone, dataset):
-    """What is cached of a dataset with a backbone, for the command line."""
+    """Return the options with the taps to cache of a dataset with a backbone."""
     return [f"--tap={tap}" for tap in RUN.taps[backbone][dataset]]
 
 
@@ -173,32 +173,32 @@ def is_cached(backbone, dataset):
 
 
 def cached_features(wildcards):
-    """The cached features of a training, if there are any."""
+    """Return the cached features of a training, if there are any."""
     if not is_cached(wildcards.backbone, wildcards.auxiliary):
         return []
     return LAYOUT.features(wildcards.backbone, wildcards.auxiliary)
 
 
 def source_options(backbone, dataset):
-    """Where a training gets its features, for the command line: from the cache, or live from a backbone."""
+    """Return the option with the source of a training's features: the cache, or a backbone that computes them."""
     if is_cached(backbone, dataset):
         return [f"--features={LAYOUT.features(backbone, dataset)}"]
     return set_options("--backbone-set", backbone_values(backbone))
 
 
 def pass_name(one):
-    """The name of a pass in the names of rules."""
+    """Return the name of a pass in names of rules."""
     extra = "_ablations" if one.ablations else ""
     return re.sub(r"\W", "_", f"{one.backbone}_{one.target}{extra}")
 
 
 def pass_path(one):
-    """The name of a pass in paths."""
+    """Return the name of a pass in paths."""
     return f"{one.backbone}/{one.target}" + ("_ablations" if one.ablations else "")
 
 
 def of_jobs(jobs, *files):
-    """Files of some scoring jobs, in the order of the jobs."""
+    """Return files of some scoring jobs, in the order of the jobs."""
     return [
         str(
             LAYOUT.scores(job.row, job.backbone, job.auxiliary, job.target, job.seed)
@@ -210,18 +210,18 @@ def of_jobs(jobs, *files):
 
 
 def training_logs(one):
-    """train.csv of every seed of a training."""
+    """Return the train.csv of every seed of a training."""
     folder = LAYOUT.models(one.row, one.backbone, one.auxiliary)
     return [f"{folder}/seed{seed}/train.csv" for seed in one.seeds]
 
 
 def metrics_of(names):
-    """metrics.csv of every scoring job of some rows."""
+    """Return the metrics.csv of every scoring job of some rows."""
     return of_jobs(RUN.jobs_of(names), "metrics.csv")
 
 
 def checkpoints_of(one):
-    """The checkpoints that a pass scores with and the run trains."""
+    """Return the checkpoints that the run trains for a pass."""
     return [
         str(LAYOUT.checkpoint(job.row, job.backbone, job.auxiliary, job.seed))
         for job in one.jobs
@@ -230,7 +230,7 @@ def checkpoints_of(one):
 
 
 def given_checkpoints(one):
-    """The contents of the checkpoints that the configuration names, so that another file is a change."""
+    """Return the checksums of checkpoints named in the configuration, so that another file reruns rules."""
     files = [
         checkpoint_file(row.checkpoint) for row in RUN.rows_of(one) if row.checkpoint
     ]
@@ -238,5 +238,5 @@ def given_checkpoints(one):
 
 
 def pass_rows(one):
-    """The rows of a pass with their seeds, for standard input: a command line cannot hold thousands."""
+    """Return the rows of a pass with their seeds, for standard input, because a command line cannot hold thousands."""
     return [f"--row={row.model_dump_json()}" for row in RUN.rows_of(one)]

@@ -17,7 +17,7 @@ LEADING = [*SHOWN[-1:], *SHOWN[:-1]]
 
 
 def first_scores(target, rows):
-    """scores.h5 of some rows on a target, each with its first seed: sample images come with one seed."""
+    """Return the scores.h5 of some rows on a target with their first seed, because samples show one seed."""
     first = {}
     for job in RUN.jobs_of(rows):
         if job.target == target:
@@ -26,7 +26,7 @@ def first_scores(target, rows):
 
 
 def drawn_from(per, of=None):
-    """What the run, a target or an ablation gives to its figures: by the name of the input, values of the command line."""
+    """Return the inputs of the figures of the run, a target or an ablation: command line values by name of the input."""
     if per == "target":
         jobs = [job for job in RUN.jobs_of(SHOWN) if job.target == of]
         return {
@@ -59,7 +59,7 @@ def drawn_from(per, of=None):
 
 
 def drawn(per, of=None):
-    """The figures of the run, a target or an ablation, in the order of the page."""
+    """Return the figures of the run, a target or an ablation, in the order of the page."""
     given = drawn_from(per, of)
     return [
         figure
@@ -69,7 +69,7 @@ def drawn(per, of=None):
 
 
 def given(per, of=None):
-    """The inputs that these figures read, by name."""
+    """Return the inputs that these figures read, by name."""
     needed = {name for figure in drawn(per, of) for name in figure.inputs}
     return {
         name: values for name, values in drawn_from(per, of).items() if name in needed
@@ -77,14 +77,14 @@ def given(per, of=None):
 
 
 def files_given(per, wildcards):
-    """The files among these inputs."""
+    """Return the files among these inputs."""
     values = chain.from_iterable(given(per, wildcards.get(per)).values())
     parts = [part for value in values for part in value.split("=")]
     return [part for part in parts if part.startswith(f"{RESULTS}/")]
 
 
 def options_given(per, wildcards):
-    """These inputs, for the command line."""
+    """Return these inputs as options of the command line."""
     return [
         f"--{name}={value}"
         for name, values in given(per, wildcards.get(per)).items()
@@ -93,7 +93,7 @@ def options_given(per, wildcards):
 
 
 def caption(figure):
-    """A figure's caption as a file, which Snakemake's report wants. It is written when it has changed."""
+    """Return the file with a figure's caption, which Snakemake's report needs; write it if the caption changed."""
     path = Path(".snakemake/captions").absolute() / f"{figure.name}.rst"
     if not path.is_file() or path.read_text(encoding="utf-8") != figure.caption:
         write_text(path, figure.caption)
@@ -101,7 +101,7 @@ def caption(figure):
 
 
 def figure_code(drawings):
-    """The code that draws some figures."""
+    """Return the digest of the code that draws some figures."""
     modules = sorted(
         {f"kanoclip.report.figures.{figure.module}" for figure in drawings}
     )
@@ -109,7 +109,7 @@ def figure_code(drawings):
 
 
 def page_figures():
-    """Every figure of the run in the order of the page, where those of a target stand together."""
+    """Return every figure of the run in the order of the page, grouped by target."""
     names = []
     for per, group in groupby(figures().values(), lambda figure: figure.per):
         group = list(group)
@@ -121,7 +121,7 @@ def page_figures():
 
 
 def gallery():
-    """INDEX=SCORES of every target and row of the page's gallery, with the first seed."""
+    """Return INDEX=SCORES of every target and row of the page's gallery, with the first seed."""
     return [
         f"{LAYOUT.index(target)}={scores}"
         for target in CONFIG.targets

@@ -7,17 +7,17 @@ rule knowledge:
         f"{RESULTS}/logs/knowledge/{{dataset}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/knowledge/{{dataset}}.tsv"
-    # models are asked on a node with network access, which compute nodes often lack
+    # language models are queried on a node with network access, which compute nodes often lack
     localrule: not {"llm", "vqa"}.isdisjoint(CONFIG.knowledge.sources)
     conda:
         "../../environment.yml"
     params:
         options=knowledge_options(),
         code=lambda wildcards: knowledge_code(wildcards.dataset),
-        # not an output: Snakemake deletes the outputs of a failed job, and these answers are paid for
+        # not an output, because Snakemake deletes the outputs of a failed job, and these answers cost money
         answers=f"{RESOURCES}/knowledge/{{dataset}}.jsonl",
     message:
-        "Collecting knowledge about {wildcards.dataset}"
+        "Collecting descriptions of {wildcards.dataset}"
     shell:
         "python -m kanoclip --log {log:q} knowledge --dataset {wildcards.dataset:q} --index {input.index:q} {params.options:q}"
         " --answers {params.answers:q} --out {output:q}"

@@ -1,4 +1,4 @@
-# The embedded backbone, from scratch or from its shipped weights. Not part of the benchmark: its weights are in the package.
+# Trains the embedded backbone, from scratch or from the weights in the package. It is not part of the benchmark.
 PRETRAINING = "results/pretraining"
 PUBLIC = CONFIG.pretraining.public_photographs
 PHOTOGRAPHS = f"{PRETRAINING}/photographs" if PUBLIC else CONFIG.pretraining.photographs
@@ -57,14 +57,14 @@ rule pretrain_towers:
         mem_mb=with_attempts(8000),
         runtime=with_attempts(720),
     params:
-        # the state to resume from lies beside the outputs and is not an output, so that Snakemake does not delete it
+        # the state to resume from is beside the outputs but not an output, so that Snakemake does not delete it
         folder=lambda wildcards, output: Path(output.weights).parent,
         settings=settings(
             {**CONFIG.pretraining.model_dump(), "photographs": PHOTOGRAPHS}
         ),
         code=command_digest("pretrain"),
     message:
-        "Training kanoclip-tiny on drawn images, and on composites where there are photographs"
+        "Training kanoclip-tiny on drawn images, and on composites if there are photographs"
     shell:
         "python -m kanoclip --log {log:q} pretrain --out {params.folder:q} {params.settings:q} --threads {threads}"
 
@@ -91,6 +91,6 @@ rule pretraining_curves:
             for name in ("train", "validation")
         ],
     message:
-        "Drawing the {wildcards.curves} of kanoclip-tiny"
+        "Drawing the training curves of kanoclip-tiny"
     shell:
         "python -m kanoclip --log {log:q} figure pretraining_curves={output.png:q} {params.logs:q}"

@@ -1,4 +1,4 @@
-# Published weights replace a training: they are fetched on a node with network access and imported on any node.
+# Published weights replace a training: they are downloaded on a node with network access and imported on any node.
 localrules:
     fetch_weights,
 
@@ -15,7 +15,7 @@ rule fetch_weights:
         resources=lambda wildcards, output: Path(output[0]).parents[3],
         files=lambda wildcards: released_files(wildcards.method, wildcards.auxiliary),
     message:
-        "Fetching the published weights of {wildcards.method}, trained on {wildcards.auxiliary}"
+        "Downloading the published weights of {wildcards.method}, trained on {wildcards.auxiliary}"
     shell:
         "python -m kanoclip --log {log:q} fetch-weights {wildcards.method:q} --auxiliary {wildcards.auxiliary:q}"
         " --resources {params.resources:q}"

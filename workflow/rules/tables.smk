@@ -9,7 +9,7 @@ localrules:
 PUBLISHED = sorted(
     os.path.relpath(path) for path in (ROOT / "config" / "published").glob("*.csv")
 )
-FORMATS = ("csv", "md", "tex")  # beside HTML, which the report shows
+FORMATS = ("csv", "md", "tex")  # in addition to HTML, which the report shows
 
 
 rule protocol:
@@ -23,11 +23,11 @@ rule protocol:
         "../../environment.yml"
     params:
         settings=settings(CONFIG.model_dump(mode="json")),
-        # includes the attributes of methods, so that changes of these are detected
+        # includes the attributes of methods, so that their changes are detected
         run=RUN.model_dump_json(),
         code=command_digest("protocol"),
     message:
-        "Describing the run"
+        "Writing the protocol of the run"
     shell:
         "printf '%s\\n' {params.settings:q} | python -m kanoclip --log {log:q} protocol @- --out {output:q}"
 

@@ -141,7 +141,7 @@ def describe(facts: Facts, rng: np.random.Generator) -> Caption:
     """Return a random caption that is true of an image.
 
     Args:
-        facts: of the image; a `Sample` has them.
+        facts: facts of the image; a `Sample` has them.
         rng: chooses the wording and the attributes to mention.
     """
     names = kind_named(facts.kind).names

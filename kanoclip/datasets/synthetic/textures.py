@@ -166,7 +166,7 @@ def corrugated(c: Canvas) -> Scene:
 
 
 def printed_cloth(c: Canvas) -> Scene:
-    """Printed cloth: a motif repeated on a plain ground."""
+    """Cloth printed with a motif that repeats on a plain ground."""
     colour, ground = c.colour()
     _, ink = c.colour()
     u, v = c.posed(c.uniform(-0.6, 0.6), scale=1 / c.uniform(2.5, 5))

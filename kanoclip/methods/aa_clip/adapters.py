@@ -38,7 +38,7 @@ class ResidualAdapters(nn.Module):
         """Adapt the input of a block, which is the output of the block before.
 
         Args:
-            number: of the block that receives the result, counted from 1.
+            number: number of the block that receives the result, counted from 1.
             x: (..., W).
 
         Returns:

@@ -28,7 +28,7 @@ def bars(metrics: Path, methods: Sequence[str], datasets: Sequence[str], out: Pa
     its reason; a level without any bar is left out.
 
     Args:
-        metrics: the long metrics.csv.
+        metrics: the long-format metrics.csv.
         methods: one bar per group each, in this order.
         datasets: the groups, in this order.
         out: the PNG; a PDF and an SVG are written beside it.

@@ -47,7 +47,7 @@ def generator(out: Path, seed: int = 0) -> None:
 
     Args:
         out: the PNG.
-        seed: of the images.
+        seed: seed of the images.
     """
     rows = math.ceil(len(EVERY_KIND) / BLOCKS)
     block_width = LABEL + (1 + SHOWN) * PANEL

@@ -25,7 +25,7 @@ def ranks(metrics: Path, methods: Sequence[str], datasets: Sequence[str], out: P
     2006), i.e. not significantly. Controls are not ranked.
 
     Args:
-        metrics: the long metrics.csv.
+        metrics: the long-format metrics.csv.
         methods: at least two.
         datasets: over which ranks are averaged.
         out: the PNG; a PDF and an SVG are written beside it.

@@ -25,7 +25,7 @@ def steps(metrics: Path, methods: Sequence[str], datasets: Sequence[str], out: P
     images, with one dataset and one seed.
 
     Args:
-        metrics: the long metrics.csv of the ablation.
+        metrics: the long-format metrics.csv of the ablation.
         methods: the variants, in the order in which components are added.
         datasets: the lines.
         out: the PNG; a PDF and an SVG are written beside it.

@@ -16,7 +16,7 @@ WHISKERS: dict[str, dict[str, Any]] = {SEEDS: {"ecolor": "black", "capsize": 1.8
 
 
 def read_aurocs(metrics: Path, methods: Sequence[str]) -> pd.DataFrame:
-    """Return the rows of a long metrics.csv with the class-mean AUROC of some methods, one per seed.
+    """Return the rows of a long-format metrics.csv with the class-mean AUROC of some methods, one per seed.
 
     Raises:
         InputError: a method is not in the metrics, or a value is repeated.

@@ -12,7 +12,7 @@ from kanoclip.types import InputError
 
 
 def patches(count: int, width: int = 8, images: int = 2) -> torch.Tensor:
-    """Gaussian, except for two far away in each image."""
+    """Return Gaussian patches, except for two outliers in each image."""
     x = torch.randn(images, count, width, generator=torch.Generator().manual_seed(count))
     x[:, 0] += 9
     x[:, count // 2] -= 7
@@ -20,7 +20,7 @@ def patches(count: int, width: int = 8, images: int = 2) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("count", [9, 16, 49, 196])
-def test_outliers_are_those_of_scikit_learn(count: int) -> None:
+def test_outliers_equal_those_of_scikit_learn(count: int) -> None:
     x = patches(count)
     found = is_outlier(x)
     for of_image, image in zip(found, x.double().numpy(), strict=True):
@@ -29,7 +29,7 @@ def test_outliers_are_those_of_scikit_learn(count: int) -> None:
     assert found.any(1).all() and found.float().mean() < 0.12
 
 
-def test_a_single_patch_is_no_outlier() -> None:
+def test_a_single_patch_is_not_an_outlier() -> None:
     assert not is_outlier(torch.ones(3, 1, 8)).any()
 
 
@@ -62,7 +62,7 @@ def test_patches_are_averaged_over_similar_ones() -> None:
 
 
 @pytest.mark.parametrize(("sharpness", "offset"), [(3.0, 1.0), (3.0, 1.2), (1.0, 0.5)])
-def test_similar_patches_attend_to_each_other(sharpness: float, offset: float) -> None:
+def test_patches_attend_to_similar_patches(sharpness: float, offset: float) -> None:
     x = F.normalize(torch.randn(2, 9, 4, generator=torch.Generator().manual_seed(1)) + 0.5, dim=-1)
     found = similarity_weights(x, sharpness, offset)
     for weights, image in zip(found, x.double().numpy(), strict=True):
@@ -73,8 +73,8 @@ def test_similar_patches_attend_to_each_other(sharpness: float, offset: float) -
         np.testing.assert_allclose(weights, expected / expected.sum(1, keepdims=True), atol=1e-6)
 
 
-def test_patches_that_are_all_alike_attend_to_themselves() -> None:
-    """With the mean near 1, 1.2 times the mean exceeds every similarity."""
+def test_identical_patches_attend_to_themselves() -> None:
+    """The mean similarity is near 1, so the threshold of 1.2 times the mean exceeds every similarity."""
     x = F.normalize(torch.ones(1, 5, 3), dim=-1)
     torch.testing.assert_close(similarity_weights(x, 3.0, 1.2)[0], torch.eye(5))
 
@@ -84,7 +84,7 @@ def test_all_heads_share_the_weights() -> None:
     torch.testing.assert_close(mix(weights, v), torch.einsum("bmn,bhnd->bhmd", weights, v))
 
 
-def test_the_class_token_is_clips_own(backbone: Backbone) -> None:
+def test_the_class_token_equals_clips(backbone: Backbone) -> None:
     pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(2))
     found = backbone.encode_images(pixels, [Tap("calibrated", 4), Tap("tokens", 6)])
     calibrated, tokens = found[Tap("calibrated", 4)], found[Tap("tokens", 6)]
@@ -93,7 +93,7 @@ def test_the_class_token_is_clips_own(backbone: Backbone) -> None:
     assert (calibrated[:, 1:] - tokens[:, 1:]).abs().mean() > 0.01
 
 
-def test_images_do_not_change_each_other(backbone: Backbone) -> None:
+def test_images_of_a_batch_are_independent(backbone: Backbone) -> None:
     pixels = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(4))
     tap = Tap("calibrated", 4)
     together = backbone.encode_images(pixels, [tap])[tap]
@@ -101,6 +101,6 @@ def test_images_do_not_change_each_other(backbone: Backbone) -> None:
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
 
 
-def test_a_block_that_the_tower_has_not_is_refused(backbone: Backbone) -> None:
+def test_a_block_that_the_tower_lacks_is_refused(backbone: Backbone) -> None:
     with pytest.raises(InputError, match="tap calibrated/7: expected one of 6 blocks"):
         backbone.encode_images(torch.zeros(1, 3, 32, 32), [Tap("calibrated", 7)])

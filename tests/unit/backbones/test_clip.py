@@ -18,7 +18,7 @@ def pixels() -> Tensor:
     return torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
-def test_original_stream_is_open_clips_own(backbone: Backbone, pixels: Tensor) -> None:
+def test_original_stream_equals_open_clip(backbone: Backbone, pixels: Tensor) -> None:
     every = range(1, LAYERS + 1)
     last = Tap("cls", LAYERS)
     ours = backbone.encode_images(pixels, [last, *(Tap(kind, at) for kind in ("tokens", "vv") for at in every)])
@@ -29,8 +29,8 @@ def test_original_stream_is_open_clips_own(backbone: Backbone, pixels: Tensor) -
     torch.testing.assert_close(backbone.project(ours[last]), backbone.clip.encode_image(pixels, normalize=True))
 
 
-def test_local_stream_by_hand(backbone: Backbone, pixels: Tensor) -> None:
-    """The formula of tower.py with explicit loops over heads, from open_clip's block outputs."""
+def test_local_stream_equals_loops_over_heads(backbone: Backbone, pixels: Tensor) -> None:
+    """Compute the formula of tower.py with loops over heads, from the outputs of open_clip's blocks."""
     visual = backbone.clip.visual
     inputs = [visual._embeds(pixels)]
     for block in visual.transformer.resblocks:
@@ -62,7 +62,7 @@ def test_taps_are_four_different_tensors(backbone: Backbone, pixels: Tensor) -> 
             assert (a - b).abs().max() > 1e-2
 
 
-def test_local_stream_leaves_the_original_alone(backbone: Backbone, pixels: Tensor) -> None:
+def test_local_stream_does_not_change_the_original(backbone: Backbone, pixels: Tensor) -> None:
     original = [Tap("tokens", 6), Tap("cls", 6)]
     alone = backbone.encode_images(pixels, original)
     both = backbone.encode_images(pixels, [*original, Tap("vv", 2), Tap("vv", 6), Tap("qkv", 6)])
@@ -71,7 +71,7 @@ def test_local_stream_leaves_the_original_alone(backbone: Backbone, pixels: Tens
 
 
 def test_value_value_attention_equals_pytorchs(backbone: Backbone) -> None:
-    """Plain attention becomes V-V attention when query and key weights are the value weights."""
+    """Plain attention is V-V attention if query and key weights are replaced by the value weights."""
     block = backbone.blocks[0]
     copy = torch.nn.MultiheadAttention(128, 4, batch_first=True)
     with torch.no_grad():
@@ -91,7 +91,7 @@ def test_text_equals_open_clip(backbone: Backbone) -> None:
 
 
 @pytest.mark.parametrize(("layers", "taps"), [(24, (6, 12, 18, 24)), (12, (3, 6, 9, 12)), (6, (2, 3, 4, 6))])
-def test_default_taps_are_quarters_and_start_at_the_first(layers: int, taps: tuple[int, ...]) -> None:
+def test_default_taps_are_the_quarters_of_the_tower(layers: int, taps: tuple[int, ...]) -> None:
     config = complete(BackboneConfig(), layers)
     assert config.taps == taps
     assert config.vv_start == taps[0]
@@ -102,7 +102,7 @@ def test_taps_outside_the_tower_are_refused() -> None:
         complete(BackboneConfig(taps=(2, 9)), 6)
 
 
-def test_positions_are_resized_as_open_clip_does() -> None:
+def test_positions_are_resized_like_open_clip() -> None:
     ours = load_backbone(BackboneConfig(model="kanoclip-tiny", weights="random:0", image_size=64))
     native = load_backbone(BackboneConfig(model="kanoclip-tiny", weights="random:0", image_size=128))
     theirs = open_clip.create_model("kanoclip-tiny", force_image_size=64)
@@ -118,7 +118,7 @@ def test_positions_are_resized_as_open_clip_does() -> None:
     assert bilinear.provenance() != ours.provenance()
 
 
-def test_random_weights_are_seeded(tiny_config: BackboneConfig, backbone: Backbone) -> None:
+def test_random_weights_depend_only_on_the_seed(tiny_config: BackboneConfig, backbone: Backbone) -> None:
     assert load_backbone(tiny_config).weights_sha256 == backbone.weights_sha256
     other = load_backbone(tiny_config.model_copy(update={"weights": "random:1"}))
     assert other.weights_sha256 != backbone.weights_sha256

@@ -1,4 +1,4 @@
-"""Sizes and operations from the shape against a forward, and against torch's own count of operations."""
+"""Compare sizes with a forward pass and operations with torch's counter."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from kanoclip.backbones.taps import Tap
 from kanoclip.config import BackboneConfig
 
 
-def test_values_of_taps_are_those_of_a_forward(backbone: Backbone) -> None:
+def test_sizes_of_taps_equal_those_of_a_forward_pass(backbone: Backbone) -> None:
     taps = [
         Tap("tokens", 2),
         Tap("vv", 6),
@@ -41,8 +41,8 @@ def test_values_of_taps_are_those_of_a_forward(backbone: Backbone) -> None:
     ],
     ids=lambda taps: "+".join(taps),
 )
-def test_operations_are_those_that_torch_counts(taps: list[str]) -> None:
-    # the counter knows neither the fast path of nn.MultiheadAttention nor the fused attention of a CPU
+def test_operations_equal_torchs_count(taps: list[str]) -> None:
+    # the counter misses the fast path of nn.MultiheadAttention and the fused attention of a CPU
     config = BackboneConfig(model="kanoclip-tiny", weights="random:0", image_size=64)
     backbone = load_backbone(config)
     pixels = torch.zeros(1, 3, 64, 64)

@@ -1,4 +1,4 @@
-"""Descriptions read from files against the models that open_clip builds, without memory for their weights."""
+"""Compare descriptions read from files with the models that open_clip builds, without allocating their weights."""
 
 import json
 import subprocess
@@ -29,7 +29,7 @@ def built(name: str) -> CLIP:
 
 
 @pytest.mark.parametrize("name", ["kanoclip-tiny", "ViT-B-32", "ViT-L-14-336-quickgelu", "ViT-H-14", "ViT-S-16-alt"])
-def test_a_description_is_that_of_the_model_built(name: str) -> None:
+def test_a_description_equals_that_of_the_built_model(name: str) -> None:
     clip, found = built(name), describe(name)
     visual = clip.visual
     assert isinstance(visual, VisionTransformer)
@@ -45,7 +45,7 @@ def test_a_description_is_that_of_the_model_built(name: str) -> None:
     assert found.quick_gelu == quick
 
 
-def test_what_is_listed_is_what_open_clip_has_and_kanoclip_can_use() -> None:
+def test_exactly_the_usable_models_of_open_clip_are_listed() -> None:
     listed = model_names()
     assert {"kanoclip-tiny", "ViT-B-16", "ViT-L-14-336-quickgelu", "ViT-H-14-378"} <= set(listed)
     assert set(listed) < set(open_clip.list_models())
@@ -72,26 +72,26 @@ def test_what_is_listed_is_what_open_clip_has_and_kanoclip_can_use() -> None:
         ("ViT-H-14-worldwide", "end-of-text token"),
     ],
 )
-def test_why_a_model_cannot_be_used(name: str, reason: str) -> None:
+def test_the_error_says_why_a_model_cannot_be_used(name: str, reason: str) -> None:
     assert reason in unsupported(name)
     assert name not in model_names()
 
 
-def test_kinds_of_towers() -> None:
+def test_kinds_of_towers_are_recognised() -> None:
     kinds = {name: describe(name).kind for name in ("RN50", "EVA02-L-14", "ViT-B-16-SigLIP", "ViT-B-16")}
     assert list(kinds.values()) == ["other", "timm-vit", "other", "openclip-vit"]
     assert isinstance(describe("RN50"), Description) and describe("RN50").layers is None
 
 
 @pytest.mark.parametrize("name", sorted(TRUNKS))
-def test_trunks_of_timm_are_as_timm_builds_them(name: str) -> None:
+def test_descriptions_of_timm_trunks_equal_the_built_ones(name: str) -> None:
     with torch.device("meta"):
         trunk = timm.create_model(name, global_pool="token")
     patch = trunk.patch_embed.feat_ratio(as_scalar=True)
     assert (len(trunk.blocks), trunk.embed_dim, trunk.blocks[0].attn.num_heads, patch) == TRUNKS[name]
 
 
-def test_an_unknown_model_names_the_nearest() -> None:
+def test_the_error_on_an_unknown_model_suggests_the_nearest() -> None:
     with pytest.raises(InputError, match=r"^unknown backbone 'ViT-L-15'; did you mean 'ViT-L-1\d"):
         describe("ViT-L-15")
 

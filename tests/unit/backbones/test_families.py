@@ -1,4 +1,4 @@
-"""Every accepted family of open_clip models, shrunk: the real JSON with fewer and narrower layers, random weights."""
+"""Test every accepted family of open_clip models with fewer and narrower layers than its JSON and random weights."""
 
 import copy
 import json
@@ -28,7 +28,7 @@ ROTARY = ["EVA02-B-16", "EVA02-L-14"]
 
 @pytest.fixture(scope="module", params=OPENAI_AND_THE_LIKE + EVA + MOBILE)
 def shrunk(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backbone]:
-    """A backbone under its real name, at another image size than that of its position table."""
+    """Build a small backbone under its real name, for another image size than that of its position table."""
     name, folder = request.param, tmp_path_factory.mktemp("models")
     content = json.loads(json.dumps(open_clip.get_model_config(name)))
     vision, text = content["vision_cfg"], content["text_cfg"]
@@ -42,13 +42,16 @@ def shrunk(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         patch.setattr(factory, "_MODEL_CONFIGS", dict(factory._MODEL_CONFIGS))
         patch.setattr(timm, "create_model", narrow(timm.create_model))
         open_clip.add_model_config(folder)
-        patch.setattr("kanoclip.backbones.weights.register_embedded", lambda: None)  # it would read the real files
+        # this would read the original files
+        patch.setattr("kanoclip.backbones.weights.register_embedded", lambda: None)
         patch_size = describe(name).patch_size
         assert patch_size is not None
         size = GRID * patch_size
         backbone = load_backbone(BackboneConfig(model=name, weights="random:0", image_size=size, vv_start=2))
         generator = torch.Generator().manual_seed(0)
-        for parameter in backbone.parameters():  # biases, scales and rarely used terms shall matter as well
+        for (
+            parameter
+        ) in backbone.parameters():  # random values, so that biases, scales and rarely used terms have an effect
             parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
         yield backbone
 
@@ -67,7 +70,7 @@ def pixels(shrunk: Backbone) -> Tensor:
     return torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(1))
 
 
-def test_image_tower_is_open_clips_own(shrunk: Backbone, pixels: Tensor) -> None:
+def test_image_tower_equals_open_clip(shrunk: Backbone, pixels: Tensor) -> None:
     every = range(1, shrunk.layers + 1)
     ours = shrunk.encode_images(pixels, [Tap("cls", shrunk.layers), *(Tap("tokens", at) for at in every)])
     with torch.no_grad():
@@ -80,21 +83,21 @@ def test_image_tower_is_open_clips_own(shrunk: Backbone, pixels: Tensor) -> None
     torch.testing.assert_close(shrunk.project(ours[Tap("cls", shrunk.layers)]), expected, atol=1e-5, rtol=1e-4)
 
 
-def test_text_tower_is_open_clips_own(shrunk: Backbone) -> None:
+def test_text_tower_equals_open_clip(shrunk: Backbone) -> None:
     texts = ["a photo of a bottle.", "x", "a longer text about a screw with a scratch on its thread"]
     with torch.no_grad():
         expected = shrunk.clip.encode_text(open_clip.get_tokenizer("ViT-B-32")(texts))
     torch.testing.assert_close(shrunk.encode_text(texts), expected, atol=1e-5, rtol=1e-4)
 
 
-def test_attention_as_trained_is_the_blocks_own(shrunk: Backbone, pixels: Tensor) -> None:
-    """With softmax(q kᵀ) v in the middle, `attend` adds what the attention of the block itself adds."""
+def test_attention_with_softmax_equals_that_of_the_block(shrunk: Backbone, pixels: Tensor) -> None:
+    """With softmax(q kᵀ) v, `attend` adds the same as the attention of the block itself."""
     tower = copy.deepcopy(shrunk.tower)
     with torch.no_grad():
         x = tower.embed(pixels)
         for number in range(1, tower.layers + 1):
             block = tower.blocks[number - 1]
-            for parameter in block.mlp.parameters():  # without its MLP a block is x plus its attention
+            for parameter in block.mlp.parameters():  # without the MLP, a block is x plus its attention
                 parameter.zero_()
             if type(block).__name__ == "EvaBlockPostNorm":
                 block.norm2.weight.zero_()
@@ -116,7 +119,7 @@ def test_attention_and_mlp_make_a_block(shrunk: Backbone, pixels: Tensor) -> Non
         assert not torch.allclose(normed, x)
 
 
-def test_local_stream_by_loops_over_heads(shrunk: Backbone, pixels: Tensor) -> None:
+def test_local_stream_equals_loops_over_heads(shrunk: Backbone, pixels: Tensor) -> None:
     tower = shrunk.tower
     with torch.no_grad():
         inputs = [tower.embed(pixels)]
@@ -130,7 +133,7 @@ def test_local_stream_by_loops_over_heads(shrunk: Backbone, pixels: Tensor) -> N
 
 
 def value_value_by_hand(block: Any, x: Tensor) -> Tensor:
-    """What value-value attention adds to (B, L, W), from the names that each kind of block gives its parts."""
+    """Return what value-value attention adds to (B, L, W); kinds of blocks name their parts differently."""
     kind, attention = type(block).__name__, block.attn
     x = x if kind == "EvaBlockPostNorm" else block.ln_1(x) if hasattr(block, "ln_1") else block.norm1(x)
     weight, bias = values(attention)
@@ -156,8 +159,8 @@ def values(attention: Any) -> tuple[Tensor, Tensor]:
     return attention.qkv.weight.chunk(3)[2], bias
 
 
-def test_windows_need_positions_that_are_only_added(shrunk: Backbone, pixels: Tensor) -> None:
-    """A window as large as the image is the image; rotary blocks refuse windows."""
+def test_windows_work_only_with_added_positions(shrunk: Backbone, pixels: Tensor) -> None:
+    """A window as large as the image equals the image; rotary blocks refuse windows."""
     tap = Tap("windows", GRID)
     if shrunk.config.model in ROTARY:
         with pytest.raises(InputError, match="tap windows/3: the blocks of this tower rotate by position"):
@@ -193,7 +196,7 @@ def test_other_families_are_refused_in_one_line(model: str, reason: str) -> None
     assert reason in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_timm_resizes_positions_in_one_way_only() -> None:
+def test_position_resize_is_refused_for_towers_of_timm() -> None:
     config = BackboneConfig(model="EVA02-B-16", weights="random:0", image_size=32, position_resize="bilinear")
     with pytest.raises(InputError, match="position_resize bilinear is not possible with an image tower of timm"):
         load_backbone(config)

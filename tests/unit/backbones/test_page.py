@@ -1,4 +1,4 @@
-"""docs/backbones.md against the code and against open_clip's own list of models."""
+"""Compare docs/backbones.md with the code and with open_clip's list of models."""
 
 import re
 from pathlib import Path
@@ -14,9 +14,9 @@ PAGE = (Path(__file__).parents[3] / "docs/backbones.md").read_text(encoding="utf
 PRINT = "from kanoclip.backbones.descriptions import models_tables; print(*models_tables(), sep='\\n\\n')"
 
 
-def test_the_tables_are_those_of_the_code() -> None:
+def test_the_tables_equal_those_of_the_code() -> None:
     for table in models_tables():
-        assert table in PAGE, f'put into docs/backbones.md what this prints: python -c "{PRINT}"'
+        assert table in PAGE, f'replace the tables of docs/backbones.md by the output of: python -c "{PRINT}"'
 
 
 def test_every_model_of_open_clip_is_named_once() -> None:

@@ -1,4 +1,4 @@
-"""A second tower beside CLIP's own: tiny ViTs of timm with registers, layer scale and rotary positions."""
+"""Test second towers beside CLIP's: tiny ViTs of timm with registers, layer scale and rotary positions."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +21,7 @@ from kanoclip.features import CachedFeatures, FeatureCache, LiveFeatures, encode
 from kanoclip.types import InputError
 
 TINY = {"embed_dim": 32, "depth": 4, "num_heads": 2}
-DINO2 = "vit_small_patch14_reg4_dinov2.lvd142m"  # learned positions, 4 registers, layer scale, ImageNet's mean
+DINO2 = "vit_small_patch14_reg4_dinov2.lvd142m"  # learned positions, 4 registers, layer scale, mean of ImageNet
 DINO3 = "vit_small_patch16_dinov3.lvd1689m"  # rotary positions, 4 registers
 NORMAL, DEVIATION = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
 
@@ -63,7 +63,7 @@ def as_tower_sees(side: int) -> Tensor:
 
 
 @pytest.mark.parametrize(("name", "side", "patches"), [("dino", 56, 16), ("three", 32, 4)])
-def test_taps_are_timms_own_without_registers(name: str, side: int, patches: int) -> None:
+def test_taps_equal_timms_tokens_without_registers(name: str, side: int, patches: int) -> None:
     backbone = with_towers()
     trunk = backbone.towers[name].trunk
     taps = [Tap("tokens", 2, name), Tap("tokens", 4, name), Tap("cls", 4, name), Tap("pixels", 8, name)]
@@ -83,7 +83,7 @@ def test_taps_are_timms_own_without_registers(name: str, side: int, patches: int
     assert backbone.feature_shapes(taps)[Tap("tokens", 2, name)] == (1 + patches, 32)
 
 
-def test_clip_sees_what_it_saw_without_a_second_tower() -> None:
+def test_a_second_tower_does_not_change_clip() -> None:
     taps = [Tap("vv", 6), Tap("cls", 6)]
     alone, beside = load_backbone(config()), load_backbone(config(dino={"model": DINO3, "weights": "random:4"}))
     expected = alone.encode_images(alone.normalise(images()), taps)
@@ -93,8 +93,8 @@ def test_clip_sees_what_it_saw_without_a_second_tower() -> None:
 
 
 @pytest.mark.parametrize("name", ["dino", "three"])
-def test_local_stream_by_loops_over_heads(name: str) -> None:
-    """Registers take part in the attention and are dropped when the tap is read."""
+def test_local_stream_equals_loops_over_heads(name: str) -> None:
+    """Registers take part in the attention and are dropped from the tap."""
     tower = with_towers().towers[name]
     with torch.no_grad():
         inputs = [tower.embed(as_tower_sees(tower.image_size))]
@@ -118,8 +118,8 @@ def test_local_stream_by_loops_over_heads(name: str) -> None:
     torch.testing.assert_close(trained, theirs, atol=1e-5, rtol=1e-4)
 
 
-def test_windows_keep_registers() -> None:
-    """A window as large as the image is the image, also of a tower with registers."""
+def test_windows_include_registers() -> None:
+    """A window as large as the image equals the image in a tower with registers too."""
     tower = with_towers().towers["dino"]
     pixels = as_tower_sees(56)
     with torch.no_grad():
@@ -127,7 +127,7 @@ def test_windows_keep_registers() -> None:
         torch.testing.assert_close(window[:, 0], tower.project(whole), atol=1e-5, rtol=1e-4)
 
 
-def test_live_features_and_cache_agree(index: Path, tmp_path: Path) -> None:
+def test_live_and_cached_features_of_a_second_tower_are_equal(index: Path, tmp_path: Path) -> None:
     backbone, out = with_towers(), tmp_path / "features.h5"
     taps = [Tap("tokens", 2, "dino"), Tap("vv", 3, "three"), Tap("cls", 6)]
     frame = read_index(index)
@@ -141,7 +141,7 @@ def test_live_features_and_cache_agree(index: Path, tmp_path: Path) -> None:
             assert torch.equal(read[tap], computed[tap])
 
 
-def test_weights_are_loaded_from_a_file_and_known_by_content(tmp_path: Path) -> None:
+def test_weights_are_loaded_from_a_file_and_identified_by_content(tmp_path: Path) -> None:
     donor = load_tower("dino", TowerConfig(model=DINO2, weights="random:5"), 56)
     paths = [tmp_path / name / "weights.safetensors" for name in ("here", "there")]
     for path in paths:
@@ -164,7 +164,7 @@ def test_weights_are_loaded_from_a_file_and_known_by_content(tmp_path: Path) -> 
     assert resized.grid == (2, 2) and resized.trunk.pos_embed.shape[1] == 4
 
 
-def test_published_weights_come_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_published_weights_are_downloaded_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     donor = load_tower("dino", TowerConfig(model=DINO2, weights="random:5"), 56)
     path = tmp_path / "model.safetensors"
     save_file({name: tensor.contiguous() for name, tensor in donor.trunk.state_dict().items()}, path)
@@ -198,7 +198,7 @@ def test_published_weights_come_from_the_hub(tmp_path: Path, monkeypatch: pytest
         ({"model": "vit_relpos_medium_patch16_cls_224", "weights": "random:0"}, "it is a VisionTransformerRelPos"),
     ],
 )
-def test_what_cannot_be_a_second_tower(tower: dict[str, object], reason: str) -> None:
+def test_unusable_second_towers_are_refused(tower: dict[str, object], reason: str) -> None:
     with pytest.raises(InputError) as caught:
         load_backbone(config(dino=tower))
     assert reason in str(caught.value) and "\n" not in str(caught.value)
@@ -212,6 +212,6 @@ def test_a_file_of_another_model_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["clip", "a:b", "a/b", "Dino", ""])
-def test_names_of_towers_are_plain(name: str) -> None:
+def test_invalid_names_of_towers_are_refused(name: str) -> None:
     with pytest.raises(InputError, match="a tower's name"):
         config(**{name: {"model": DINO2}})

@@ -1,4 +1,4 @@
-"""Taps and the loop over the blocks, against open_clip's own blocks called one by one."""
+"""Compare taps and the loop over blocks with open_clip's blocks called one by one."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ def pixels() -> Tensor:
 
 @pytest.fixture
 def blocks_run(backbone: Backbone) -> Iterator[Counter[int]]:
-    """How often each block of CLIP's image tower is called, counted from 1."""
+    """Count the calls of each block of CLIP's image tower, numbered from 1."""
     calls: Counter[int] = Counter()
     hooks = [
         block.register_forward_hook(lambda *_, number=number: calls.update([number]))
@@ -36,7 +36,7 @@ def blocks_run(backbone: Backbone) -> Iterator[Counter[int]]:
 
 
 def stream(backbone: Backbone, pixels: Tensor) -> list[Tensor]:
-    """The residual stream before the first block and after each one."""
+    """Return the residual stream before the first block and after each block."""
     found = [backbone.clip.visual._embeds(pixels)]
     for block in backbone.clip.visual.transformer.resblocks:
         found.append(block(found[-1]))
@@ -44,12 +44,12 @@ def stream(backbone: Backbone, pixels: Tensor) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("tap", [Tap("vv", 24), Tap("cls", 0), Tap("windows", 3), Tap("tokens", 12, "dino")])
-def test_a_tap_is_read_as_it_is_written(tap: Tap) -> None:
+def test_a_tap_survives_a_round_trip_through_text(tap: Tap) -> None:
     assert Tap.parse(str(tap)) == tap
 
 
 @pytest.mark.parametrize("text", ["vv", "vv/", "vv/x", "vv/-1", "vv/²", "/6", "6", ":vv/6", "vv:6", "vv/6/7", ""])
-def test_what_is_no_tap_is_refused_in_one_line(text: str) -> None:
+def test_text_that_is_not_a_tap_is_refused_in_one_line(text: str) -> None:
     with pytest.raises(InputError) as caught:
         Tap.parse(text)
     assert "\n" not in str(caught.value)
@@ -60,8 +60,8 @@ def test_a_misspelt_kind_gets_a_hint() -> None:
         Tap.parse("token/6")
 
 
-def test_the_qkv_stream_by_hand(backbone: Backbone, pixels: Tensor) -> None:
-    """The sum of three self-attentions, with explicit loops over heads."""
+def test_the_qkv_stream_equals_loops_over_heads(backbone: Backbone, pixels: Tensor) -> None:
+    """Compute the sum of three self-attentions with loops over heads."""
     inputs, start, size = stream(backbone, pixels), backbone.shape.vv_start, WIDTH // HEADS
     s = inputs[start - 1]
     expected = {}
@@ -80,7 +80,7 @@ def test_the_qkv_stream_by_hand(backbone: Backbone, pixels: Tensor) -> None:
         torch.testing.assert_close(found[tap], tokens, atol=1e-5, rtol=1e-4)
 
 
-def test_a_local_stream_is_the_original_until_it_starts(backbone: Backbone, pixels: Tensor) -> None:
+def test_a_local_stream_equals_the_original_before_its_start(backbone: Backbone, pixels: Tensor) -> None:
     before = backbone.shape.vv_start - 1
     wanted = [Tap(kind, before) for kind in ("tokens", "vv", "qkv")]
     tokens, *others = (backbone.encode_images(pixels, wanted)[tap] for tap in wanted)
@@ -99,14 +99,14 @@ def test_the_class_token_is_the_first_token_of_every_block(backbone: Backbone, p
     ("wanted", "last"),
     [([Tap("tokens", 3), Tap("vv", 2)], 3), ([Tap("cls", 0)], 0), ([Tap("pixels", 8)], 0), ([Tap("vv", 6)], 6)],
 )
-def test_no_block_runs_that_no_tap_needs(
+def test_only_blocks_that_a_tap_needs_are_run(
     backbone: Backbone, pixels: Tensor, blocks_run: Counter[int], wanted: list[Tap], last: int
 ) -> None:
     assert backbone.encode_images(pixels, wanted).keys() == set(wanted)
     assert blocks_run == Counter(range(1, last + 1))
 
 
-def test_all_taps_of_whole_images_share_one_run(
+def test_all_taps_of_whole_images_share_one_forward_pass(
     backbone: Backbone, pixels: Tensor, blocks_run: Counter[int], all_taps: frozenset[Tap]
 ) -> None:
     backbone.encode_images(pixels, [tap for tap in all_taps if tap.kind not in ("windows", "views", "calibrated")])
@@ -121,13 +121,13 @@ def test_the_hook_sees_every_input_and_the_output(backbone: Backbone, pixels: Te
         return x
 
     backbone.tower.run(backbone.tower.embed(pixels), stop=4, before_block=look)
-    assert [number for number, _ in seen] == [1, 2, 3, 4, 5]  # 5: the output of block 4
+    assert [number for number, _ in seen] == [1, 2, 3, 4, 5]  # 5 is the output of block 4
     for (_, found), expected in zip(seen, stream(backbone, pixels), strict=False):
         torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
 
 
-def test_what_the_hook_returns_is_what_blocks_read_and_taps_keep(backbone: Backbone, pixels: Tensor) -> None:
-    """Twice the stream after block 2, and the last block's output shifted."""
+def test_blocks_and_taps_use_the_values_returned_by_the_hook(backbone: Backbone, pixels: Tensor) -> None:
+    """Double the stream after block 2 and shift the output of the last block."""
     changes = {3: lambda x: 2 * x, LAYERS + 1: lambda x: x + 1}
     wanted = [Tap("tokens", 2), Tap("tokens", LAYERS)]
     found = backbone.tower.run(
@@ -141,7 +141,7 @@ def test_what_the_hook_returns_is_what_blocks_read_and_taps_keep(backbone: Backb
 
 
 @pytest.mark.parametrize("start", [1, 4])
-def test_a_run_from_the_middle_is_the_tail_of_a_whole_one(backbone: Backbone, pixels: Tensor, start: int) -> None:
+def test_a_run_from_a_middle_block_equals_the_end_of_a_full_run(backbone: Backbone, pixels: Tensor, start: int) -> None:
     kinds = ("tokens", "vv", "qkv") if start < backbone.shape.vv_start else ("tokens",)
     tail = [Tap(kind, block) for kind in kinds for block in range(start, LAYERS + 1)]
     whole = backbone.encode_images(pixels, tail)
@@ -152,12 +152,12 @@ def test_a_run_from_the_middle_is_the_tail_of_a_whole_one(backbone: Backbone, pi
 
 @pytest.mark.parametrize("tap", [Tap("tokens", 1), Tap("tokens", 6), Tap("vv", 4)])
 def test_a_run_refuses_taps_outside_its_blocks(backbone: Backbone, pixels: Tensor, tap: Tap) -> None:
-    """Block 6 comes after the last one; V-V streams start before block 3."""
+    """Block 6 is after the last block of the run; V-V streams start before block 3."""
     with pytest.raises(ValueError, match="cannot be read between blocks 3 and 5"):
         backbone.tower.run(backbone.tower.embed(pixels), start=3, stop=5, watch=[tap])
 
 
-def test_gradients_flow_through_a_run_and_not_through_encoding(backbone: Backbone, pixels: Tensor) -> None:
+def test_gradients_flow_through_run_but_not_through_encode_images(backbone: Backbone, pixels: Tensor) -> None:
     x = backbone.tower.embed(pixels).requires_grad_()
     tap = Tap("vv", LAYERS)
     backbone.tower.run(x, watch=[tap])[tap].sum().backward()
@@ -177,7 +177,7 @@ def test_gradients_flow_through_a_run_and_not_through_encoding(backbone: Backbon
         (Tap("pixels", 0), "tap pixels/0: expected a number of at least 1"),
     ],
 )
-def test_taps_that_no_tower_has_are_refused_before_an_image_is_read(
+def test_taps_that_no_tower_has_are_refused_before_reading_images(
     index: Path, backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tap: Tap, message: str
 ) -> None:
     monkeypatch.setattr("kanoclip.datasets.image_loader.load_square", None)
@@ -189,7 +189,7 @@ def test_taps_that_no_tower_has_are_refused_before_an_image_is_read(
 
 @pytest.fixture
 def new_kinds() -> Iterator[None]:
-    """A kind of tap of each form, each one function, for one test."""
+    """Register one kind of tap of each form for the duration of a test."""
 
     @taps.readout("patch_mean")
     def patch_mean(x: Tensor) -> Tensor:
@@ -229,6 +229,6 @@ def test_a_new_kind_of_tap_is_one_function(backbone: Backbone, pixels: Tensor, n
     torch.testing.assert_close(brightness, 2 * (pixels * deviation + mean).mean((1, 2, 3)))
 
 
-def test_two_kinds_of_one_name_are_refused() -> None:
+def test_two_kinds_with_the_same_name_are_refused() -> None:
     with pytest.raises(ValueError, match="two kinds of tap are called vv"):
         taps.readout("vv")(lambda x: x)

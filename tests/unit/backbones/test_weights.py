@@ -60,8 +60,10 @@ def test_towers_without_a_class_token_are_refused() -> None:
 
 
 @pytest.mark.parametrize(("model", "insisted"), [("ViT-B-32", "gelu"), ("ViT-B-32-quickgelu", "quick_gelu")])
-def test_the_quickgelu_trap(model: str, insisted: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """OpenAI's weights under plain GELU: open_clip warns and goes on, we refuse. No weights are downloaded."""
+def test_weights_trained_with_another_activation_are_refused(
+    model: str, insisted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With OpenAI's weights and plain GELU, open_clip only warns; we refuse. No weights are downloaded."""
     monkeypatch.setattr(weights, "_with_weights", lambda config: open_clip.create_model(config.model, pretrained=None))
     monkeypatch.setattr(weights, "_resize_positions", lambda visual, config: None)
     config = BackboneConfig(model=model, weights="openai", image_size=224)
@@ -73,15 +75,15 @@ def test_the_quickgelu_trap(model: str, insisted: str, monkeypatch: pytest.Monke
     weights.create_open_clip(config.model_copy(update={"activation": insisted}))
 
 
-def test_naming_quick_gelu_builds_it() -> None:
+def test_the_quickgelu_model_uses_quick_gelu() -> None:
     clip = weights.create_open_clip(
         BackboneConfig(model="kanoclip-tiny", weights="random:0", image_size=128, activation="quick_gelu")
     )
     assert any(type(module).__name__ == "QuickGELU" for module in clip.modules())
 
 
-def test_partial_patches_are_cut_when_told_so() -> None:
-    """100 pixels, patches of 8: 12 x 12 patches, and the last 4 rows and columns are never seen."""
+def test_partial_patches_can_be_cropped() -> None:
+    """100 pixels give 12 x 12 patches of 8; the last 4 rows and columns are dropped."""
     settings = {"model": "kanoclip-tiny", "weights": "random:0", "partial_patches": "cut"}
     cut = load_backbone(BackboneConfig(**settings, image_size=100))
     whole = load_backbone(BackboneConfig(**settings, image_size=96))
@@ -92,7 +94,7 @@ def test_partial_patches_are_cut_when_told_so() -> None:
     torch.testing.assert_close(found, expected)
 
 
-def test_pixels_can_stay_as_they_are() -> None:
+def test_normalisation_of_pixels_can_be_disabled() -> None:
     config = BackboneConfig(model="kanoclip-tiny", weights="random:0", image_size=32, normalisation="none")
     plain = load_backbone(config)
     images = (np.arange(2 * 32 * 32 * 3) % 251).astype(np.uint8).reshape(2, 32, 32, 3)

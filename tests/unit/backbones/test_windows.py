@@ -8,7 +8,7 @@ from kanoclip.backbones.windows import window_patches
 from kanoclip.types import InputError
 
 
-def test_windows_by_hand() -> None:
+def test_windows_equal_a_list_by_hand() -> None:
     assert window_patches((2, 3), 2).tolist() == [[0, 1, 3, 4], [1, 2, 4, 5]]
 
 
@@ -17,8 +17,8 @@ def test_a_window_larger_than_the_image_is_refused() -> None:
         window_patches((3, 5), 4)
 
 
-def test_embeddings_by_plain_loops(backbone: Backbone) -> None:
-    """One image, one window at a time through open_clip's own blocks."""
+def test_embeddings_equal_plain_loops(backbone: Backbone) -> None:
+    """Run open_clip's blocks on one image and one window at a time."""
     pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))  # 4 x 4 patches
     found = backbone.encode_images(pixels, [Tap("windows", 2), Tap("windows", 3)])
     visual = backbone.clip.visual
@@ -36,7 +36,7 @@ def test_embeddings_by_plain_loops(backbone: Backbone) -> None:
                 torch.testing.assert_close(found[Tap("windows", side)][image, number], expected, atol=1e-5, rtol=1e-4)
 
 
-def test_a_window_over_the_whole_image_is_the_image(backbone: Backbone) -> None:
+def test_a_window_over_the_whole_image_equals_the_image(backbone: Backbone) -> None:
     pixels = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     found = backbone.encode_images(pixels, [Tap("windows", 4)])[Tap("windows", 4)]
     whole = backbone.clip.encode_image(pixels, normalize=True)

@@ -1,6 +1,6 @@
-"""Writes tiny datasets in the true folders of each official archive, and says what an index of them must hold.
+"""Write tiny datasets in the folders of each official archive, with the expected content of their index.
 
-The expectation is written down beside each file, never derived by reading folders, so it is independent of the readers.
+The expectation is stated beside each file, never derived by reading folders, so it is independent of the readers.
 """
 
 from collections.abc import Callable
@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-SIZE = (20, 14)  # (W, H): not square, so that swapped axes show
+SIZE = (20, 14)  # (W, H), not square, so that swapped axes are detected
 
 
 @dataclass
 class Written:
-    """What was written: image to (class folder, label, defect, split, mask or ""), paths from the root."""
+    """Expected (class folder, label, defect, split, mask or "") by path of the image, relative to the root."""
 
     root: Path
     rows: dict[tuple[str, str], tuple[int, str, str, str]] = field(default_factory=dict)
@@ -44,14 +44,14 @@ class Written:
 
 
 def save_image(path: Path, size: tuple[int, int] = SIZE) -> None:
-    """Random colours, the same for the same path."""
+    """Save an image of random colours, which depend only on its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(list(str(path.name).encode()))
     Image.fromarray(generator.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)).save(path)
 
 
 def save_mask(path: Path, size: tuple[int, int] = SIZE, value: int = 255) -> None:
-    """A mask whose left half is anomalous."""
+    """Save a mask whose left half is anomalous."""
     path.parent.mkdir(parents=True, exist_ok=True)
     mask = np.zeros((size[1], size[0]), np.uint8)
     mask[:, : size[0] // 2] = value
@@ -59,7 +59,7 @@ def save_mask(path: Path, size: tuple[int, int] = SIZE, value: int = 255) -> Non
 
 
 def mvtec_ad(out: Written) -> None:
-    """No folder above the classes; the names of images start again in each defect."""
+    """Write classes at the top; the names of images start again in each defect."""
     classes = (
         "bottle cable capsule carpet grid hazelnut leather metal_nut pill screw tile toothbrush transistor wood zipper"
     )
@@ -68,7 +68,7 @@ def mvtec_ad(out: Written) -> None:
 
 
 def mpdd(out: Written) -> None:
-    """One folder above the classes."""
+    """Write classes inside one folder."""
     classes = "bracket_black bracket_brown bracket_white connector metal_plate tubes"
     _mvtec(out, "MPDD/", classes.split(), ["hole"])
 
@@ -84,7 +84,7 @@ def _mvtec(out: Written, top: str, classes: list[str], defects: list[str]) -> No
 
 
 def visa(out: Written) -> None:
-    """The table of the split; masks number the kinds of defects from 1; a hidden file as macOS leaves them."""
+    """Write a table of the split, masks that number the kinds of defects from 1, and a hidden file of macOS."""
     classes = "candle capsules cashew chewinggum fryum macaroni1 macaroni2 pcb1 pcb2 pcb3 pcb4 pipe_fryum"
     table = ["object,split,label,image,mask"]
     for name in classes.split():
@@ -103,7 +103,7 @@ def visa(out: Written) -> None:
 
 
 def btad(out: Written) -> None:
-    """Images and masks mix bmp and png; one mask's image has a neighbour without a mask before it in the alphabet."""
+    """Mix bmp and png; one image with a mask has an image without a mask before it in alphabetical order."""
     top = "BTech_Dataset_transformed"
     for name, image, mask in (("01", "bmp", "png"), ("02", "png", "png"), ("03", "bmp", "bmp")):
         out.image(f"{top}/{name}/train/ok/0000.{image}", name, split="train")
@@ -114,7 +114,7 @@ def btad(out: Written) -> None:
 
 
 def sdd(out: Written) -> None:
-    """Every image has a label; an empty one means normal."""
+    """Write a mask for every image; an empty one means normal."""
     for folder, part, defect in (
         ("kos01", 0, "good"),
         ("kos01", 5, "defect"),
@@ -128,7 +128,7 @@ def sdd(out: Written) -> None:
 
 
 def dagm(out: Written) -> None:
-    """Upper-case suffixes, Test with a capital, a Labels.txt among the masks."""
+    """Write upper-case suffixes, a folder Test, and a Labels.txt among the masks."""
     for number in range(1, 11):
         name, place = f"Class{number}", f"DAGM_KaggleUpload/Class{number}"
         for split in ("Train", "Test"):
@@ -139,17 +139,17 @@ def dagm(out: Written) -> None:
 
 
 def brainmri(out: Written) -> None:
-    """Normal images have masks as well (empty), which the index leaves out."""
+    """Write empty masks for normal images, which the index leaves out."""
     _bmad(out, "Brain_AD", "brain", "anomaly_mask", "train/good/0.png")
 
 
 def liverct(out: Written) -> None:
-    """Masks in a folder named label, as some copies have them."""
+    """Write masks in a folder named label, as in some copies."""
     _bmad(out, "Liver_AD", "liver", "label", "train/good/img/0.png")
 
 
 def resc(out: Written) -> None:
-    """No folder above."""
+    """Write the dataset without an outer folder."""
     _bmad(out, ".", "retina", "anomaly_mask", "train/good/img/0.png")
 
 
@@ -164,7 +164,7 @@ def _bmad(out: Written, top: str, name: str, masks: str, train: str) -> None:
 
 
 def br35h(out: Written) -> None:
-    """The unlabelled pred and another task's folder are extras."""
+    """Add the unlabelled folder pred and the folder of another task, which are ignored."""
     for number in (0, 1):
         out.image(f"no/no{number}.jpg", "brain")
         out.image(f"yes/y{number}.jpg", "brain", "yes")
@@ -173,7 +173,7 @@ def br35h(out: Written) -> None:
 
 
 def covid19(out: Written) -> None:
-    """Images and lung masks in folders of their own; four findings, two of which count."""
+    """Write images and lung masks in separate folders, with four findings, of which two are used."""
     top = "COVID-19_Radiography_Dataset"
     for finding in ("Normal", "COVID", "Lung_Opacity", "Viral Pneumonia"):
         for number in (1, 2):
@@ -185,14 +185,14 @@ def covid19(out: Written) -> None:
 
 
 def headct(out: Written) -> None:
-    """The header of the table has a blank after the comma; images lie two folders deep."""
+    """Write a table with a blank after the comma of its header, and images two folders deep."""
     out.text("labels.csv", "id, hemorrhage\n0,1\n1,0\n2,1\n")
     for number, defect in ((0, "hemorrhage"), (1, "good"), (2, "hemorrhage")):
         out.image(f"head_ct/head_ct/{number:03}.png", "head", defect)
 
 
 def elpv(out: Written) -> None:
-    """The package's table, separated by blanks; uncertain cells count for neither side."""
+    """Write the table of the package, separated by blanks; uncertain cells are left out."""
     table = []
     for number, probability, cell in (
         (1, "1.0", "mono"),
@@ -210,7 +210,7 @@ def elpv(out: Written) -> None:
 
 
 def textile(out: Written) -> None:
-    """Both classes share the nominal images."""
+    """Write two classes that share their normal images."""
     for number in (1, 2):
         name = f"textile_{number:04}.jpg"
         for folder in ("local", "global"):
@@ -227,7 +227,7 @@ WRITERS: dict[str, Callable[[Written], None]] = {
 
 
 def write(name: str, root: Path) -> Written:
-    """A tiny copy of an official dataset, unpacked under `root`, with the hidden files that archives bring."""
+    """Write a tiny copy of an official dataset below `root`, with the hidden files that archives contain."""
     written = Written(root)
     WRITERS[name](written)
     written.text(".DS_Store", "")

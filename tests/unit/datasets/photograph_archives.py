@@ -23,7 +23,7 @@ CLASSES = ["n01440764_tench", "n01443537_goldfish", "n02012849_crane", "n0312670
 
 
 def picture(number: int, width: int = 120, height: int = 100) -> bytes:
-    """A JPEG of noise, another one for every number."""
+    """Return a JPEG of noise that depends on the number."""
     pixels = np.random.default_rng(number).integers(0, 255, (height, width, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG")
@@ -47,7 +47,7 @@ def write_dtd(path: Path, each: int = 2) -> dict[str, bytes]:
 
 
 def write_imagenet(path: Path, each: int = 1) -> dict[str, bytes]:
-    """Write images and pages into one folder, as in GitHub's archive; return the images, the first of them large."""
+    """Write images and web pages into one folder, as in GitHub's archive; return the images, the first a large one."""
     names = [f"{name}{number or ''}.JPEG" for name in CLASSES for number in range(each)]
     files = {name: picture(5000 + row, 300 if row else 400, 100 if row else 300) for row, name in enumerate(names)}
     with zipfile.ZipFile(path, "w") as archive:
@@ -57,7 +57,7 @@ def write_imagenet(path: Path, each: int = 1) -> dict[str, bytes]:
 
 
 def changed_specs(server: str, archives: Path, counts: dict[str, int]) -> dict[str, dict[str, Any]]:
-    """The specs of the sources with the tiny archives, which lie in a folder and behind a server."""
+    """Return the specs of the sources with the tiny archives, which are in a folder and on a server."""
     specs = {}
     for name, count in counts.items():
         spec = yaml.safe_load((SOURCES / f"{name}.yaml").read_text())

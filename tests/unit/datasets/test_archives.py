@@ -1,4 +1,4 @@
-"""Unpacking: safe, and whole or not at all."""
+"""Archives are unpacked safely, and either completely or not at all."""
 
 import io
 import tarfile
@@ -25,7 +25,7 @@ def make_zip(path, names):
 
 
 @pytest.mark.parametrize("suffix", ["zip", "tar", "tar.gz", "tar.xz", "tar.bz2"])
-def test_unpacks_every_kind(tmp_path, suffix):
+def test_every_kind_of_archive_is_unpacked(tmp_path, suffix):
     archive = tmp_path / f"images.{suffix}"
     if suffix == "zip":
         make_zip(archive, ["a/b.txt"])
@@ -37,7 +37,7 @@ def test_unpacks_every_kind(tmp_path, suffix):
 
 @pytest.mark.parametrize("make", [make_tar, make_zip])
 @pytest.mark.parametrize("name", ["../outside.txt", "a/../../outside.txt"])
-def test_refuses_to_write_outside(tmp_path, make, name):
+def test_an_archive_that_writes_outside_its_folder_is_refused(tmp_path, make, name):
     make(tmp_path / "archive", ["inside.txt", name])
     with pytest.raises(InputError, match="refused, it would write outside"):
         unpack(tmp_path / "archive", tmp_path / "deep" / "images")
@@ -46,13 +46,13 @@ def test_refuses_to_write_outside(tmp_path, make, name):
 
 
 @pytest.mark.parametrize("name", ["/tmp/outside.txt", "C:\\outside.txt", "\\outside.txt"])
-def test_refuses_absolute_names_in_a_zip(tmp_path, name):
+def test_a_zip_with_absolute_names_is_refused(tmp_path, name):
     make_zip(tmp_path / "archive.zip", [name])
     with pytest.raises(InputError, match="refused, it would write outside"):
         unpack(tmp_path / "archive.zip", tmp_path / "images")
 
 
-def test_refuses_a_link_to_the_outside(tmp_path):
+def test_an_archive_with_a_link_to_the_outside_is_refused(tmp_path):
     with tarfile.open(tmp_path / "archive.tar", "w") as tar:
         entry = tarfile.TarInfo("link")
         entry.type, entry.linkname = tarfile.SYMTYPE, "/etc/passwd"
@@ -62,7 +62,7 @@ def test_refuses_a_link_to_the_outside(tmp_path):
 
 
 @pytest.mark.parametrize(("make", "name"), [(make_tar, "a.tar.gz"), (make_zip, "a.zip")])
-def test_damaged_archive_leaves_nothing(tmp_path, make, name):
+def test_a_damaged_archive_leaves_no_files(tmp_path, make, name):
     make(tmp_path / name, [f"{number}.txt" for number in range(50)])
     whole = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(whole[: len(whole) // 2])
@@ -71,13 +71,13 @@ def test_damaged_archive_leaves_nothing(tmp_path, make, name):
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_a_page_instead_of_an_archive(tmp_path):
+def test_a_web_page_in_place_of_an_archive_is_refused(tmp_path):
     (tmp_path / "a.zip").write_text("<html>Please log in</html>")
     with pytest.raises(InputError, match="neither a zip nor a tar archive"):
         unpack(tmp_path / "a.zip", tmp_path / "images")
 
 
-def test_whole_folder_replaces_the_old_one_or_keeps_it(tmp_path):
+def test_a_complete_folder_replaces_the_old_one_and_a_failure_keeps_it(tmp_path):
     folder = tmp_path / "images"
     for name in ("old", "new"):
         with whole_folder(folder) as temporary:

@@ -24,14 +24,14 @@ ROWS = [
 
 
 def frame(rows=ROWS):
-    """Rows of files that need not exist: their digests are invented."""
+    """Return rows with made-up digests, so their files need not exist."""
     digests = [(row[0].encode().hex()[:32].ljust(32, "0"), "ab" * 16 if row[1] else "") for row in rows]
     return pd.DataFrame([(*row, *pair) for row, pair in zip(rows, digests, strict=True)], columns=COLUMNS)
 
 
 @pytest.fixture
 def written(tmp_path):
-    """An index of three images whose digests `write_index` has computed."""
+    """Return an index of three images with digests computed by `write_index`."""
     for name in ("images/a.png", "images/b.png", "images/c.png"):
         save_image(tmp_path / name)
     save_mask(tmp_path / "masks/b.png")
@@ -86,7 +86,7 @@ def test_wrong_index_is_refused_in_one_line(tmp_path, change, message):
     assert "\n" not in str(caught.value) and str(path) in str(caught.value)
 
 
-def test_digests_are_of_the_bytes_of_the_files(written, tmp_path):
+def test_digests_are_those_of_the_bytes_of_the_files(written, tmp_path):
     read = read_index(written)
     for column in ("image", "mask"):
         for path, found in zip(read[f"{column}_path"], read[f"{column}_digest"], strict=True):
@@ -106,7 +106,7 @@ def test_index_of_an_older_version_is_refused(tmp_path):
         read_index(tmp_path / "index.csv")
 
 
-def test_content_does_not_depend_on_the_place_or_on_times(written, tmp_path):
+def test_content_ignores_location_and_times(written, tmp_path):
     before = content(read_index(written))
     shutil.copytree(tmp_path, tmp_path / "copy", copy_function=shutil.copyfile)
     (tmp_path / "copy/images/a.png").touch()
@@ -114,7 +114,7 @@ def test_content_does_not_depend_on_the_place_or_on_times(written, tmp_path):
 
 
 @pytest.mark.parametrize("column", ["image", "class_name", "label", "defect", "image_digest", "mask_digest"])
-def test_content_changes_with_every_value_that_counts(written, column):
+def test_content_changes_with_every_relevant_value(written, column):
     read = read_index(written)
     changed = read.copy()
     changed.loc[0, column] = 1 if column == "label" else "0" * 32
@@ -126,13 +126,13 @@ def test_content_changes_with_the_order_and_the_number_of_rows(written):
     assert len({content(read), content(read[::-1]), content(read[:1])}) == 3
 
 
-def test_missing_index_names_the_command(tmp_path):
+def test_the_error_on_a_missing_index_names_the_command(tmp_path):
     with pytest.raises(InputError, match="kanoclip prepare"):
         read_index(tmp_path / "index.csv")
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
-def test_every_common_mode_becomes_rgb(tmp_path, mode):
+def test_every_common_mode_is_converted_to_rgb(tmp_path, mode):
     path = tmp_path / ("image.jpg" if mode == "CMYK" else "image.png")
     Image.new(mode, (5, 3)).save(path)
     image = load_image(path)
@@ -141,7 +141,7 @@ def test_every_common_mode_becomes_rgb(tmp_path, mode):
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif"])
-def test_cut_file_is_refused_or_has_lost_no_pixel(tmp_path, suffix):
+def test_a_truncated_file_is_refused_or_gives_all_pixels(tmp_path, suffix):
     path = tmp_path / f"image.{suffix}"
     save_image(path, (24, 16))
     content, pixels = path.read_bytes(), np.asarray(load_image(path))
@@ -164,7 +164,7 @@ def test_mask_counts_every_value_above_zero(tmp_path, value):
     np.testing.assert_array_equal(load_mask(tmp_path / "mask.png", (6, 4)), expected)
 
 
-def test_one_bit_mask(tmp_path):
+def test_one_bit_masks_are_read(tmp_path):
     expected = np.random.default_rng(0).random((7, 9)) > 0.5
     Image.fromarray(expected).save(tmp_path / "mask.png")
     np.testing.assert_array_equal(load_mask(tmp_path / "mask.png", (9, 7)), expected)

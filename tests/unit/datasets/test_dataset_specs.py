@@ -1,4 +1,4 @@
-"""Specs: found by scanning, checked strictly, named by the table."""
+"""Specs are found by scanning, checked strictly, and take class names from the common table."""
 
 import pytest
 
@@ -25,13 +25,13 @@ def bolts(tmp_path, monkeypatch):
     return tmp_path / "bolts.yaml"
 
 
-def test_one_yaml_file_is_a_dataset(bolts):
+def test_one_yaml_file_defines_a_dataset(bolts):
     assert dataset_names() == ["bolts"]
     spec = load_spec("bolts")
     assert (spec.name, spec.title, spec.class_name("hex_bolt")) == ("bolts", "Bolts", "hex bolt")
 
 
-def test_unknown_dataset_names_the_nearest():
+def test_the_error_on_an_unknown_dataset_suggests_the_nearest():
     with pytest.raises(InputError, match="unknown dataset 'mvtecad'; did you mean 'mvtec_ad'?"):
         load_spec("mvtecad")
 
@@ -53,12 +53,12 @@ def test_wrong_spec_is_refused_in_one_line(bolts, old, new, message):
     assert "\n" not in str(caught.value)
 
 
-def test_class_names_of_a_folder():
+def test_class_names_of_a_folder_can_be_configured():
     spec = folder_spec("mine", {"01": "hex bolt"})
     assert spec.class_name("01") == "hex bolt"
     assert spec.class_name("wing_nut") == "wing nut"
 
 
-def test_two_classes_of_one_name_are_refused():
+def test_two_classes_with_the_same_name_are_refused():
     with pytest.raises(InputError, match="dataset mine: .*share the name 'bolt'"):
         folder_spec("mine", {"01": "bolt", "02": "bolt"})

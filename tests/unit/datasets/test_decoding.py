@@ -1,4 +1,4 @@
-"""Every format as RGB frames: beside the values that were written, and what is refused in one line."""
+"""Every format is read as RGB frames with the values that were written, or refused in one line."""
 
 import gzip
 import io
@@ -27,7 +27,7 @@ RGB = RNG.integers(0, 256, (6, 9, 3), dtype=np.uint8)
 
 
 def scaled(values):
-    """What 16-bit and float values become: their percentiles 0.1 and 99.9 are 0 and 255."""
+    """Scale 16-bit and float values so that their percentiles 0.1 and 99.9 are 0 and 255."""
     low, high = np.percentile(values, 0.1), np.percentile(values, 99.9)
     return np.round(255 * np.clip((values.astype(float) - low) / (high - low), 0, 1)).astype(np.uint8)
 
@@ -73,7 +73,7 @@ def write_dicom(path, values=GREY, **tags):
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif", "gif", "webp"])
 @pytest.mark.parametrize("mode", ["L", "P", "RGB", "RGBA"])
-def test_8_bits_are_what_pillow_reads(tmp_path, suffix, mode):
+def test_8_bit_images_equal_those_of_pillow(tmp_path, suffix, mode):
     path = tmp_path / f"a b'ü\n.{suffix}"
     Image.fromarray(RGB).convert("RGB" if suffix == "jpg" and mode in ("P", "RGBA") else mode).save(path)
     expected = np.asarray(Image.open(path).convert("RGB"))
@@ -104,14 +104,14 @@ def test_16_bits_are_scaled_by_percentiles(tmp_path, suffix):
 
 @pytest.mark.parametrize("dtype", ["uint16", "int16", "float32", "float64"])
 @pytest.mark.parametrize("compression", [None, "zlib", "lzw"])
-def test_deep_tiff_in_colour(tmp_path, dtype, compression):
+def test_colour_tiffs_with_more_than_8_bits_are_scaled(tmp_path, dtype, compression):
     values = (RNG.random((6, 9, 3)) * 3000).astype(dtype)
     tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb", compression=compression)
     np.testing.assert_array_equal(one(tmp_path / "a.tif"), scaled(values))
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
-def test_pages_of_a_tiff_are_frames_of_one_scale(tmp_path, dtype):
+def test_pages_of_a_tiff_are_frames_with_a_common_scale(tmp_path, dtype):
     values = (RNG.random((3, 6, 9)) * [[[50]], [[150]], [[250]]]).astype(dtype)
     tifffile.imwrite(tmp_path / "a.tif", values, photometric="minisblack")
     found = read_image(tmp_path / "a.tif")
@@ -122,7 +122,7 @@ def test_pages_of_a_tiff_are_frames_of_one_scale(tmp_path, dtype):
         load_image(tmp_path / "a.tif")
 
 
-def test_smaller_copies_in_a_tiff_are_no_pages(tmp_path):
+def test_smaller_copies_in_a_tiff_are_not_frames(tmp_path):
     for dtype in (np.uint8, np.uint16):
         with tifffile.TiffWriter(tmp_path / "pyramid.tif") as file:
             file.write((RGB * 1).astype(dtype), photometric="rgb")
@@ -132,17 +132,17 @@ def test_smaller_copies_in_a_tiff_are_no_pages(tmp_path):
 
 @pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])
 @pytest.mark.parametrize("slope", [1, 2.5])
-def test_dicom_is_shown_by_its_window(tmp_path, function, slope):
+def test_dicom_values_are_scaled_by_the_window(tmp_path, function, slope):
     tags = {"WindowCenter": 1500, "WindowWidth": 2000, "VOILUTFunction": function}
     write_dicom(tmp_path / "a.dcm", RescaleSlope=slope, RescaleIntercept=-100, **tags)
     data = pydicom.dcmread(tmp_path / "a.dcm")
     windowed = apply_windowing(apply_modality_lut(data.pixel_array, data), data)
-    lowest, highest = -100, 65535 * slope - 100  # the range of what pydicom returns
+    lowest, highest = -100, 65535 * slope - 100  # the range of pydicom's output
     expected = 255 * (windowed - lowest) / (highest - lowest)
     assert np.abs(one(tmp_path / "a.dcm")[..., 0] - expected).max() <= 0.5 + 1e-6
 
 
-def test_dicom_without_a_window_frames_colours_and_inverted_greys(tmp_path):
+def test_dicom_without_a_window_with_frames_with_colours_and_with_inverted_greys(tmp_path):
     write_dicom(tmp_path / "plain.dcm")
     np.testing.assert_array_equal(one(tmp_path / "plain.dcm")[..., 0], scaled(GREY))
     write_dicom(tmp_path / "inverted.dcm", PhotometricInterpretation="MONOCHROME1")
@@ -155,7 +155,7 @@ def test_dicom_without_a_window_frames_colours_and_inverted_greys(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["nii", "nii.gz"])
-def test_slices_of_a_volume(tmp_path, suffix):
+def test_slices_of_a_volume_are_frames(tmp_path, suffix):
     volume = (RNG.random((5, 6, 7)) * 900 - 300).astype(np.float32)
     nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), tmp_path / f"a.{suffix}")
     for axis in range(3):
@@ -164,14 +164,14 @@ def test_slices_of_a_volume(tmp_path, suffix):
         np.testing.assert_array_equal(found, expected)
 
 
-def test_orientation_of_a_volume_does_not_depend_on_how_it_is_stored(tmp_path):
+def test_orientation_of_a_volume_does_not_depend_on_its_storage_order(tmp_path):
     volume = RNG.integers(0, 900, (5, 6, 7)).astype(np.int16)
     nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), tmp_path / "ras.nii")
     nibabel.save(nibabel.Nifti1Image(volume[::-1], np.diag([-1, 1, 1, 1])), tmp_path / "las.nii")
     np.testing.assert_array_equal(frames(tmp_path / "ras.nii"), frames(tmp_path / "las.nii"))
 
 
-def test_heic(tmp_path):
+def test_heic_is_read(tmp_path):
     rows, columns = np.mgrid[:48, :64]
     smooth = np.stack([5 * rows, 4 * columns, 2 * rows + 2 * columns], axis=2).astype(np.uint8)
     pillow_heif.from_pillow(Image.fromarray(smooth)).save(tmp_path / "a.heic", quality=95)
@@ -182,14 +182,14 @@ def test_heic(tmp_path):
 @pytest.mark.parametrize(
     ("name", "module"), [("a.dcm", "pydicom"), ("a.nii", "nibabel"), ("a.heic", "pillow_heif"), ("a.tif", "tifffile")]
 )
-def test_a_missing_library_is_named(tmp_path, monkeypatch, name, module):
+def test_the_error_names_a_missing_library(tmp_path, monkeypatch, name, module):
     tifffile.imwrite(tmp_path / name, RGB.astype(np.float32), photometric="rgb")
     monkeypatch.setitem(sys.modules, module, None)
     refused(tmp_path / name, rf'{name}: this format needs .* run: pip install "kanoclip\[formats\]"')
 
 
 @pytest.mark.parametrize("name", ["x.png", "x.jpg", "x.tif"])
-def test_postscript_is_never_run(tmp_path, monkeypatch, name):
+def test_postscript_is_never_executed(tmp_path, monkeypatch, name):
     monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: pytest.fail("Ghostscript was started"))
     Image.fromarray(RGB).save(tmp_path / "x.eps")
     (tmp_path / "x.eps").rename(tmp_path / name)
@@ -216,7 +216,7 @@ def test_more_pixels_than_the_limit_are_refused_before_they_are_decoded(tmp_path
     assert read_image(path)
 
 
-def test_a_limit_above_that_of_pillow_holds(tmp_path, monkeypatch):
+def test_a_limit_above_that_of_pillow_is_used(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     save_image(tmp_path / "a.png", (30, 30))
     assert one(tmp_path / "a.png").shape == (30, 30, 3)
@@ -229,7 +229,7 @@ def test_a_wrong_limit_is_refused(tmp_path, monkeypatch, text):
     refused(tmp_path / "a.png", f"{LIMIT_VARIABLE}: expected a whole number of pixels above 0, found '{text}'")
 
 
-def test_a_gzip_bomb_is_not_unpacked_whole(tmp_path, monkeypatch):
+def test_a_gzip_bomb_is_not_unpacked_completely(tmp_path, monkeypatch):
     monkeypatch.setenv(LIMIT_VARIABLE, "1000")
     buffer = io.BytesIO()
     with gzip.GzipFile(fileobj=buffer, mode="w") as file:
@@ -240,14 +240,14 @@ def test_a_gzip_bomb_is_not_unpacked_whole(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("suffix", ["dcm", "nii", "nii.gz", "heic", "tif", "webp", "gif"])
-def test_damaged_files_are_one_line(tmp_path, suffix):
+def test_damaged_files_are_refused_in_one_line(tmp_path, suffix):
     path = tmp_path / f"a.{suffix}"
     for content in (b"", b"no image\n" * 40, bytes(600)):
         path.write_bytes(content)
         refused(path, f"a.{suffix}: ")
 
 
-def test_cut_deep_files_are_refused(tmp_path):
+def test_truncated_files_with_more_than_8_bits_are_refused(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", RNG.random((40, 30, 3)), photometric="rgb")
     write_dicom(tmp_path / "a.dcm", RNG.integers(0, 4096, (40, 30), dtype=np.uint16))
     nibabel.save(nibabel.Nifti1Image(RNG.random((9, 8, 7)), np.eye(4)), tmp_path / "a.nii")
@@ -263,14 +263,14 @@ def test_values_that_are_not_finite_are_refused(tmp_path):
     refused(tmp_path / "a.tif", "a.tif: expected finite values, found NaN")
 
 
-def test_names_of_images():
+def test_names_of_images_are_recognised():
     assert all(is_image_name(name) for name in ("a.PNG", "a.webp", "b/ä ö.nii.gz", "x.dcm", "x.heic", "x.gif"))
     assert not any(is_image_name(name) for name in ("a.eps", "png", "a.gz", "a.png.txt"))
 
 
 @pytest.mark.parametrize("shape", [(6, 9), (6, 9, 1), (6, 9, 3), (6, 9, 4)])
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "bool"])
-def test_arrays_and_tensors(shape, dtype):
+def test_arrays_and_tensors_are_read(shape, dtype):
     unit = RNG.random(shape)
     values = {"float32": unit, "bool": unit > 0.5}.get(dtype, unit * 255).astype(dtype)
     colour = (values[..., :3] if shape[-1] > 1 else values.reshape(6, 9)) if len(shape) == 3 else values
@@ -283,7 +283,7 @@ def test_arrays_and_tensors(shape, dtype):
         np.testing.assert_array_equal(np.asarray(to_rgb(tensor.permute(2, 0, 1))), expected)
 
 
-def test_limits_of_an_array():
+def test_limits_scale_an_array():
     values = np.array([[-10.0, 0, 50], [100, 110, 25]])
     found = np.asarray(to_rgb(values, limits=(0, 100)))[..., 0]
     assert found.tolist() == [[0, 0, 128], [255, 255, 64]]

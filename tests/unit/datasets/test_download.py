@@ -1,4 +1,4 @@
-"""Downloads against a local server that behaves as badly as real ones do."""
+"""Download from a local server that misbehaves like real ones."""
 
 import hashlib
 import io
@@ -29,7 +29,7 @@ DIGEST = hashlib.sha256(DATA).hexdigest()
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serves DATA at a path that names the misbehaviour; `server.starts` records where each answer began."""
+    """Serve DATA at a path that names the misbehaviour; `server.starts` records where each answer begins."""
 
     def do_GET(self):
         behaviour = self.path.strip("/")
@@ -97,7 +97,7 @@ def files_in(folder):
 
 
 @pytest.mark.parametrize("behaviour", ["well", "slow", "cuts", "no_range", "busy"])
-def test_arrives_whole(server, tmp_path, behaviour):
+def test_an_archive_is_downloaded_completely(server, tmp_path, behaviour):
     images = download(spec_of(server, behaviour), tmp_path)
     assert images == tmp_path / "btad" / "images"
     assert (images / "top/image.bin").read_bytes() == bytes(range(256)) * 2000
@@ -109,7 +109,7 @@ def test_arrives_whole(server, tmp_path, behaviour):
     ]
 
 
-def test_another_archive_than_last_time_is_told(server, tmp_path, caplog):
+def test_a_changed_archive_is_reported(server, tmp_path, caplog):
     download(spec_of(server, "well"), tmp_path)
     last = tmp_path / "btad/archive.json"
     last.write_text(last.read_text().replace(json.loads(last.read_text())["sha256"], "0" * 64))
@@ -118,13 +118,13 @@ def test_another_archive_than_last_time_is_told(server, tmp_path, caplog):
     assert "another archive than last time" in caplog.text
 
 
-def test_silent_server_is_asked_again(server, tmp_path, monkeypatch):
+def test_a_silent_server_is_retried(server, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "TIMEOUT", 0.3)
     assert (download(spec_of(server, "stalls"), tmp_path) / "top/image.bin").is_file()
     assert server.starts[:2] == [("stalls", 0), ("stalls", 1000)]
 
 
-def test_continues_where_it_was_cut(server, tmp_path):
+def test_an_interrupted_download_is_resumed(server, tmp_path):
     download(spec_of(server, "cuts"), tmp_path)
     starts = [start for _, start in server.starts]
     half = len(DATA) // 2
@@ -132,12 +132,12 @@ def test_continues_where_it_was_cut(server, tmp_path):
     assert starts == sorted(set(starts)) and len(starts) == 4
 
 
-def test_starts_over_where_the_server_cannot_continue(server, tmp_path):
+def test_a_download_restarts_if_the_server_cannot_resume(server, tmp_path):
     download(spec_of(server, "no_range"), tmp_path)
     assert server.starts == [("no_range", 0), ("no_range", 0)]
 
 
-def test_continues_after_the_program_was_killed(server, tmp_path):
+def test_a_download_is_resumed_after_the_program_was_killed(server, tmp_path):
     partial = tmp_path / "btad/archives/images.zip.partial"
     partial.parent.mkdir(parents=True)
     partial.write_bytes(DATA[:1234])
@@ -146,14 +146,14 @@ def test_continues_after_the_program_was_killed(server, tmp_path):
     assert not partial.exists()
 
 
-def test_killed_just_before_the_renaming(server, tmp_path):
+def test_a_download_killed_just_before_renaming_is_finished(server, tmp_path):
     partial = tmp_path / "btad/archives/images.zip.partial"
     partial.parent.mkdir(parents=True)
     partial.write_bytes(DATA)
     assert (download(spec_of(server, "well"), tmp_path) / "top/image.bin").is_file()
 
 
-def test_partial_file_longer_than_the_archive_is_thrown_away(server, tmp_path):
+def test_a_partial_file_longer_than_the_archive_is_deleted(server, tmp_path):
     partial = tmp_path / "btad/archives/images.zip.partial"
     partial.parent.mkdir(parents=True)
     partial.write_bytes(DATA + b"more")
@@ -161,7 +161,7 @@ def test_partial_file_longer_than_the_archive_is_thrown_away(server, tmp_path):
     assert server.starts == [("well", len(DATA) + 4), ("well", 0)]
 
 
-def test_source_json_says_where_it_came_from(server, tmp_path):
+def test_source_json_records_the_origin(server, tmp_path):
     spec = spec_of(server, "well", sha256=None)
     download(spec, tmp_path)
     source = json.loads((tmp_path / "btad/source.json").read_text())
@@ -171,14 +171,14 @@ def test_source_json_says_where_it_came_from(server, tmp_path):
     assert (source["licence"], source["citation"]) == (spec.licence, spec.citation)
 
 
-def test_nothing_is_fetched_twice(server, tmp_path):
+def test_nothing_is_downloaded_twice(server, tmp_path):
     spec = spec_of(server, "well")
     download(spec, tmp_path)
     download(spec, tmp_path)
     assert len(server.starts) == 1
 
 
-def test_next_mirror_when_one_has_it_not(server, tmp_path):
+def test_the_next_mirror_is_used_if_one_fails(server, tmp_path):
     download(spec_of(server, "missing", "well"), tmp_path)
     assert server.starts == [("missing", 0), ("well", 0)]
 
@@ -186,14 +186,14 @@ def test_next_mirror_when_one_has_it_not(server, tmp_path):
 @pytest.mark.parametrize(
     ("behaviour", "reason"), [("missing", "404"), ("down", "503"), ("sends_nothing", "0 of .* bytes arrived")]
 )
-def test_no_mirror_is_one_clear_line(server, tmp_path, behaviour, reason):
+def test_the_failure_of_all_mirrors_is_reported_in_one_line(server, tmp_path, behaviour, reason):
     with pytest.raises(InputError, match=f"no mirror has it .*{reason}.*put it in .*archives") as caught:
         download(spec_of(server, behaviour), tmp_path)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "btad/source.json").exists() and not (tmp_path / "btad/images").exists()
 
 
-def test_nobody_listens(server, tmp_path):
+def test_a_refused_connection_is_reported(server, tmp_path):
     spec = spec_of(server, "well")
     with socket.create_server(("127.0.0.1", 0)) as closed_at_once:
         port = closed_at_once.getsockname()[1]
@@ -229,7 +229,7 @@ def test_manual_dataset_says_where_to_get_it_and_where_to_put_it(tmp_path):
 
 
 @pytest.mark.parametrize("place", ["archives/any name.zip", "images/top/image.bin"])
-def test_manual_dataset_placed_by_hand(tmp_path, place):
+def test_a_manual_dataset_placed_by_hand_is_used(tmp_path, place):
     path = tmp_path / "headct" / place
     path.parent.mkdir(parents=True)
     path.write_bytes(DATA)
@@ -240,7 +240,7 @@ def test_manual_dataset_placed_by_hand(tmp_path, place):
     assert source["urls"] == [load_spec("headct").source.where]
 
 
-def test_two_archives_placed_by_hand(tmp_path):
+def test_two_archives_placed_by_hand_are_refused(tmp_path):
     (tmp_path / "headct/archives").mkdir(parents=True)
     for name in ("a.zip", "b.tar.gz"):
         (tmp_path / "headct/archives" / name).touch()
@@ -248,7 +248,7 @@ def test_two_archives_placed_by_hand(tmp_path):
         download(load_spec("headct"), tmp_path)
 
 
-def test_full_disk_is_not_taken_for_a_bad_network(server, tmp_path):
+def test_a_full_disk_is_not_reported_as_a_network_error(server, tmp_path):
     partial = tmp_path / "btad/archives/images.zip.partial"
     partial.parent.mkdir(parents=True)
     partial.symlink_to("/dev/full")
@@ -258,6 +258,6 @@ def test_full_disk_is_not_taken_for_a_bad_network(server, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["elpv", "synthetic"])
-def test_not_every_dataset_is_a_download(tmp_path, name):
+def test_datasets_without_a_download_are_refused(tmp_path, name):
     with pytest.raises(InputError, match=f"dataset {name}: nothing to download"):
         download(load_spec(name), tmp_path)

@@ -1,4 +1,4 @@
-"""Batches loaded ahead: the pixels of open_clip's own transform, in order, and a clean end."""
+"""Batches are loaded ahead, in order, with the pixels of open_clip's transform, and threads end cleanly."""
 
 import threading
 import time
@@ -21,7 +21,7 @@ MEAN, STD = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
 
 @pytest.fixture
 def paths(tmp_path):
-    """Images of several sizes, larger and smaller than what is asked for."""
+    """Return images of several sizes, larger and smaller than the requested size."""
     files = [tmp_path / f"{number}.png" for number in range(7)]
     for number, file in enumerate(files):
         save_image(file, (20 + 9 * number, 70 - 7 * number))
@@ -30,7 +30,7 @@ def paths(tmp_path):
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"])
 @pytest.mark.parametrize("side", [32, 45, 90])
-def test_pixels_are_those_of_open_clip_to_the_last_bit(tmp_path, mode, side):
+def test_pixels_are_identical_to_those_of_open_clip(tmp_path, mode, side):
     path = tmp_path / ("image.jpg" if mode in ("CMYK", "YCbCr") else "image.png")
     noise = np.random.default_rng(0).integers(0, 256, (64, 45, 3), dtype=np.uint8)
     Image.fromarray(noise).convert(mode).save(path)
@@ -44,7 +44,7 @@ def test_pixels_are_those_of_open_clip_to_the_last_bit(tmp_path, mode, side):
 
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("ahead", [0, 1, 5])
-def test_batches_come_in_order_whatever_finishes_first(paths, workers, ahead, monkeypatch):
+def test_batches_are_in_order_whichever_finishes_first(paths, workers, ahead, monkeypatch):
     def slow(path, size, load=image_loader.load_square):
         time.sleep(0.02 if path in paths[::2] else 0)
         return load(path, size)
@@ -57,7 +57,7 @@ def test_batches_come_in_order_whatever_finishes_first(paths, workers, ahead, mo
     np.testing.assert_array_equal(np.concatenate(batches), expected)
 
 
-def test_no_batch_is_loaded_earlier_than_asked(paths):
+def test_no_batch_is_loaded_earlier_than_configured(paths):
     taken = []
 
     def batches():
@@ -70,14 +70,14 @@ def test_no_batch_is_loaded_earlier_than_asked(paths):
     assert taken == [0, 1, 2, 3, 4]
 
 
-def test_a_batch_belongs_to_the_consumer(paths):
+def test_changing_a_batch_does_not_change_the_next(paths):
     with ImageLoader(8, 2) as loader:
         first, second = loader.stream([paths[:1], paths[:1]])
     first[:] = 0
     assert second.any()
 
 
-def test_a_broken_image_is_named_and_the_rest_is_dropped(paths, tmp_path, monkeypatch):
+def test_the_error_names_a_broken_image_and_loading_stops(paths, tmp_path, monkeypatch):
     (tmp_path / "3.png").write_bytes((tmp_path / "3.png").read_bytes()[:100])
     begun = []
 
@@ -97,13 +97,13 @@ def test_a_broken_image_is_named_and_the_rest_is_dropped(paths, tmp_path, monkey
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("load")]
 
 
-def test_leaving_early_ends_the_threads(paths):
+def test_stopping_early_ends_the_threads(paths):
     with ImageLoader(8, 2, ahead=2) as loader:
         next(loader.stream([paths] * 50))
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("load")]
 
 
-def test_a_loader_streams_again(paths):
+def test_a_loader_can_be_used_again(paths):
     with ImageLoader(8, 2) as loader:
         next(loader.stream([paths] * 5))
         (batch,) = loader.stream([paths])

@@ -1,4 +1,4 @@
-"""Layouts beyond the official ones: anybody's folders, and folders that are wrong."""
+"""Test layouts beyond the official ones: users' own folders, and wrong folders."""
 
 import shutil
 
@@ -23,7 +23,7 @@ def rows_of(root, name="mine", class_names=None):
     }
 
 
-def test_folder_in_mvtec_layout_with_either_name_of_masks(tmp_path):
+def test_mvtec_layout_with_either_name_of_masks(tmp_path):
     out = Written(tmp_path)
     out.image("bolt/train/good/1.jpg", "bolt", split="train")
     out.image("bolt/test/good/1.jpg", "bolt")
@@ -37,7 +37,7 @@ def test_folder_in_mvtec_layout_with_either_name_of_masks(tmp_path):
 
 
 @pytest.mark.parametrize("masks", ["ground_truth", "masks"])
-def test_good_and_other_folders_directly_in_each_class(tmp_path, masks):
+def test_good_and_other_folders_can_be_directly_in_each_class(tmp_path, masks):
     out = Written(tmp_path)
     out.image("bolt/good/1.PNG", "bolt")
     out.image("bolt/crack/1.PNG", "bolt", "crack", f"bolt/{masks}/crack/1.png")
@@ -47,7 +47,7 @@ def test_good_and_other_folders_directly_in_each_class(tmp_path, masks):
 
 
 @pytest.mark.parametrize("inner", ["", "test/"])
-def test_a_single_class_is_named_as_the_dataset(tmp_path, inner):
+def test_a_single_class_is_named_after_the_dataset(tmp_path, inner):
     out = Written(tmp_path)
     out.image(f"{inner}good/1.png", "bolts")
     out.image(f"{inner}bad/1.png", "bolts", "bad")
@@ -62,7 +62,7 @@ def test_masks_pair_by_stem_not_by_order(tmp_path):
     assert rows_of(tmp_path) == out.rows
 
 
-def test_masks_of_no_image_are_refused(tmp_path):
+def test_masks_without_an_image_are_refused(tmp_path):
     save_image(tmp_path / "bolt/good/1.png")
     save_image(tmp_path / "bolt/crack/1.png")
     save_mask(tmp_path / "bolt/masks/crack/one.png")
@@ -71,20 +71,20 @@ def test_masks_of_no_image_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("empty", ["bolt", "bolt/test", "bolt/test/good", "bolt/good"])
-def test_empty_class_folder_is_refused(tmp_path, empty):
+def test_an_empty_class_folder_is_refused(tmp_path, empty):
     save_image(tmp_path / "nut/test/good/1.png")
     (tmp_path / empty).mkdir(parents=True)
     with pytest.raises(InputError, match="bolt.*found none"):
         rows_of(tmp_path)
 
 
-def test_folder_without_any_image_is_refused(tmp_path):
+def test_a_folder_without_images_is_refused(tmp_path):
     (tmp_path / "readme.txt").write_text("soon")
     with pytest.raises(InputError, match="expected images, with labels .* or without; found none"):
         rows_of(tmp_path)
 
 
-def test_without_a_folder_of_normal_images_all_are_unlabelled_and_of_one_class(tmp_path, caplog):
+def test_without_a_folder_of_normal_images_all_images_are_unlabelled_and_of_one_class(tmp_path, caplog):
     out = Written(tmp_path)
     for name in ("1.png", "camera/2.PNG", "camera/monday/3.tif"):
         out.image(name, "mine", "unlabelled")
@@ -104,21 +104,21 @@ def test_without_a_folder_of_normal_images_all_are_unlabelled_and_of_one_class(t
         ("bolt/Good/1.png", "expected good/, found Good/; rename it"),
     ],
 )
-def test_what_was_meant_to_have_labels_is_refused(tmp_path, name, message):
+def test_folders_that_look_like_labels_are_refused(tmp_path, name, message):
     save_image(tmp_path / "1.png")
     save_image(tmp_path / name)
     with pytest.raises(InputError, match=message):
         rows_of(tmp_path)
 
 
-def test_images_without_labels_have_one_class_to_name(tmp_path):
+def test_the_class_of_images_without_labels_can_be_named(tmp_path):
     save_image(tmp_path / "bolts" / "1.png")
     assert rows_of(tmp_path, class_names={"mine": "hex bolt"})
     with pytest.raises(InputError, match="unknown class folder 'bolts'; known: mine"):
         rows_of(tmp_path, class_names={"bolts": "hex bolt"})
 
 
-def test_name_of_a_class_folder_that_is_not_there(tmp_path):
+def test_the_name_of_a_missing_class_folder_is_refused(tmp_path):
     save_image(tmp_path / "bolt/good/1.png")
     with pytest.raises(InputError, match="unknown class folder 'bolts'; did you mean 'bolt'"):
         rows_of(tmp_path, class_names={"bolts": "hex bolt"})
@@ -132,20 +132,20 @@ def test_other_classes_than_the_spec_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["mvtec_ad", "visa", "sdd", "dagm", "resc", "br35h", "covid19", "headct"])
-def test_folder_of_something_else_is_refused(tmp_path, name):
+def test_the_folder_of_another_dataset_is_refused(tmp_path, name):
     save_image(tmp_path / "holiday" / "beach.jpg")
     with pytest.raises(InputError, match="found holiday"):
         read_layout(tmp_path, load_spec(name))
 
 
-def test_image_in_the_table_that_is_in_no_folder(tmp_path):
+def test_a_listed_image_that_does_not_exist_is_refused(tmp_path):
     write("headct", tmp_path)
     (tmp_path / "head_ct/head_ct/001.png").unlink()
     with pytest.raises(InputError, match="lists the image 001.png"):
         read_layout(tmp_path, load_spec("headct"))
 
 
-def test_first_release_of_covid(tmp_path):
+def test_the_first_release_of_covid_is_read(tmp_path):
     out = Written(tmp_path)
     out.image("NORMAL/NORMAL (1).png", "chest")
     out.image("COVID-19/COVID-19 (1).png", "chest", "COVID")
@@ -156,7 +156,7 @@ def test_first_release_of_covid(tmp_path):
     assert found == set(out.rows)
 
 
-def test_unknown_layout_names_the_nearest(tmp_path):
+def test_the_error_on_an_unknown_layout_suggests_the_nearest(tmp_path):
     spec = load_spec("mpdd").model_copy(update={"layout": "mvtek"})
     with pytest.raises(InputError, match="unknown layout 'mvtek'; did you mean 'mvtec'"):
         read_layout(tmp_path, spec)

@@ -1,4 +1,4 @@
-"""From images to an index: what is refused, what a limit keeps, what is the same every time."""
+"""Make an index of images: what is refused, which images a limit keeps, and that the result is repeatable."""
 
 import hashlib
 import json
@@ -49,7 +49,7 @@ def test_paths_are_relative_to_the_index(bolts, tmp_path):
     assert all(Path(path).is_file() for path in frame["image_path"])
 
 
-def test_index_moves_with_its_images(bolts, tmp_path):
+def test_an_index_can_be_moved_with_its_images(bolts, tmp_path):
     prepared(bolts, tmp_path)
     (tmp_path / "elsewhere").mkdir()
     for name in ("run", "bolts"):
@@ -58,7 +58,7 @@ def test_index_moves_with_its_images(bolts, tmp_path):
     assert all(Path(path).is_file() for path in [*frame["image_path"], *filter(None, frame["mask_path"])])
 
 
-def test_digests_follow_the_bytes_of_images_and_masks(bolts, tmp_path):
+def test_digests_change_with_the_bytes_of_images_and_masks(bolts, tmp_path):
     before = prepared(bolts, tmp_path)
     save_image(bolts / "hex/test/good/0.png", (21, 14))
     save_mask(bolts / "wing/ground_truth/crack/5_mask.png", value=7)
@@ -76,19 +76,19 @@ def test_digests_follow_the_bytes_of_images_and_masks(bolts, tmp_path):
     assert ((after["mask"] == "") == (after["mask_digest"] == "")).all()
 
 
-def test_truncated_image(bolts, tmp_path):
+def test_a_truncated_image_is_refused(bolts, tmp_path):
     image = bolts / "wing/test/crack/4.png"
     image.write_bytes(image.read_bytes()[:-300])
     refused(bolts, tmp_path, "wing/test/crack/4.png: not a whole image")
 
 
-def test_truncated_mask(bolts, tmp_path):
+def test_a_truncated_mask_is_refused(bolts, tmp_path):
     mask = bolts / "hex/ground_truth/crack/3_mask.png"
     mask.write_bytes(mask.read_bytes()[:50])
     refused(bolts, tmp_path, "3_mask.png: not a whole image")
 
 
-def test_all_problems_are_named_at_once(bolts, tmp_path):
+def test_all_problems_are_reported_together(bolts, tmp_path):
     for number in range(3):
         (bolts / "hex/test/good" / f"{number}.png").write_bytes(b"")
     save_mask(bolts / "wing/ground_truth/crack/4_mask.png", size=(3, 3))
@@ -98,7 +98,7 @@ def test_all_problems_are_named_at_once(bolts, tmp_path):
     refused(bolts, tmp_path, "^13 problems: .*; and 3 more$")
 
 
-def test_other_formats_are_rows_like_any(bolts, tmp_path, caplog):
+def test_images_of_other_formats_are_rows(bolts, tmp_path, caplog):
     good, bad = bolts / "hex/test/good", bolts / "hex/test/crack"
     Image.open(good / "0.png").save(good / "a b'ü.webp", lossless=True)
     Image.fromarray(np.arange(280, dtype=np.uint16).reshape(14, 20)).save(bad / "deep.tif")
@@ -113,34 +113,34 @@ def test_other_formats_are_rows_like_any(bolts, tmp_path, caplog):
     assert "1 files of kinds that are not read, such as x.eps" in caplog.text
 
 
-def test_a_file_with_several_images_is_no_row(bolts, tmp_path):
+def test_a_file_with_several_images_is_refused(bolts, tmp_path):
     pages = [Image.new("RGB", (20, 14), color) for color in ("red", "blue")]
     pages[0].save(bolts / "hex/test/good/two.tif", save_all=True, append_images=pages[1:])
     refused(bolts, tmp_path, "two.tif: expected one image in a file of a dataset, found 2; save each")
 
 
-def test_mask_of_another_size(bolts, tmp_path):
+def test_a_mask_of_another_size_is_refused(bolts, tmp_path):
     save_mask(bolts / "hex/ground_truth/crack/3_mask.png", size=(14, 20))
     refused(bolts, tmp_path, "3_mask.png: the mask is 14x20 pixels, its image 20x14")
 
 
-def test_anomalous_image_without_a_mask(bolts, tmp_path):
+def test_an_anomalous_image_without_a_mask_is_refused(bolts, tmp_path):
     (bolts / "hex/ground_truth/crack/3_mask.png").unlink()
     refused(bolts, tmp_path, "hex/test/crack/3.png: an anomalous image without a mask")
 
 
-def test_empty_class_folder(bolts, tmp_path):
+def test_an_empty_class_folder_is_refused(bolts, tmp_path):
     (bolts / "eye").mkdir()
     refused(bolts, tmp_path, "eye: ")
 
 
-def test_no_masks_at_all_is_no_mistake(bolts, tmp_path):
+def test_a_folder_without_masks_is_accepted(bolts, tmp_path):
     for name in ("hex", "wing"):
         shutil.rmtree(bolts / name / "ground_truth")
     assert (prepared(bolts, tmp_path)["mask"] == "").all()
 
 
-def test_official_dataset_that_lost_its_masks(tmp_path):
+def test_an_official_dataset_without_its_masks_is_refused(tmp_path):
     write("mpdd", tmp_path / "source")
     for masks in (tmp_path / "source").rglob("ground_truth"):
         shutil.rmtree(masks)
@@ -148,7 +148,7 @@ def test_official_dataset_that_lost_its_masks(tmp_path):
         prepare(load_spec("mpdd"), tmp_path / "index.csv", tmp_path, path=tmp_path / "source")
 
 
-def test_failed_run_keeps_the_old_index(bolts, tmp_path):
+def test_a_failed_run_keeps_the_old_index(bolts, tmp_path):
     prepared(bolts, tmp_path)
     out = tmp_path / "run/data/bolts/index.csv"
     before = out.read_bytes()
@@ -159,7 +159,7 @@ def test_failed_run_keeps_the_old_index(bolts, tmp_path):
     assert [path.name for path in out.parent.iterdir()] == ["index.csv"]
 
 
-def test_limit_counts_each_class_and_label(bolts, tmp_path):
+def test_limit_applies_per_class_and_label(bolts, tmp_path):
     counts = prepared(bolts, tmp_path, limit=4).groupby(["class_name", "label"]).size()
     assert list(counts) == [4, 4, 4, 4]
 
@@ -178,21 +178,21 @@ def test_limit_is_nested_seeded_and_independent_of_other_images(bolts, tmp_path)
     assert chosen(limit=5) == five
 
 
-def test_limit_does_not_depend_on_where_the_folder_lies(bolts, tmp_path):
+def test_limit_does_not_depend_on_the_location_of_the_folder(bolts, tmp_path):
     here = [path.split("bolts/", 1)[1] for path in prepared(bolts, tmp_path, limit=3)["image"]]
     shutil.copytree(bolts, tmp_path / "other" / "bolts")
     there = [path.split("bolts/", 1)[1] for path in prepared(tmp_path / "other" / "bolts", tmp_path, limit=3)["image"]]
     assert here == there
 
 
-def test_folder_without_path_and_path_without_folder(tmp_path):
+def test_a_folder_without_path_and_a_missing_folder_are_refused(tmp_path):
     with pytest.raises(InputError, match="dataset bolts: a folder of your own needs its path"):
         prepare(folder_spec("bolts", {}), tmp_path / "index.csv", tmp_path)
     with pytest.raises(InputError, match="nowhere: no such folder"):
         prepare(folder_spec("bolts", {}), tmp_path / "index.csv", tmp_path, path=tmp_path / "nowhere")
 
 
-def test_package_that_is_not_installed(tmp_path):
+def test_the_error_names_a_package_that_is_not_installed(tmp_path):
     spec = load_spec("elpv")
     source = spec.source.model_copy(update={"module": "elpv_dataset_of_nobody"})
     with pytest.raises(InputError, match=r'pip install "kanoclip\[data\]"'):
@@ -206,21 +206,21 @@ def test_package_that_is_not_installed(tmp_path):
         ("textile", {"woven fabric": (1000, 500), "woven fabric weave": (1000, 500)}),
     ],
 )
-def test_installed_package_has_its_published_counts(name, counts, tmp_path):
+def test_an_installed_package_gives_the_published_counts(name, counts, tmp_path):
     prepare(load_spec(name), tmp_path / "index.csv", tmp_path)
     frame = read_index(tmp_path / "index.csv")
     found = frame.groupby("class_name")["label"].agg(lambda label: ((label == 0).sum(), (label == 1).sum()))
     assert found.to_dict() == counts
 
 
-def test_classes_that_share_normal_images_keep_the_same_ones(tmp_path):
+def test_classes_that_share_normal_images_keep_the_same_images(tmp_path):
     prepare(load_spec("textile"), tmp_path / "index.csv", tmp_path, limit=10)
     normal = read_index(tmp_path / "index.csv").query("label == 0")
     sets = normal.groupby("class_name")["image"].agg(frozenset)
     assert len(set(sets)) == 1 and len(sets.iloc[0]) == 10
 
 
-def test_placed_archive_to_index(tmp_path):
+def test_an_archive_placed_by_hand_is_unpacked_and_indexed(tmp_path):
     write("mpdd", tmp_path / "source")
     archive = tmp_path / "resources/mpdd/archives/MPDD.zip"
     archive.parent.mkdir(parents=True)
@@ -232,7 +232,7 @@ def test_placed_archive_to_index(tmp_path):
     assert json.loads((tmp_path / "resources/mpdd/source.json").read_text())["dataset"] == "mpdd"
 
 
-def test_synthetic_dataset_is_the_same_to_the_byte(tmp_path):
+def test_a_synthetic_dataset_is_byte_identical_every_time(tmp_path):
     trees = []
     for run in ("1", "2"):
         prepare(load_spec("synthetic"), tmp_path / run / "index.csv", tmp_path)
@@ -243,7 +243,7 @@ def test_synthetic_dataset_is_the_same_to_the_byte(tmp_path):
     assert len(set(images)) == len(images) == 192
 
 
-def test_more_synthetic_images_change_none_of_the_first(tmp_path):
+def test_more_synthetic_images_do_not_change_the_first_ones(tmp_path):
     spec = load_spec("synthetic").model_copy(update={"classes": ["gear"]})
     few = spec.source.model_copy(update={"normal": 2, "anomalous": 3})
     prepare(spec, tmp_path / "many" / "index.csv", tmp_path)

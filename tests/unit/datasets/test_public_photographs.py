@@ -1,4 +1,4 @@
-"""Public photographs from tiny archives in their official layouts, on a local server."""
+"""Download public photographs from tiny archives in their official layouts, on a local server."""
 
 import io
 import json
@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[3]
 
 @dataclass
 class Served:
-    """The archives behind a server, the images in them, and the requests so far."""
+    """The archives on a server, the images in them, and the requests so far."""
 
     archives: Path
     sources: list[PhotographSource]
@@ -62,11 +62,13 @@ def refusal(sources: list[PhotographSource], folder: Path) -> str:
     return str(caught.value)
 
 
-def test_the_configuration_knows_every_source_and_every_source_says_whose_it_is() -> None:
+def test_the_configuration_knows_every_source_and_every_source_names_its_origin() -> None:
     assert sorted(get_args(PublicPhotographs)) == photograph_names()
     for source in map(load_photographs, photograph_names()):
         assert source.title and source.licence and source.citation and source.notes and source.homepage
-    assert sum(load_photographs(name).count for name in photograph_names()) == 2080  # the shipped weights' (model card)
+    assert (
+        sum(load_photographs(name).count for name in photograph_names()) == 2080
+    )  # the number used for the weights in the package (model card)
 
 
 def test_archives_become_a_folder_that_pretraining_reads(served: Served, tmp_path: Path) -> None:
@@ -83,7 +85,7 @@ def test_archives_become_a_folder_that_pretraining_reads(served: Served, tmp_pat
     }
 
 
-def test_only_large_photographs_change(served: Served, tmp_path: Path) -> None:
+def test_only_large_photographs_are_resized(served: Served, tmp_path: Path) -> None:
     collect(served.sources, tmp_path / "out", tmp_path / "resources")
     large = "imagenet_sample/n01440764_tench.JPEG"
     for place, content in served.images.items():
@@ -93,7 +95,7 @@ def test_only_large_photographs_change(served: Served, tmp_path: Path) -> None:
         assert np.abs(np.asarray(shrunk).mean((0, 1)) - np.asarray(original).mean((0, 1))).max() < 1
 
 
-def test_a_second_time_gives_the_same_folder_without_the_network(served: Served, tmp_path: Path) -> None:
+def test_a_second_run_gives_the_same_folder_without_the_network(served: Served, tmp_path: Path) -> None:
     collect(served.sources, tmp_path / "out", tmp_path / "resources")
     before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
     requests = list(served.requests)
@@ -102,7 +104,7 @@ def test_a_second_time_gives_the_same_folder_without_the_network(served: Served,
     assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
 
 
-def test_without_a_network_one_line_says_where_to_put_the_file_and_there_it_is_used(
+def test_without_a_network_the_error_says_where_to_put_the_file_and_it_is_used_there(
     served: Served, tmp_path: Path
 ) -> None:
     dtd = served.sources[0]
@@ -118,7 +120,7 @@ def test_without_a_network_one_line_says_where_to_put_the_file_and_there_it_is_u
 
 
 def test_damaged_archives_are_refused(served: Served, tmp_path: Path) -> None:
-    """One is recognised by its checksum, the other, which has none, when it is unpacked."""
+    """Damage is detected by the checksum of one archive, and when unpacking the other, which has no checksum."""
     dtd, imagenet = served.sources
     for file in ("dtd-r1.0.1.tar.gz", "imagenet-sample-images.zip"):
         content = bytearray((served.archives / file).read_bytes())
@@ -134,7 +136,7 @@ def test_an_incomplete_source_is_refused(served: Served, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("value", [["dtdd"], [], 3, ["dtd", 3]])
-def test_a_wrong_source_is_one_line(value: object) -> None:
+def test_a_wrong_source_is_refused_in_one_line(value: object) -> None:
     with pytest.raises(InputError) as caught:
         parse(PretrainingConfig, {"photographs": value}, "--set")
     words = "'photographs': expected a folder, or a list of public sources (dtd, imagenet_sample), found"
@@ -146,7 +148,7 @@ def test_the_recipe_asks_for_a_folder(tmp_path: Path) -> None:
         pretrain(tmp_path, PretrainingConfig(photographs=("dtd",)))
 
 
-def test_the_list_of_downloads_names_photographs_with_their_licence(tmp_path: Path) -> None:
+def test_the_list_of_downloads_has_photographs_with_their_licence(tmp_path: Path) -> None:
     config = parse(Configuration, yaml.safe_load((ROOT / "config/pretraining.yaml").read_text()), "pretraining.yaml")
     found = {one.what: one for one in missing(config, expand(config), tmp_path)}
     assert set(found) == {"dtd", "imagenet_sample"}

@@ -29,20 +29,20 @@ def digest(sample: Sample) -> str:
 
 
 @pytest.mark.parametrize("kind", EVERY_KIND)
-def test_same_arguments_give_the_same_bytes_and_other_seeds_other_images(kind):
+def test_same_arguments_give_the_same_bytes_and_other_seeds_give_other_images(kind):
     defect = defects_of(kind)[0]
     assert digest(render(kind, defect, 7)) == digest(render(kind, defect, 7))
     assert len({digest(render(kind, defect, seed)) for seed in range(4)}) == 4
 
 
 @pytest.mark.parametrize(("kind", "defect"), PAIRS)
-def test_a_defect_changes_the_normal_image_inside_its_mask_only(kind, defect):
+def test_a_defect_changes_the_normal_image_only_inside_its_mask(kind, defect):
     for seed in range(3):
         normal, spoilt = render(kind, None, seed), render(kind, defect, seed)
         changed = (normal.image != spoilt.image).any(axis=2)
         assert not changed[~spoilt.mask].any()
         difference = np.abs(normal.image.astype(int) - spoilt.image).max(axis=2)
-        assert (difference[spoilt.mask] >= 8).mean() > 0.3  # the rest lies between and inside changed pixels
+        assert (difference[spoilt.mask] >= 8).mean() > 0.3  # the others are between or inside changed pixels
         assert 0.001 < spoilt.mask.mean() < 0.5
 
 
@@ -71,7 +71,7 @@ def test_place_and_extent_describe_the_mask():
         assert (sample.extent == "large") == (sample.mask.mean() >= 0.05)
 
 
-def test_what_is_held_out_is_disjoint_from_what_is_trained_on():
+def test_held_out_kinds_and_defects_are_disjoint_from_those_for_training():
     assert sorted((*TRAINING_KINDS, *HELD_OUT_KINDS)) == sorted(KINDS)
     assert sorted((*TRAINING_DEFECTS, *HELD_OUT_DEFECTS)) == sorted(DEFECTS)
     assert len(TRAINING_KINDS) >= 16 and len(DEFECTS) >= 10
@@ -80,14 +80,14 @@ def test_what_is_held_out_is_disjoint_from_what_is_trained_on():
         assert set(defects_of(kind)) <= set(DEFECTS)
 
 
-def test_names_are_unique_and_every_defect_has_words():
+def test_names_are_unique_and_every_defect_has_a_wording():
     names = [name for kind in (*KINDS.values(), *AUXILIARY_KINDS.values()) for name in kind.names]
     assert len(set(names)) == len(names)
     assert all(display_name(kind) == KINDS[kind].names[0] for kind in KINDS)
     assert set(DEFECT_NOUNS) == set(DEFECT_SENTENCES) == set(DEFECTS)
 
 
-def test_captions_are_seeded_name_the_class_and_vary():
+def test_captions_depend_on_the_seed_name_the_class_and_vary():
     sample = render("nut", "scratch", 1)
     captions = [describe(sample, np.random.default_rng(seed)) for seed in range(200)]
     assert captions == [describe(sample, np.random.default_rng(seed)) for seed in range(200)]
@@ -95,7 +95,7 @@ def test_captions_are_seeded_name_the_class_and_vary():
     assert len({caption.text for caption in captions}) > 100
 
 
-def test_a_caption_says_what_its_facts_list():
+def test_a_caption_contains_its_listed_facts():
     for seed in range(200):
         sample = render("leather", "stain" if seed % 2 else None, seed % 8)
         caption = describe(sample, np.random.default_rng(seed))
@@ -120,6 +120,6 @@ def test_unknown_names_are_refused_with_one_line(kind, defect, message):
     assert str(error.value) == message
 
 
-def test_an_image_too_small_to_show_anything_is_refused():
+def test_an_image_below_the_smallest_size_is_refused():
     with pytest.raises(InputError, match="at least 32 pixels; got 16"):
         render("wood", None, 0, size=16)

@@ -1,4 +1,4 @@
-"""A server to ask, and the configuration that asks it."""
+"""A chat server and configurations that use it."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChatServer]:
 
 @pytest.fixture
 def endpoint(server: ChatServer) -> Callable[..., LlmConfig]:
-    """A configuration that asks the server."""
+    """Return a function that makes configurations for the server."""
 
     def make(**changes: Any) -> LlmConfig:
         values = {"base_url": server.url, "model": "m", "key_variable": VARIABLE, "timeout": 5.0, "retries": 2}

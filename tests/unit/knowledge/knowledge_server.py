@@ -1,4 +1,4 @@
-"""A chat server on this machine that misbehaves as it is told."""
+"""A chat server on this machine that misbehaves as configured."""
 
 import json
 import threading
@@ -24,7 +24,7 @@ class Answer:
 
 
 def says(text: str | None, finish: str = "stop", delay: float = 0.0, **message: Any) -> Answer:
-    """A chat completion."""
+    """Return a chat completion."""
     choice = {"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": text, **message}}
     usage = {"prompt_tokens": 40, "completion_tokens": 10, "total_tokens": 50}
     body = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice], "usage": usage}
@@ -32,13 +32,13 @@ def says(text: str | None, finish: str = "stop", delay: float = 0.0, **message: 
 
 
 def fails(status: int, message: str = "no", code: str | None = None, **headers: str) -> Answer:
-    """An error as OpenAI words it."""
+    """Return an error in the format of OpenAI."""
     error = {"error": {"message": message, "type": "error", "code": code}}
     return Answer(json.dumps(error).encode(), status, headers)
 
 
 class ChatServer(ThreadingHTTPServer):
-    """Gives the answers of `script` in turn, then those of `otherwise`; keeps what it was sent, and when."""
+    """Give the answers of `script` in turn, then those of `otherwise`; record the requests and their times."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -55,7 +55,7 @@ class ChatServer(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}/v1"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that have gone away are part of the tests."""
+        """Ignore clients that disconnect, which the tests provoke."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -83,4 +83,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(answer.body)
 
     def log_message(self, *arguments: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""

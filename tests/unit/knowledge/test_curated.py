@@ -1,4 +1,4 @@
-"""The shipped descriptions: complete, short enough for CLIP, each about its class and its state."""
+"""The descriptions in the package are complete, short enough for CLIP, and each names its class and state."""
 
 import re
 
@@ -9,7 +9,7 @@ from open_clip.tokenizer import SimpleTokenizer
 from kanoclip.datasets.specs import dataset_names, load_spec
 from kanoclip.knowledge.sources import CURATED, curated
 
-CONTEXT = 77  # tokens, start and end included
+CONTEXT = 77  # tokens, including start and end
 TABLES = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(CURATED.glob("*.yaml"))}
 CLASSES = [pytest.param(name, cls, id=f"{name}-{cls}") for name, table in TABLES.items() for cls in table]
 LONGEST_NAME = max((cls for name in dataset_names() for cls in load_spec(name).class_names.values()), key=len)
@@ -33,7 +33,7 @@ def test_each_file_holds_exactly_the_classes_of_its_dataset(name):
 
 
 @pytest.mark.parametrize(("dataset", "class_name"), CLASSES)
-def test_each_class_has_enough_of_each_state(dataset, class_name):
+def test_each_class_has_enough_sentences_per_state(dataset, class_name):
     entry = TABLES[dataset][class_name]
     assert set(entry) == {"abnormal", "normal", "background"}
     assert len(entry["abnormal"]) >= 5 and len(entry["normal"]) >= 2
@@ -42,13 +42,13 @@ def test_each_class_has_enough_of_each_state(dataset, class_name):
 
 @pytest.mark.parametrize(("dataset", "class_name"), CLASSES)
 def test_each_sentence_names_its_class(dataset, class_name):
-    bare = re.sub(r" \d+$", "", class_name)  # VisA's macaroni 1: the number only keeps classes apart
+    bare = re.sub(r" \d+$", "", class_name)  # VisA's macaroni 1: the number only separates classes
     entry = TABLES[dataset][class_name]
     for text in [*entry["abnormal"], *entry["normal"], entry["background"]]:
         assert bare in text.lower(), text
 
 
-def test_a_class_gets_its_own_texts_by_state():
+def test_a_class_gets_its_own_texts_per_state():
     descriptions = curated("mvtec_ad", ["bottle", "wood"])
     assert [line.text for line in descriptions if line.class_name == "bottle" and line.state == "abnormal"] == (
         TABLES["mvtec_ad"]["bottle"]["abnormal"]
@@ -66,7 +66,7 @@ def test_any_other_class_gets_the_generic_sentences_with_its_name():
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_every_sentence_fits_into_clip(name):
+def test_every_sentence_fits_in_clips_context(name):
     encode = SimpleTokenizer().encode
     too_long = [text for text in sentences(name) if len(encode(text.format(LONGEST_NAME))) + 2 > CONTEXT]
     assert too_long == []
@@ -86,6 +86,6 @@ def test_every_text_is_one_sentence(name):
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_abnormal_texts_never_speak_of_the_normal(name):
+def test_abnormal_texts_never_mention_normality(name):
     for entry in TABLES[name].values():
         assert [text for text in entry["abnormal"] if "normal" in text.lower()] == []

@@ -1,4 +1,4 @@
-"""The describer against images drawn here, whose truth is known."""
+"""Test the describer on drawn images with known defects."""
 
 from itertools import product
 
@@ -34,7 +34,7 @@ def told(mask: NDArray[np.bool_], **colours: tuple[int, int, int]) -> str:
     return describe(painted(mask, **colours), mask, "nut")
 
 
-def test_the_whole_sentence() -> None:
+def test_the_complete_sentence() -> None:
     assert told(box(35, 65, 6, 6), colour=(205, 35, 35), ground=(128, 128, 128)) == (
         "There is a small, compact, red anomaly on the nut, at the right of the image, "
         "darker than the grey surroundings."
@@ -46,7 +46,7 @@ def test_the_whole_sentence() -> None:
 
 
 @pytest.mark.parametrize(("row", "column"), list(product(range(3), range(3))))
-def test_where(row: int, column: int) -> None:
+def test_the_place_is_described(row: int, column: int) -> None:
     sentence = told(box(10 + 30 * row, 10 + 30 * column, 9, 9))
     assert f", at the {PLACES[3 * row + column]} of the image, " in sentence
 
@@ -54,12 +54,12 @@ def test_where(row: int, column: int) -> None:
 @pytest.mark.parametrize(
     ("width", "size"), [(8, "small"), (10, "medium"), (19, "medium"), (21, "large"), (90, "large")]
 )
-def test_how_large(width: int, size: str) -> None:
-    """The share of the image decides: 1 % is 9 x 9 pixels here, 5 % is 20 x 20."""
+def test_the_size_is_described(width: int, size: str) -> None:
+    """The size is the share of the image: 1 % is 9 x 9 pixels here, 5 % is 20 x 20."""
     assert told(box(0, 0, width, width)).startswith(f"There is a {size}, ")
 
 
-def test_how_many() -> None:
+def test_the_number_of_regions_is_described() -> None:
     mask = np.zeros((SIDE, SIDE), dtype=bool)
     for number in range(1, 13):
         mask |= box(20 * (number % 4), 20 * (number // 4), 5, 5)
@@ -69,7 +69,7 @@ def test_how_many() -> None:
         assert told(mask).startswith(f"There {verb} {word} ")
 
 
-def test_a_speck_beside_a_large_region_does_not_count() -> None:
+def test_a_speck_beside_a_large_region_is_not_counted() -> None:
     assert told(box(10, 10, 20, 20) | box(80, 80, 2, 2)).startswith("There is a ")
     assert told(box(10, 10, 20, 20) | box(80, 80, 3, 3)).startswith("There are two ")
 
@@ -96,12 +96,12 @@ disc = np.hypot(x, y) < 12
     ],
     ids=["disc", "box", "long box", "bar", "diagonal", "pixel", "ring", "cross"],
 )
-def test_shape(mask: NDArray[np.bool_], shape: str) -> None:
+def test_the_shape_is_described(mask: NDArray[np.bool_], shape: str) -> None:
     assert shape_name(*np.nonzero(mask)) == shape
     assert f", {shape}, " in told(mask)
 
 
-def test_scattered_needs_several_regions_and_none_that_dominates() -> None:
+def test_scattered_needs_several_regions_of_similar_size() -> None:
     specks = box(10, 10, 6, 6) | box(10, 60, 6, 6) | box(60, 30, 6, 6)
     assert ", scattered, " in told(specks)
     assert ", compact, " in told(specks | box(60, 60, 15, 15))
@@ -109,7 +109,7 @@ def test_scattered_needs_several_regions_and_none_that_dominates() -> None:
 
 
 @pytest.mark.parametrize("name", COLOURS)
-def test_each_colour_is_called_by_its_name_even_when_it_is_a_bit_off(name: str) -> None:
+def test_colours_close_to_a_named_colour_get_its_name(name: str) -> None:
     for shift in (-6, 0, 6):
         assert colour_name(np.clip(np.array(COLOURS[name]) + shift, 0, 255).astype(float)) == name
 
@@ -125,7 +125,7 @@ def test_each_colour_is_called_by_its_name_even_when_it_is_a_bit_off(name: str) 
         ((119, 119, 119), (50.03, 0, 0)),
     ],
 )
-def test_cielab_of_published_colours(rgb: tuple[int, int, int], lab: tuple[float, float, float]) -> None:
+def test_cielab_equals_published_values(rgb: tuple[int, int, int], lab: tuple[float, float, float]) -> None:
     np.testing.assert_allclose(cielab(np.array(rgb)), lab, atol=0.05)
 
 
@@ -138,30 +138,30 @@ def test_cielab_of_published_colours(rgb: tuple[int, int, int], lab: tuple[float
         ((178, 96, 96), (119, 119, 119), "as bright as the grey surroundings but of another colour"),
     ],
 )
-def test_contrast(colour: tuple[int, int, int], ground: tuple[int, int, int], words: str) -> None:
+def test_the_contrast_is_described(colour: tuple[int, int, int], ground: tuple[int, int, int], words: str) -> None:
     assert told(disc, colour=colour, ground=ground).endswith(f", {words}.")
 
 
-def test_surroundings_are_near() -> None:
-    """Far away the image may look different: only what lies around the mask counts."""
+def test_only_the_near_surroundings_matter() -> None:
+    """Only pixels around the mask count as its surroundings; the rest of the image can differ."""
     image = painted(np.hypot(x, y) > 25, (0, 0, 0), (128, 128, 128))
     image[disc] = (60, 60, 60)
     assert describe(image, disc, "nut").endswith(", darker than the grey surroundings.")
 
 
-def test_a_mask_without_surroundings() -> None:
+def test_a_mask_over_the_whole_image_has_no_surroundings() -> None:
     assert told(np.ones((SIDE, SIDE), dtype=bool)) == (
         "There is a large, compact, black anomaly on the nut, at the centre of the image."
     )
 
 
-def test_other_shapes_of_image() -> None:
+def test_images_that_are_not_square() -> None:
     mask = np.zeros((20, 200), dtype=bool)
     mask[5:15, 150:160] = True
     assert ", at the right of the image, " in told(mask)
 
 
-def test_the_longest_sentence_fits_into_clip() -> None:
+def test_the_longest_sentence_fits_in_clips_context() -> None:
     name = max((cls for name in dataset_names() for cls in load_spec(name).class_names.values()), key=len)
     specks = [(20 * (number % 4), 45 + 15 * (number // 4)) for number in range(12)]
     mask = sum((box(row, column, 4, 4) for row, column in specks), np.zeros((SIDE, SIDE), dtype=bool)) > 0

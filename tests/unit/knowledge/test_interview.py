@@ -1,4 +1,4 @@
-"""Every question once: across odd answers, failures, kills and restarts."""
+"""Every question is paid for once, despite odd answers, failures, kills and restarts."""
 
 import json
 import multiprocessing
@@ -24,7 +24,7 @@ Endpoint = Callable[..., LlmConfig]
 
 
 def asked_about(request: dict[str, Any]) -> str:
-    """The class that a request names."""
+    """Return the class that a request names."""
     return str(request["messages"][-1]["content"]).removesuffix(" looks like?").split()[-1]
 
 
@@ -33,7 +33,7 @@ def hold(config: LlmConfig, path: Path, classes: list[str] = CLASSES) -> list[De
 
 
 def stored(path: Path) -> int:
-    """Whole lines in the file of answers."""
+    """Return the number of complete lines in the file of answers."""
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
@@ -42,7 +42,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "of_models" / "answers.jsonl"
 
 
-def test_answers_come_in_the_order_of_the_questions(server: ChatServer, endpoint: Endpoint, path: Path) -> None:
+def test_answers_are_in_the_order_of_the_questions(server: ChatServer, endpoint: Endpoint, path: Path) -> None:
     earlier = {"screw": 0, "bolt": 1, "nut": 2}  # answers that must be on the disk before this one is given
 
     def otherwise(request: dict[str, Any]) -> Answer:
@@ -53,14 +53,14 @@ def test_answers_come_in_the_order_of_the_questions(server: ChatServer, endpoint
     server.otherwise = otherwise
     descriptions = hold(endpoint(descriptions=1, concurrency=3), path)
     assert [line.text for line in descriptions] == ["A broken nut.", "A broken bolt.", "A broken screw."]
-    assert [line.class_name for line in read_descriptions(path)] == ["screw", "bolt", "nut"]  # as they arrived
+    assert [line.class_name for line in read_descriptions(path)] == ["screw", "bolt", "nut"]  # in the order of arrival
     line = descriptions[0]
     assert (line.source, line.model, line.state, line.note) == ("llm", "m", "abnormal", "")
     assert len(line.prompt_hash) == 16
     assert line.date == datetime.now(UTC).date().isoformat()
 
 
-def test_no_more_than_allowed_at_a_time(server: ChatServer, endpoint: Endpoint, path: Path) -> None:
+def test_the_limit_of_parallel_questions_is_kept(server: ChatServer, endpoint: Endpoint, path: Path) -> None:
     server.otherwise = lambda request: says("A crack.", delay=0.05)
     hold(endpoint(concurrency=2), path)
     assert server.busiest == 2
@@ -79,7 +79,7 @@ def test_no_more_than_allowed_at_a_time(server: ChatServer, endpoint: Endpoint, 
         (Answer(b"{"), "unreadable; asked again"),
     ],
 )
-def test_a_useless_answer_is_asked_for_again_more_strictly(
+def test_a_question_with_an_unusable_answer_is_repeated_more_strictly(
     server: ChatServer, endpoint: Endpoint, path: Path, first: Answer, note: str
 ) -> None:
     server.script = [first, says("A cracked nut.")]
@@ -96,7 +96,7 @@ def test_a_useless_answer_is_asked_for_again_more_strictly(
         (says("- **A crack.**"), "A crack.", ""),
     ],
 )
-def test_whole_sentences_are_kept(
+def test_complete_sentences_of_a_truncated_answer_are_kept(
     server: ChatServer, endpoint: Endpoint, path: Path, answer: Answer, text: str, note: str
 ) -> None:
     server.script = [answer]
@@ -105,7 +105,7 @@ def test_whole_sentences_are_kept(
     assert len(server.requests) == 1
 
 
-def test_an_answer_that_stays_useless_is_noted_and_not_paid_again(
+def test_an_answer_that_stays_unusable_is_recorded_and_not_paid_for_again(
     server: ChatServer, endpoint: Endpoint, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.script = [says(""), says("I cannot help.")]
@@ -118,14 +118,16 @@ def test_an_answer_that_stays_useless_is_noted_and_not_paid_again(
     assert [line.note for line in read_descriptions(path) if not line.text] == ["empty; asked again; refused"]
 
 
-def test_a_server_that_is_no_chat_server_is_named(server: ChatServer, endpoint: Endpoint, path: Path) -> None:
+def test_a_server_that_is_not_a_chat_server_is_reported(server: ChatServer, endpoint: Endpoint, path: Path) -> None:
     server.otherwise = lambda request: Answer(b"<html>", headers={"Content-Type": "text/html"})
     with pytest.raises(InputError, match="expected a chat completion, found something else; check base_url"):
         hold(endpoint(), path)
     assert not path.exists()
 
 
-def test_after_a_failure_only_the_rest_is_asked(server: ChatServer, endpoint: Endpoint, path: Path) -> None:
+def test_after_a_failure_only_the_remaining_questions_are_asked(
+    server: ChatServer, endpoint: Endpoint, path: Path
+) -> None:
     server.script = [says("One."), says("Two."), fails(401, f"bad key {KEY}")]
     config = endpoint(descriptions=2, concurrency=1)
     with pytest.raises(InputError, match="401"):
@@ -140,7 +142,7 @@ def test_after_a_failure_only_the_rest_is_asked(server: ChatServer, endpoint: En
     assert path.read_bytes() == before
 
 
-def test_what_is_under_way_when_another_fails_is_kept(server: ChatServer, endpoint: Endpoint, path: Path) -> None:
+def test_answers_in_progress_when_another_fails_are_kept(server: ChatServer, endpoint: Endpoint, path: Path) -> None:
     failed = threading.Event()
 
     def otherwise(request: dict[str, Any]) -> Answer:
@@ -155,7 +157,7 @@ def test_what_is_under_way_when_another_fails_is_kept(server: ChatServer, endpoi
     assert [line.text for line in read_descriptions(path)] == ["Slow."]
 
 
-def test_a_line_is_on_the_disk_before_the_next_question(server: ChatServer, endpoint: Endpoint, path: Path) -> None:
+def test_an_answer_is_on_disk_before_the_next_question(server: ChatServer, endpoint: Endpoint, path: Path) -> None:
     lines = []
 
     def otherwise(request: dict[str, Any]) -> Answer:
@@ -168,7 +170,7 @@ def test_a_line_is_on_the_disk_before_the_next_question(server: ChatServer, endp
 
 
 @pytest.mark.parametrize("lost", [1, 2, 30, "all but a byte"])
-def test_a_half_written_last_line_is_healed(
+def test_a_partial_last_line_is_removed(
     server: ChatServer, endpoint: Endpoint, path: Path, caplog: pytest.LogCaptureFixture, lost: int | str
 ) -> None:
     config = endpoint(descriptions=1, concurrency=1)
@@ -177,12 +179,12 @@ def test_a_half_written_last_line_is_healed(
     kept = path.stat().st_size - (lost if isinstance(lost, int) else len(last) - 1)
     os.truncate(path, kept)
     assert hold(config, path) == whole
-    assert len(server.requests) == 3 + (lost != 1)  # without its line feed alone the line is still whole
+    assert len(server.requests) == 3 + (lost != 1)  # if only its line feed is missing, the line is complete
     assert ("removed a half-written last line" in caplog.text) == (lost != 1)
     assert len(read_descriptions(path)) == 3
 
 
-def test_a_kill_loses_no_answer_and_none_is_paid_twice(server: ChatServer, endpoint: Endpoint, path: Path) -> None:
+def test_a_kill_loses_no_answer_and_none_is_paid_for_twice(server: ChatServer, endpoint: Endpoint, path: Path) -> None:
     killed = threading.Event()
 
     def otherwise(request: dict[str, Any]) -> Answer:
@@ -199,12 +201,12 @@ def test_a_kill_loses_no_answer_and_none_is_paid_twice(server: ChatServer, endpo
     process.kill()
     process.join()
     killed.set()
-    assert stored(path) == 8  # a thread stores an answer before it asks on
+    assert stored(path) == 8  # a thread stores each answer before its next question
     assert len(hold(config, path)) == 30
     assert len(server.requests) == 8 + config.concurrency + 22
 
 
-def test_cost_is_shown_before_and_progress_during(
+def test_the_cost_is_logged_before_and_the_progress_during_the_questions(
     server: ChatServer, endpoint: Endpoint, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", logger="kanoclip")
@@ -225,11 +227,12 @@ def test_cost_is_shown_before_and_progress_during(
     }
     progress = caplog.messages[1:]
     assert len(progress) == 10
-    assert progress[4] == "5 of 10 answered, 200 tokens in, 50 out, price 0.30"  # the server counts 40 and 10 each
+    # the server counts 40 and 10 tokens per answer
+    assert progress[4] == "5 of 10 answered, 200 tokens in, 50 out, price 0.30"
     assert KEY not in caplog.text
 
 
-def test_another_model_is_asked_anew_and_the_old_answers_stay(
+def test_another_model_is_asked_again_and_the_old_answers_are_kept(
     server: ChatServer, endpoint: Endpoint, path: Path
 ) -> None:
     hold(endpoint(descriptions=1), path)

@@ -28,17 +28,17 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "knowledge.jsonl"
 
 
-def test_what_is_written_is_read(path: Path) -> None:
+def test_descriptions_are_read_as_written(path: Path) -> None:
     assert read_descriptions(path) == LINES
     assert [json.loads(line)["text"] for line in path.read_text().split("\n") if line] == [line.text for line in LINES]
 
 
-def test_every_line_says_where_it_came_from(path: Path) -> None:
+def test_every_line_records_its_source(path: Path) -> None:
     for line in path.read_text().split("\n")[:-1]:
         assert {"source", "model", "prompt_hash", "class_name", "image", "date"} <= set(json.loads(line))
 
 
-def test_only_the_abnormal_is_learned_from(path: Path) -> None:
+def test_only_abnormal_descriptions_are_learned_from(path: Path) -> None:
     assert read_knowledge(path, ["bolt", "nut"]) == {
         "bolt": ["A bolt, cut through."],
         "nut": ["A nut with a “bent” flange.", "There is a crack on the nut.", "A nut with a crack."],
@@ -49,7 +49,7 @@ def test_only_the_abnormal_is_learned_from(path: Path) -> None:
     }
 
 
-def test_a_class_without_its_anomalies_is_refused(path: Path) -> None:
+def test_a_class_without_abnormal_descriptions_is_refused(path: Path) -> None:
     with pytest.raises(InputError, match="no description of washer"):
         read_knowledge(path, ["nut", "washer"])
     write_knowledge(path, [Description("nut", "curated", "An even nut.", state="normal")])
@@ -58,13 +58,13 @@ def test_a_class_without_its_anomalies_is_refused(path: Path) -> None:
 
 
 @pytest.mark.parametrize("line", ["{", "[]", '{"class_name": "nut"}', '{"class_name": "nut", "colour": "red"}'])
-def test_a_wrong_line_is_named(path: Path, line: str) -> None:
+def test_the_error_names_a_wrong_line(path: Path, line: str) -> None:
     path.write_text(path.read_text() + line + "\n")
     with pytest.raises(InputError, match=r"knowledge\.jsonl, line 7: expected a description in JSON"):
         read_descriptions(path)
 
 
-def test_an_edited_line_is_kept_only_without_its_digest(path: Path) -> None:
+def test_an_edited_line_is_accepted_only_without_its_digest(path: Path) -> None:
     lines = path.read_text().replace("cut through", "cut in two").split("\n")
     path.write_text("\n".join(lines))
     with pytest.raises(
@@ -77,6 +77,6 @@ def test_an_edited_line_is_kept_only_without_its_digest(path: Path) -> None:
     assert read_descriptions(path)[1].text == "A bolt, cut in two."
 
 
-def test_an_empty_file_has_no_description(tmp_path: Path) -> None:
+def test_an_empty_file_gives_no_descriptions(tmp_path: Path) -> None:
     write_knowledge(tmp_path / "empty.jsonl", [])
     assert read_descriptions(tmp_path / "empty.jsonl") == []

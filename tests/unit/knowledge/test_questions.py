@@ -28,7 +28,7 @@ def test_the_papers_question_about_a_class() -> None:
     assert questions[0].messages(stricter=True)[0]["content"] == f"{LlmConfig().instruction} {STRICTER}"
 
 
-def test_without_an_instruction_only_the_paper_speaks() -> None:
+def test_without_an_instruction_only_the_question_of_the_paper_is_sent() -> None:
     (question,) = text_questions(["nut"], LlmConfig(descriptions=1, instruction=""))
     assert [message["role"] for message in question.messages()] == ["user"]
     assert question.messages(stricter=True)[0] == {"role": "system", "content": STRICTER}
@@ -43,7 +43,7 @@ def test_the_papers_question_about_an_image(index: Path) -> None:
         "Class: bolt. Identify anomalies in the input image of the specified class. "
         "Describe each anomaly's location, color, shape, size and other characteristics."
     )
-    assert decoded(image["image_url"]["url"]).size == (24, 20)  # of 48 x 40
+    assert decoded(image["image_url"]["url"]).size == (24, 20)  # the image has 48 x 40 pixels
 
 
 @pytest.mark.parametrize(("size", "sent"), [((900, 300), (300, 100)), ((200, 600), (100, 300)), ((30, 20), (30, 20))])
@@ -55,7 +55,7 @@ def test_images_are_sent_at_a_bounded_size(tmp_path: Path, size: tuple[int, int]
     assert abs(float(np.asarray(image).mean()) - 200) < 2
 
 
-def test_what_makes_a_question_another_one(index: Path) -> None:
+def test_the_key_of_a_question_changes_with_everything_that_changes_its_answer(index: Path) -> None:
     frame = read_index(index)
     base = {question.key for question in text_questions(["nut"], LlmConfig())}
     asked_alike = LlmConfig(concurrency=9, timeout=1, price=(1, 2), base_url="http://elsewhere/v1")

@@ -1,4 +1,4 @@
-"""From an index to knowledge.jsonl, by the command line."""
+"""Make knowledge.jsonl from an index with the command line."""
 
 import json
 import sys
@@ -21,7 +21,7 @@ from kanoclip.knowledge.sources import collect, from_masks
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, index: Path, tmp_path: Path) -> Callable[..., str]:
-    """Run `kanoclip knowledge` for the dataset of the tests; returns the error line, or "" when it went well."""
+    """Run `kanoclip knowledge` for the test dataset and return its error line, or "" if it succeeded."""
 
     def call(*settings: str) -> str:
         arguments = ["--dataset", "parts", "--index", str(index), "--out", str(tmp_path / "knowledge.jsonl")]
@@ -33,7 +33,7 @@ def run(monkeypatch: pytest.MonkeyPatch, index: Path, tmp_path: Path) -> Callabl
     return call
 
 
-def test_the_default_is_offline_and_the_same_bytes_every_time(run: Callable[..., str], tmp_path: Path) -> None:
+def test_the_default_is_offline_and_byte_identical_every_time(run: Callable[..., str], tmp_path: Path) -> None:
     out = tmp_path / "knowledge.jsonl"
     assert run() == ""
     first = out.read_bytes()
@@ -87,7 +87,7 @@ def test_models_are_asked_by_the_same_command(
     images = set(read_index(index).query("label == 1")["image"])
     assert set(read_image_knowledge(tmp_path / "knowledge.jsonl")) == images
     first = (tmp_path / "knowledge.jsonl").read_bytes()
-    (tmp_path / "knowledge.jsonl").unlink()  # as Snakemake does when a rule fails
+    (tmp_path / "knowledge.jsonl").unlink()  # like Snakemake when a job fails
     assert run(*settings) == ""
     assert (tmp_path / "knowledge.jsonl").read_bytes() == first
     assert len(server.requests) == 12
@@ -96,7 +96,7 @@ def test_models_are_asked_by_the_same_command(
     assert KEY not in output.out + output.err + written
 
 
-def test_a_failure_leaves_the_answers_and_no_output(
+def test_a_failure_keeps_the_answers_and_writes_no_output(
     run: Callable[..., str], server: ChatServer, tmp_path: Path
 ) -> None:
     server.script = [says("A crack.")] * 3 + [fails(403, f"{KEY} may not")]
@@ -115,7 +115,7 @@ def test_a_failure_leaves_the_answers_and_no_output(
         ("llm={modle: x}", "did you mean 'model'?"),
     ],
 )
-def test_mistakes_are_one_line(run: Callable[..., str], tmp_path: Path, setting: str, message: str) -> None:
+def test_mistakes_give_one_line(run: Callable[..., str], tmp_path: Path, setting: str, message: str) -> None:
     line = run("--set", setting)
     assert line.startswith("error: --set: ") and message in line and "\n" not in line
     assert list(tmp_path.iterdir()) == []

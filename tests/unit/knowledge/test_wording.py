@@ -3,10 +3,10 @@ from open_clip.tokenizer import SimpleTokenizer, tokenize
 
 from kanoclip.knowledge.wording import CONTEXT, count_tokens, fit, is_refusal, tidy
 
-SENTENCE = "The bottle has a crack."  # 6 tokens with its period
+SENTENCE = "The bottle has a crack."  # 6 tokens with its full stop
 
 
-def test_tokens_are_those_that_clip_reads() -> None:
+def test_the_number_of_tokens_equals_clips() -> None:
     for text in ("", "A nut.", SENTENCE * 3, "Überzug, 3 mm × 4 mm"):
         assert count_tokens(text) == int((tokenize(text)[0] != 0).sum())
 
@@ -25,7 +25,7 @@ def test_tokens_are_those_that_clip_reads() -> None:
         ("3.5 mm long - at the rim", "3.5 mm long - at the rim"),
     ],
 )
-def test_tidy(answer: str, text: str) -> None:
+def test_formatting_is_removed_from_answers(answer: str, text: str) -> None:
     assert tidy(answer) == text
     assert tidy(text) == text
 
@@ -43,20 +43,20 @@ def test_tidy(answer: str, text: str) -> None:
         "Unfortunately, I see nothing.",
     ],
 )
-def test_refusals(text: str) -> None:
+def test_refusals_are_recognised(text: str) -> None:
     assert is_refusal(text)
 
 
 @pytest.mark.parametrize(
     "text", ["In the image I cannot be sure, but a crack shows.", "I see a crack.", "A sorry-looking nut.", ""]
 )
-def test_answers_are_no_refusals(text: str) -> None:
+def test_other_answers_are_not_refusals(text: str) -> None:
     assert not is_refusal(text)
 
 
-def test_whole_sentences_that_clip_reads() -> None:
+def test_sentences_that_fit_in_clips_context_are_kept() -> None:
     assert fit(SENTENCE) == SENTENCE
-    twelve = " ".join([SENTENCE] * 12)  # 72 tokens, start and end: 74
+    twelve = " ".join([SENTENCE] * 12)  # 72 tokens, 74 with start and end
     assert fit(twelve) == twelve
     assert fit(twelve + " It is long.") == twelve
     assert fit(" ".join([SENTENCE] * 40)) == twelve
@@ -64,7 +64,7 @@ def test_whole_sentences_that_clip_reads() -> None:
     assert max(len(SimpleTokenizer().encode(fit("Yes. " * n))) for n in range(1, 60)) <= CONTEXT - 2
 
 
-def test_a_beginning_is_no_sentence() -> None:
+def test_the_beginning_of_a_sentence_is_dropped() -> None:
     assert fit("A crack. A dark li", cut_off=True) == "A crack."
     assert fit("A dark li", cut_off=True) == ""
     assert fit("A crack. A stain.", cut_off=True) == "A crack. A stain."

@@ -1,4 +1,4 @@
-"""AA-CLIP's parts: what is learned, when, and what the authors' checkpoints become."""
+"""Test the parts of AA-CLIP: what each phase learns, and the import of the authors' checkpoints."""
 
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def count(module: torch.nn.Module) -> int:
 
 
 def test_parameter_counts_on_vit_l_14() -> None:
-    """2,359,296 in the text tower and 10,223,616 in the image tower; no weights are needed to count."""
+    """The text tower has 2,359,296 and the image tower 10,223,616; counting needs no weights."""
     model = open_clip.get_model_config(AaClip.published_backbone["model"])
     text, vision, joint = model["text_cfg"], model["vision_cfg"], model["embed_dim"]
     with torch.device("meta"):
@@ -56,17 +56,17 @@ def test_parameter_counts_on_vit_l_14() -> None:
         assert count(ImageAdapters(vision["width"], joint, vision["layers"], VIT_L.taps, 0.1)) == 10_223_616
 
 
-def test_an_adapter_that_returns_the_token_changes_nothing_and_none_follows_later_blocks() -> None:
+def test_identity_adapters_change_nothing_and_later_blocks_have_none() -> None:
     adapters = ResidualAdapters(4, 2, share=0.1)
-    x = torch.rand(2, 3, 4) + 0.1  # positive, so LeakyReLU leaves it
-    adapters.layers[1].weight.data = 5 * torch.eye(4)  # the length is that of the token again
+    x = torch.rand(2, 3, 4) + 0.1  # positive, so LeakyReLU does not change it
+    adapters.layers[1].weight.data = 5 * torch.eye(4)  # the norm equals that of the token
     torch.testing.assert_close(adapters(3, x), x)
     for number in (1, 4, 7):
         assert adapters(number, x) is x
     assert not torch.allclose(adapters(2, x), x)
 
 
-def test_without_adapters_both_towers_are_clips_own(backbone: Backbone, batch: Batch) -> None:
+def test_without_adapters_both_towers_equal_clips(backbone: Backbone, batch: Batch) -> None:
     method = build(backbone, residual=0)
     with torch.no_grad():
         method.text.projection.weight.copy_(backbone.text.text_projection.T)
@@ -81,7 +81,7 @@ def test_without_adapters_both_towers_are_clips_own(backbone: Backbone, batch: B
     assert patches.shape == (4, 4, 16, backbone.joint_width)
 
 
-def test_surgery_with_plain_values_lets_no_patch_see_another(backbone: Backbone) -> None:
+def test_surgery_with_plain_values_keeps_patches_independent(backbone: Backbone) -> None:
     x = torch.randn(1, 17, backbone.width, generator=torch.Generator().manual_seed(2))
     other = x.clone()
     other[0, 5] += 1
@@ -92,7 +92,7 @@ def test_surgery_with_plain_values_lets_no_patch_see_another(backbone: Backbone)
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_a_phase_moves_its_own_side_only_and_lowers_its_loss(backbone: Backbone, batch: Batch, number: int) -> None:
+def test_a_phase_changes_only_its_own_tower_and_lowers_its_loss(backbone: Backbone, batch: Batch, number: int) -> None:
     method = build(backbone)
     phase = method.phases()[number]
     optimizer = phase.optimizer([{**group, "lr": 1e-3} for group in phase.groups])
@@ -109,12 +109,12 @@ def test_a_phase_moves_its_own_side_only_and_lowers_its_loss(backbone: Backbone,
     assert moved == {phase.name}
 
 
-def test_anchors_are_forgotten_when_a_phase_begins(backbone: Backbone, batch: Batch) -> None:
+def test_cached_anchors_are_dropped_when_training_begins(backbone: Backbone, batch: Batch) -> None:
     method = build(backbone)
     first = method(batch).map
     with torch.no_grad():
         method.text.projection.weight.neg_()
-    assert torch.equal(method(batch).map, first)  # they rest
+    assert torch.equal(method(batch).map, first)  # the anchors are cached
     method.train()
     assert not torch.allclose(method.eval()(batch).map, first)
 
@@ -128,12 +128,12 @@ def test_anchors_are_forgotten_when_a_phase_begins(backbone: Backbone, batch: Ba
         ({"geometric": 0.0, "colour": 0.7}, TEXT_TAPS),
     ],
 )
-def test_a_cache_serves_phases_that_leave_their_images_alone(options: dict[str, float], expected: set[Tap]) -> None:
+def test_phases_that_do_not_change_images_read_the_cache(options: dict[str, float], expected: set[Tap]) -> None:
     assert AaClip.trains_on(AaClipOptions(**options), VIT_L) == expected
     assert AaClip.reads(AaClipOptions(**options), VIT_L) == {Tap("tokens", 1)}
 
 
-def test_the_published_recipe(backbone: Backbone) -> None:
+def test_the_published_recipe_sets_the_options(backbone: Backbone) -> None:
     text, image = build(backbone, **AaClip.published).phases()
     assert (text.epochs, text.batch_size, image.epochs, image.batch_size) == (5, 16, 20, 2)
     assert text.augment == Changes((Geometric(0.5),))
@@ -141,14 +141,14 @@ def test_the_published_recipe(backbone: Backbone) -> None:
     assert [image.schedule.factor(step, 40_000) for step in (0, 15_999, 16_000, 32_000)] == [1, 1, 0.5, 0.25]
 
 
-def test_only_scores_over_a_class_are_transductive(backbone: Backbone) -> None:
+def test_only_scores_normalised_over_a_class_are_transductive(backbone: Backbone) -> None:
     maps, scores = np.zeros((2, 4, 4), np.float32), np.array([0.2, 0.4], np.float32)
     assert AaClip.marks(AaClipOptions()) == set()
     assert build(backbone).after_class(maps, scores) is None
     assert AaClip.marks(AaClipOptions(**AaClip.published)) == {"transductive"}
 
 
-def test_minimum_and_maximum_over_a_class_by_hand(backbone: Backbone) -> None:
+def test_min_max_normalisation_over_a_class_equals_values_by_hand(backbone: Backbone) -> None:
     maps = np.array([[[0.2, 0.3]], [[0.4, 0.6]]], np.float32)
     scores = np.array([0.5, 0.7], np.float32)
     found = build(backbone, normalisation="class").after_class(maps, scores)
@@ -157,11 +157,11 @@ def test_minimum_and_maximum_over_a_class_by_hand(backbone: Backbone) -> None:
     found = build(backbone, normalisation="class", image_score="maximum").after_class(maps, scores)
     np.testing.assert_allclose(found.image_score, [0.25, 1], atol=1e-6)
     flat = build(backbone, normalisation="class").after_class(np.full_like(maps, 0.4), scores)
-    np.testing.assert_allclose(flat.image_score, [0, 0.5], atol=1e-6)  # equal maps say nothing
+    np.testing.assert_allclose(flat.image_score, [0, 0.5], atol=1e-6)  # equal maps have no range to scale
 
 
 def released(backbone: Backbone) -> tuple[dict[str, object], dict[str, object]]:
-    """Two files in the layout of the authors' code, of the size of the backbone, with random tensors."""
+    """Return two files in the layout of the authors' code, for the test backbone, with random tensors."""
     g = torch.Generator().manual_seed(3)
 
     def layer(into: int, width: int) -> Tensor:
@@ -177,7 +177,7 @@ def released(backbone: Backbone) -> tuple[dict[str, object], dict[str, object]]:
     return {"epoch": 5, "text_adapter": text, "text_optimizer": {}}, {"epoch": 15, "image_adapter": image}
 
 
-def test_released_checkpoints_become_what_is_learned(backbone: Backbone) -> None:
+def test_released_checkpoints_become_learned_parameters(backbone: Backbone) -> None:
     text, image = released(backbone)
     found = AaClip.from_published([text, image])
     learned = build(backbone).learned()
@@ -207,10 +207,10 @@ def test_other_files_are_refused(backbone: Backbone) -> None:
         AaClip.from_published([{"text_adapter": {"other": torch.zeros(1)}}, image])
 
 
-def test_a_published_row_from_training_to_scores(
+def test_the_published_recipe_is_trained_and_scored(
     index: Path, knowledge: Path, tmp_path: Path, tiny_config: BackboneConfig
 ) -> None:
-    """Two phases on changed images, to the same bits with one thread or three; then each class fills 0..1."""
+    """Train two phases on changed images, identically with one or three threads; scores of each class span 0..1."""
     options = {**AaClip.published, "epochs": 1, "batch_size": 8, "text_epochs": 1, "learning_rate": 1e-3}
     checkpoints = []
     for workers in (1, 3):

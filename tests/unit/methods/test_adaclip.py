@@ -30,7 +30,7 @@ def batch(backbone: Backbone) -> Batch:
 
 
 def large() -> SimpleNamespace:
-    """The numbers of ViT-L/14, without its weights."""
+    """Return the sizes of ViT-L/14, without its weights."""
     model = open_clip.get_model_config(AdaClip.published_backbone["model"])
     vision, text = model["vision_cfg"], model["text_cfg"]
     return SimpleNamespace(
@@ -46,7 +46,7 @@ def large() -> SimpleNamespace:
 
 
 def released(backbone: Any, seed: int = 0) -> dict[str, Tensor]:
-    """Random tensors in the layout of the authors' file."""
+    """Return random tensors in the layout of the authors' file."""
     g = torch.Generator().manual_seed(seed)
     width, joint, text = backbone.width, backbone.joint_width, backbone.text_width
     shapes: dict[str, tuple[int, ...]] = {}
@@ -67,15 +67,15 @@ def test_parameter_count_on_vit_l_14() -> None:
     assert sum(parameter.numel() for parameter in build(large()).learned().values()) == 10_665_472
 
 
-def test_the_released_checkpoint_has_what_is_learned_on_vit_l_14() -> None:
+def test_the_released_checkpoint_has_the_learned_parameters_on_vit_l_14() -> None:
     state = released(large())
     assert sum(value.numel() for value in state.values()) == 10_665_472
     found, ours = AdaClip.from_published([state]), build(large()).learned()
     assert {name: value.shape for name, value in found.items()} == {name: value.shape for name, value in ours.items()}
 
 
-def test_the_released_tokens_are_those_that_its_layers_make(backbone: Backbone) -> None:
-    """Token by token, as the authors' module applies one linear layer after another."""
+def test_imported_tokens_equal_those_made_by_the_released_layers(backbone: Backbone) -> None:
+    """Apply one linear layer after another per token, like the authors' module."""
     state, method = released(backbone), build(backbone)
     method.load_state_dict(AdaClip.from_published([state]), strict=False)
     context = torch.randn(3, backbone.joint_width, generator=torch.Generator().manual_seed(2))
@@ -108,13 +108,13 @@ def test_the_released_tokens_are_those_that_its_layers_make(backbone: Backbone) 
         ),
     ],
 )
-def test_another_file_is_refused(backbone: Backbone, change: Any, message: str) -> None:
+def test_a_file_of_another_layout_is_refused(backbone: Backbone, change: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         AdaClip.from_published(change(released(backbone)))
 
 
-def test_every_template_has_the_words_that_are_overwritten(backbone: Backbone) -> None:
-    """The tokens before the class name: start of text and at least five words, a token each."""
+def test_every_template_has_enough_words_to_overwrite(backbone: Backbone) -> None:
+    """Before the class name, each template has the start of text and at least five words of one token."""
     for polarity, count in (("normal", 28), ("abnormal", 20)):
         texts = prompts(ENSEMBLE, polarity, "nut")
         assert len(texts) == count
@@ -127,7 +127,7 @@ def test_every_template_has_the_words_that_are_overwritten(backbone: Backbone) -
 
 
 def test_text_depends_on_the_image(backbone: Backbone, batch: Batch) -> None:
-    """The dynamic tokens differ from image to image of one class; without them, texts are the same."""
+    """Dynamic tokens differ between images of one class; without them, their texts are equal."""
     method = build(backbone)
     context = backbone.project(batch.features[Tap("cls", 6)], unit=False)
     with torch.no_grad():
@@ -136,11 +136,11 @@ def test_text_depends_on_the_image(backbone: Backbone, batch: Batch) -> None:
         method.language.dynamic.weight.zero_()
         text = method._text(batch.class_names, method.language(context))
         torch.testing.assert_close(text[0], text[1])
-        assert not torch.allclose(text[0], text[2], atol=1e-4)  # of another class
+        assert not torch.allclose(text[0], text[2], atol=1e-4)  # an image of another class
 
 
-def test_learned_tokens_stay_to_the_last_block(backbone: Backbone, batch: Batch) -> None:
-    """The tower sees 17 + 5 tokens in every block."""
+def test_learned_tokens_are_kept_up_to_the_last_block(backbone: Backbone, batch: Batch) -> None:
+    """Every block of the tower gets 17 + 5 tokens."""
     lengths: list[int] = []
     handles = [
         block.register_forward_hook(lambda _, inputs, __: lengths.append(inputs[0].shape[1]))
@@ -171,7 +171,7 @@ def test_steps_along_the_gradient_lower_the_loss(backbone: Backbone, batch: Batc
     assert values[-1] < 0.8 * values[0]
 
 
-def test_mosaics_are_published_for_mvtec_only(backbone: Backbone) -> None:
+def test_the_published_recipe_uses_mosaics_only_for_mvtec(backbone: Backbone) -> None:
     published = {**AdaClip.published, **AdaClip.published_on["mvtec_ad"]}
     assert AdaClipOptions(**published).mosaic == 0.2 and AdaClipOptions(**AdaClip.published).mosaic == 0
     method = build(backbone, mosaic=0.2)

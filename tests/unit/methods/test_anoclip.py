@@ -29,8 +29,8 @@ def scored(backbone: Backbone, batch: Batch, **options: object) -> AnomalyOutput
     return AnoClip(backbone, AnoClipOptions(**options), seed=0).eval()(batch)
 
 
-def test_an_image_is_adapted_to_by_itself(backbone: Backbone, batch: Batch) -> None:
-    """In any order and any batch; and it changes the map, not the score."""
+def test_each_image_is_adapted_to_separately(backbone: Backbone, batch: Batch) -> None:
+    """The order and the batch do not matter, and adaptation changes the map, not the score."""
     plain, together = scored(backbone, batch), scored(backbone, batch, adaptation_steps=5)
     assert (together.map - plain.map).abs().max() > 1e-4
     assert torch.equal(together.image_score, plain.image_score)
@@ -42,7 +42,7 @@ def test_an_image_is_adapted_to_by_itself(backbone: Backbone, batch: Batch) -> N
         torch.testing.assert_close(alone.map[0], together.map[row], atol=1e-6, rtol=0)
 
 
-def test_adaptation_works_in_inference_mode_and_leaves_nothing_behind(backbone: Backbone, batch: Batch) -> None:
+def test_adaptation_works_in_inference_mode_and_changes_no_parameter(backbone: Backbone, batch: Batch) -> None:
     method = AnoClip(backbone, AnoClipOptions(adaptation_steps=2), seed=0).eval()
     with torch.no_grad():
         expected = method(batch)
@@ -55,21 +55,21 @@ def test_adaptation_works_in_inference_mode_and_leaves_nothing_behind(backbone: 
     assert all(parameter.grad is None for parameter in backbone.parameters())
 
 
-def test_the_loss_by_hand() -> None:
-    """At even odds: an entropy of log 2, and half of two cross-entropies of log 2."""
+def test_the_loss_equals_a_value_by_hand() -> None:
+    """At probabilities of 1/2, the entropy is log 2 and half of two cross-entropies is log 2."""
     torch.testing.assert_close(adaptation_loss(torch.zeros(2, 4)), torch.tensor(2.0).log() * 2)
     confident = adaptation_loss(torch.tensor([[-50.0], [50.0]]))
     torch.testing.assert_close(confident, torch.tensor(0.0))
 
 
-def test_size_of_the_adapter() -> None:
-    """592,284 on ViT-B-16-plus-240: 924 prompts of 640 numbers, and a bias."""
+def test_parameter_count_on_vit_b_16_plus_240() -> None:
+    """592,284: 924 prompts of 640 numbers, and a bias."""
     draws = Draws.of(2 * 7 * 66, 225, 640, 5, torch.device("cpu"))
     assert draws.weight.numel() + draws.bias.numel() == 592_284
     assert draws.weight.abs().max() <= 640**-0.5
 
 
-def test_prompts_of_objects_and_textures(backbone: Backbone, batch: Batch) -> None:
+def test_objects_and_textures_have_different_prompts(backbone: Backbone, batch: Batch) -> None:
     for ensemble, said in (("anoclip_object", "manufacturing image"), ("anoclip_texture", "surface picture")):
         for polarity in ("normal", "abnormal"):
             texts = prompts(ensemble, polarity, "tile")

@@ -30,7 +30,7 @@ def batch() -> Batch:
 
 
 def test_parameter_count_on_vit_l_14() -> None:
-    """43,008; no weights are needed to count."""
+    """43,008; counting needs no weights."""
     text = open_clip.get_model_config(AnomalyCLIP.published_backbone["model"])["text_cfg"]
     parameters = dict(object_prompts(text["width"], text["layers"], AnomalyCLIPOptions()).named_parameters())
     assert {name: tuple(p.shape) for name, p in parameters.items()} == {
@@ -60,14 +60,14 @@ def test_steps_along_the_gradient_lower_the_loss(method: AnomalyCLIP, batch: Bat
     assert values[-1] < 0.9 * values[0]
 
 
-def test_class_names_change_nothing(method: AnomalyCLIP, batch: Batch) -> None:
+def test_class_names_do_not_change_the_scores(method: AnomalyCLIP, batch: Batch) -> None:
     renamed = Batch(batch.images, ["zipper", "cable", "zipper", "grid"], batch.features)
     with torch.no_grad():
         assert torch.equal(method(batch).image_score, method(renamed).image_score)
 
 
-def test_training_is_seen_by_the_next_score(method: AnomalyCLIP, batch: Batch) -> None:
-    """The text vectors are kept between batches, but not over training."""
+def test_cached_text_vectors_are_dropped_by_training(method: AnomalyCLIP, batch: Batch) -> None:
+    """Text vectors are kept between batches, but not across training."""
     with torch.no_grad():
         before = method(batch).image_score
         method.train()
@@ -76,7 +76,7 @@ def test_training_is_seen_by_the_next_score(method: AnomalyCLIP, batch: Batch) -
         assert (method(batch).image_score - before).abs().max() > 1e-4
 
 
-def test_it_reads_the_class_token_and_the_blocks_that_make_the_map() -> None:
+def test_it_reads_the_class_token_and_the_blocks_of_the_map() -> None:
     tower = TowerShape(24, (6, 12, 18, 24), vv_start=6, width=1024, joint_width=768, grid=(37, 37))
     cls = Tap("cls", 24)
     assert AnomalyCLIP.reads(AnomalyCLIPOptions(), tower) == {cls, Tap("vv", 24)}
@@ -84,7 +84,7 @@ def test_it_reads_the_class_token_and_the_blocks_that_make_the_map() -> None:
     assert AnomalyCLIP.reads(AnomalyCLIPOptions(map_blocks="stages"), tower) == {cls, *stages}
 
 
-def test_map_weight_weighs_the_map_losses_alone(backbone: Backbone, batch: Batch) -> None:
+def test_map_weight_scales_only_the_map_losses(backbone: Backbone, batch: Batch) -> None:
     one, four = [], []
     for weight, losses in ((1, one), (4, four)):
         torch.manual_seed(0)
@@ -99,7 +99,7 @@ def test_deep_prompts_reach_three_quarters_of_the_tower(layers: int, blocks: int
     assert deep is not None and len(deep.layers) == blocks - 1
 
 
-def test_options_that_do_not_fit() -> None:
+def test_options_that_contradict_each_other_are_refused() -> None:
     with pytest.raises(InputError, match="'deep_length': must be at most prompt_length 3, found 4"):
         parse(AnomalyCLIPOptions, {"prompt_length": 3}, "options of anomalyclip")
     with pytest.raises(InputError, match="deep_depth must be at most 3, the text tower's blocks, found 4"):

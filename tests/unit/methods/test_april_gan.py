@@ -10,11 +10,11 @@ from kanoclip.methods.base import Batch
 
 @pytest.fixture
 def batch(backbone: Backbone) -> Batch:
-    """Patches under the masks differ from the others in one direction, the same in every tap."""
+    """Return patches that differ under the masks in one direction, the same in every tap."""
     g = torch.Generator().manual_seed(0)
     masks = torch.zeros(4, 32, 32, dtype=torch.bool)
     masks[1, :16, :16] = masks[3, 8:24, 16:] = True
-    marked = masks[:, ::8, ::8].flatten(1)  # (4, 16): masks follow the patches
+    marked = masks[:, ::8, ::8].flatten(1)  # (4, 16), aligned with the patches
     direction = torch.randn(backbone.width, generator=g)
     features = {Tap("cls", backbone.layers): torch.randn(4, backbone.width, generator=g)}
     for tap in backbone.quarters:
@@ -30,12 +30,12 @@ def build(backbone: Backbone, **options: object) -> AprilGan:
 
 
 def test_parameter_count_with_the_papers_backbone() -> None:
-    """3,148,800 learnable on ViT-L/14: widths 1024 and 768; no weights are needed to count."""
+    """3,148,800 on ViT-L/14, with widths 1024 and 768; counting needs no weights."""
     projections = tap_projections(4, 1024, 768)
     assert sum(parameter.numel() for parameter in projections.parameters()) == 4 * 787_200 == 3_148_800
 
 
-def test_training_finds_what_masks_mark(backbone: Backbone, batch: Batch) -> None:
+def test_training_finds_the_pixels_of_the_masks(backbone: Backbone, batch: Batch) -> None:
     method = build(backbone)
     (phase,) = method.phases()
     optimizer = phase.optimizer(phase.groups)
@@ -53,7 +53,7 @@ def test_training_finds_what_masks_mark(backbone: Backbone, batch: Batch) -> Non
     assert maps[marked].mean() > 0.5 > maps[~marked].mean()
 
 
-def test_class_tokens_of_taps_say_nothing(backbone: Backbone, batch: Batch) -> None:
+def test_class_tokens_of_taps_are_ignored(backbone: Backbone, batch: Batch) -> None:
     method = build(backbone)
     changed = {
         tap: F.pad(tensor[:, 1:], (0, 0, 1, 0)) if tap.kind == "tokens" else tensor
@@ -64,8 +64,8 @@ def test_class_tokens_of_taps_say_nothing(backbone: Backbone, batch: Batch) -> N
     assert torch.equal(one.map, two.map)
 
 
-def test_maps_at_grid_or_image(backbone: Backbone, batch: Batch) -> None:
-    """The corner pixels lie on the corner patches; nothing but the maps changes."""
+def test_maps_have_the_resolution_of_the_grid_or_the_image(backbone: Backbone, batch: Batch) -> None:
+    """The corner pixels have the values of the corner patches, and only the maps differ."""
     with torch.no_grad():
         grid, image = (build(backbone, map_resolution=where)(batch) for where in ("grid", "image"))
     assert grid.map.shape == (4, 4, 4) and image.map.shape == (4, 32, 32)

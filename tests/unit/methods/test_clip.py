@@ -28,7 +28,7 @@ def test_temperature_changes_scores_but_not_their_order(kind: type[Clip], backbo
 def test_a_class_is_encoded_once_per_backbone(
     backbone: Backbone, batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another batch, another seed: the text vectors stay."""
+    """Text vectors are reused for other batches and other seeds."""
     asked: list[str] = []
     monkeypatch.setattr(backbone, "text_vectors", {})
     real = backbone.encode_text
@@ -42,7 +42,7 @@ def test_a_class_is_encoded_once_per_backbone(
 
 
 @pytest.mark.parametrize("name", ["clip", "clip_ac", "winclip", "april_gan"])
-def test_what_was_published_can_be_configured(name: str) -> None:
+def test_the_published_options_can_be_configured(name: str) -> None:
     kind = method_class(name)
     kind.Options(**kind.published)
     backbone = BackboneConfig(**kind.published_backbone)

@@ -1,4 +1,4 @@
-"""The control `random`: noise that depends on the seed and the image, not on the batch or the place of the data."""
+"""Test the control `random`: its noise depends on the seed and the image, not on the batch or the folder."""
 
 import torch
 

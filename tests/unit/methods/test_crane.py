@@ -40,14 +40,14 @@ def batch() -> Batch:
 
 
 def test_parameter_count_on_vit_l_14() -> None:
-    """43,008, as AnomalyCLIP; no weights are needed to count."""
+    """43,008, like AnomalyCLIP; counting needs no weights."""
     text = open_clip.get_model_config(Crane.published_backbone["model"])["text_cfg"]
     learned = object_prompts(text["width"], text["layers"], CraneOptions(**Crane.published))
     assert sum(math.prod(p.shape) for p in learned.parameters()) == 43_008
 
 
 @pytest.mark.parametrize("kind", [Crane, CranePlus])
-def test_the_prompts_are_all_that_is_learned(kind: type[Crane], backbone: Backbone, batch: Batch) -> None:
+def test_only_the_prompts_are_learned(kind: type[Crane], backbone: Backbone, batch: Batch) -> None:
     method = build(kind, backbone)
     sum(method.losses(batch).values()).backward()
     assert set(method.learned()) == {"prompts.context", "prompts.deep.layers"}
@@ -69,7 +69,7 @@ def test_steps_along_the_gradient_lower_the_loss(backbone: Backbone, batch: Batc
     assert values[-1] < 0.95 * values[0]
 
 
-def test_what_is_read() -> None:
+def test_it_reads_the_class_token_and_the_blocks_of_the_map() -> None:
     cls = Tap("cls", 24)
     assert Crane.reads(CraneOptions(), LARGE) == {cls, Tap("qkv", 24)}
     stages = {Tap("qkv", tap) for tap in (6, 12, 18, 24)}
@@ -78,8 +78,8 @@ def test_what_is_read() -> None:
     assert CranePlus.reads(plus, LARGE) == {cls, Tap("qkv", 24), Tap("tokens", 23), Tap("tokens", 7, "mae")}
 
 
-def test_the_image_is_a_word_of_its_own_prompt_alone(backbone: Backbone, batch: Batch) -> None:
-    """Another class token changes the score of its image with and without context, and the map of it only with."""
+def test_image_context_changes_only_the_prompt_of_that_image(backbone: Backbone, batch: Batch) -> None:
+    """Another class token changes the score of its image in any case, and its map only with image context."""
     changed = batch.features[Tap("cls", 6)].clone()
     changed[0] += torch.randn(128, generator=torch.Generator().manual_seed(2))
     other = replace(batch, features={**batch.features, Tap("cls", 6): changed})
@@ -93,15 +93,15 @@ def test_the_image_is_a_word_of_its_own_prompt_alone(backbone: Backbone, batch: 
         assert (after.image_score - before.image_score)[0].abs() > 1e-6
 
 
-def test_an_image_takes_one_place_between_context_and_object(backbone: Backbone) -> None:
-    """The prompt with a word in the image's place is CLIP's own text feature of that sentence."""
+def test_the_image_is_one_token_between_context_and_object(backbone: Backbone) -> None:
+    """With the embedding of a word in place of the image, the prompt gives CLIP's text feature of that sentence."""
     method = build(Crane, backbone, prompt_length=2, deep_depth=1, deep_length=1)
     ids = backbone.tokenize(["a photo rusty object."])[0]
     words = backbone.text.token_embedding(ids).detach()
     with torch.no_grad():
         method.prompts.context[:] = words[1:3]
         found = method._prompt_vectors(words[3][None])[0, 0]
-    assert ids[4] != ids.max()  # "rusty" is one token, "object" follows
+    assert ids[4] != ids.max()  # "rusty" is one token, so "object" is next
     expected = F.normalize(backbone.encode_text(["a photo rusty object."])[0], dim=-1)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
@@ -122,11 +122,12 @@ def test_patches_of_the_second_tower_are_interpolated_to_clips_grid() -> None:
     finer = resample(features, (2, 3), (4, 6))
     assert finer.shape == (2, 24, 8)
     torch.testing.assert_close(finer.norm(dim=-1), torch.ones(2, 24))
-    torch.testing.assert_close(finer[:, [0, 5, 18, 23]], features[:, [0, 2, 3, 5]])  # corners lie beyond the centres
+    # the corners are outside the centres
+    torch.testing.assert_close(finer[:, [0, 5, 18, 23]], features[:, [0, 2, 3, 5]])
 
 
 def published_file(width: int = 16, deep: int = 8) -> dict[str, Any]:
-    """What the authors' training code saves, with random numbers."""
+    """Return the content that the authors' training code saves, with random numbers."""
     g = torch.Generator().manual_seed(0)
     state = {name: torch.randn(1, 1, 12, width, generator=g) for name in ("ctx_pos", "ctx_neg")}
     state |= {f"compound_prompts_text.{n}": torch.randn(4, width, generator=g).half() for n in range(deep)}
@@ -138,7 +139,7 @@ def published_file(width: int = 16, deep: int = 8) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", [Crane, CranePlus])
-def test_published_prompts(kind: type[Crane], backbone: Backbone) -> None:
+def test_published_prompts_are_imported(kind: type[Crane], backbone: Backbone) -> None:
     file = published_file(backbone.text_width, deep=1)
     method = build(kind, backbone, deep_depth=2)
     found = kind.from_published([file])

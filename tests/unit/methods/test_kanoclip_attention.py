@@ -26,7 +26,7 @@ def tokens() -> Tensor:
 
 
 def attention_by_hand(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """(L, d) queries, (M, d) keys and values to (L, d), a head and a query at a time."""
+    """Attend from (L, d) queries to (M, d) keys and values, one head and one query at a time."""
     result = torch.zeros_like(q)
     size = WIDTH // HEADS
     for head in range(HEADS):
@@ -38,7 +38,7 @@ def attention_by_hand(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def bilinear(image: Tensor, row: float, column: float) -> Tensor:
-    """(d,) of (h, w, d) at a fractional place."""
+    """Return the (d,) vector of (h, w, d) at a fractional position."""
     r, c = min(int(row), image.shape[0] - 2), min(int(column), image.shape[1] - 2)
     dr, dc = row - r, column - c
     top = image[r, c] * (1 - dc) + image[r, c + 1] * dc
@@ -47,10 +47,10 @@ def bilinear(image: Tensor, row: float, column: float) -> Tensor:
 
 
 @torch.no_grad()
-def test_without_offsets_it_is_attention_over_the_sampled_grid(
+def test_without_offsets_it_equals_attention_over_the_sampled_grid(
     deformable: DeformableSelfAttention, tokens: Tensor
 ) -> None:
-    """The points are the centres of 2 x 2 cells: with aligned corners they lie at (c + 0.5) / n * (size - 1)."""
+    """The points are the centres of 2 x 2 cells, at (c + 0.5) / n * (size - 1) with aligned corners."""
     nn.init.zeros_(deformable.offset_out.weight)
     places = [((r + 0.5) / 4 * 7, (c + 0.5) / 3 * 5) for r in range(4) for c in range(3)]
     found = deformable(tokens)
@@ -78,7 +78,7 @@ def test_groups_sample_their_channels_at_their_own_offsets(deformable: Deformabl
                         if 0 <= y < 8 and 0 <= z < 6:
                             hidden += kernel[:, i, j] * image[y, z]
                 hidden = nn.functional.gelu(deformable.offset_norm(hidden))
-                dx, dy = (deformable.offset_out.weight @ hidden).tolist()  # in -1..1 of the image
+                dx, dy = (deformable.offset_out.weight @ hidden).tolist()  # in -1..1 over the image
                 row = ((r + 0.5) / 4 * 2 - 1 + dy + 1) / 2 * 7
                 column = ((c + 0.5) / 3 * 2 - 1 + dx + 1) / 2 * 5
                 values = x.view(*GRID, WIDTH)[..., own]
@@ -87,7 +87,7 @@ def test_groups_sample_their_channels_at_their_own_offsets(deformable: Deformabl
     torch.testing.assert_close(found, deformable.out(mixed), atol=1e-5, rtol=1e-5)
 
 
-def test_offsets_learn_and_stay_inside(deformable: DeformableSelfAttention, tokens: Tensor) -> None:
+def test_offsets_are_learned_and_stay_inside_the_image(deformable: DeformableSelfAttention, tokens: Tensor) -> None:
     deformable(tokens).square().sum().backward()
     assert deformable.offset_out.weight.grad.abs().sum() > 0
     assert deformable.offset_conv.weight.grad.abs().sum() > 0
@@ -100,7 +100,7 @@ def test_offsets_learn_and_stay_inside(deformable: DeformableSelfAttention, toke
 
 @torch.no_grad()
 def test_the_range_factor_bounds_offsets(deformable: DeformableSelfAttention, tokens: Tensor) -> None:
-    """At factor 1 a point reaches half way to its neighbours: no farther than its own cell."""
+    """With factor 1, a point stays inside its own cell, half of the way to its neighbours."""
     deformable.offset_range = 1.0
     deformable.offset_out.weight.mul_(1000)
     points = deformable.sampling_points(deformable.query(tokens))
@@ -109,10 +109,10 @@ def test_the_range_factor_bounds_offsets(deformable: DeformableSelfAttention, to
         assert c - 1e-5 <= cells_x[:, :, c].min() and cells_x[:, :, c].max() <= c + 1 + 1e-5
     for r in range(4):
         assert r - 1e-5 <= cells_y[:, r].min() and cells_y[:, r].max() <= r + 1 + 1e-5
-    assert cells_x[:, :, 1].max() - cells_x[:, :, 1].min() > 0.9  # and goes there
+    assert cells_x[:, :, 1].max() - cells_x[:, :, 1].min() > 0.9  # and it uses that range
 
 
-def test_deterministic_mode(deformable: DeformableSelfAttention, tokens: Tensor) -> None:
+def test_gradients_repeat_in_deterministic_mode(deformable: DeformableSelfAttention, tokens: Tensor) -> None:
     gradients = []
     torch.use_deterministic_algorithms(True)
     try:
@@ -130,7 +130,7 @@ def heads_of(layer: nn.MultiheadAttention) -> list[tuple[Tensor, Tensor]]:
 
 
 @torch.no_grad()
-def test_two_attentions_by_hand(tokens: Tensor) -> None:
+def test_two_attentions_equal_loops_over_heads(tokens: Tensor) -> None:
     torch.manual_seed(0)
     layer, text = TwoAttentions(WIDTH, HEADS), torch.randn(2, 2, WIDTH)
     for_patches, for_text = layer(tokens, text)
@@ -146,8 +146,8 @@ def test_two_attentions_by_hand(tokens: Tensor) -> None:
 
 
 @torch.no_grad()
-def test_shared_similarity_by_hand(tokens: Tensor) -> None:
-    """Each direction alone is an attention with the other's key as its query."""
+def test_shared_similarity_equals_two_attentions(tokens: Tensor) -> None:
+    """Each direction alone is an attention whose queries are the keys of the other modality."""
     torch.manual_seed(0)
     layer, text = SharedSimilarity(WIDTH, HEADS), torch.randn(2, 2, WIDTH)
     for_patches, for_text = layer(tokens, text)
@@ -160,7 +160,7 @@ def test_shared_similarity_by_hand(tokens: Tensor) -> None:
 
 
 @torch.no_grad()
-def test_cross_attention_adds_to_what_was_there(tokens: Tensor) -> None:
+def test_cross_attention_is_residual(tokens: Tensor) -> None:
     torch.manual_seed(0)
     text = torch.randn(2, 2, WIDTH)
     inner = TwoAttentions(WIDTH, HEADS)
@@ -172,6 +172,6 @@ def test_cross_attention_adds_to_what_was_there(tokens: Tensor) -> None:
 
 
 @torch.no_grad()
-def test_attention_to_itself(tokens: Tensor) -> None:
+def test_attention_without_other_tokens_is_self_attention(tokens: Tensor) -> None:
     layer = Attention(WIDTH, HEADS)
     torch.testing.assert_close(layer(tokens), layer(tokens, tokens))

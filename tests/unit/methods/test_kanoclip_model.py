@@ -20,7 +20,7 @@ from kanoclip.types import InputError
 SMALL = {"prompt_length": 4, "width": 16, "heads": 2, "deform_groups": 2, "deform_stride": 2, "deform_kernel": 3}
 KNOWLEDGE = {name: [f"a {name} with a crack", f"a broken {name}"] for name in ("nut", "bolt")}
 IMAGES = {"b": ["a scratch at the top"], "d": ["a dark hole", "a bright spot in the middle"]}
-# Table 3, and every option once
+# the rows of Table 3, and every option once
 VARIANTS = {
     "all": {},
     "knowledge prompts": {"local_stream": False, "bi_cmci": False, "conv_adapter": False},
@@ -47,7 +47,7 @@ def variant(request: pytest.FixtureRequest) -> dict[str, object]:
 
 @pytest.fixture
 def build(backbone: Backbone) -> Build:
-    """A method with random parameters, those that start at zero as well."""
+    """Return a function that builds a method with random parameters, including those initialised with zeros."""
 
     def make(**options: object) -> KAnoCLIP:
         torch.manual_seed(0)
@@ -75,7 +75,7 @@ def batch(backbone: Backbone) -> Batch:
 
 @torch.no_grad()
 def similarities(method: KAnoCLIP, batch: Batch) -> Tensor:
-    """(K, B, P, 2) of the stages."""
+    """Return the similarities (K, B, P, 2) of the stages."""
     text = torch.stack([method.text([name])[0] for name in batch.class_names])
     return torch.stack([method._similarity(tap, batch.features, text) for tap in method.backbone.quarters])
 
@@ -89,7 +89,7 @@ def test_every_variant_gives_maps_and_scores_in_range(build: Build, batch: Batch
 
 
 @torch.no_grad()
-def test_a_checkpoint_gives_every_variant_back(
+def test_every_variant_survives_a_round_trip_through_a_checkpoint(
     build: Build, batch: Batch, backbone: Backbone, variant: dict[str, object], tmp_path: Path
 ) -> None:
     method = build(**variant)
@@ -101,19 +101,21 @@ def test_a_checkpoint_gives_every_variant_back(
 
 
 def test_every_learned_parameter_gets_a_gradient(build: Build, batch: Batch, variant: dict[str, object]) -> None:
-    method = build(margin=2, **variant)  # so that the hinge is at work
+    method = build(margin=2, **variant)  # so that the hinge is active
     sum(method.losses(batch).values()).backward()
     groups = {group["name"]: group["params"] for phase in method.phases() for group in phase.groups}
     learned = method.learned()
     assert {id(p) for group in groups.values() for p in group} == {id(p) for p in learned.values()}
     assert ("prompts" in groups) == variant.get("knowledge_prompts", True)
     still = [name for name, p in learned.items() if p.grad is None or p.grad.abs().sum() == 0]
-    # keys have a bias that softmax cancels; in_proj holds it together with others, the deformable key has its own
+    # softmax cancels the bias of keys; in_proj contains it among others, the deformable key has its own
     assert [name for name in still if not name.endswith("patch_attention.inner.key.bias")] == []
 
 
 @torch.no_grad()
-def test_without_bi_cmci_patches_meet_the_text_in_clips_space(build: Build, batch: Batch, backbone: Backbone) -> None:
+def test_without_bi_cmci_patches_and_text_are_compared_in_clips_space(
+    build: Build, batch: Batch, backbone: Backbone
+) -> None:
     kinds = {True: "vv", False: "tokens"}
     read = {"all": backbone.quarters, "last": backbone.quarters[-1:]}
     for (local_stream, kind), (unfused_taps, taps) in product(kinds.items(), read.items()):
@@ -131,14 +133,14 @@ def test_without_bi_cmci_patches_meet_the_text_in_clips_space(build: Build, batc
 
 
 @torch.no_grad()
-def test_without_knowledge_prompts_the_text_is_that_of_the_method_clip(build: Build, backbone: Backbone) -> None:
+def test_without_knowledge_prompts_the_text_equals_that_of_the_method_clip(build: Build, backbone: Backbone) -> None:
     expected = backbone.encode_text(["a photo of a normal nut", "a photo of an anomalous nut"])
     found = build(knowledge_prompts=False).text(["bolt", "nut"])[1]
     torch.testing.assert_close(found, expected / expected.norm(dim=1, keepdim=True), atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
-def test_object_agnostic_prompts_do_not_know_the_class(build: Build) -> None:
+def test_object_agnostic_prompts_ignore_the_class(build: Build) -> None:
     nut, bolt = build(object_agnostic=True).text(["nut", "bolt"])
     assert torch.equal(nut, bolt)
     nut, bolt = build().text(["nut", "bolt"])
@@ -147,8 +149,8 @@ def test_object_agnostic_prompts_do_not_know_the_class(build: Build) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("norm", ["mean_probability", "softmax_of_mean", "min_max"])
-def test_norm_is_what_it_says(build: Build, batch: Batch, norm: str) -> None:
-    """Equations 9 and 10 before the Gaussian, a patch at a time."""
+def test_the_map_follows_the_option_norm(build: Build, batch: Batch, norm: str) -> None:
+    """Compute equations 9 and 10 before the Gaussian, one patch at a time."""
     method = build(norm=norm, temperature=0.2)
     cosines = similarities(method, batch).tolist()  # [stage][image][patch][polarity]
     found = method(batch).map.flatten(1)
@@ -188,10 +190,10 @@ def test_image_score_is_equations_10_to_12(build: Build, batch: Batch, backbone:
 
 @torch.no_grad()
 @pytest.mark.parametrize("source", ["original", "local", "local_mean"])
-def test_global_feature(build: Build, batch: Batch, backbone: Backbone, source: str) -> None:
+def test_the_global_feature_follows_its_option(build: Build, batch: Batch, backbone: Backbone, source: str) -> None:
     last = batch.features[Tap("vv", backbone.layers)]
     original = batch.features[Tap("tokens", backbone.layers)]
-    batch.features[Tap("cls", backbone.layers)] = original[:, 0]  # as the tower gives it
+    batch.features[Tap("cls", backbone.layers)] = original[:, 0]  # the output of the tower
     token = {"original": original[:, 0], "local": last[:, 0], "local_mean": sum(last[:, 1:].unbind(1)) / 16}
     image = backbone.project(token[source])
     plain = build(global_from=source, conv_adapter=False)._global_feature(batch.features)
@@ -204,7 +206,7 @@ def test_global_feature(build: Build, batch: Batch, backbone: Backbone, source: 
 
 @pytest.mark.parametrize("norm", ["mean_probability", "min_max"])
 def test_losses_are_equations_13_to_15(build: Build, batch: Batch, norm: str) -> None:
-    """With min-max, M_n is not 1 - M_a."""
+    """Use min-max normalisation, where M_n differs from 1 - M_a."""
     weights = {"global_weight": 2.0, "local_weight": 3.0}
     method = build(norm=norm, **weights)
     with torch.no_grad():
@@ -229,7 +231,7 @@ def test_losses_are_equations_13_to_15(build: Build, batch: Batch, norm: str) ->
 
 
 @torch.no_grad()
-def test_global_loss_may_see_the_probability(build: Build, batch: Batch) -> None:
+def test_the_global_loss_can_be_on_the_probability(build: Build, batch: Batch) -> None:
     method = build(global_loss_on="probability")
     probability = build(image_score="probability")(batch).image_score
     expected = F.binary_cross_entropy(probability, batch.labels.float())
@@ -260,13 +262,13 @@ def test_knowledge_loss_is_equations_2_and_3(
 
 
 @torch.no_grad()
-def test_a_hinge_at_rest_is_not_counted(build: Build, batch: Batch) -> None:
+def test_an_inactive_hinge_is_not_counted(build: Build, batch: Batch) -> None:
     method = build(prefix_per_word=True)
     learned = method.prompts.context.clone()  # normal, normal, abnormal, abnormal
     method.losses(batch)
     before = method.diagnostics()["knowledge_active"]
     method.prompts.words = method.prompts.words[::-1]
-    method.prompts.context.copy_(learned.roll(2, 0))  # what was normal is now called abnormal
+    method.prompts.context.copy_(learned.roll(2, 0))  # swap the normal and the abnormal prompts
     method.losses(batch)
     assert before + method.diagnostics()["knowledge_active"] == 1
 
@@ -277,14 +279,14 @@ def test_without_learned_prompts_there_is_no_knowledge_loss(build: Build, batch:
     assert method.diagnostics() == {}
 
 
-def test_image_scope_needs_images(build: Build) -> None:
+def test_image_scope_needs_descriptions_of_images(build: Build) -> None:
     method = build(knowledge_scope="image")
     with pytest.raises(InputError, match="knowledge_scope image needs descriptions of single images, found none"):
         method.learn_knowledge(KNOWLEDGE)
 
 
-def test_saturated_scores_still_learn(build: Build, batch: Batch) -> None:
-    """At this temperature every probability is 0 or 1 in float32, and some are wrong."""
+def test_saturated_scores_still_have_a_gradient(build: Build, batch: Batch) -> None:
+    """With this temperature, every probability is 0 or 1 in float32, and some are wrong."""
     method = build(temperature=1e-3, global_loss_on="probability")
     method.losses(batch)["global"].backward()
     gradients = torch.cat([parameter.grad.flatten() for parameter in method.adapter.parameters()])

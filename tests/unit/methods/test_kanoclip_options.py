@@ -41,7 +41,7 @@ DOCS = Path(__file__).parents[3] / "docs"
         ({"normal_words": []}, "'normal_words': tuple should have at least 1 item after validation, not 0, found []"),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line(options: dict[str, object], message: str) -> None:
+def test_invalid_options_are_refused_in_one_line(options: dict[str, object], message: str) -> None:
     with pytest.raises(InputError) as error:
         parse(KAnoCLIPOptions, options, "methods.kanoclip")
     assert str(error.value) == f"methods.kanoclip: {message}"
@@ -56,12 +56,12 @@ def test_what_cannot_be_is_refused_in_one_line(options: dict[str, object], messa
         {},  # + Conv-Adapter
         {"image_score": "max", "conv_adapter": False},
         {"image_score": "max", "global_loss_on": "probability"},
-        {"width": 60, "bi_cmci": False},  # not built, so not looked at
+        {"width": 60, "bi_cmci": False},  # not built, so not checked
         {"deform_kernel": 4, "patch_attention": "full"},
         {"prompt_length": 3},
     ],
 )
-def test_the_rest_is_allowed(options: dict[str, object]) -> None:
+def test_valid_combinations_are_accepted(options: dict[str, object]) -> None:
     parse(KAnoCLIPOptions, options, "methods.kanoclip")
 
 
@@ -86,12 +86,12 @@ def test_prompts_deeper_than_the_text_tower_are_refused(backbone: Backbone) -> N
         ({"adapter_depthwise": True, "global_from": "local"}, "vv/2 vv/4 vv/6"),
     ],
 )
-def test_only_what_is_read_is_asked_for(options: dict[str, object], taps: str) -> None:
+def test_reads_depend_on_the_options(options: dict[str, object], taps: str) -> None:
     tower = TowerShape(6, (2, 4), vv_start=2, width=128, joint_width=128, grid=(4, 4))
     assert KAnoCLIP.reads(KAnoCLIPOptions(**options), tower) == {Tap.parse(tap) for tap in taps.split()}
 
 
-def test_the_rows_of_table_3_in_the_documentation_add_a_part_each() -> None:
+def test_each_row_of_table_3_in_the_documentation_adds_one_part() -> None:
     (text,) = re.findall(r"```yaml\n(.*?)```", (DOCS / "kanoclip.md").read_text(encoding="utf-8"), re.DOTALL)
     rows = parse(Configuration, {**yaml.safe_load(text), "targets": ["visa"]}, "docs/kanoclip.md").methods
     parts = "knowledge_prompts", "local_stream", "bi_cmci", "conv_adapter"

@@ -1,4 +1,4 @@
-"""Bi-CMCI, the Conv-Adapter, and the numbers of parameters; no backbone is needed."""
+"""Test Bi-CMCI, the Conv-Adapter and the numbers of parameters without a backbone."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ def count(module: nn.Module) -> int:
 
 
 def stage_of_the_paper(**options: object) -> BiCMCI:
-    """One stage on ViT-L/14 at 518 pixels."""
+    """Return one stage on ViT-L/14 at 518 pixels."""
     settings = KAnoCLIPOptions(**options)
     return BiCMCI(settings, 1024 if settings.tap_space == "raw" else 768, 768, (37, 37))
 
@@ -29,7 +29,7 @@ def prompts_of_the_paper(**options: object) -> nn.Module:
 
 
 def test_learnable_parameters_with_the_papers_backbone() -> None:
-    """6,378,496 on ViT-L/14: widths 1024, 768, 768; no weights are needed to count."""
+    """6,378,496 on ViT-L/14, with widths 1024, 768 and 768; counting needs no weights."""
     parts = prompts_of_the_paper(), stage_of_the_paper(), ConvAdapter(768, KAnoCLIPOptions().bottleneck)
     prompts, stage, adapter = map(count, parts)
     assert (prompts, stage, adapter) == (18_432, 1_515_904, 296_448)
@@ -43,8 +43,8 @@ def test_learnable_parameters_with_the_papers_backbone() -> None:
         ({"width": 512}, 5_128_960),
         ({"width": 768}, 10_839_168),
         ({"cross_attention": "shared"}, 5_537_280 // 4),
-        ({"feed_forward": True}, 1_515_904 + 2 * (525_568 + 512)),  # two layers, each with its norm
-        ({"text_attention": False, "patch_attention": "none"}, 987_648 - 2 * 512),  # and without the two norms
+        ({"feed_forward": True}, 1_515_904 + 2 * (525_568 + 512)),  # two layers, each with a norm
+        ({"text_attention": False, "patch_attention": "none"}, 987_648 - 2 * 512),  # without the two norms
         ({"text_attention": False}, 1_515_904 - 263_168 - 512),
         ({"patch_attention": "none"}, 1_515_904 - 265_088 - 512),
         ({"patch_attention": "full"}, 1_515_904 - 265_088 + 263_168),
@@ -53,7 +53,7 @@ def test_learnable_parameters_with_the_papers_backbone() -> None:
         ({"output_space": "clip"}, 1_515_904 + 2 * (256 * 768 + 768)),
     ],
 )
-def test_parameters_of_a_stage(options: dict[str, object], expected: int) -> None:
+def test_number_of_parameters_of_a_stage(options: dict[str, object], expected: int) -> None:
     assert count(stage_of_the_paper(**options)) == expected
 
 
@@ -61,23 +61,23 @@ def test_parameters_of_a_stage(options: dict[str, object], expected: int) -> Non
     ("options", "expected"),
     [
         ({"prefix_per_word": True}, 36_864),
-        ({"deep_depth": 9}, 18_432 + 24_576),  # as AnomalyCLIP: four tokens in eight further blocks
+        ({"deep_depth": 9}, 18_432 + 24_576),  # like AnomalyCLIP: four tokens in eight further blocks
         ({"object_agnostic": True}, 18_432),
     ],
 )
-def test_parameters_of_the_prompts(options: dict[str, object], expected: int) -> None:
+def test_number_of_parameters_of_the_prompts(options: dict[str, object], expected: int) -> None:
     assert count(prompts_of_the_paper(**options)) == expected
 
 
 @pytest.mark.parametrize(("bottleneck", "expected"), [(48, 75_264), (96, 148_992), (192, 296_448), (384, 591_360)])
-def test_parameters_of_the_adapter(bottleneck: int, expected: int) -> None:
+def test_number_of_parameters_of_the_adapter(bottleneck: int, expected: int) -> None:
     assert count(ConvAdapter(768, bottleneck)) == expected
     assert count(ConvAdapter(768, bottleneck, depthwise=True)) == expected + 9 * bottleneck
 
 
 @pytest.fixture
 def inputs() -> tuple[Tensor, Tensor, Tensor]:
-    """Patches, text, and the patches in the joint space."""
+    """Return patches, text, and the patches in the joint space."""
     g = torch.Generator().manual_seed(1)
     text, joint = (F.normalize(torch.randn(2, n, 12, generator=g), dim=-1) for n in (2, 16))
     return torch.randn(2, 16, 20, generator=g), text, joint
@@ -100,10 +100,10 @@ def pairwise_cosines(f: Tensor, t: Tensor) -> Tensor:
 @pytest.mark.parametrize("text_attention", [True, False])
 @pytest.mark.parametrize("patch_attention", ["deformable", "full", "none"])
 @pytest.mark.parametrize("feed_forward", [True, False])
-def test_order_of_the_layers(
+def test_the_layers_are_applied_in_the_documented_order(
     inputs: tuple[Tensor, Tensor, Tensor], text_attention: bool, patch_attention: str, feed_forward: bool
 ) -> None:
-    """Each modality by itself, then both directions at once, then the feed-forward layers."""
+    """The order is self-attention per modality, cross-attention in both directions, feed-forward layers."""
     options = {"text_attention": text_attention, "patch_attention": patch_attention, "feed_forward": feed_forward}
     stage, (patches, text, _) = build(**options), inputs
     f, t = stage.vision_in(patches), stage.text_in(text)
@@ -126,7 +126,7 @@ def test_order_of_the_layers(
 
 
 @torch.no_grad()
-def test_in_clip_space_training_starts_from_clips_similarities(inputs: tuple[Tensor, Tensor, Tensor]) -> None:
+def test_in_clip_space_initial_similarities_equal_clips(inputs: tuple[Tensor, Tensor, Tensor]) -> None:
     stage, (patches, text, joint) = build(output_space="clip"), inputs
     expected = pairwise_cosines(joint, text)
     torch.testing.assert_close(stage(patches, text, joint), expected, atol=1e-5, rtol=1e-5)
@@ -137,7 +137,7 @@ def test_in_clip_space_training_starts_from_clips_similarities(inputs: tuple[Ten
 @torch.no_grad()
 @pytest.mark.parametrize("residual", [True, False])
 @pytest.mark.parametrize("depthwise", [True, False])
-def test_adapter_is_equation_11(residual: bool, depthwise: bool) -> None:
+def test_the_adapter_is_equation_11(residual: bool, depthwise: bool) -> None:
     torch.manual_seed(0)
     adapter = ConvAdapter(6, 3, residual, depthwise)
     nn.init.normal_(adapter.up.weight)
@@ -163,6 +163,6 @@ def test_adapter_is_equation_11(residual: bool, depthwise: bool) -> None:
         torch.testing.assert_close(found[number], expected / expected.norm(), atol=1e-5, rtol=1e-5)
 
 
-def test_residual_adapter_starts_from_clips_feature() -> None:
+def test_the_residual_adapter_initially_returns_clips_feature() -> None:
     image = F.normalize(torch.randn(2, 6), dim=-1)
     torch.testing.assert_close(ConvAdapter(6, 3, residual=True)(image), image)

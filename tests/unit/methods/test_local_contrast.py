@@ -14,7 +14,7 @@ def output_of(image: np.ndarray, backbone: Backbone, **options: float):
     return LocalContrast(backbone, settings, 0)(Batch(["a"], ["nut"], features))
 
 
-def test_equals_scipys_gaussians(backbone: Backbone) -> None:
+def test_it_equals_scipys_gaussians(backbone: Backbone) -> None:
     image = np.random.default_rng(0).random((3, 40, 40))
     found = output_of(image, backbone, surroundings=4.0, smoothing=1.5)
     blurred = np.stack([gaussian_filter(colour, 4.0) for colour in image])
@@ -23,7 +23,7 @@ def test_equals_scipys_gaussians(backbone: Backbone) -> None:
     np.testing.assert_allclose(found.image_score[0].item(), expected.max(), atol=1e-5)
 
 
-def test_a_spot_stands_out_and_an_even_image_does_not(backbone: Backbone) -> None:
+def test_a_spot_has_a_high_score_and_a_uniform_image_none(backbone: Backbone) -> None:
     even = np.full((3, 64, 64), 0.5)
     spot = even.copy()
     spot[:, 20:24, 40:44] = 0.9

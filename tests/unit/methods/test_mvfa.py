@@ -26,20 +26,20 @@ def batch() -> Batch:
 
 
 def test_parameter_count_on_vit_l_14() -> None:
-    """12,582,912: two adapters at four levels; no weights are needed to count."""
+    """12,582,912 in two adapters at four levels; counting needs no weights."""
     model = open_clip.get_model_config(Mvfa.published_backbone["model"])
     adapter = Adapter(model["vision_cfg"]["width"], model["embed_dim"])
     assert 2 * 4 * sum(parameter.numel() for parameter in adapter.parameters()) == 12_582_912
 
 
-def test_it_learns_two_adapters_a_level_and_nothing_else(method: Mvfa) -> None:
+def test_it_learns_only_two_adapters_per_level(method: Mvfa) -> None:
     assert len(method.learned()) == 2 * 4 * 2
     assert sum(parameter.numel() for parameter in method.learned().values()) == 2 * 4 * 2 * 128 * 128
     assert not any(parameter.requires_grad for parameter in method.backbone.parameters())
 
 
 def test_gradients_reach_every_adapter_through_the_frozen_blocks(method: Mvfa, batch: Batch) -> None:
-    """All but the way back of the last level, which nothing follows."""
+    """Only the up projections of the last level get none, because no block follows."""
     sum(method.losses(batch).values()).backward()
     still = {name for name, parameter in method.learned().items() if parameter.grad is None}
     assert still == {"segmentation.3.up.weight", "detection.3.up.weight"}
@@ -48,15 +48,15 @@ def test_gradients_reach_every_adapter_through_the_frozen_blocks(method: Mvfa, b
     assert all(parameter.grad is None for parameter in method.backbone.parameters())
 
 
-def test_the_branches_meet_in_the_residual_stream(method: Mvfa, batch: Batch) -> None:
-    """The map's loss alone moves the detection adapters: what they give back changes what later blocks see."""
+def test_both_branches_change_the_residual_stream(method: Mvfa, batch: Batch) -> None:
+    """The loss of the maps alone has a gradient in the detection adapters, because they change later blocks."""
     losses = method.losses(batch)
     (losses["focal"] + losses["dice"]).backward()
     assert method.detection[0].up.weight.grad.abs().sum() > 0
     assert method.detection[3].down.weight.grad is None
 
 
-def test_without_residuals_the_tower_is_clips_own(backbone: Backbone) -> None:
+def test_without_residuals_the_tower_equals_clips(backbone: Backbone) -> None:
     method = Mvfa(backbone, MvfaOptions(residual=0), seed=0)
     pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(2))
     taps = [Tap("tokens", tap) for tap in backbone.quarters]

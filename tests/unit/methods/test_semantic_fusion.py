@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from kanoclip.methods.semantic_fusion import cluster_shares, fused_feature
 
 
-def test_every_cluster_counts_the_same() -> None:
-    """Three groups that any k-means finds, of 5, 3 and 1 vectors: a third for each group, shared by its members."""
+def test_every_cluster_has_the_same_weight() -> None:
+    """Three well-separated groups of 5, 3 and 1 vectors each get a weight of 1/3, shared by their members."""
     rng = np.random.default_rng(0)
     centres = np.array([[10.0, 0, 0], [0, 10.0, 0], [0, 0, 10.0]])
     groups = np.repeat([0, 1, 2], [5, 3, 1])
@@ -14,12 +14,12 @@ def test_every_cluster_counts_the_same() -> None:
     np.testing.assert_allclose(cluster_shares(vectors, 3), np.array([1 / 15, 1 / 9, 1 / 3])[groups], rtol=1e-6)
 
 
-def test_equal_patches_are_one_cluster() -> None:
+def test_equal_patches_form_one_cluster() -> None:
     np.testing.assert_allclose(cluster_shares(np.ones((6, 4), np.float32), 3), np.full(6, 1 / 6), rtol=1e-6)
 
 
-def test_only_the_most_anomalous_patches_count() -> None:
-    """One patch of many: the mean of its levels. Its neighbours may be anything."""
+def test_only_the_most_anomalous_patches_are_used() -> None:
+    """With one patch, the feature is the mean over levels of that patch; other patches do not matter."""
     g = torch.Generator().manual_seed(0)
     levels = F.normalize(torch.randn(2, 4, 9, 8, generator=g), dim=-1)
     abnormal = torch.zeros(2, 9)
@@ -29,7 +29,7 @@ def test_only_the_most_anomalous_patches_count() -> None:
     torch.testing.assert_close(found, expected)
 
 
-def test_an_image_has_the_same_feature_in_every_batch_and_whatever_was_drawn_before() -> None:
+def test_the_feature_does_not_depend_on_the_batch_or_on_earlier_random_numbers() -> None:
     g = torch.Generator().manual_seed(1)
     levels = F.normalize(torch.randn(5, 4, 60, 8, generator=g), dim=-1)
     abnormal = torch.rand(5, 60, generator=g)
@@ -39,7 +39,7 @@ def test_an_image_has_the_same_feature_in_every_batch_and_whatever_was_drawn_bef
     torch.testing.assert_close(torch.stack(alone[::-1]), together, atol=1e-6, rtol=0)
 
 
-def test_gradients_reach_the_chosen_patches_only() -> None:
+def test_only_the_chosen_patches_get_a_gradient() -> None:
     g = torch.Generator().manual_seed(2)
     levels = torch.randn(1, 2, 10, 8, generator=g).requires_grad_()
     fused_feature(levels, torch.arange(10.0)[None], 4, 2)[0, 0].backward()

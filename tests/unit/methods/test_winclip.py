@@ -9,8 +9,8 @@ from kanoclip.methods.base import Batch
 from kanoclip.methods.winclip import WinClip, WinClipOptions, harmonic_mean, over_patches
 
 
-def test_a_patch_takes_the_harmonic_mean_of_the_windows_over_it() -> None:
-    """2 x 2 windows on 3 x 3 patches, by hand: the corner lies in one, an edge in two, the middle in all four."""
+def test_a_patch_gets_the_harmonic_mean_of_its_windows() -> None:
+    """Of the 2 x 2 windows on 3 x 3 patches, one covers a corner, two an edge, and all four the middle."""
     found = over_patches(torch.tensor([[1.0, 0.75, 0.5, 0.25]]), (3, 3), 2)[0]
     assert found[0, 0] == 1
     assert found[0, 1].item() == pytest.approx(hmean([1.0, 0.75]))
@@ -19,7 +19,7 @@ def test_a_patch_takes_the_harmonic_mean_of_the_windows_over_it() -> None:
 
 
 @pytest.mark.parametrize(("grid", "side"), [((4, 6), 2), ((7, 5), 3), ((3, 4), 1), ((3, 3), 3)])
-def test_by_loops_on_any_grid(grid: tuple[int, int], side: int) -> None:
+def test_patch_scores_equal_loops_on_any_grid(grid: tuple[int, int], side: int) -> None:
     rows, columns = grid[0] - side + 1, grid[1] - side + 1
     scores = torch.rand(2, rows * columns, generator=torch.Generator().manual_seed(0)) + 0.01
     found = over_patches(scores, grid, side)
@@ -35,8 +35,8 @@ def test_by_loops_on_any_grid(grid: tuple[int, int], side: int) -> None:
                 assert found[image, row, column].item() == pytest.approx(hmean(over), abs=1e-6)
 
 
-def test_equal_scores_stay_and_a_certain_normal_wins() -> None:
-    """Harmonic means are drawn to the smallest: one window that is surely normal makes its patches normal."""
+def test_equal_scores_are_kept_and_a_score_of_zero_dominates() -> None:
+    """The harmonic mean is dominated by small values, so one window with score 0 makes its patches normal."""
     torch.testing.assert_close(over_patches(torch.full((1, 9), 0.3), (4, 4), 2), torch.full((1, 4, 4), 0.3))
     scores = torch.full((1, 9), 0.9)
     scores[0, 4] = 0  # the window in the middle
@@ -46,7 +46,7 @@ def test_equal_scores_stay_and_a_certain_normal_wins() -> None:
 
 
 def test_the_image_is_one_of_the_scales(backbone: Backbone) -> None:
-    """Windows that all say what the image says leave its score everywhere."""
+    """If all windows have the score of the image, so does every patch."""
     method = WinClip(backbone, WinClipOptions(), seed=0)
     cls = torch.randn(2, backbone.width, generator=torch.Generator().manual_seed(0))
     image = backbone.project(cls)  # (2, C)
@@ -55,7 +55,7 @@ def test_the_image_is_one_of_the_scales(backbone: Backbone) -> None:
     torch.testing.assert_close(output.map, output.image_score[:, None, None].expand(-1, 4, 4))
 
 
-def test_nothing_is_learned(backbone: Backbone) -> None:
+def test_it_learns_nothing_and_checks_its_windows(backbone: Backbone) -> None:
     assert not WinClip(backbone, WinClipOptions(), seed=0).learned()
     assert WinClipOptions(windows=[1, 4]).windows == (1, 4)
     for wrong in ([], [0]):

@@ -1,4 +1,4 @@
-"""A dataset and its scores.h5, made of noise."""
+"""Write a dataset of noise and its scores.h5."""
 
 import h5py
 import numpy as np
@@ -12,7 +12,7 @@ GOOD, BAD = 4, 5
 
 
 def write_dataset(folder, classes=("bottle", "metal nut"), masks=True, normal=GOOD, anomalous=BAD):
-    """A dataset of noise images; an anomalous one has a square with its mask."""
+    """Write a dataset of noise images; anomalous images have a square with its mask."""
     generator = np.random.default_rng(0)
     rows = []
     for class_name in classes:

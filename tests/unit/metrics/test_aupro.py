@@ -17,7 +17,7 @@ def aupro_of(maps, masks):
 
 
 def published_loop(maps, masks, steps=200, limit=0.3):
-    """The protocol of published code written out: regions again at each threshold, rates stretched to 0..1."""
+    """Follow the protocol of published code: regions per threshold, rates stretched to 0..1."""
     curve = []
     for threshold in np.arange(maps.min(), maps.max(), (maps.max() - maps.min()) / steps):
         found = maps > threshold
@@ -31,24 +31,24 @@ def published_loop(maps, masks, steps=200, limit=0.3):
 
 
 def scattered_masks():
-    """Two anomalous images with several regions each and a normal one, (3, 24, 24)."""
+    """Return the masks (3, 24, 24) of two anomalous images with several regions each and a normal image."""
     masks = np.random.default_rng(0).random((3, 24, 24)) > 0.8
     masks[2] = False
     return masks
 
 
-def test_oracle_is_one_and_its_opposite_is_zero():
+def test_perfect_maps_have_one_and_inverted_maps_zero():
     masks = scattered_masks()
     assert aupro_of(masks.astype(float), masks) == 1.0
     assert aupro_of(1.0 - masks, masks) == 0.0
 
 
-def test_a_constant_map_lies_on_the_diagonal():
+def test_a_constant_map_has_the_area_below_the_diagonal():
     masks = scattered_masks()
     assert aupro_of(np.full(masks.shape, 0.5), masks) == pytest.approx(0.15)  # (0.3^2 / 2) / 0.3
 
 
-def test_each_region_counts_the_same_whatever_its_size():
+def test_regions_have_equal_weight_whatever_their_size():
     mask = np.zeros((1, 10, 10), dtype=bool)
     mask[0, 0, 0] = True  # 1 pixel, found
     mask[0, 4:8, 4:8] = True  # 16 pixels, below every normal pixel
@@ -58,7 +58,7 @@ def test_each_region_counts_the_same_whatever_its_size():
     assert auroc(rank(maps[mask], maps[~mask])) == pytest.approx(1 / 17)
 
 
-def test_pixels_that_touch_at_a_corner_are_one_region():
+def test_pixels_that_touch_at_a_corner_form_one_region():
     mask = np.array([[True, False, False], [False, True, False], [False, False, False]])
     assert region_weights(mask).tolist() == [0.5, 0.5]
 
@@ -70,7 +70,7 @@ def test_weights_sum_to_the_number_of_regions():
     assert region_weights(np.zeros((4, 4), dtype=bool)).size == 0
 
 
-def test_only_the_order_counts():
+def test_only_the_order_of_scores_matters():
     masks = scattered_masks()
     maps = masks + np.random.default_rng(1).normal(size=masks.shape)
     assert aupro_of(np.exp(maps), masks) == pytest.approx(aupro_of(maps, masks), abs=1e-12)
@@ -83,18 +83,19 @@ def test_only_the_order_counts():
 def test_200_thresholds_equal_the_published_loop(power, decimals):
     masks = scattered_masks()
     maps = np.random.default_rng(2).random(masks.shape) + 0.3 * masks
-    maps = np.round(maps / maps.max(), decimals) ** power  # a power of 20 puts most pixels below the second threshold
+    # the power of 20 moves most pixels below the second threshold
+    maps = np.round(maps / maps.max(), decimals) ** power
     assert aupro_200(ranked(maps, masks)) == pytest.approx(published_loop(maps, masks), abs=1e-9)
 
 
-def test_200_thresholds_depend_on_confidence_and_the_exact_curve_does_not():
+def test_200_thresholds_depend_on_the_scale_of_scores_and_the_exact_curve_does_not():
     masks = scattered_masks()
     maps = np.random.default_rng(3).random(masks.shape) + 0.3 * masks
     assert aupro_of(maps**20, masks) == pytest.approx(aupro_of(maps, masks), abs=1e-12)
     assert abs(aupro_200(ranked(maps**20, masks)) - aupro_200(ranked(maps, masks))) > 0.001
 
 
-def test_200_thresholds_have_a_reason_where_published_code_divides_by_zero():
+def test_200_thresholds_give_a_reason_where_published_code_divides_by_zero():
     masks = scattered_masks()
     with pytest.raises(UndefinedMetricError, match="all scores equal"):
         aupro_200(ranked(np.full(masks.shape, 0.5), masks))

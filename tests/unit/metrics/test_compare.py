@@ -1,4 +1,4 @@
-"""DeLong's test against brute force, a bootstrap, and its own null distribution."""
+"""Compare DeLong's test with brute force, a bootstrap and its null distribution."""
 
 import math
 
@@ -16,7 +16,7 @@ from kanoclip.types import InputError
 
 
 def draw(generator, n=60, gain=(1.0, 1.0), shared=0.7):
-    """Labels and scores of two methods that see the same hard images; `gain` is how far anomalous images stand out."""
+    """Return labels and scores of two methods with correlated errors; `gain` separates anomalous from normal images."""
     labels = np.r_[np.zeros(n, int), np.ones(n, int)]
     hardness = generator.normal(size=2 * n)
     own = generator.normal(size=(2, 2 * n))
@@ -24,7 +24,7 @@ def draw(generator, n=60, gain=(1.0, 1.0), shared=0.7):
 
 
 def write(folder, labels, scores, classes=None):
-    """index.csv and a scores.h5 a method."""
+    """Write index.csv and one scores.h5 per method."""
     images = [f"{i}.png" for i in range(len(labels))]
     class_names = ["part"] * len(labels) if classes is None else classes
     fields = {"image": images, "mask": "", "class_name": class_names, "label": labels, "defect": "x", "split": "test"}
@@ -38,7 +38,7 @@ def write(folder, labels, scores, classes=None):
 
 
 def covariance_by_pairs(labels, scores):
-    """DeLong's variance as the paper writes it: every pair of an anomalous and a normal image."""
+    """Return DeLong's variance by the formula of the paper, over all pairs of an anomalous and a normal image."""
     wins = [
         (np.sign(np.subtract.outer(values[labels == 1], values[labels == 0])) + 1) / 2 for values in scores
     ]  # 1, 0.5, 0
@@ -57,13 +57,13 @@ def test_difference_and_variance_equal_all_pairs(decimals):
     assert variance == pytest.approx(covariance_by_pairs(labels, scores))
 
 
-def test_the_standard_error_is_that_of_repeated_draws():
+def test_the_standard_error_equals_that_of_repeated_draws():
     generator = np.random.default_rng(1)
     found = np.array([delong(*draw(generator, gain=(1.2, 0.8))) for _ in range(1000)])
     assert math.sqrt(found[:, 1].mean()) == pytest.approx(found[:, 0].std(), rel=0.07)
 
 
-def test_p_values_are_uniform_when_there_is_no_difference():
+def test_p_values_are_uniform_without_a_difference():
     generator = np.random.default_rng(2)
     p = []
     for _ in range(600):
@@ -85,7 +85,7 @@ def test_compare_gives_the_p_value_and_an_interval(tmp_path):
     assert result.p < 0.01 and result.low > 0
 
 
-def test_the_other_order_changes_the_sign_only(tmp_path):
+def test_swapping_the_methods_changes_only_the_sign(tmp_path):
     first, second, index = write(tmp_path, *draw(np.random.default_rng(4)))
     there, back = compare(first, second, index), compare(second, first, index)
     assert back.difference == pytest.approx(-there.difference)
@@ -103,7 +103,7 @@ def test_several_classes_are_compared_by_their_mean(tmp_path):
     assert result.p == pytest.approx(2 * stats.norm.sf(abs(result.difference) / (math.sqrt(v1 + v2) / 2)))
 
 
-def test_equal_rankings_have_p_one_and_a_difference_without_variance_none(tmp_path):
+def test_p_is_one_for_equal_rankings_and_missing_for_a_difference_without_variance(tmp_path):
     labels, scores = draw(np.random.default_rng(6))
     assert compare(*write(tmp_path, labels, np.stack([scores[0], np.exp(scores[0])]))).p == 1
     result = compare(*write(tmp_path, labels, np.stack([labels, np.zeros(len(labels))])))

@@ -1,4 +1,4 @@
-"""Counted pixels against scikit-learn on the same maps, and what counting may lose."""
+"""Compare metrics of counted pixels with scikit-learn on the same maps, and bound the loss by counting."""
 
 from dataclasses import replace
 
@@ -26,7 +26,7 @@ def counted(maps, masks, levels=None):
 
 
 def scene(seed, spread=1.0, n=4, size=40):
-    """Masks with several regions each except for a normal image, and the logits of maps that follow them with noise."""
+    """Return masks with several regions each, one empty mask, and logits of maps equal to the masks plus noise."""
     generator = np.random.default_rng(seed)
     masks = np.zeros((n, size, size), bool)
     for mask in masks[1:]:
@@ -36,7 +36,7 @@ def scene(seed, spread=1.0, n=4, size=40):
 
 
 def every_kind_of_number():
-    """fp32 numbers in 0..1, ascending: the smallest, neighbours of 0.5 and of 1, and many between."""
+    """Return ascending fp32 numbers in 0..1: the smallest, neighbours of 0.5 and of 1, and many in between."""
     generator = np.random.default_rng(0)
     small = 2.0 ** generator.uniform(-140, -1, 5000)
     near = [np.nextafter(np.float32(x), np.float32(to)) for x, to in [(0, 1), (0.5, 0), (0.5, 1), (1, 0)]]
@@ -44,7 +44,7 @@ def every_kind_of_number():
     return np.unique(numbers)
 
 
-def test_the_code_is_strictly_monotone_and_loses_nothing():
+def test_the_code_is_strictly_monotone_and_lossless():
     numbers = every_kind_of_number()
     codes = encode(torch.from_numpy(numbers)).numpy()
     assert (np.diff(codes.astype(np.int64)) > 0).all()
@@ -52,7 +52,7 @@ def test_the_code_is_strictly_monotone_and_loses_nothing():
     assert encode(torch.tensor([0.0, 0.5, 1.0])).tolist() == [0, HALF, 2 * HALF]
 
 
-def test_every_fp16_and_bf16_number_has_a_level_of_its_own():
+def test_every_fp16_and_bf16_number_has_its_own_level():
     half = np.arange(0, np.float16(1).view(np.uint16) + 1, dtype=np.uint16).view(np.float16).astype(np.float32)
     brain = (np.arange(0, 0x3F80 + 1, dtype=np.uint32) << 16).view(np.float32)
     for numbers in (half, brain):
@@ -75,13 +75,12 @@ def test_a_level_begins_at_its_value_and_is_narrow(levels):
     assert ends.tolist() == [0, len(levels) - 1] and len(levels) <= 2**LEVEL_BITS + 1
 
 
-def test_a_narrow_range_is_counted_number_by_number():
+def test_in_a_narrow_range_every_number_has_its_own_level():
     levels = Levels.between(0.5, 0.51)
     assert levels.dropped_bits == 0
     numbers = np.arange(0x3F000000, 0x3F000000 + 1000, dtype=np.int32).view(np.float32)
-    assert (
-        np.diff(levels.of(torch.from_numpy(numbers)).numpy()).tolist() == [2] * 999
-    )  # fp32 has every second code here
+    # fp32 uses every second code here
+    assert np.diff(levels.of(torch.from_numpy(numbers)).numpy()).tolist() == [2] * 999
 
 
 @pytest.mark.parametrize("kind", [np.float16, "saturated", "few values", "all equal"])
@@ -99,7 +98,7 @@ def test_metrics_of_fp16_maps_equal_scikit_learn(kind):
 
 @pytest.mark.parametrize("spread", [0.01, 1.0, 6.0])
 @pytest.mark.parametrize("seed", range(3))
-def test_auroc_of_fp32_maps_is_within_the_share_of_tied_pairs(seed, spread):
+def test_the_error_of_fp32_auroc_is_at_most_the_share_of_tied_pairs(seed, spread):
     logits, masks = scene(seed, spread)
     maps = expit(logits).astype(np.float32)
     for levels in (WHOLE, Levels.between(maps.min(), maps.max())):
@@ -111,7 +110,7 @@ def test_auroc_of_fp32_maps_is_within_the_share_of_tied_pairs(seed, spread):
     assert auroc(counts.ranking()) == pytest.approx(exact, abs=5e-6)  # with the levels of these maps
 
 
-def test_the_f1_threshold_holds_for_the_fp32_maps_as_it_stands():
+def test_the_f1_threshold_applies_to_the_fp32_maps_unchanged():
     logits, masks = scene(1)
     maps = expit(logits).astype(np.float32)
     ranking = counted(maps, masks, WHOLE).ranking()
@@ -130,7 +129,7 @@ def test_maps_that_saturate_at_either_end_keep_their_order(shift):
         assert roc_auc_score(masks.ravel(), plain.ravel()) < roc_auc_score(masks.ravel(), maps.ravel()) - 0.1
 
 
-def test_counts_of_parts_add_up_to_those_of_the_whole():
+def test_counts_of_parts_sum_to_those_of_the_whole():
     logits, masks = scene(3, n=6)
     maps = expit(logits).astype(np.float32)
     levels = Levels.between(maps.min(), maps.max())
@@ -144,14 +143,14 @@ def test_counts_of_parts_add_up_to_those_of_the_whole():
         assert metric.compute(found) == pytest.approx(metric.compute(expected), abs=1e-12)
 
 
-def test_weights_are_those_of_the_regions():
+def test_weights_equal_those_of_the_regions():
     logits, masks = scene(4)
     counts = counted(expit(logits), masks)
     assert counts.weights.sum() == pytest.approx(sum(region_weights(mask).sum() for mask in masks))
     assert counts.positives.sum() == masks.sum() and counts.negatives.sum() == (~masks).sum()
 
 
-def test_values_a_rounding_error_beyond_the_range_are_counted_at_its_ends():
+def test_values_a_rounding_error_outside_the_range_are_counted_at_its_ends():
     maps = np.array([[[0.25, np.nextafter(np.float32(0.25), np.float32(0))]], [[1.0, 1.0000001]]], np.float32)
     counts = counted(maps, np.array([[[False, False]], [[True, True]]]), Levels.between(0.25, 1.0))
     assert counts.negatives[0] == 2 and counts.positives[-1] == 2
@@ -161,7 +160,7 @@ BY_ORDER = [m for m in metrics_of("pixel") if m.name not in ("aupro_200", "f1_au
 
 
 @pytest.mark.parametrize("metric", BY_ORDER, ids=lambda m: m.name)
-def test_only_the_order_counts(metric):
+def test_only_the_order_of_scores_matters(metric):
     logits, masks = scene(5)
     generator = np.random.default_rng(5)
     place = np.digitize(logits, np.linspace(-2, 3, 60))
@@ -172,7 +171,7 @@ def test_only_the_order_counts(metric):
     assert metric.compute(counted(first[order], masks[order]).ranking()) == pytest.approx(expected, abs=1e-12)
 
 
-def test_the_oracle_has_one_and_a_constant_map_one_half():
+def test_perfect_maps_have_one_and_a_constant_map_one_half():
     masks = scene(6)[1]
     oracle, constant = counted(masks, masks).ranking(), counted(np.full(masks.shape, 0.7), masks).ranking()
     assert [compute(oracle) for compute in (auroc, average_precision, f1_max, aupro)] == [1, 1, 1, 1]
@@ -181,7 +180,7 @@ def test_the_oracle_has_one_and_a_constant_map_one_half():
 
 
 @pytest.mark.parametrize(("value", "reason"), [(False, "all normal"), (True, "all anomalous")])
-def test_one_class_has_a_reason_and_no_value(value, reason):
+def test_pixels_of_one_label_give_a_reason_and_no_value(value, reason):
     counts = counted(np.full((1, 4, 4), 0.5), np.full((1, 4, 4), value))
     with pytest.raises(UndefinedMetricError, match=reason):
         counts.ranking()

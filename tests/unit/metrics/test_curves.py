@@ -20,14 +20,14 @@ def ranking_of(labels, scores, weights):
     return rank(scores[labels], scores[~labels], weights)
 
 
-def test_the_roc_curve_is_that_of_scikit_learn():
+def test_the_roc_curve_equals_that_of_scikit_learn():
     labels, scores, weights = draw(400, decimals=1)
     fpr, tpr = roc_curve_points(ranking_of(labels, scores, weights))
     expected = roc_curve(labels, scores, drop_intermediate=False)
     np.testing.assert_allclose((fpr, tpr), expected[:2], atol=1e-12)
 
 
-def test_a_long_curve_is_thinned_to_points_of_it():
+def test_a_long_curve_is_reduced_to_a_subset_of_its_points():
     labels, scores, weights = draw(20_000, decimals=9)
     fpr, tpr = roc_curve_points(ranking_of(labels, scores, weights))
     assert len(fpr) <= MAX_POINTS
@@ -46,6 +46,6 @@ def test_the_area_below_the_pro_curve_is_aupro(decimals):
     assert auc(fpr, overlap) / 0.3 == pytest.approx(aupro(ranking), abs=1e-12)
 
 
-def test_the_pro_curve_of_perfect_scores_rises_at_once():
+def test_the_pro_curve_of_perfect_scores_starts_at_one():
     fpr, overlap = pro_curve_points(rank(np.array([0.8, 0.9]), np.array([0.1, 0.1]), np.array([0.5, 0.5])))
     assert fpr.tolist() == [0, 0, 0, 0.3] and overlap.tolist() == [0, 0.5, 1, 1]

@@ -1,4 +1,4 @@
-"""evaluate() against scikit-learn and SciPy on files made here, and its answers to bad files."""
+"""Compare evaluate() with scikit-learn and SciPy on generated files, and test its errors on bad files."""
 
 import h5py
 import numpy as np
@@ -30,20 +30,20 @@ def value(frame, class_name, level, metric):
 
 
 def nearest(mask, size):
-    """Nearest neighbour with NumPy: the pixel under the centre of each new pixel."""
+    """Resize by nearest neighbour with NumPy: take the pixel at the centre of each new pixel."""
     rows = ((np.arange(size) + 0.5) * mask.shape[0] / size).astype(int)
     columns = ((np.arange(size) + 0.5) * mask.shape[1] / size).astype(int)
     return mask[np.ix_(rows, columns)]
 
 
 def bilinear(grid, size):
-    """Bilinear upsampling with SciPy in float64: half-pixel centres, the edge repeated."""
+    """Upsample bilinearly with SciPy in float64, with half-pixel centres and repeated edges."""
     at = (np.arange(size) + 0.5) * grid.shape[0] / size - 0.5
     return ndimage.map_coordinates(grid.astype(float), np.meshgrid(at, at, indexing="ij"), order=1, mode="nearest")
 
 
 @pytest.mark.parametrize("resolution", [None, 64])
-def test_equals_scikit_learn_on_upsampled_and_smoothed_maps(files, resolution):
+def test_metrics_equal_scikit_learn_on_upsampled_and_smoothed_maps(files, resolution):
     scores, index, out = files
     evaluate(scores, index, out, resolution=resolution)
     frame = pd.read_csv(out)
@@ -93,7 +93,7 @@ def test_the_masks_themselves_reach_the_best_value_of_every_metric(tmp_path):
     for row in frame.drop("aupro_200").itertuples():
         metric = METRICS[row.level, row.Index]
         assert row.value == (metric.highest if metric.higher_is_better else metric.lowest), metric.label
-    assert frame.loc["aupro_200", "value"].isna().all()  # published code divides zero by zero here
+    assert frame.loc["aupro_200", "value"].isna().all()  # here published code divides zero by zero
     assert frame.loc["aupro_200", "reason"].str.contains("fewer than two of 200 thresholds").all()
 
 
@@ -112,7 +112,9 @@ def test_without_masks_the_pixel_values_are_missing_with_the_reason(tmp_path):
     ("normal", "anomalous", "image_reason", "pixel_reason"),
     [(3, 0, "one class only: all normal", "one class only: all normal"), (0, 3, "one class only: all anomalous", "")],
 )
-def test_one_label_only_is_missing_with_the_reason(tmp_path, normal, anomalous, image_reason, pixel_reason):
+def test_images_of_one_label_give_missing_values_with_the_reason(
+    tmp_path, normal, anomalous, image_reason, pixel_reason
+):
     index = write_dataset(tmp_path, classes=["bottle"], normal=normal, anomalous=anomalous)
     evaluate(write_scores(index, tmp_path / "scores.h5"), index, tmp_path / "metrics.csv")
     frame = pd.read_csv(tmp_path / "metrics.csv", keep_default_na=False, na_values={"value": [""]})
@@ -160,7 +162,7 @@ def test_another_set_of_images_is_refused(files, tmp_path):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("what", ["map", "image_score"])
-def test_a_score_that_is_not_finite_is_refused_naming_file_and_image(files, what, bad):
+def test_the_error_on_a_non_finite_score_names_file_and_image(files, what, bad):
     scores, index, out = files
     with h5py.File(scores, "a") as file:
         file[what][10] = bad
@@ -180,7 +182,7 @@ def test_an_anomalous_image_without_a_mask_among_others_is_refused(files):
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.5])
-def test_a_map_with_values_outside_the_range_is_refused_naming_file_and_image(files, value):
+def test_the_error_on_a_map_outside_its_range_names_file_and_image(files, value):
     scores, index, out = files
     with h5py.File(scores, "a") as file:
         file["map"][4, 0, 0] = value
@@ -190,7 +192,7 @@ def test_a_map_with_values_outside_the_range_is_refused_naming_file_and_image(fi
 
 
 def redraw(mask, path, index):
-    """Another mask, and its digest in the index."""
+    """Replace a mask and its digest in the index."""
     before = digest(path.read_bytes())
     Image.fromarray(mask).save(path)
     index.write_text(index.read_text().replace(before, digest(path.read_bytes())))
@@ -208,7 +210,7 @@ def test_an_empty_mask_of_an_anomalous_image_is_the_reason_for_missing_pixel_val
     assert frame.loc[("bottle", "image"), "value"].notna().all()
 
 
-def test_a_mask_too_fine_for_the_resolution_is_told(files, tmp_path, caplog):
+def test_a_mask_too_fine_for_the_resolution_is_reported(files, tmp_path, caplog):
     scores, index, out = files
     dot = np.zeros((48, 40), np.uint8)
     dot[1, 1] = 255
@@ -218,7 +220,7 @@ def test_a_mask_too_fine_for_the_resolution_is_told(files, tmp_path, caplog):
     assert np.isfinite(value(pd.read_csv(out), "bottle", "pixel", "auroc"))
 
 
-def test_all_equal_maps_and_scores_have_the_values_of_chance(tmp_path):
+def test_constant_maps_and_scores_have_chance_values(tmp_path):
     index = write_dataset(tmp_path)
     scores = write_scores(index, tmp_path / "scores.h5", np.full((18, GRID, GRID), 0.4), np.full(18, 0.4))
     evaluate(scores, index, tmp_path / "metrics.csv")

@@ -1,4 +1,4 @@
-"""A pass over many scores files writes what each alone would get, computes only what changed, and loses nothing."""
+"""A pass over many scores files writes the results of each file alone, computes only changes, and can be resumed."""
 
 import re
 import shutil
@@ -18,13 +18,13 @@ from kanoclip.metrics.evaluate import Evaluation, evaluate, evaluate_pass
 from kanoclip.result_store import Store
 from kanoclip.types import InputError
 
-# the grid, sigma and image size of each file: as rows of one table may differ
+# grid, sigma and image size of each file, which can differ between rows of a table
 KINDS = {"clip": (GRID, 4.0, SIZE), "sharp": (GRID, 0.0, SIZE), "oracle": (SIZE, 0.0, SIZE), "finer": (12, 2.0, 48)}
 
 
 @pytest.fixture
 def target(tmp_path):
-    """An index.csv and four scores files."""
+    """Return the folder of an index.csv and four scores files."""
     index = write_dataset(tmp_path)
     for number, (name, (grid, sigma, size)) in enumerate(KINDS.items()):
         generator = np.random.default_rng(number)
@@ -48,7 +48,7 @@ def contents(folder):
 
 @pytest.fixture
 def evaluated(monkeypatch):
-    """The names of the scores files that were really evaluated."""
+    """Record the names of the scores files that are actually evaluated."""
     names = []
     opened = module.open_scores
     monkeypatch.setattr(module, "open_scores", lambda scores, *rest: names.append(scores.stem) or opened(scores, *rest))
@@ -57,7 +57,7 @@ def evaluated(monkeypatch):
 
 @pytest.mark.parametrize("resolution", [None, 24])
 @pytest.mark.parametrize("at_once", [1, 2, 32])
-def test_a_pass_writes_the_bytes_that_each_file_alone_gets(target, monkeypatch, resolution, at_once):
+def test_a_pass_writes_the_same_bytes_as_evaluating_each_file_alone(target, monkeypatch, resolution, at_once):
     for one in evaluations(target, "alone"):
         evaluate(one.scores, target / "index.csv", one.metrics, resolution, bootstrap=50)
     monkeypatch.setattr(module, "AT_ONCE", at_once)
@@ -68,7 +68,7 @@ def test_a_pass_writes_the_bytes_that_each_file_alone_gets(target, monkeypatch, 
     assert contents(target / "pass") == contents(target / "stored") == contents(target / "alone")
 
 
-def test_masks_are_read_once_for_all_files_of_a_size(target, monkeypatch):
+def test_masks_are_read_once_per_size(target, monkeypatch):
     read = []
     monkeypatch.setattr(masks, "load_mask", lambda path, size: read.append(path) or load_mask(path, size))
     evaluate_pass(evaluations(target, "out", ["clip", "sharp", "oracle"]), target / "index.csv", bootstrap=0)
@@ -77,12 +77,12 @@ def test_masks_are_read_once_for_all_files_of_a_size(target, monkeypatch):
 
 
 def prepared_again(index):
-    """The index with the digests of its files as they are now."""
+    """Update the digests in the index to the current files."""
     frame = pd.read_csv(index, keep_default_na=False)
     write_index(frame[INDEX_COLUMNS], index)
 
 
-def test_a_pass_that_runs_again_evaluates_only_what_changed(target, evaluated):
+def test_a_second_pass_evaluates_only_changed_files(target, evaluated):
     def run(**changes):
         evaluated.clear()
         shutil.rmtree(target / "out", ignore_errors=True)
@@ -126,7 +126,7 @@ def test_a_damaged_result_is_computed_again(target, evaluated):
     assert contents(target / "out") == first
 
 
-def test_an_interrupted_pass_goes_on_and_ends_with_the_same_bytes(target, evaluated, monkeypatch):
+def test_an_interrupted_pass_is_resumed_and_writes_the_same_bytes(target, evaluated, monkeypatch):
     evaluate_pass(evaluations(target, "whole"), target / "index.csv", bootstrap=20)
     todo, store, write = evaluations(target, "out"), Store(target / "store"), module._write
 
@@ -174,7 +174,7 @@ BREAKS = [
 
 @pytest.mark.parametrize(("damage", "message"), BREAKS)
 @pytest.mark.parametrize("stored", [False, True])
-def test_a_wrong_file_is_told_after_the_others_are_done(target, damage, message, stored):
+def test_a_wrong_file_is_reported_after_the_others_are_done(target, damage, message, stored):
     evaluate_pass(evaluations(target, "expected", ["sharp", "oracle", "finer"]), target / "index.csv", bootstrap=20)
     damage(target / "clip.h5")
     store = Store(target / "store") if stored else None
@@ -184,7 +184,7 @@ def test_a_wrong_file_is_told_after_the_others_are_done(target, damage, message,
     assert contents(target / "out") == contents(target / "expected")
 
 
-def test_every_wrong_file_is_named(target):
+def test_the_error_names_every_wrong_file(target):
     break_map(target / "clip.h5")
     break_map(target / "finer.h5")
     with pytest.raises(InputError, match=r"clip\.h5: the map .* score again; .*finer\.h5: the map .* score again"):
@@ -193,7 +193,7 @@ def test_every_wrong_file_is_named(target):
 
 
 @pytest.mark.parametrize("stored", [False, True])
-def test_a_missing_mask_is_named(target, stored):
+def test_the_error_names_a_missing_mask(target, stored):
     (target / "bottle-5_mask.png").unlink()
     with pytest.raises(InputError, match=re.escape(f"{target}/bottle-5_mask.png: no such image")):
         evaluate_pass(
@@ -201,7 +201,7 @@ def test_a_missing_mask_is_named(target, stored):
         )
 
 
-def test_classes_that_are_not_in_one_piece_in_the_index_are_read_row_by_row(target):
+def test_classes_whose_rows_are_not_contiguous_in_the_index_are_evaluated(target):
     evaluate_pass(evaluations(target, "sorted", ["clip"]), target / "index.csv", bootstrap=20)
     order = np.random.default_rng(0).permutation(18)
     frame = pd.read_csv(target / "index.csv", keep_default_na=False)
@@ -214,7 +214,7 @@ def test_classes_that_are_not_in_one_piece_in_the_index_are_read_row_by_row(targ
     pd.testing.assert_frame_equal(first, second, rtol=1e-9)
 
 
-def test_the_command_evaluates_many_folders_at_once(target):
+def test_the_command_evaluates_several_folders(target):
     names = ["clip", "oracle"]
     for name in names:
         (target / "run" / name).mkdir(parents=True)

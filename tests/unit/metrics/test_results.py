@@ -1,4 +1,4 @@
-"""Rows of metrics.csv: intervals against a plain bootstrap, thresholds, missing values with their reasons."""
+"""Test the rows of metrics.csv: intervals (against a plain bootstrap), thresholds, and reasons of missing values."""
 
 import numpy as np
 import pandas as pd
@@ -32,7 +32,7 @@ def table(rankings, bootstrap=500):
     return results(rankings, bootstrap).metrics().set_index(["class_name", "level", "metric"])
 
 
-def test_the_interval_is_that_of_a_plain_bootstrap_over_images():
+def test_the_interval_equals_that_of_a_plain_bootstrap_over_images():
     positives, negatives = draw(0)
     generator = np.random.default_rng(1)
     labels = np.r_[np.ones(len(positives)), np.zeros(len(negatives))]
@@ -45,7 +45,7 @@ def test_the_interval_is_that_of_a_plain_bootstrap_over_images():
     assert row["low"] < row["value"] < row["high"]
 
 
-def test_a_resample_has_as_many_of_each_and_only_scores_that_were_there():
+def test_a_resample_keeps_the_count_of_each_label_and_has_only_given_scores():
     positives, negatives = draw(0, decimals=1)
     numbers = []
     for which, stack in rank(positives, negatives).resamples(20, np.random.default_rng(0)):
@@ -59,7 +59,7 @@ def test_a_resample_has_as_many_of_each_and_only_scores_that_were_there():
     assert sorted(numbers) == list(range(20))
 
 
-def test_the_draws_are_those_of_two_multinomials_in_this_order():
+def test_the_draws_are_two_multinomials_in_a_fixed_order():
     ranking = rank(*draw(0, decimals=1))
     generator = np.random.default_rng(5)
     expected = [generator.multinomial(n.sum(), n / n.sum(), size=50) for n in (ranking.positives, ranking.negatives)]
@@ -73,13 +73,13 @@ def test_the_draws_are_those_of_two_multinomials_in_this_order():
 
 @pytest.mark.parametrize("n", [1, 2, 5, 16, 60, 300, 9000])
 @pytest.mark.parametrize("metric", [m for m in metrics_of("image") if m.stacks], ids=lambda m: m.name)
-def test_stacked_draws_have_the_same_values_as_one_by_one_to_the_last_digit(metric, n):
+def test_stacked_draws_give_identical_values_to_single_draws(metric, n):
     ranking = ranked(*draw(n, n, decimals=3))
     for _, stack in ranking.resamples(100 if n < 1000 else 20, np.random.default_rng(0)):
         assert metric.of_each(stack).tolist() == [metric.compute(one) for one in stack.unstacked()]
 
 
-def test_intervals_are_the_same_each_time_and_none_without_a_bootstrap():
+def test_intervals_are_repeatable_and_missing_without_a_bootstrap():
     rankings = {("a", "image"): rank(*draw(0)), ("a", "pixel"): rank(*draw(1))}
     pd.testing.assert_frame_equal(table(rankings), table(rankings))
     without = table(rankings, bootstrap=0)
@@ -93,14 +93,14 @@ def test_only_image_metrics_have_an_interval():
     assert found.xs("pixel", level="level")[["low", "high"]].isna().all(axis=None)
 
 
-def test_the_classes_are_drawn_independently_so_the_interval_of_their_mean_is_narrower():
+def test_classes_are_resampled_independently_so_the_interval_of_their_mean_is_narrower():
     one = {("a", "image"): rank(*draw(0))}
     nine = {(f"{i}", "image"): rank(*draw(0)) for i in range(9)}
     width = {len(r): np.diff(table(r, 2000).loc[("mean", "image", "auroc"), ["low", "high"]])[0] for r in (one, nine)}
     assert width[9] == pytest.approx(width[1] / 3, rel=0.1)
 
 
-def test_the_threshold_is_that_of_f1_max_and_of_nothing_else():
+def test_only_f1_max_has_its_threshold():
     positives, negatives = draw(0)
     found = table({("a", "image"): rank(positives, negatives)})
     row = found.loc[("a", "image", "f1_max")]
@@ -109,7 +109,7 @@ def test_the_threshold_is_that_of_f1_max_and_of_nothing_else():
     assert found["threshold"].notna().sum() == 1
 
 
-def test_a_ranking_that_cannot_be_is_a_missing_value_of_every_metric_with_its_reason():
+def test_without_a_ranking_every_metric_is_missing_with_the_reason():
     rankings = {("a", "image"): UndefinedMetricError("one class only: all normal"), ("b", "image"): ranked(*draw(0))}
     found = table(rankings)
     numbers = ["value", "low", "high", "threshold"]
@@ -120,20 +120,20 @@ def test_a_ranking_that_cannot_be_is_a_missing_value_of_every_metric_with_its_re
     assert set(found.loc["mean", "reason"]) == {"a: one class only: all normal"}
 
 
-def test_one_metric_may_be_missing_where_others_are_not():
+def test_one_metric_can_be_missing_alone():
     found = table({("a", "pixel"): rank(np.array([1.0]), np.array([0.0]))})
     assert found.loc[("a", "pixel", "auroc"), "value"] == 1
     assert np.isnan(found.loc[("a", "pixel", "aupro_200"), "value"])
     assert "200 thresholds" in found.loc[("mean", "pixel", "aupro_200"), "reason"]
 
 
-def test_columns_and_rows():
+def test_the_table_has_the_documented_columns_and_rows():
     frame = results({("a", "image"): rank(*draw(0)), ("a", "pixel"): rank(*draw(1))}, 10).metrics()
     assert list(frame.columns) == METRICS_COLUMNS
     assert len(frame) == 2 * (len(metrics_of("image")) + len(metrics_of("pixel")))
 
 
-def test_curves_of_the_classes_that_have_a_ranking():
+def test_only_classes_with_a_ranking_have_curves():
     rankings = {
         ("a", "image"): rank(*draw(0)),
         ("a", "pixel"): rank(*draw(1)),

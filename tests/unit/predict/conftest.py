@@ -12,7 +12,7 @@ from kanoclip.predict import Detector, Threshold
 
 @pytest.fixture
 def detector(backbone: Backbone) -> Detector:
-    """CLIP on random weights, with a threshold in the middle of what it says."""
+    """Return CLIP with random weights and a threshold in the middle of its scores."""
     kind = method_class("clip")
     found = Detector(kind(backbone, kind.Options(), 0), "clip", "nut")
     found.threshold = Threshold(0.5, 0.5, "a threshold for tests")
@@ -21,7 +21,7 @@ def detector(backbone: Backbone) -> Detector:
 
 @pytest.fixture
 def write_images(tmp_path: Path) -> Callable[..., Path]:
-    """Write small images of noise, each with other values, and return their folder."""
+    """Return a function that writes small images of different noise and returns their folder."""
 
     def write(*names: str, folder: str = "images", size: tuple[int, int] = (36, 24)) -> Path:
         for number, name in enumerate(names):

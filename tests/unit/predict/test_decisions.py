@@ -1,4 +1,4 @@
-"""Thresholds from normal images: the promised rate holds by simulation, and too few images are refused."""
+"""Thresholds from normal images keep the promised rate in simulations, and too few images are refused."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from kanoclip.types import InputError
 
 @pytest.mark.parametrize(("count", "rate"), [(9, 0.1), (50, 0.1), (99, 0.01), (30, 0.3)])
 def test_the_rate_and_its_interval_hold_over_many_draws(count: int, rate: float) -> None:
-    """The true rate of a threshold on uniform scores is what lies above it."""
+    """On uniform scores, the true rate of a threshold is the length of the interval above it."""
     generator = np.random.default_rng(0)
     found = [calibrated(scores, scores, rate) for scores in generator.random((4000, count)).astype(np.float32)]
     true = np.array([1 - one.image for one in found])
@@ -20,8 +20,8 @@ def test_the_rate_and_its_interval_hold_over_many_draws(count: int, rate: float)
     assert np.mean(true > found[0].high) == pytest.approx(0.025, abs=0.01)
 
 
-def test_the_interval_is_that_of_an_order_statistic() -> None:
-    """P(rate <= r) for the k-th of n is P(at most n - k of n lie above the quantile 1 - r): a sum of binomials."""
+def test_the_interval_equals_that_of_an_order_statistic() -> None:
+    """P(rate <= r) for the k-th of n is P(at most n - k of n are above the quantile 1 - r), a sum of binomials."""
     count, rate = 40, 0.1
     found = calibrated(np.arange(count, dtype=np.float32), np.arange(count, dtype=np.float32), rate)
     rank = int(np.floor(found.image)) + 1
@@ -29,7 +29,7 @@ def test_the_interval_is_that_of_an_order_statistic() -> None:
     assert binom.sf(count - rank, count, found.high) == pytest.approx(0.975, abs=1e-6)
 
 
-def test_nothing_that_calibrated_below_the_threshold_is_called_anomalous() -> None:
+def test_at_the_lowest_supported_rate_no_calibration_image_is_called_anomalous() -> None:
     scores = np.random.default_rng(1).random(19).astype(np.float32)
     found = calibrated(scores, scores + 1, 0.05)
     assert (scores >= found.image).sum() == 0 and found.image == pytest.approx(scores.max(), abs=1e-6)
@@ -46,16 +46,16 @@ def test_nothing_that_calibrated_below_the_threshold_is_called_anomalous() -> No
         (np.arange(4.0), 1.5, "expected a rate above 0 and below 1"),
     ],
 )
-def test_what_says_nothing_is_refused(scores: np.ndarray, rate: float, message: str) -> None:
+def test_normals_that_cannot_support_the_rate_are_refused(scores: np.ndarray, rate: float, message: str) -> None:
     with pytest.raises(InputError, match=message):
         calibrated(scores, scores, rate)
 
 
-def test_a_rate_that_is_just_supported_is_taken() -> None:
+def test_a_rate_that_is_just_supported_is_accepted() -> None:
     assert calibrated(np.arange(99.0), np.arange(99.0), 0.01).expected == pytest.approx(0.01)
 
 
-def test_a_guess_says_what_it_is_worth() -> None:
+def test_a_guessed_threshold_states_its_reliability() -> None:
     record = {
         "image": 0.3,
         "pixel": 0.4,

@@ -1,4 +1,4 @@
-"""The Python API: equal to the benchmark's own pass, whatever form the images come in."""
+"""The Python API gives the scores of the benchmark, in whatever form the images are given."""
 
 import doctest
 import importlib
@@ -26,7 +26,7 @@ MODULES = ("decisions", "detector", "drawing", "models", "regions")
 
 
 def flood_regions(mask: np.ndarray) -> list[set[tuple[int, int]]]:
-    """Regions by flooding from pixel to pixel, corners included."""
+    """Return regions by flood fill, with neighbours at corners."""
     left = {(int(row), int(column)) for row, column in np.argwhere(mask)}
     regions = []
     while left:
@@ -42,12 +42,12 @@ def flood_regions(mask: np.ndarray) -> list[set[tuple[int, int]]]:
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_examples(name: str) -> None:
+def test_examples_in_docstrings_give_their_output(name: str) -> None:
     found = doctest.testmod(importlib.import_module(f"kanoclip.predict.{name}"))
     assert found.attempted > 0 and found.failed == 0
 
 
-def test_scores_and_maps_are_those_of_the_benchmark(index: Path, backbone: Backbone) -> None:
+def test_scores_and_maps_equal_those_of_the_benchmark(index: Path, backbone: Backbone) -> None:
     kind = method_class("clip_ac")
     method = kind(backbone, kind.Options(), 0)
     frame = read_index(index)
@@ -60,7 +60,7 @@ def test_scores_and_maps_are_those_of_the_benchmark(index: Path, backbone: Backb
     assert found[0].map.shape == (40, 48)
 
 
-def test_every_form_of_an_image_gives_the_same(detector: Detector, tmp_path: Path) -> None:
+def test_every_form_of_an_image_gives_the_same_result(detector: Detector, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "part.png")
     forms = [
@@ -93,7 +93,7 @@ def test_other_forms_are_refused_in_one_line(detector: Detector, image: object, 
         detector.predict(image)
 
 
-def test_regions_are_those_of_a_flood_fill() -> None:
+def test_regions_equal_those_of_a_flood_fill() -> None:
     values = np.random.default_rng(2).random((30, 40))
     found = regions_of(values, 0.8)
     expected = flood_regions(values >= 0.8)
@@ -113,18 +113,18 @@ def test_regions_are_those_of_a_flood_fill() -> None:
     assert regions_of(values, None) == [] and regions_of(values, 2.0) == []
 
 
-def test_calibration_calls_new_normal_images_anomalous_at_the_wished_rate(
+def test_calibration_calls_new_normal_images_anomalous_at_the_chosen_rate(
     detector: Detector, write_images: Callable[..., Path]
 ) -> None:
     folder = write_images(*(f"{i:02}.png" for i in range(30)))
     files = sorted(folder.iterdir())
     assert detector.calibrate(files[:19], false_alarms=0.1) is detector
     called = [one.is_anomalous for one in detector.predict(files[:19])]
-    assert sum(called) == 1  # the 18th of 19 is the last that is normal
+    assert sum(called) == 1  # the 18th of 19 is the last normal one
     assert detector.calibration is not None and detector.calibration.normals == 19
 
 
-def test_a_result_can_be_drawn(detector: Detector) -> None:
+def test_a_result_can_be_plotted(detector: Detector) -> None:
     result = detector.predict(np.random.default_rng(3).random((20, 30)))
     figure = result.plot()
     assert [panel.images[-1].get_array().shape[:2] for panel in figure.axes[:2]] == [(20, 30), (20, 30)]
@@ -132,8 +132,8 @@ def test_a_result_can_be_drawn(detector: Detector) -> None:
     assert result.mask.sum() == sum(region.area for region in result.regions)
 
 
-def test_the_shipped_model_fits_the_shipped_backbone() -> None:
-    """Fails when kanoclip-tiny was trained again: then `make detector` trains this one again."""
+def test_the_model_in_the_package_fits_the_backbone_in_the_package() -> None:
+    """This fails after kanoclip-tiny was trained again; `make detector` then trains this model again."""
     detector = kanoclip.load()
     assert SHIPPED.stat().st_size < 4_000_000
     assert detector.method_name == "kanoclip" and detector.threshold.image is not None
@@ -150,24 +150,25 @@ def test_the_shipped_model_fits_the_shipped_backbone() -> None:
         ("nowhere.safetensors", None, "found no file"),
     ],
 )
-def test_a_model_that_is_none_is_refused(model: str, backbone: str | None, message: str) -> None:
+def test_unusable_models_are_refused(model: str, backbone: str | None, message: str) -> None:
     with pytest.raises(InputError, match=message):
         kanoclip.load(model, backbone=backbone)
 
 
-def test_a_clip_model_predicts_without_training_at_its_own_size() -> None:
+def test_a_clip_model_predicts_training_free_at_its_own_size() -> None:
     choice = choose("ViT-L-14-336-quickgelu", None, None, None)
     assert (choice.method, choice.backbone.weights, choice.backbone.image_size) == ("winclip", "openai", 336)
     assert choose("clip", "ViT-B-32", "random:0", 64).backbone.weights == "random:0"
 
 
-def test_tiles_show_what_is_small(detector: Detector) -> None:
-    """An image no larger than a tile is scored as ever; a larger one as the worst of its tiles."""
+def test_tiles_find_small_defects(detector: Detector) -> None:
+    """An image no larger than a tile is scored whole; a larger one gets the highest score of its tiles."""
     whole = detector.predict(pixels := np.random.default_rng(5).random((40, 60)))
     before = detector.checksum()
     detector.tile = 60
     assert detector.predict(pixels).score == pytest.approx(whole.score)
-    np.testing.assert_allclose(detector.predict(pixels).map, whole.map, atol=2e-3)  # Pillow's and our bilinear
+    # bilinear interpolation of Pillow and ours
+    np.testing.assert_allclose(detector.predict(pixels).map, whole.map, atol=2e-3)
     detector.tile = 32
     tiled = detector.predict(pixels)
     image = Image.fromarray(np.round(255 * pixels).astype(np.uint8))

@@ -1,4 +1,4 @@
-"""A folder from images to files: whole after any stop, equal whatever the batches, honest about what is broken."""
+"""Predict a folder: resumed after any stop, equal with any batch size, and broken images are reported."""
 
 import csv
 import json
@@ -37,7 +37,7 @@ def lines(out: Path) -> list[dict]:
     return [{key: value for key, value in line.items() if key != "state"} for line in read_records(out)]
 
 
-def test_folders_of_any_shape_are_walked_and_strays_are_named(write_images: Callable[..., Path]) -> None:
+def test_nested_folders_are_walked_and_other_files_reported(write_images: Callable[..., Path]) -> None:
     folder = write_images("b.png", "deep/er/a.JPG", "a.png", ".hidden.png")
     (folder / "notes.txt").write_text("x")
     (folder / "old").mkdir()
@@ -75,7 +75,7 @@ def test_a_folder_without_images_is_refused(tmp_path: Path, names: list[str], me
         ImageFiles([tmp_path / "nowhere"])
 
 
-def test_lines_and_pictures_agree_with_the_detector(
+def test_predictions_and_pictures_equal_those_of_the_detector(
     detector: Detector, write_images: Callable[..., Path], tmp_path: Path
 ) -> None:
     images, out = write_images("a.png", "sub/b.jpg"), tmp_path / "out"
@@ -105,7 +105,7 @@ def test_lines_and_pictures_agree_with_the_detector(
     assert [one["id"] for one in coco["annotations"]] == list(range(1, len(boxes) + 1))
 
 
-def test_a_map_of_zero_leaves_the_image_and_the_brightest_covers_most_of_it() -> None:
+def test_a_zero_map_shows_the_image_and_the_maximum_mostly_covers_it() -> None:
     image = Image.new("RGB", (4, 2), (10, 200, 30))
     strength = opacity(np.array([[0.0, 0.1, 0.2, 0.9]] * 2), (0.1, 0.2))
     drawn = np.asarray(overlay(image, strength)).astype(int)
@@ -113,7 +113,7 @@ def test_a_map_of_zero_leaves_the_image_and_the_brightest_covers_most_of_it() ->
     assert drawn[0, 2].tolist() == drawn[0, 3].tolist() and abs(drawn[0, 2] - [10, 200, 30]).sum() > 200
 
 
-def test_the_threshold_is_no_darker_than_the_middle_of_the_colours(detector: Detector) -> None:
+def test_the_threshold_has_at_least_the_middle_colour(detector: Detector) -> None:
     results = [detector.predict(np.random.default_rng(seed).random((20, 30))) for seed in range(3)]
     for one in results:
         object.__setattr__(one, "threshold", Threshold(0.5, 0.9, ""))
@@ -121,7 +121,7 @@ def test_the_threshold_is_no_darker_than_the_middle_of_the_colours(detector: Det
     assert opacity(np.array([0.9]), (low, high))[0] >= 0.5 - 1e-6
 
 
-def test_a_broken_image_does_not_stop_the_rest_and_is_tried_again(
+def test_a_broken_image_does_not_stop_the_others_and_is_retried(
     detector: Detector, write_images: Callable[..., Path], tmp_path: Path
 ) -> None:
     images, out = write_images("a.png", "c.png"), tmp_path / "out"
@@ -136,7 +136,7 @@ def test_a_broken_image_does_not_stop_the_rest_and_is_tried_again(
     assert len(lines(out)) == 3
 
 
-def test_a_second_run_does_what_the_first_has_not(
+def test_a_second_run_predicts_the_remaining_images(
     detector: Detector, write_images: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images, out = write_images(*(f"{i}.png" for i in range(10))), tmp_path / "out"
@@ -158,7 +158,7 @@ def test_a_second_run_does_what_the_first_has_not(
     before = [line["image"] for line in lines(out)]
     assert 0 < len(before) < 8
     with (out / "predictions.jsonl").open("a") as file:
-        file.write('{"image": "cut o')  # as a killed process leaves it
+        file.write('{"image": "cut o')  # like the file of a killed process
     read.clear()
     stopped_at("")
     run(detector, images, out, 3)
@@ -188,7 +188,7 @@ def test_a_changed_image_is_predicted_again_and_another_threshold_refused(
         run(detector, images, out)
 
 
-def test_the_page_survives_any_name(detector: Detector, write_images: Callable[..., Path], tmp_path: Path) -> None:
+def test_the_page_handles_any_file_name(detector: Detector, write_images: Callable[..., Path], tmp_path: Path) -> None:
     images, out = write_images(*NASTY), tmp_path / "out"
     run(detector, images, out)
     write_gallery(out, detector, True, "")
@@ -207,10 +207,10 @@ def test_the_page_survives_any_name(detector: Detector, write_images: Callable[.
 
 
 @pytest.mark.slow
-def test_twenty_thousand_images_in_bounded_memory(
+def test_memory_is_bounded_for_twenty_thousand_images(
     detector: Detector, write_images: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """Memory after 20,000 images is that after 2,000 except for a few bytes per image."""
+    """Memory after 20,000 images exceeds that after 2,000 only by a few bytes per image."""
     import tracemalloc
 
     first = write_images("0.png", size=(16, 16)) / "0.png"

@@ -1,4 +1,4 @@
-"""The thresholds that are shipped for methods without training: made as they say, and used only where they hold."""
+"""Thresholds in the package for training-free methods are computed as documented and used only where they apply."""
 
 import json
 from pathlib import Path
@@ -14,12 +14,12 @@ from kanoclip.datasets.index import read_index
 from kanoclip.predict.guesses import SHIPPED, guesses
 
 
-def test_a_guess_has_the_best_balanced_accuracy_of_all(index: Path) -> None:
+def test_a_guessed_threshold_has_the_best_balanced_accuracy(index: Path) -> None:
     frame = read_index(index)
     backbone = load_backbone(BackboneConfig(model="kanoclip-tiny", weights="embedded", image_size=128), "cpu")
     found = guesses(frame, backbone, ["clip"])["clip"]
     scores = np.empty(len(frame), np.float32)
-    for name, rows in frame.groupby("class_name"):  # by the other way to score, image by image
+    for name, rows in frame.groupby("class_name"):  # scored another way, image by image
         detector = kanoclip.load("clip", class_name=str(name), threads=1)
         scores[rows.index] = detector.scores(Path(path) for path in rows["image_path"])
     labels = frame["label"] == 1
@@ -28,7 +28,7 @@ def test_a_guess_has_the_best_balanced_accuracy_of_all(index: Path) -> None:
     assert np.abs(scores - found["image"]).min() < 1e-5
 
 
-def test_it_holds_for_the_shipped_backbone_and_the_default_options_only() -> None:
+def test_guesses_apply_only_to_the_embedded_backbone_and_default_options() -> None:
     shipped = json.loads(SHIPPED.read_text())["methods"]
     assert "clip" in shipped and "winclip" in shipped
     found = kanoclip.load("clip").threshold

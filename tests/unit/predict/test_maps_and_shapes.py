@@ -1,4 +1,4 @@
-"""Regions as COCO's run-length encoding, decoded by a second reading of the format, and raw maps in one HDF5 file."""
+"""Test regions in COCO's run-length encoding with a second decoder, and raw maps in one HDF5 file."""
 
 import json
 from collections.abc import Callable
@@ -38,7 +38,7 @@ def decode(counts: str, height: int, width: int) -> NDArray[np.bool_]:
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 40), (40, 1), (37, 23), (200, 150)])
-def test_the_regions_of_a_map_are_what_was_above_the_threshold(height: int, width: int) -> None:
+def test_the_regions_of_a_map_are_its_pixels_above_the_threshold(height: int, width: int) -> None:
     values = np.random.default_rng(height).random((height, width))
     for threshold in (0.0, 0.5, 0.97):
         found = regions_of(values, threshold)
@@ -49,8 +49,8 @@ def test_the_regions_of_a_map_are_what_was_above_the_threshold(height: int, widt
         np.testing.assert_array_equal(np.sum([np.zeros((height, width), int), *masks], axis=0), values >= threshold)
 
 
-def test_long_runs_and_a_known_text() -> None:
-    """The text is pycocotools' own (2.0.11) for this mask of 5 x 7."""
+def test_long_runs_and_a_known_encoding() -> None:
+    """The text is the output of pycocotools 2.0.11 for this mask of 5 x 7."""
     mask = np.zeros((5, 7), bool)
     mask[1:4, 2:5] = mask[2, 5] = True
     (region,) = regions_of(mask.astype(float), 0.5)
@@ -62,7 +62,7 @@ def test_long_runs_and_a_known_text() -> None:
 
 @pytest.fixture
 def run(detector: Detector, tmp_path: Path) -> Callable[[Path], Path]:
-    """Predict a folder with HDF5 maps and pack them."""
+    """Return a function that predicts a folder with HDF5 maps and packs them."""
 
     def predict(images: Path) -> Path:
         out = tmp_path / "out"

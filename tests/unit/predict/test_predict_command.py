@@ -1,4 +1,4 @@
-"""kanoclip predict and calibrate: one clear line for each mistake, and what was done stays."""
+"""`kanoclip predict` and `calibrate` report mistakes in one line and keep finished predictions."""
 
 import errno
 import json
@@ -19,7 +19,7 @@ ENDS = {"clean": (0, None), "stopped": (130,)}
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., object]:
-    """Run a command with CLIP without training on the shipped backbone; return its exit code, or its last line."""
+    """Run a command with zero-shot CLIP on the embedded backbone; return its exit code or its last line."""
 
     def command(*arguments: object) -> object:
         chosen = ["--method", "clip", "--threads", "1"]
@@ -31,7 +31,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., object]:
     return command
 
 
-def test_a_card_decides_and_is_refused_with_another_model(
+def test_a_card_sets_the_threshold_and_is_refused_with_another_model(
     run: Callable[..., object], write_images: Callable[..., Path], tmp_path: Path
 ) -> None:
     images, card = write_images(*(f"{i}.png" for i in range(9))), tmp_path / "card.json"
@@ -54,7 +54,7 @@ def test_a_card_decides_and_is_refused_with_another_model(
     assert "found another kind of file" in str(run("predict", images, "--card", tmp_path / "other.json"))
 
 
-def test_normals_that_are_too_few_or_alike(
+def test_normals_that_are_too_few_or_equal_are_refused(
     run: Callable[..., object], write_images: Callable[..., Path], tmp_path: Path
 ) -> None:
     images = write_images("a.png", "b.png", "c.png")
@@ -72,7 +72,7 @@ def test_normals_that_are_too_few_or_alike(
     assert "expected one of them, found both" in message
 
 
-def test_what_is_no_image_is_listed_and_the_rest_is_done(
+def test_unreadable_files_are_listed_and_the_others_predicted(
     run: Callable[..., object], write_images: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     images, out = write_images("a.png", "b.png"), tmp_path / "out"
@@ -86,7 +86,7 @@ def test_what_is_no_image_is_listed_and_the_rest_is_done(
     assert "expected images" in str(run("predict", empty, "--out", out))
 
 
-def test_a_stop_and_a_full_disk_leave_what_was_done(
+def test_a_stop_or_a_full_disk_keeps_finished_predictions(
     run: Callable[..., object], write_images: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images, out = write_images(*(f"{i}.png" for i in range(6))), tmp_path / "out"
@@ -109,10 +109,10 @@ def test_a_stop_and_a_full_disk_leave_what_was_done(
 
 
 @pytest.mark.slow
-def test_ctrl_c_stops_a_process_and_a_second_run_does_the_rest_only(
+def test_a_second_run_after_ctrl_c_predicts_only_the_remaining_images(
     write_images: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """The signal that a terminal sends, at any moment after the first lines."""
+    """Send the signal of a terminal at a moment after the first predictions."""
     images, out = write_images(*(f"{i:03}.png" for i in range(120)), size=(600, 400)), tmp_path / "out"
     command = [sys.executable, "-m", "kanoclip", "predict", str(images), "--out", str(out), "--batch-size", "4"]
     command += ["--threads", "1"]
@@ -136,8 +136,8 @@ def test_ctrl_c_stops_a_process_and_a_second_run_does_the_rest_only(
 
 
 @pytest.mark.slow
-def test_a_disk_that_is_really_full_is_one_line(write_images: Callable[..., Path], tmp_path: Path) -> None:
-    """No file of the process may grow past 4,000 bytes: lines, then pictures, fail as on a full disk."""
+def test_a_limit_on_file_sizes_is_reported_in_one_line(write_images: Callable[..., Path], tmp_path: Path) -> None:
+    """With at most 4,000 bytes per file, predictions and then pictures fail as on a full disk."""
     images, out = write_images(*(f"{i:02}.png" for i in range(40))), tmp_path / "out"
     command = [sys.executable, "-m", "kanoclip", "predict", str(images), "--out", str(out), "--batch-size", "2"]
     command += ["--threads", "1", "--no-pictures"]

@@ -37,21 +37,21 @@ def draw(seed: int = 0) -> Draw:
     return Draw(torch.Generator().manual_seed(seed))
 
 
-def test_pairs_are_those_of_the_corpus(corpus, pool):
+def test_pairs_equal_those_of_the_corpus(corpus, pool):
     images, masks = pool.pairs(torch.tensor([4, 9]))
     assert np.array_equal(images[1, 1].permute(1, 2, 0).numpy().astype(np.uint8), corpus.images[19])
     assert np.array_equal(masks[0].numpy().astype(bool), corpus.mask(np.array([9]))[0])
 
 
-def test_grouped_pools_give_all_pairs_of_a_surface(corpus):
+def test_grouped_pools_return_all_pairs_of_a_surface(corpus):
     chosen = DevicePool(corpus, CPU, grouped=True).choose(8, torch.Generator().manual_seed(0))
     assert (chosen[1::2] == chosen[0::2] + 1).all() and (chosen[0::2] % 2 == 0).all()
     assert len(set(chosen.tolist())) == 8
 
 
 @pytest.mark.parametrize("size", [64, 128])
-def test_the_mask_is_cut_like_the_images(size):
-    """Images that are their own masks stay so, up to the interpolated edge."""
+def test_the_mask_is_cropped_like_the_images(size):
+    """Images that equal their masks still equal them after cropping, except at interpolated edges."""
     mask = torch.zeros(8, 128, 128)
     mask[:, 30:90, 50:80] = 1
     images = (mask * 255)[:, None, None].expand(-1, 2, 3, -1, -1).clone()
@@ -82,11 +82,11 @@ def test_both_images_of_a_pair_are_recoloured_alike():
     views = recoloured(images, draw())
     assert views.min() >= 0 and views.max() <= 255
     distance = (views[:, 0] - views[:, 1]).abs().mean((1, 2, 3))
-    assert distance.max() < 12 and (distance == 0).float().mean() > 0.4  # noise of at most 9 in some
+    assert distance.max() < 12 and (distance == 0).float().mean() > 0.4  # some images have noise of at most 9
     assert (views - images).abs().mean() > 10
 
 
-def test_labels_say_only_what_is_still_known():
+def test_labels_state_only_facts_that_are_still_known():
     numbers = np.array([[0, 3, NOTHING, 1, NOTHING, NOTHING], [1, 3, 5, 1, 2, 0]] * 5, np.int16)
     pixels, mode = np.array([500, 0, 5, 500, 500]), np.array([OWN, OWN, OWN, BLEND, TRANSPLANT])
     seen = numbers_of_views(numbers, pixels, mode)

@@ -26,7 +26,7 @@ def test_attributes_are_positions_in_the_lists_of_values():
     assert list(attributes(GOOD)[[2, 4, 5]]) == [NOTHING] * 3
 
 
-def test_values_are_at_right_angles_and_states_are_opposite():
+def test_values_are_orthogonal_and_states_are_opposite():
     tables = code_tables(128, seed=3)
     rows = np.concatenate([tables[STATE][:1], *tables[1:]])
     gram = rows @ rows.T
@@ -37,7 +37,7 @@ def test_values_are_at_right_angles_and_states_are_opposite():
         assert np.allclose(length, share, atol=1e-5)
 
 
-def test_a_code_has_the_cosine_of_the_shared_attributes():
+def test_the_cosine_of_two_codes_follows_from_their_shared_attributes():
     tables = code_tables(128, seed=0)
     other_state, same = codes(np.stack([attributes(GOOD), attributes(GOOD)]), tables)
     assert np.isclose(other_state @ same, 1)
@@ -53,19 +53,19 @@ def test_a_code_has_the_cosine_of_the_shared_attributes():
     ("caption", "is_true"),
     [
         (Facts(kind="screw", defect="crack", colour=""), True),
-        (Facts(kind="screw", defect="", colour=""), True),  # abnormal, the defect unsaid
+        (Facts(kind="screw", defect="", colour=""), True),  # abnormal, with an unknown defect
         (Facts(kind="screw", defect="good", colour=""), False),
         (Facts(kind="nut", defect="crack", colour=""), False),
         (Facts(kind="screw", defect="crack", colour="red"), False),
         (Facts(kind="screw", defect="crack", colour="", place="bottom"), False),
     ],
 )
-def test_a_caption_is_true_when_everything_it_mentions_is(caption, is_true):
+def test_a_caption_is_true_if_every_mentioned_fact_is_true(caption, is_true):
     true, known = truth(attributes(CRACKED)[None], attributes(caption)[None])
     assert known.all() and bool(true[0, 0]) is is_true
 
 
-def test_what_cannot_be_told_is_neither_true_nor_false_unless_something_else_is_false():
+def test_a_caption_with_unknown_facts_is_false_only_if_another_fact_is_false():
     image = attributes(CRACKED)
     image[4] = UNKNOWN
     captions = [

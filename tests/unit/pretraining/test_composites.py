@@ -18,7 +18,7 @@ SIZE = 64
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Drawn images under the names that real photographs have."""
+    """Write drawn images under the names of real photographs."""
     root = tmp_path_factory.mktemp("photographs")
     for number in range(3):
         for kind, name in (
@@ -58,7 +58,7 @@ def test_harmless_changes_have_empty_masks(pairs):
     assert any((pair.images[0] != pair.images[1]).mean() > 0.3 for pair in harmless)
 
 
-def test_a_pair_follows_from_its_number_and_neighbours_show_one_photograph(composites, pairs):
+def test_a_pair_depends_only_on_its_number_and_neighbours_share_a_photograph(composites, pairs):
     again = composites.pair(7)
     assert np.array_equal(again.images[1], pairs[7].images[1]) and again.facts == pairs[7].facts
     assert not np.array_equal(pairs[6].images[0], pairs[7].images[0])
@@ -67,7 +67,7 @@ def test_a_pair_follows_from_its_number_and_neighbours_show_one_photograph(compo
 
 @pytest.mark.parametrize("cut_out", [False, True])
 @pytest.mark.parametrize("name", list(MAKERS))
-def test_every_maker_changes_a_scene_it_is_meant_for(folder, name, cut_out):
+def test_every_defect_generator_changes_a_scene_that_it_supports(folder, name, cut_out):
     photo = read_photographs(folder)[0].read()
     changed = []
     for seed in range(4):
@@ -90,7 +90,7 @@ def test_every_harmless_change_keeps_the_shape(name):
     assert changed.shape == image.shape and np.isfinite(changed).all()
 
 
-def test_cut_out_scenes_show_their_ground_outside(folder):
+def test_cut_out_scenes_show_their_background_outside(folder):
     photo = read_photographs(folder)[0].read()
     for seed in range(30):
         c = Canvas(np.random.default_rng(seed), SIZE)
@@ -100,13 +100,13 @@ def test_cut_out_scenes_show_their_ground_outside(folder):
         assert 0.01 < (normal.inside > 0.9).mean() < 0.95
 
 
-def test_held_out_makers_are_not_trained_on():
+def test_held_out_defect_generators_are_not_used_in_training():
     assert not set(HELD_OUT_MAKERS) & set(TRAINING_MAKERS)
     assert set(HELD_OUT_DEFECTS) < set(HELD_OUT_MAKERS) < set(MAKERS)
     assert set(DEFECTS) - set(MAKERS) == {"misplacement"}
 
 
-def test_of_a_composite_only_the_state_and_the_generators_defect_are_known(pairs):
+def test_only_the_state_and_a_generators_defect_are_known_of_a_composite(pairs):
     for pair in pairs:
         normal, second = (numbers_of(facts) for facts in pair.facts)
         assert normal[STATE] == 0 and normal[DEFECT] == NOTHING
@@ -119,14 +119,14 @@ def test_of_a_composite_only_the_state_and_the_generators_defect_are_known(pairs
             assert second[DEFECT] == UNKNOWN
 
 
-def test_several_processes_make_the_same_corpus(folder, tmp_path):
+def test_the_corpus_does_not_depend_on_the_number_of_processes(folder, tmp_path):
     photographs = read_photographs(folder)
     one = composite_corpus(tmp_path / "one", photographs, TRAINING_MAKERS, 4, 0, processes=1)
     two = composite_corpus(tmp_path / "two", photographs, TRAINING_MAKERS, 4, 0, processes=2)
     assert np.array_equal(one.images, two.images) and np.array_equal(one.masks, two.masks) and one.facts == two.facts
 
 
-def test_names_come_from_files_or_from_the_manifest(folder, tmp_path):
+def test_names_of_photographs_come_from_the_files_or_the_manifest(folder, tmp_path):
     assert [(photo.name, photo.texture) for photo in read_photographs(folder)][::3] == [
         ("bumpy texture", True),
         ("sea lion", False),
@@ -140,7 +140,7 @@ def test_names_come_from_files_or_from_the_manifest(folder, tmp_path):
         read_photographs(tmp_path)
 
 
-def test_held_out_photographs_follow_from_their_names(folder):
+def test_held_out_photographs_are_chosen_by_their_names(folder):
     photographs = read_photographs(folder)
     training, held_out = split(photographs)
     assert sorted([*training, *held_out], key=lambda photo: photo.path) == photographs

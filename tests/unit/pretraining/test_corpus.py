@@ -13,7 +13,7 @@ def corpus(tmp_path_factory):
     )
 
 
-def test_pairs_are_the_generators_images(corpus):
+def test_pairs_equal_the_images_of_the_generator(corpus):
     assert corpus.images.shape == (24, 128, 128, 3)
     sample = render(corpus.facts[5].kind, corpus.facts[5].defect, seed=52)
     assert np.array_equal(corpus.images[5], sample.image)
@@ -26,7 +26,7 @@ def test_pairs_are_the_generators_images(corpus):
     }
 
 
-def test_what_is_drawn_is_not_drawn_again(corpus, tmp_path):
+def test_existing_images_are_not_drawn_again(corpus, tmp_path):
     first = draw_corpus(tmp_path, ["wood"], ["crack"], 1, seed=0)
     stamp = (tmp_path / "images.npy").stat().st_mtime_ns
     again = draw_corpus(tmp_path, ["wood"], ["crack"], 1, seed=0)
@@ -34,13 +34,13 @@ def test_what_is_drawn_is_not_drawn_again(corpus, tmp_path):
     assert again.facts == first.facts
 
 
-def test_whole_views_are_the_images(corpus):
+def test_whole_views_equal_the_images(corpus):
     batch = views(corpus, 8, 128, np.random.default_rng(0))
     assert np.array_equal(batch.images, corpus.images[batch.rows])
     assert np.array_equal(batch.numbers, corpus.numbers[batch.rows])
 
 
-def test_small_views_say_only_what_can_be_seen(corpus):
+def test_labels_of_small_views_state_only_visible_facts(corpus):
     for seed in range(20):
         batch = views(corpus, 24, 64, np.random.default_rng(seed))
         assert batch.images.shape == (24, 64, 64, 3) and batch.masks.shape == (24, 64, 64)
@@ -54,6 +54,6 @@ def test_small_views_say_only_what_can_be_seen(corpus):
                 assert numbers[STATE] == 1 and numbers[DEFECT] == original[DEFECT]
 
 
-def test_views_follow_from_the_random_generator(corpus):
+def test_views_depend_only_on_the_random_generator(corpus):
     first, second = (views(corpus, 8, 64, np.random.default_rng(4)) for _ in range(2))
     assert np.array_equal(first.images, second.images) and np.array_equal(first.numbers, second.numbers)

@@ -23,7 +23,7 @@ def draw(seed: int = 0) -> Draw:
     return Draw(torch.Generator().manual_seed(seed))
 
 
-def test_contrast_scales_the_defect_alone_and_falls():
+def test_contrast_scales_only_the_defect_and_decreases():
     normal = torch.full((4, 3, 8, 8), 100.0)
     pairs = torch.stack([normal, normal + 10], dim=1)
     early, late = (contrasted(pairs, progress, draw()) for progress in (0.0, 1.0))
@@ -34,7 +34,7 @@ def test_contrast_scales_the_defect_alone_and_falls():
     assert ((early[:, 1] - normal) > (late[:, 1] - normal)).all()
 
 
-def test_crude_defects_lie_where_the_mask_says_and_others_stay(pool):
+def test_crude_defects_are_inside_their_masks_and_other_pairs_unchanged(pool):
     images, masks = pool.pairs(torch.arange(30))
     found, where, replaced = crude(images, masks, draw(3))
     assert 0 < replaced.sum() < 30
@@ -50,11 +50,11 @@ def test_new_colours_are_the_same_for_both_images_of_a_pair():
     same = torch.rand(20, 1, 3, 8, 8, generator=torch.Generator().manual_seed(0)).expand(-1, 2, -1, -1, -1) * 200 + 20
     found = mildly_recoloured(same, draw())
     apart = (found[:, 0] - found[:, 1]).abs().amax((1, 2, 3))
-    assert (apart == 0).float().mean() > 0.4  # those without noise of their own
+    assert (apart == 0).float().mean() > 0.4  # images without added noise
     assert found.min() >= 0 and found.max() <= 255
 
 
-def test_a_batch_says_of_every_view_whether_it_shows_a_defect(pool):
+def test_a_batch_has_a_label_for_every_view(pool):
     batch = easier_views([pool], 40, 128, 0.5, (1, 2))
     assert batch.images.shape == (40, 3, 128, 128) and batch.masks.shape == (40, 128, 128)
     pixels, state = batch.masks.sum((1, 2)).numpy(), batch.numbers[:, STATE]

@@ -9,12 +9,12 @@ from kanoclip.pretraining.initial import initialise, pixels, sincos_positions, w
 IMAGES = np.stack([render(kind, None, seed, size=64).image for kind in ("wood", "screw", "board") for seed in range(4)])
 
 
-def test_pixels_are_those_of_the_models_own_preprocessing():
+def test_pixels_equal_the_preprocessing_of_the_model():
     backbone = load_backbone(BackboneConfig(model="kanoclip-tiny", weights="random:0", image_size=64))
     assert torch.allclose(pixels(IMAGES), backbone.normalise(IMAGES), atol=1e-5)
 
 
-def test_whitening_filters_answer_with_uncorrelated_values_of_at_most_unit_deviation():
+def test_outputs_of_whitening_filters_are_uncorrelated_with_a_deviation_of_at_most_1():
     images = pixels(IMAGES)
     answers = torch.nn.functional.conv2d(images, whitening_filters(images, 8, 16), stride=8)
     covariance = torch.cov(answers.transpose(0, 1).flatten(1))
@@ -22,14 +22,14 @@ def test_whitening_filters_answer_with_uncorrelated_values_of_at_most_unit_devia
     assert (covariance.diagonal() > 0.3).all() and (covariance.diagonal() <= 1.001).all()
 
 
-def test_near_positions_are_more_alike_than_far_ones():
+def test_embeddings_of_near_positions_are_more_similar_than_of_far_ones():
     positions = torch.nn.functional.normalize(sincos_positions(8, 64), dim=1)
     similarity = positions @ positions.T
     assert torch.unique(positions, dim=0).shape[0] == 64
     assert similarity[0, 1] > similarity[0, 7] and similarity[0, 8] > similarity[0, 56]
 
 
-def test_mimetic_attention_starts_with_tokens_attending_to_their_like():
+def test_mimetic_attention_initially_attends_to_similar_tokens():
     backbone = load_backbone(BackboneConfig(model="kanoclip-tiny", weights="random:0", image_size=64))
     initialise(backbone, IMAGES, seed=0)
     for block in backbone.blocks:

@@ -34,13 +34,13 @@ def test_state_logits_are_the_log_odds_of_a_softmax_over_two_cosines():
     assert torch.allclose(state_logits(tokens, states).sigmoid(), probability, atol=1e-5)
 
 
-def test_image_state_leaves_unusable_images_out():
+def test_image_state_leaves_out_unusable_images():
     logits, labels = torch.tensor([2.0, -1.0, 50.0]), torch.tensor([1.0, 0.0, 0.0])
     found = image_state(logits, labels, torch.tensor([True, True, False]))
     assert found.item() == pytest.approx((np.log1p(np.exp(-2)) + np.log1p(np.exp(-1))) / 2, rel=1e-5)
 
 
-def test_dense_state_counts_a_patch_by_its_share_of_anomalous_pixels():
+def test_dense_state_weights_a_patch_by_its_share_of_anomalous_pixels():
     masks = torch.zeros(1, 8, 8)
     masks[0, 0, :2] = 1  # 2 of 16 pixels of the first of four patches
     logits = torch.tensor([[1.0, -2.0, -2.0, -2.0]])

@@ -12,8 +12,8 @@ def corpus(tmp_path_factory) -> Corpus:
     return draw_corpus(tmp_path_factory.mktemp("corpus"), TRAINING_KINDS, TRAINING_DEFECTS, 30, 0)
 
 
-def test_pairs_differ_inside_the_mask_and_hardly_outside(corpus):
-    """Outside there is only the noise that each image gets for itself."""
+def test_pairs_differ_inside_the_mask_and_only_by_noise_outside(corpus):
+    """Outside the mask, only the independent noise of each image differs."""
     inside, outside = [], []
     for seed in range(6):
         batch = mixed_views(corpus, 20, np.random.default_rng(seed))
@@ -26,7 +26,7 @@ def test_pairs_differ_inside_the_mask_and_hardly_outside(corpus):
     assert np.mean(np.array(outside) < 10) > 0.9
 
 
-def test_labels_say_only_what_is_still_known(corpus):
+def test_labels_state_only_facts_that_are_still_known(corpus):
     batch = mixed_views(corpus, 60, np.random.default_rng(1))
     pixels = batch.masks.sum((1, 2))
     assert (batch.numbers[0::2, STATE] == 0).all()
@@ -35,7 +35,7 @@ def test_labels_say_only_what_is_still_known(corpus):
     assert (batch.numbers[:, COLOUR] == UNKNOWN).all()
     assert (batch.numbers[batch.numbers[:, STATE] == 1, PLACE] == UNKNOWN).all()
     crossed = np.mean(batch.numbers[:, KIND] == UNKNOWN)
-    assert 0.4 < crossed < 0.95  # 70 % are blended, transplanted or foreign
+    assert 0.4 < crossed < 0.95  # 70 % are blended, transplanted or from another image
     kept = batch.numbers[:, KIND] != UNKNOWN
     assert (batch.numbers[kept, KIND] == corpus.numbers[batch.rows[kept], KIND]).all()
 
@@ -49,4 +49,4 @@ def test_both_images_of_a_pair_are_recoloured_alike():
     view = np.random.default_rng(0).uniform(60, 200, (1, 16, 16, 3)).repeat(2, axis=0).astype(np.float32)
     for seed in range(30):
         first, second = recoloured(view, np.random.default_rng(seed))
-        assert np.abs(first - second).mean() < 12  # noise of at most 8 in each
+        assert np.abs(first - second).mean() < 12  # each image has noise of at most 8

@@ -36,7 +36,7 @@ def run_to_the_end(run: ImageTraining) -> None:
         run.advance(stage)
 
 
-def test_a_stopped_training_ends_like_an_uninterrupted_one(corpus, text_state, tmp_path):
+def test_a_resumed_training_equals_an_uninterrupted_one(corpus, text_state, tmp_path):
     whole = ImageTraining(CONFIG, text_state, corpus, SHORT, seed=1)
     run_to_the_end(whole)
     stopped = ImageTraining(CONFIG, text_state, corpus, SHORT, seed=1)
@@ -52,7 +52,7 @@ def test_a_stopped_training_ends_like_an_uninterrupted_one(corpus, text_state, t
 
 
 @pytest.mark.parametrize("composites", [pytest.param(True, marks=pytest.mark.slow), False])
-def test_a_stopped_training_on_drawn_pairs_and_composites_ends_like_an_uninterrupted_one(
+def test_a_resumed_training_on_drawn_pairs_and_composites_equals_an_uninterrupted_one(
     corpus, text_state, tmp_path, composites
 ):
     schedule = (Stage(64, 2, 8, 1.0, "real"), Stage(128, 2, 4, 2.0, "real"))
@@ -83,7 +83,7 @@ def test_the_configuration_counts_the_steps_of_the_schedule(start):
     assert settings.own_steps == sum(stage.steps for stage in recipe.schedule(settings))
 
 
-def test_training_changes_the_image_tower_only(corpus, text_state):
+def test_training_changes_only_the_image_tower(corpus, text_state):
     run = ImageTraining(CONFIG, text_state, corpus, SHORT, seed=1)
     start = {name: value.clone() for name, value in run.backbone.clip.state_dict().items()}
     losses = run.advance(run.stage())
@@ -102,7 +102,7 @@ def test_the_learning_rate_warms_up_in_every_stage_and_ends_each_cycle_near_zero
     assert rates[1600] > 0.9 * image.LEARNING_RATE and rates[2299] < 1e-6
 
 
-def test_shipped_weights_load_strictly_and_unseen_words_share_one_vector(tmp_path):
+def test_exported_weights_load_strictly_and_unseen_words_share_one_vector(tmp_path):
     backbone = load_backbone(CONFIG)
     path = export(backbone, tmp_path / "kanoclip-tiny.safetensors")
     shipped = load_file(path)
@@ -120,7 +120,7 @@ def test_shipped_weights_load_strictly_and_unseen_words_share_one_vector(tmp_pat
 
 
 @pytest.mark.slow
-def test_the_recipe_runs_from_nothing_and_goes_on_when_given_more_steps(tmp_path, monkeypatch):
+def test_the_recipe_trains_from_scratch_and_continues_with_more_steps(tmp_path, monkeypatch):
     for name in ("LOG_EVERY", "SAVE_EVERY", "VALIDATE_EVERY"):
         monkeypatch.setattr(recipe, name, 2)
     steps = {f"{name}_steps": 2 for name in ("text", "small", "large", "mixed", "real_small", "real_large")}
@@ -136,7 +136,7 @@ def test_the_recipe_runs_from_nothing_and_goes_on_when_given_more_steps(tmp_path
 
 
 @pytest.mark.slow
-def test_the_shipped_weights_are_trained_on_with_photographs(tmp_path, monkeypatch):
+def test_training_of_the_weights_in_the_package_continues_on_photographs(tmp_path, monkeypatch):
     for name in ("LOG_EVERY", "SAVE_EVERY", "VALIDATE_EVERY"):
         monkeypatch.setattr(recipe, name, 2)
     for number in range(40):

@@ -1,4 +1,4 @@
-"""The weights in the package do what the model card says, on images and sentences that pretraining has not seen."""
+"""Check claims of the model card about the weights in the package, on new images and sentences."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def test_the_file_is_small_and_has_a_card():
 
 
 @pytest.mark.parametrize("kind_of_tap", ["tokens", "vv"])
-def test_maps_find_defects_on_kinds_never_trained_on(backbone, kind_of_tap):
+def test_maps_find_defects_on_held_out_kinds(backbone, kind_of_tap):
     areas, tap = [], Tap(kind_of_tap, backbone.layers)
     for kind in HELD_OUT_KINDS:
         prompts = state_vectors(backbone, [display_name(kind)])
@@ -55,7 +55,7 @@ def test_maps_find_defects_on_kinds_never_trained_on(backbone, kind_of_tap):
         ("the hazelnut is clean and free of any anomaly", False),
     ],
 )
-def test_sentences_lie_nearer_to_the_prompts_of_their_state(backbone, sentence, abnormal):
+def test_sentences_are_nearer_to_the_prompts_of_their_state(backbone, sentence, abnormal):
     normal_prompt, abnormal_prompt = state_vectors(backbone, ["object"])[0]
     feature = text_features(backbone, [sentence])[0]
     assert bool(feature @ abnormal_prompt > feature @ normal_prompt) is abnormal

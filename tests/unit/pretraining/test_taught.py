@@ -32,7 +32,7 @@ def start():
     return load_backbone(CONFIG).clip.state_dict()
 
 
-def test_a_stopped_training_ends_like_an_uninterrupted_one(drawn, composites, start, tmp_path, monkeypatch):
+def test_a_resumed_training_equals_an_uninterrupted_one(drawn, composites, start, tmp_path, monkeypatch):
     monkeypatch.setattr("kanoclip.pretraining.taught.MEASURED_PAIRS", 8)
 
     def training() -> TaughtTraining:
@@ -64,7 +64,7 @@ def test_photographs_and_held_out_kinds_belong_to_no_class(drawn, composites, st
     assert run.classes_of(kinds).tolist() == [*expected, NO_CLASS, NO_CLASS]
 
 
-def test_weights_cross_from_the_first_to_the_last():
+def test_loss_weights_change_from_their_first_to_their_last_values():
     assert [weight("features", progress) for progress in (0.0, 0.4, 0.65, 1.0)] == [6.0, 6.0, 1.0, 1.0]
     assert weight("dense", 0.525) == pytest.approx(0.7)
 
@@ -73,6 +73,6 @@ def test_weights_cross_from_the_first_to_the_last():
     ("settings", "message"),
     [({"teacher_steps": 2}, "needs photographs"), ({"start": "embedded"}, "trains nothing without steps")],
 )
-def test_steps_that_cannot_be_taken_are_refused(tmp_path, settings, message):
+def test_invalid_numbers_of_steps_are_refused(tmp_path, settings, message):
     with pytest.raises(InputError, match=message):
         pretrain(tmp_path, PretrainingConfig(**settings))

@@ -27,13 +27,13 @@ def backbone():
     return load_backbone(BackboneConfig(model="kanoclip-tiny", weights="random:0", image_size=128))
 
 
-def test_every_token_of_a_caption_is_kept(backbone):
+def test_every_token_of_a_caption_is_in_the_vocabulary(backbone):
     kept = {*used_tokens(backbone), stand_in_token(backbone), 0}
     batch = text_batch(2000, np.random.default_rng(1))
     assert set(backbone.tokenize(batch.texts).unique().tolist()) <= kept
 
 
-def test_some_captions_do_without_a_known_class_name():
+def test_some_captions_have_no_known_class_name():
     batch = text_batch(500, np.random.default_rng(2))
     nameless = batch.numbers[:, KIND] == NOTHING
     named = batch.names >= 0
@@ -47,19 +47,19 @@ def test_some_captions_do_without_a_known_class_name():
     assert 0.4 < (batch.numbers[:, STATE] == 1).mean() < 0.6
 
 
-def test_every_token_of_every_prompt_and_class_name_is_kept(backbone):
+def test_every_token_of_prompts_and_class_names_is_in_the_vocabulary(backbone):
     table = yaml.safe_load((Path(datasets.__file__).parent / "class_names.yaml").read_text())
     names = sorted({name for classes in table["datasets"].values() for name in classes.values()})
     texts = [f"a photo of a {name}" for name in names]
     for ensemble in yaml.safe_load(TEMPLATES.read_text()):
         texts += [text for polarity in ("normal", "abnormal") for text in prompts(ensemble, polarity, "screw")]
     unknown = set(backbone.tokenize(texts).unique().tolist()) - {*used_tokens(backbone), 0}
-    # AnoCLIP's templates are younger than the training: these words share the vector of unknown ones
+    # AnoCLIP's templates were added after the training, so these words share the vector of unknown words
     younger = set(backbone.tokenize(["manufacturing imperfect textural"]).unique().tolist())
     assert unknown <= younger, sorted(unknown - younger)
 
 
-def test_names_are_near_their_synonyms_and_group_and_leave_every_attribute_alone():
+def test_names_are_near_their_synonyms_and_group_and_orthogonal_to_attributes():
     tables = code_tables(128, 0)
     vectors = name_vectors(tables, 0)
     assert np.abs(vectors @ np.concatenate(tables).T).max() < 1e-5
@@ -75,18 +75,18 @@ def test_names_are_near_their_synonyms_and_group_and_leave_every_attribute_alone
     assert difference[0] @ state == pytest.approx(np.linalg.norm(difference) * np.linalg.norm(state), rel=1e-5)
 
 
-def test_no_name_is_in_two_sets():
+def test_sets_of_names_are_disjoint():
     names = [name for several in SYNONYMS for name in several]
     assert len(names) == len(set(names))
 
 
-def test_text_features_are_those_of_the_backbone_as_unit_vectors(backbone):
+def test_text_features_equal_the_unit_vectors_of_the_backbone(backbone):
     texts = ["a photo of a normal screw", "damaged leather"]
     expected = torch.nn.functional.normalize(backbone.encode_text(texts), dim=-1)
     assert torch.allclose(text_features(backbone, texts), expected, atol=1e-5)
 
 
-def test_fitting_brings_captions_to_their_codes_and_locks_the_tower():
+def test_fitting_moves_captions_to_their_codes_and_freezes_the_tower():
     backbone = load_backbone(BackboneConfig(model="kanoclip-tiny", weights="random:1", image_size=128))
     visual = backbone.clip.visual.conv1.weight.clone()
     before = fit_text(backbone, 2, seed=0)

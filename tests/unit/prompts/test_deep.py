@@ -11,7 +11,7 @@ NORMAL_AND_DAMAGED = (("",), ("damaged",))
 
 
 def block_inputs(backbone: Backbone, text: str) -> list[Tensor]:
-    """What each text block reads of a text: (1, L, D) a block."""
+    """Return the input (1, L, D) of each text block."""
     seen: list[Tensor] = []
 
     def keep(number: int, x: Tensor) -> Tensor:
@@ -25,7 +25,7 @@ def block_inputs(backbone: Backbone, text: str) -> list[Tensor]:
     return seen
 
 
-def test_looking_before_each_block_changes_nothing(backbone: Backbone) -> None:
+def test_a_hook_that_returns_its_input_changes_nothing(backbone: Backbone) -> None:
     text = "a photo of the pill."
     tokens = backbone.tokenize([text])
     found = backbone.encode_embeddings(backbone.text.token_embedding(tokens), tokens, lambda block, x: x)
@@ -33,7 +33,7 @@ def test_looking_before_each_block_changes_nothing(backbone: Backbone) -> None:
     assert len(block_inputs(backbone, text)) == backbone.text_layers == 3
 
 
-def test_a_hook_after_the_last_block_and_another_projection(backbone: Backbone) -> None:
+def test_the_hook_runs_after_the_last_block_and_the_projection_can_be_replaced(backbone: Backbone) -> None:
     tokens = backbone.tokenize(["a pill.", "a photo of the pill."])
     embeddings = backbone.text.token_embedding(tokens)
     numbers: list[int] = []
@@ -47,14 +47,14 @@ def test_a_hook_after_the_last_block_and_another_projection(backbone: Backbone) 
         found = backbone.encode_embeddings(embeddings, tokens, double_the_output)
         backbone.encode_embeddings(embeddings, tokens, project=lambda x: ends.append(x) or x)
     assert numbers == [1, 2, 3, 4]
-    # the final layer norm takes the factor out again, up to the constant under its root
+    # the final layer norm removes the factor, except for its epsilon
     torch.testing.assert_close(found, backbone.encode_text(["a pill.", "a photo of the pill."]), atol=1e-2, rtol=1e-2)
     torch.testing.assert_close(ends[0] @ backbone.text.text_projection, backbone.clip.encode_text(tokens))
 
 
 @pytest.mark.parametrize("length", [1, 2, 4])
-def test_what_the_tower_has_there_anyway_gives_the_text_itself(backbone: Backbone, length: int) -> None:
-    """Attention is causal: the first words have the same inner tokens whatever follows, so one set fits all texts."""
+def test_replacing_tokens_by_their_own_values_changes_nothing(backbone: Backbone, length: int) -> None:
+    """Attention is causal, so inner tokens of the first words do not depend on later words and fit all texts."""
     inner = [x[0, 1 : 1 + length] for x in block_inputs(backbone, "a photo of the moon")]
     deep = DeepPrompts(backbone.text_width, depth=3, length=length)
     prompts = LearnedPrompts(backbone.text_width, 4, NORMAL_AND_DAMAGED, deep=deep)
@@ -81,7 +81,7 @@ def test_only_the_first_context_tokens_of_blocks_2_to_depth_are_replaced() -> No
                 assert torch.equal(found[text, token], expected)
 
 
-def test_depth_1_learns_nothing(backbone: Backbone) -> None:
+def test_depth_1_has_no_learned_tokens(backbone: Backbone) -> None:
     torch.manual_seed(0)
     plain = LearnedPrompts(backbone.text_width, 3, NORMAL_AND_DAMAGED)
     torch.manual_seed(0)
@@ -93,13 +93,13 @@ def test_depth_1_learns_nothing(backbone: Backbone) -> None:
         torch.testing.assert_close(deep(backbone, ["pill"]), plain(backbone, ["pill"]))
 
 
-def test_every_layer_gets_a_gradient(backbone: Backbone) -> None:
+def test_every_layer_of_deep_prompts_gets_a_gradient(backbone: Backbone) -> None:
     torch.manual_seed(0)
     deep = DeepPrompts(backbone.text_width, depth=3, length=2)
     prompts = LearnedPrompts(backbone.text_width, 3, NORMAL_AND_DAMAGED, deep=deep)
     prompts(backbone, ["pill"])[..., 0].sum().backward()
     assert (deep.layers.grad.abs().sum(-1) > 0).all()
-    assert (prompts.context.grad.abs().sum(-1) > 0).all()  # replaced later, but read by the first block
+    assert (prompts.context.grad.abs().sum(-1) > 0).all()  # later blocks replace it, but the first block reads it
 
 
 def test_more_tokens_than_the_context_has_are_refused() -> None:

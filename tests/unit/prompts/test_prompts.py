@@ -7,12 +7,12 @@ from kanoclip.prompts.ensemble import prompts, text_vectors
 from kanoclip.prompts.learned import LearnedPrompts
 
 
-def test_clips_two_prompts() -> None:
+def test_clip_has_two_prompts() -> None:
     assert prompts("clip", "normal", "metal nut") == ["a photo of a normal metal nut"]
     assert prompts("clip", "abnormal", "metal nut") == ["a photo of an anomalous metal nut"]
 
 
-def test_clip_ac_has_35_distinct_prompts_a_polarity() -> None:
+def test_clip_ac_has_35_distinct_prompts_per_polarity() -> None:
     for polarity in ("normal", "abnormal"):
         texts = prompts("clip_ac", polarity, "cable")
         assert len(set(texts)) == 35
@@ -20,8 +20,8 @@ def test_clip_ac_has_35_distinct_prompts_a_polarity() -> None:
 
 
 @pytest.mark.parametrize(("ensemble", "normal", "abnormal"), [("winclip", 154, 88), ("april_gan", 245, 175)])
-def test_compositional_ensembles(ensemble: str, normal: int, abnormal: int) -> None:
-    """22 templates x 7 and 4 states; 35 x 7 and 5."""
+def test_sizes_of_compositional_ensembles(ensemble: str, normal: int, abnormal: int) -> None:
+    """22 templates times 7 normal and 4 abnormal states; 35 times 7 and 5."""
     good, bad = (prompts(ensemble, polarity, "metal nut") for polarity in ("normal", "abnormal"))
     assert (len(set(good)), len(set(bad))) == (len(good), len(bad)) == (normal, abnormal)
     assert all("metal nut" in text and text.endswith(".") for text in good + bad)
@@ -29,7 +29,7 @@ def test_compositional_ensembles(ensemble: str, normal: int, abnormal: int) -> N
     assert ("a photo of the broken metal nut." in bad) == (ensemble == "april_gan")
 
 
-def test_ensemble_is_the_mean_of_unit_vectors(backbone: Backbone) -> None:
+def test_an_ensemble_is_the_mean_of_unit_vectors(backbone: Backbone) -> None:
     found = text_vectors(backbone.encode_text, "clip_ac", "cable")
     for row, polarity in enumerate(("normal", "abnormal")):
         total = torch.zeros(128)
@@ -39,8 +39,8 @@ def test_ensemble_is_the_mean_of_unit_vectors(backbone: Backbone) -> None:
         torch.testing.assert_close(found[row], total / total.norm(), atol=1e-5, rtol=1e-5)
 
 
-def test_real_words_as_learned_vectors_give_the_text_itself(backbone: Backbone) -> None:
-    """With the embeddings of "a photo of the" in place of four learned vectors we must get encode_text of that text."""
+def test_embeddings_of_words_as_learned_vectors_give_the_text_feature(backbone: Backbone) -> None:
+    """With the embeddings of "a photo of the" as the four learned vectors, the result is encode_text of that text."""
     learned = LearnedPrompts(backbone.text_width, 4, (("normal",), ("abnormal",)))
     with torch.no_grad():
         words = backbone.text.token_embedding(backbone.tokenize(["a photo of the"]))[0, 1:5]
@@ -65,15 +65,15 @@ def test_words_of_a_polarity_are_averaged(backbone: Backbone) -> None:
         torch.testing.assert_close(both(backbone, ["pill"]), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_gradients_reach_the_context_and_nothing_else(backbone: Backbone) -> None:
+def test_only_the_context_gets_a_gradient(backbone: Backbone) -> None:
     learned = LearnedPrompts(backbone.text_width, 3, (("normal",), ("abnormal",)))
     (learned(backbone, ["pill"])[:, 1].sum() + learned(backbone, ["pill"])[:, 0, 0].sum()).backward()
     assert (learned.context.grad.abs().sum(-1) > 0).all()
     assert all(parameter.grad is None for parameter in backbone.parameters())
 
 
-def test_a_noun_takes_the_place_of_every_class_name(backbone: Backbone) -> None:
-    """The texts of AnomalyCLIP: "x x object." and "x x damaged object.", the same for every class."""
+def test_a_noun_can_replace_every_class_name(backbone: Backbone) -> None:
+    """AnomalyCLIP uses "x x object." and "x x damaged object." for every class."""
     learned = LearnedPrompts(backbone.text_width, 2, (("",), ("damaged",)), noun="object")
     with torch.no_grad():
         words = backbone.text.token_embedding(backbone.tokenize(["the small"]))[0, 1:3]
@@ -83,7 +83,7 @@ def test_a_noun_takes_the_place_of_every_class_name(backbone: Backbone) -> None:
     torch.testing.assert_close(found, expected.expand(3, -1, -1), atol=1e-5, rtol=1e-5)
 
 
-def test_each_word_can_have_a_context_of_its_own(backbone: Backbone) -> None:
+def test_each_word_can_have_its_own_context(backbone: Backbone) -> None:
     torch.manual_seed(0)
     words = (("normal", "perfect"), ("abnormal", "defective", "broken"))
     learned = LearnedPrompts(backbone.text_width, 3, words, per_word=True)

@@ -14,7 +14,7 @@ from kanoclip.datasets.index import read_index, write_index
 
 @pytest.fixture
 def scored(tmp_path):
-    """A function that makes a dataset with scores by some methods; gives the index and one scores.h5 a method."""
+    """Return a function that makes a dataset and scores; it returns the index and one scores.h5 per method."""
 
     def make(dataset, methods=("kanoclip", "clip"), masks=True, normal=3, anomalous=5, unlabelled=0):
         generator = np.random.default_rng(len(dataset))
@@ -46,13 +46,13 @@ def scored(tmp_path):
 
 @pytest.fixture
 def panels():
-    """A function that counts the panels of a figure: its SVG has a group for each."""
+    """Return a function that counts the panels of a figure; its SVG has one group per panel."""
     return lambda png: len(re.findall(r'id="axes_\d+"', png.with_suffix(".svg").read_text()))
 
 
 @pytest.fixture
 def shape():
-    """A function that gives the columns and rows of images in each band of a grid: a band is a picture in the SVG."""
+    """Return a function that gives columns and rows of images per band of a grid; a band is one picture in the SVG."""
 
     def count(png):
         root = ElementTree.parse(png.with_suffix(".svg")).getroot()
@@ -69,13 +69,13 @@ def shape():
 
 @pytest.fixture
 def texts():
-    """A function that lists the text of a figure: its SVG has each in a comment."""
+    """Return a function that lists the texts of a figure; its SVG has each in a comment."""
     return lambda png: re.findall(r"<!-- (.*?) -->", png.with_suffix(".svg").read_text())
 
 
 @pytest.fixture
 def draw_twice(tmp_path):
-    """A function that draws a figure into two folders; every format must come out the same, byte for byte."""
+    """Return a function that draws a figure twice and checks that every format is byte-identical."""
 
     def draw(function):
         first, second = tmp_path / "first" / "figure.png", tmp_path / "second" / "figure.png"

@@ -1,4 +1,4 @@
-"""Figures that compare methods, by what they show."""
+"""Test the content of figures that compare methods."""
 
 import numpy as np
 import pandas as pd
@@ -27,7 +27,7 @@ def long_row(method, dataset, seed, level, value, interval=("", ""), class_name=
 
 @pytest.fixture
 def metrics(tmp_path):
-    """A long metrics.csv: clip runs once and has intervals, kanoclip has two seeds; elpv has no masks."""
+    """Write a long-format metrics.csv: clip has one run with intervals, kanoclip has two seeds; elpv has no masks."""
     rows = []
     for dataset, image, pixel in [("visa", 0.6, 0.7), ("elpv", 0.5, None), ("mpdd", 0.7, 0.9)]:
         reason = "" if pixel else "no masks"
@@ -44,7 +44,7 @@ def metrics(tmp_path):
 METHODS, DATASETS = ["clip", "kanoclip"], ["visa", "elpv", "mpdd"]
 
 
-def test_intervals_by_hand(metrics):
+def test_intervals_equal_values_by_hand(metrics):
     cells = with_intervals(read_aurocs(metrics, METHODS)).set_index(["level", "dataset", "method"])
     once, twice = cells.loc["image", "visa", "clip"], cells.loc["image", "visa", "kanoclip"]
     assert (once["value"], once["low"], once["high"], once["spread"]) == (60, 50, pytest.approx(80), IMAGES)
@@ -55,7 +55,7 @@ def test_intervals_by_hand(metrics):
     assert np.isnan(missing["value"]) and missing["reason"] == "no masks"
 
 
-def test_unknown_methods_and_double_values_are_refused(metrics):
+def test_unknown_methods_and_duplicate_values_are_refused(metrics):
     with pytest.raises(InputError, match="unknown method in .*metrics.csv 'klip'; did you mean 'clip'?"):
         read_aurocs(metrics, ["klip"])
     frame = pd.read_csv(metrics)
@@ -64,7 +64,7 @@ def test_unknown_methods_and_double_values_are_refused(metrics):
         read_aurocs(metrics, METHODS)
 
 
-def test_bars_have_a_panel_a_level_and_reasons(metrics, panels, texts, draw_twice):
+def test_bars_have_one_panel_per_level_and_reasons(metrics, panels, texts, draw_twice):
     out = draw_twice(lambda path: bars(metrics, METHODS, DATASETS, path))
     assert panels(out) == 2
     shown = [text.strip() for text in texts(out)]
@@ -84,14 +84,14 @@ def test_a_level_without_any_bar_is_left_out(metrics, panels, texts, tmp_path):
     assert "no labels" in Image.open(tmp_path / "none.png").info[NOTHING]
 
 
-def test_ranks_leave_out_what_has_no_value(metrics, texts, draw_twice):
+def test_ranks_leave_out_missing_values(metrics, texts, draw_twice):
     shown = [text.strip() for text in texts(draw_twice(lambda path: ranks(metrics, METHODS, DATASETS, path)))]
     assert "image AUROC (datasets: 3)" in shown and "pixel AUROC (datasets: 2)" in shown
-    # kanoclip is better on every dataset by image AUROC, and by pixel AUROC too
+    # kanoclip is better on every dataset by image and by pixel AUROC
     assert [text for text in shown if "clip" in text] == ["kanoclip  1.00", "2.00  clip"] * 2
 
 
-def test_ranks_say_when_there_is_nothing_to_rank(metrics, texts, tmp_path):
+def test_ranks_state_when_there_is_nothing_to_rank(metrics, texts, tmp_path):
     ranks(metrics, METHODS, ["elpv"], tmp_path / "figure.png")
     assert sum("at least two" in text for text in texts(tmp_path / "figure.png")) == 1
     assert "at least two" in Image.open(tmp_path / "figure.png").info[NOTHING]
@@ -107,18 +107,18 @@ def test_ranks_say_when_there_is_nothing_to_rank(metrics, texts, tmp_path):
         ([1.5, 1.5], 0.0, [(0, 1)]),
     ],
 )
-def test_bars_of_a_rank_diagram_are_the_longest_runs(ranks, distance, expected):
+def test_bars_of_a_rank_diagram_join_maximal_groups(ranks, distance, expected):
     assert cliques(ranks, distance) == expected
 
 
-def test_cliques_against_every_subset():
+def test_cliques_equal_a_search_over_all_subsets():
     ranks = sorted(np.random.default_rng(0).uniform(1, 9, 9))
     runs = {(i, j) for i in range(9) for j in range(i + 1, 9) if ranks[j] - ranks[i] <= 2.5}
     longest = {(i, j) for i, j in runs if not any((a, b) != (i, j) and a <= i and j <= b for a, b in runs)}
     assert set(cliques(ranks, 2.5)) == longest
 
 
-def test_ablation_has_a_line_a_dataset_and_their_mean(metrics, panels, texts, draw_twice):
+def test_ablation_has_one_line_per_dataset_and_their_mean(metrics, panels, texts, draw_twice):
     out = draw_twice(lambda path: steps(metrics, METHODS, DATASETS, path))
     shown = [text.strip() for text in texts(out)]
     assert panels(out) == 2
@@ -126,13 +126,13 @@ def test_ablation_has_a_line_a_dataset_and_their_mean(metrics, panels, texts, dr
     assert all(shown.count(name) == 2 for name in METHODS)
 
 
-def test_ablation_without_a_value_says_so(metrics, texts, tmp_path):
+def test_ablation_without_values_states_the_reason(metrics, texts, tmp_path):
     steps(metrics, METHODS, ["elpv"], tmp_path / "figure.png")
     assert sum("no dataset has a value" in text for text in texts(tmp_path / "figure.png")) == 1
 
 
 def curves_of(classes):
-    """A curves.csv with the image ROC of labels and scores by class, from scikit-learn."""
+    """Write a curves.csv with the image ROC of labels and scores per class, from scikit-learn."""
     parts = []
     for name, (labels, scores) in classes.items():
         x, y, _ = roc_curve(labels, scores, drop_intermediate=False)
@@ -150,7 +150,7 @@ def test_the_area_under_the_mean_curve_is_the_class_mean():
     assert area == pytest.approx(np.mean([roc_auc_score(*pair) for pair in classes.values()]), abs=1e-3)
 
 
-def test_a_missing_curve_is_none_and_has_no_panel(panels, texts, draw_twice, tmp_path):
+def test_a_missing_curve_has_no_panel(panels, texts, draw_twice, tmp_path):
     frame = curves_of({"nut": ([0, 0, 1, 1], [0.1, 0.4, 0.3, 0.9])})
     assert mean_curve(frame, "pixel", "pro", np.linspace(0, 0.3, 5)) is None
     frame.to_csv(tmp_path / "curves.csv", index=False)
@@ -162,22 +162,22 @@ def test_a_missing_curve_is_none_and_has_no_panel(panels, texts, draw_twice, tmp
     assert NOTHING not in Image.open(out).info
 
 
-def test_no_curves_at_all_leave_a_reason(tmp_path):
+def test_without_curves_the_figure_states_the_reason(tmp_path):
     pd.DataFrame(columns=CURVES_COLUMNS).to_csv(tmp_path / "curves.csv", index=False)
     detection_curves({"clip": [tmp_path / "curves.csv"]}, tmp_path / "figure.png")
     assert "no labels" in Image.open(tmp_path / "figure.png").info[NOTHING]
 
 
-def test_a_file_that_holds_no_curves_is_refused(metrics, tmp_path):
+def test_a_file_without_curves_is_refused(metrics, tmp_path):
     with pytest.raises(InputError, match="metrics.csv: expected the columns class_name,level,curve,x,y"):
         detection_curves({"clip": [metrics]}, tmp_path / "figure.png")
 
 
-def test_histograms_say_the_highest_f1(scored, panels, texts, draw_twice):
+def test_histograms_show_the_highest_f1(scored, panels, texts, draw_twice):
     index, scores = scored("toy", normal=3, anomalous=5)
     out = draw_twice(lambda path: histograms(index, scores, path))
     assert panels(out) == 2
-    # the five anomalous images have the highest scores, from 0.4 on: nothing is confused
+    # the five anomalous images have the highest scores, from 0.4 on, so F1 is 1
     assert f1_score([0] * 3 + [1] * 5, np.linspace(0.1, 0.8, 8) >= 0.39) == 1
     assert [text for text in texts(out) if text.startswith("F1")] == ["F1 1.00 at 0.4", "F1 1.00 at 0.41"]
 

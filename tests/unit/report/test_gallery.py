@@ -30,7 +30,7 @@ def pixels(url):
 
 
 def rewrite(scores, **arrays):
-    """Put other arrays into a scores.h5; None removes one."""
+    """Replace arrays of a scores.h5; None removes one."""
     with h5py.File(scores, "a") as file:
         for name, values in arrays.items():
             del file[name]
@@ -39,7 +39,7 @@ def rewrite(scores, **arrays):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_no_score_gives_a_higher_f1_than_the_threshold(seed):
+def test_no_other_threshold_gives_a_higher_f1(seed):
     generator = np.random.default_rng(seed)
     labels, scores = generator.integers(0, 2, 30), generator.integers(0, 8, 30) / 8
     f1 = {score: f1_score(labels, scores >= score) for score in np.unique(scores)}
@@ -47,19 +47,19 @@ def test_no_score_gives_a_higher_f1_than_the_threshold(seed):
     assert f1_threshold(labels, scores) == max(score for score in f1 if np.isclose(f1[score], best))
 
 
-def test_one_label_has_no_threshold_and_no_mistakes():
+def test_images_of_one_label_have_no_threshold_and_no_mistakes():
     labels, scores = np.array([1, 1]), np.array([0.1, 0.9])
     assert f1_threshold(labels, scores) is None
     assert judge(labels, scores, None).tolist() == [UNJUDGED, UNJUDGED]
     assert judge(np.array([1, -1]), scores, 0.5).tolist() == [MISSED, UNJUDGED]
 
 
-def test_what_is_not_below_the_threshold_is_called_anomalous():
+def test_scores_at_or_above_the_threshold_are_called_anomalous():
     labels, scores = np.array([1, 1, 0, 0]), np.array([0.5, 0.4, 0.5, 0.4])
     assert judge(labels, scores, 0.5).tolist() == [CORRECT, MISSED, FALSE_ALARM, CORRECT]
 
 
-def test_mistakes_come_first_and_then_the_highest_score():
+def test_mistakes_are_first_and_then_the_highest_scores():
     labels = np.array([0, 0, 0, 1, 1, 1])
     scores = np.array([0.1, 0.7, 0.3, 0.2, 0.9, 0.6])
     mistakes = judge(labels, scores, 0.5) != CORRECT
@@ -67,9 +67,9 @@ def test_mistakes_come_first_and_then_the_highest_score():
     assert choose(labels, scores, mistakes, 2).tolist() == [1, 3]
 
 
-def test_the_worst_mistakes_stay_and_the_others_span_the_scores():
+def test_the_worst_mistakes_are_shown_and_the_others_span_the_scores():
     labels = np.array([0] * 20 + [1] * 20)
-    scores = np.r_[np.arange(20), np.arange(20) + 0.5] / 20  # of each kind ten lie on the wrong side of one half
+    scores = np.r_[np.arange(20), np.arange(20) + 0.5] / 20  # ten of each label are on the wrong side of 0.5
     mistakes = judge(labels, scores, 0.5) != CORRECT
     assert choose(labels, scores, mistakes, 6).tolist() == [19, 18, 17, 22, 21, 20]
     shown = choose(labels, scores, mistakes, 24)
@@ -80,14 +80,14 @@ def test_the_worst_mistakes_stay_and_the_others_span_the_scores():
 @pytest.mark.parametrize(
     ("anomalous", "normal", "expected"), [(9, 9, (3, 2)), (1, 9, (1, 4)), (9, 0, (5, 0)), (2, 1, (2, 1))]
 )
-def test_each_label_has_half_of_the_places_or_what_the_other_leaves(anomalous, normal, expected):
+def test_each_label_gets_half_of_the_tiles_or_those_that_the_other_leaves(anomalous, normal, expected):
     labels = np.r_[np.ones(anomalous, int), np.zeros(normal, int)]
     shown = choose(labels, np.linspace(0, 1, len(labels)), np.zeros(len(labels), bool), 5)
     assert len(set(shown)) == len(shown)
     assert (labels[shown].sum(), (1 - labels[shown]).sum()) == expected
 
 
-def test_pictures_are_those_of_the_index_and_each_is_held_once(scored):
+def test_pictures_are_those_of_the_index_and_stored_once(scored):
     index, scores = scored("parts")
     view = read_gallery([(index, path) for path in scores], count=100)["parts"]
     assert list(view.methods) == ["kanoclip", "clip"]
@@ -105,7 +105,7 @@ def test_pictures_are_those_of_the_index_and_each_is_held_once(scored):
             assert shown.mask is None
 
 
-def test_counts_are_of_the_class_not_of_what_is_shown(scored):
+def test_counts_are_of_the_class_not_of_the_shown_images(scored):
     index, (scores, _) = scored("parts", normal=4, anomalous=4)
     rewrite(scores, image_score=[0.9, 0.8, 0.2, 0.1, 0.95, 0.85, 0.8, 0.05])
     method = read_gallery([(index, scores)], count=2)["parts"].methods["kanoclip"]
@@ -115,10 +115,10 @@ def test_counts_are_of_the_class_not_of_what_is_shown(scored):
     assert [(tile.row, tile.verdict) for tile in shown.tiles] == [(0, FALSE_ALARM), (7, MISSED)]
 
 
-def test_without_labels_the_highest_scores_are_shown_and_nothing_is_judged(scored):
+def test_without_labels_the_highest_scores_are_shown_without_verdicts(scored):
     index, (scores, _) = scored("parts", normal=0, anomalous=0, unlabelled=9)
     values = np.random.default_rng(0).permutation(9) / 9
-    values[values == values.max()] = values.min()  # a tie at the end
+    values[values == values.max()] = values.min()  # the last two are tied
     rewrite(scores, image_score=values)
     view = read_gallery([(index, scores)], count=2)["parts"]
     shown = view.methods["kanoclip"].classes["metal nut"]
@@ -129,7 +129,7 @@ def test_without_labels_the_highest_scores_are_shown_and_nothing_is_judged(score
     assert {tile.verdict for tile in shown.tiles} == {UNJUDGED}
     assert {picture.anomalous for picture in view.pictures.values()} == {None}
     everything = read_gallery([(index, scores)], count=3)["parts"].methods["kanoclip"].classes["metal nut"]
-    assert [tile.rank for tile in everything.tiles][-2:] == [8, 8]  # equal scores share the better rank
+    assert [tile.rank for tile in everything.tiles][-2:] == [8, 8]  # equal scores share the higher rank
 
 
 def test_heat_maps_of_a_method_share_one_colour_scale(scored):
@@ -141,10 +141,10 @@ def test_heat_maps_of_a_method_share_one_colour_scale(scored):
     assert method.scale == pytest.approx((low, high))
     for tile in method.classes["metal nut"].tiles:
         expected = 255 * np.array(COLOURS((values[tile.row] - low) / (high - low))[:3])
-        np.testing.assert_allclose(pixels(tile.heat).mean((0, 1)), expected, atol=6)  # WebP loses a little
+        np.testing.assert_allclose(pixels(tile.heat).mean((0, 1)), expected, atol=6)  # WebP is slightly lossy
 
 
-def test_without_masks_and_maps_the_images_remain(scored):
+def test_without_masks_and_maps_the_images_are_shown(scored):
     index, (scores, _) = scored("parts", masks=False)
     rewrite(scores, map=None)
     view = read_gallery([(index, scores)], count=4)["parts"]
@@ -161,7 +161,7 @@ def test_a_method_given_twice_is_refused(scored):
         read_gallery([(index, scores), (index, scores)], count=4)
 
 
-def test_classes_stay_apart(scored):
+def test_classes_are_shown_separately(scored):
     index, (scores, _) = scored("parts")
     text = (
         index.read_text()

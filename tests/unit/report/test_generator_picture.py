@@ -1,4 +1,4 @@
-"""The picture of the generator of synthetic images."""
+"""Test the picture of the generator of synthetic images."""
 
 from PIL import Image
 

@@ -23,7 +23,7 @@ from kanoclip.types import InputError
 
 @pytest.fixture
 def inputs(tmp_path):
-    """Arguments of write_page: two methods on one dataset without masks, two figures."""
+    """Return a function that makes arguments of write_page: two methods, one dataset without masks, two figures."""
 
     def make(note="Missing (-), no masks: elpv pixel."):
         columns = pd.MultiIndex.from_product([["elpv"], ["image AUROC", "pixel AUROC"]])
@@ -44,7 +44,7 @@ def inputs(tmp_path):
     return make
 
 
-def test_holds_the_table_and_the_figures_and_needs_nothing_else(inputs):
+def test_the_page_contains_the_table_and_the_figures_and_loads_no_other_file(inputs):
     arguments = inputs()
     write_page(**arguments)
     text = arguments["out"].read_text()
@@ -59,7 +59,7 @@ def test_holds_the_table_and_the_figures_and_needs_nothing_else(inputs):
     assert "<quick>" not in text
 
 
-def test_every_link_has_its_place(inputs, scored):
+def test_every_link_has_a_target(inputs, scored):
     index, scores = scored("elpv")
     arguments = inputs()
     write_page(**arguments, scores=[(index, path) for path in scores])
@@ -75,7 +75,7 @@ def pixels(data):
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
 
 
-def test_figures_of_a_declaration_stand_together_one_of_them_open(inputs, tmp_path):
+def test_figures_of_one_declaration_are_grouped_and_one_is_open(inputs, tmp_path):
     arguments = inputs()
     names = ["teaser", "qualitative_elpv", "qualitative_visa", "histograms_elpv"]
     for name in names:
@@ -90,7 +90,7 @@ def test_figures_of_a_declaration_stand_together_one_of_them_open(inputs, tmp_pa
     assert text.count(named("qualitative").caption[:60]) == 1
 
 
-def test_what_shows_nothing_is_left_out_with_its_reason(inputs, tmp_path):
+def test_empty_figures_are_left_out_with_the_reason(inputs, tmp_path):
     arguments = inputs()
     save_reason(tmp_path / "bars.png", "no metrics")
     save_reason(tmp_path / "qualitative_elpv.png", "no <maps>")
@@ -103,7 +103,7 @@ def test_what_shows_nothing_is_left_out_with_its_reason(inputs, tmp_path):
     assert "Left out: elpv: no &lt;maps&gt;." in text and "AUROC by dataset: left out (no metrics)." in text
 
 
-def test_photographs_are_compressed_and_keep_their_places(inputs, scored, tmp_path):
+def test_photographs_are_compressed_and_keep_their_positions(inputs, scored, tmp_path):
     index, scores = scored("elpv")
     arguments = inputs() | {"figures": [tmp_path / "qualitative_elpv.png"]}
     qualitative(index, scores, tmp_path / "qualitative_elpv.png")
@@ -120,7 +120,7 @@ def test_photographs_are_compressed_and_keep_their_places(inputs, scored, tmp_pa
     assert len(places) == 2 and all(0 <= value <= 100 for place in places for value in place)
 
 
-def test_a_table_without_a_number_gives_way_to_its_notes(inputs):
+def test_a_table_without_values_is_replaced_by_its_notes(inputs):
     arguments = inputs()
     table = pd.DataFrame([["-"]], index=pd.Index(["clip"], name="method"), columns=["flat image AUROC"])
     arguments["table"].write_text(formats.to_document(formats.to_html(table, ["Missing (-), unlabelled."]), "Main"))
@@ -129,7 +129,7 @@ def test_a_table_without_a_number_gives_way_to_its_notes(inputs):
     assert "<table" not in text and "<p>Missing (-), unlabelled.</p>" in text
 
 
-def test_opens_on_the_last_method_where_its_pixels_are_best(inputs, scored, tmp_path):
+def test_the_page_opens_with_the_last_method_and_its_class_of_highest_pixel_ap(inputs, scored, tmp_path):
     pairs = [(index, path) for index, scores in map(scored, ["zebra", "ant"]) for path in scores]
     for index, _ in pairs[::2]:  # a second class
         index.write_text(index.read_text().replace("0.png,,metal nut", "0.png,,bolt"))
@@ -159,14 +159,14 @@ def test_opens_on_the_last_method_where_its_pixels_are_best(inputs, scored, tmp_
     opens = embedded_gallery(arguments["out"])["opens"]
     assert opens == {
         "dataset": "zebra",
-        "method": "clip",  # the last one given; kanoclip's values would choose other classes
+        "method": "clip",  # the last method given; values of kanoclip would choose other classes
         "classes": {"zebra": "bolt", "ant": "bolt"},
         "why": "Opens with clip on bolt (zebra): of all classes the one with its highest pixel AP, 40 %.",
     }
     assert opens["why"] in arguments["out"].read_text().split('id="gallery-data"')[0]
 
 
-def test_without_metrics_it_opens_on_the_first_class(inputs, scored):
+def test_without_metrics_the_page_opens_with_the_first_class(inputs, scored):
     index, scores = scored("elpv")
     arguments = inputs()
     write_page(**arguments, scores=[(index, path) for path in scores])
@@ -179,7 +179,7 @@ def embedded_gallery(path):
     return json.loads(found[1])
 
 
-def test_holds_the_gallery_in_the_order_given(inputs, scored):
+def test_the_gallery_has_the_given_order(inputs, scored):
     pairs = [(index, path) for index, scores in map(scored, ["zebra", "ant"]) for path in scores]
     arguments = inputs()
     write_page(**arguments, scores=pairs, gallery=3)
@@ -191,7 +191,7 @@ def test_holds_the_gallery_in_the_order_given(inputs, scored):
     assert "At most 3 images" in arguments["out"].read_text()
 
 
-def test_names_from_data_cannot_end_the_script(inputs, scored):
+def test_names_in_the_data_cannot_close_the_script_element(inputs, scored):
     index, (scores, _) = scored("elpv")
     index.write_text(index.read_text().replace("metal nut", "</script><b>"))
     arguments = inputs()
@@ -201,7 +201,7 @@ def test_names_from_data_cannot_end_the_script(inputs, scored):
     assert list(method["classes"]) == ["</script><b>"]
 
 
-def test_the_browser_is_forbidden_to_load_anything(inputs):
+def test_the_content_security_policy_forbids_loading_files(inputs):
     arguments = inputs()
     write_page(**arguments)
     (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="(.*?)"', arguments["out"].read_text())
@@ -218,7 +218,7 @@ def test_without_scores_or_places_there_is_no_gallery(inputs, scored, given, cou
     assert "Gallery" not in re.sub("(?s)<script>.*", "", arguments["out"].read_text())
 
 
-def test_logs_the_size(inputs, caplog):
+def test_the_size_of_the_page_is_logged(inputs, caplog):
     arguments = inputs()
     with caplog.at_level(logging.INFO, "kanoclip"):
         write_page(**arguments)
@@ -226,10 +226,10 @@ def test_logs_the_size(inputs, caplog):
 
 
 @pytest.mark.parametrize(("note", "times"), [(TINY_NOTE, 2), ("Protocol: no auxiliary dataset.", 0)])
-def test_says_when_the_backbone_is_tiny(inputs, note, times):
+def test_the_page_states_when_the_backbone_is_tiny(inputs, note, times):
     arguments = inputs(note)
     write_page(**arguments)
-    assert arguments["out"].read_text().count(TINY_NOTE) == times  # at the top and beneath the table
+    assert arguments["out"].read_text().count(TINY_NOTE) == times  # at the top and below the table
 
 
 def test_a_file_without_a_table_is_refused_and_nothing_is_written(inputs):

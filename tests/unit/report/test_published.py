@@ -1,4 +1,4 @@
-"""The printed numbers that are shipped, and what is refused."""
+"""Test the printed numbers in the package, and the errors on wrong tables."""
 
 import csv
 from pathlib import Path
@@ -13,7 +13,7 @@ from kanoclip.report.published import COLUMNS, read_published
 from kanoclip.types import InputError
 
 FILES = sorted((Path(__file__).parents[3] / "config" / "published").glob("*.csv"))
-STEPS = ("baseline", "knpl", "clip_vv", "bi_cmci", "conv_adapter")  # of the paper's Table 3
+STEPS = ("baseline", "knpl", "clip_vv", "bi_cmci", "conv_adapter")  # rows of the paper's Table 3
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def printed():
     return {(c.kind, c.method, c.dataset, c.level, c.metric): c for c in read_published(FILES)}
 
 
-def test_every_name_is_known_and_every_doubt_has_its_reason(printed):
+def test_every_name_is_known_and_every_doubtful_number_has_a_reason(printed):
     for cell in printed.values():
         assert cell.method in {*method_names(), *STEPS}
         assert cell.dataset in dataset_names()
@@ -30,7 +30,7 @@ def test_every_name_is_known_and_every_doubt_has_its_reason(printed):
         assert cell.note or not cell.doubtful
 
 
-def test_the_papers_tables_are_whole(printed):
+def test_the_papers_tables_are_complete(printed):
     auroc = [key for key in printed if key[0] == KANOCLIP_PAPER and key[4] == "auroc"]
     # seven methods: six industrial datasets in pairs, three medical ones in pairs and three with image AUROC alone
     assert len([key for key in auroc if key[1] not in STEPS]) == 7 * (6 * 2 + 3 * 2 + 3)
@@ -38,14 +38,14 @@ def test_the_papers_tables_are_whole(printed):
     for dataset in ("mvtec_ad", "visa"):
         for level in ("image", "pixel"):
             place = (dataset, level, "auroc")
-            # the last step of Table 3 is the whole method of Table 1
+            # the last row of Table 3 is the complete method of Table 1
             assert (
                 printed[KANOCLIP_PAPER, "conv_adapter", *place].mean == printed[KANOCLIP_PAPER, "kanoclip", *place].mean
             )
 
 
-def test_some_numbers_against_the_papers_text(printed):
-    """The gains that the paper claims over the best other row: 1.3, 1.5 (industrial), 2.1, 4.0 (medical) and so on."""
+def test_some_numbers_agree_with_the_papers_text(printed):
+    """Check the gains over the best other row that the paper states, e.g. 1.3, 1.5 (industrial), 2.1, 4.0 (medical)."""
 
     def gain(dataset, level):
         values = {m: printed[KANOCLIP_PAPER, m, dataset, level, "auroc"].mean for m in method_names_of_table}
@@ -59,7 +59,7 @@ def test_some_numbers_against_the_papers_text(printed):
     assert [gain("brainmri", "pixel"), gain("liverct", "pixel")] == [1.3, 2.4]
 
 
-def test_what_differs_from_its_own_paper_by_more_than_rounding_is_in_doubt(printed):
+def test_numbers_that_differ_from_their_own_paper_beyond_rounding_are_doubtful(printed):
     compared = 0
     for (kind, method, *place), own in printed.items():
         copy = printed.get((KANOCLIP_PAPER, method, *place))
@@ -103,7 +103,7 @@ def test_wrong_lines_are_refused_in_one_line(tmp_path, changes, message):
         read_published([path])
 
 
-def test_a_number_printed_twice_and_other_files_are_refused(tmp_path):
+def test_duplicate_numbers_and_other_files_are_refused(tmp_path):
     path = tmp_path / "published.csv"
     with path.open("w", newline="") as file:
         csv.writer(file).writerows([COLUMNS, GOOD])

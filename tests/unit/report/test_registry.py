@@ -1,4 +1,4 @@
-"""Declared figures: what follows from a declaration, and what importing them costs."""
+"""Test the declarations of figures, and that reading them imports nothing heavy."""
 
 import inspect
 import subprocess
@@ -61,7 +61,7 @@ def test_incomplete_declarations_are_refused(tmp_path, wrong):
         declarations(tmp_path / "portraits.py")
 
 
-def test_what_is_read_is_what_is_imported():
+def test_declarations_read_from_source_equal_those_imported():
     for figure in figures().values():
         function = getattr(import_module(f"kanoclip.report.figures.{figure.module}"), figure.name)
         parameters = inspect.signature(function).parameters.values()
@@ -73,11 +73,11 @@ def test_what_is_read_is_what_is_imported():
 def test_captions_are_plain_text_in_the_report():
     for figure in figures().values():
         body = publish_parts(figure.caption, writer="html", settings_overrides={"report_level": 1})["body"]
-        assert body.count("<p>") == 1 and body.count("<") == 2, figure.name  # nothing is marked up, nothing is wrong
+        assert body.count("<p>") == 1 and body.count("<") == 2, figure.name  # no markup and no warnings
         assert figure.caption.endswith(".")
 
 
-def test_nothing_heavy_is_imported_to_know_every_figure():
+def test_listing_figures_imports_nothing_heavy():
     program = (
         "import sys; from kanoclip.report.registry import figures; figures();"
         "print([name for name in ('matplotlib', 'pandas', 'seaborn', 'torch', 'h5py') if name in sys.modules])"
@@ -87,7 +87,7 @@ def test_nothing_heavy_is_imported_to_know_every_figure():
 
 
 @pytest.mark.parametrize("module", ["cli.figures", "report.page", "report.tables", "report.runtime", "report.grid"])
-def test_commands_that_read_need_neither_torch_nor_seaborn(module):
+def test_commands_that_only_read_import_neither_torch_nor_seaborn(module):
     program = (
         f"import sys; import kanoclip.{module};"
         "print([name for name in ('torch', 'open_clip', 'seaborn', 'sklearn') if name in sys.modules])"
@@ -96,7 +96,7 @@ def test_commands_that_read_need_neither_torch_nor_seaborn(module):
     assert found.stdout.strip() == "[]"
 
 
-def test_a_file_says_what_it_shows(monkeypatch):
+def test_the_figure_of_a_file_follows_from_its_name(monkeypatch):
     assert of_file(Path("figures/qualitative_my_parts.png")) == (named("qualitative"), "my_parts")
     assert of_file(Path("teaser.png")) == (named("teaser"), None)
     longer = registry.Figure("bars_of", "bars", "Longer", "Longer.", ())
@@ -107,8 +107,10 @@ def test_a_file_says_what_it_shows(monkeypatch):
         of_file(Path("barsoap.png"))
 
 
-def test_a_missing_input_is_said_in_one_line(tmp_path):
-    with pytest.raises(InputError, match=r"figure bars: expected --metrics, found none; give the long metrics.csv"):
+def test_a_missing_input_is_reported_in_one_line(tmp_path):
+    with pytest.raises(
+        InputError, match=r"figure bars: expected --metrics, found none; give the long-format metrics.csv"
+    ):
         named("bars").draw({"methods": ["clip"]}, tmp_path / "bars.png")
     with pytest.raises(InputError, match="unknown figure 'barz'; did you mean 'bars'"):
         named("barz")

@@ -1,4 +1,4 @@
-"""protocol.json: what a table states about its run."""
+"""Test protocol.json, the facts that a table states about its run."""
 
 from datetime import date
 
@@ -34,13 +34,13 @@ def run():
 def test_a_run_is_described_from_its_configuration(run):
     assert run.main == ("clip", "blind", "oracle") and run.ablations == {"parts": ("clip", "short")}
     assert [row.name for row in run.rows] == ["clip", "blind", "oracle", "short"]
-    assert run.controls == ["blind", "oracle"]  # random weights compete with nobody
+    assert run.controls == ["blind", "oracle"]  # rows with random weights are controls and not ranked
     assert run.titles == {"visa": "VisA", "headct": "HeadCT", "mine": "mine"}
     assert run.titles_of("medical") == {"headct": "HeadCT"} and run.titles_of("industrial") == {"visa": "VisA"}
     assert run.rows[3].options == {"epochs": 2}
 
 
-def test_facts_are_about_the_rows_of_the_table(run):
+def test_facts_describe_the_rows_of_the_table(run):
     assert run.facts(["clip", "blind"], TODAY) == [
         "large: model ViT-L-14, weights openai, image size 336 x 336",
         "blank: model ViT-B-16, weights random:0, image size 224 x 224",
@@ -52,7 +52,7 @@ def test_facts_are_about_the_rows_of_the_table(run):
     assert not any("blank" in fact for fact in run.facts(["short"], TODAY))
 
 
-def test_it_comes_back_from_its_file(run, tmp_path):
+def test_a_run_survives_a_round_trip_through_its_file(run, tmp_path):
     write_text(tmp_path / "protocol.json", run.model_dump_json())
     assert read_run(tmp_path / "protocol.json") == run
     (tmp_path / "other.json").write_text("{}")

@@ -1,4 +1,4 @@
-"""What a run cost, against values by hand."""
+"""Compare the cost of a run with values by hand."""
 
 import json
 from datetime import date
@@ -48,7 +48,7 @@ def run():
 
 @pytest.fixture
 def costs(tmp_path):
-    """clip on two datasets of 10 and 30 images, kanoclip on the first with two seeds."""
+    """Write costs of clip on two datasets of 10 and 30 images, and of kanoclip on the first with two seeds."""
     files = []
     for method, auxiliary, dataset, seed, images, seconds in [
         ("clip", "none", "visa", 1, 10, 2.0),
@@ -66,7 +66,7 @@ def costs(tmp_path):
 
 @pytest.fixture
 def models(tmp_path):
-    """The logs of kanoclip's trainings, which took 40 and 50 seconds."""
+    """Write the logs of two trainings of kanoclip, which took 40 and 50 seconds."""
     for seed, seconds in ((1, [10.0, 40.0]), (2, [15.0, 50.0])):
         log = tmp_path / f"models/kanoclip/{BACKBONE}/parts/seed{seed}/train.csv"
         log.parent.mkdir(parents=True)
@@ -79,7 +79,7 @@ def benchmarks(tmp_path):
     folder = tmp_path / "benchmarks"
     for path, seconds, memory in [
         (f"score/{BACKBONE}/visa", "5.00", "900.00"),
-        (f"score/{BACKBONE}/mpdd", "3.00", "-"),  # too short to be measured
+        (f"score/{BACKBONE}/mpdd", "3.00", "-"),  # too short to measure
         (f"train/kanoclip/{BACKBONE}/parts", "95.00", "2000.00"),
     ]:
         file = folder / f"{path}.tsv"
@@ -88,16 +88,16 @@ def benchmarks(tmp_path):
     return folder
 
 
-def test_every_job_once(costs, models, benchmarks):
+def test_every_job_is_listed_once(costs, models, benchmarks):
     jobs = read_jobs(costs, models, benchmarks).set_index("stage")
     assert jobs.index.value_counts().to_dict() == {"score": 4, "pass": 2, "train": 2}
     assert jobs.loc["pass", "images"].tolist() == [10, 30]
     assert jobs.loc["pass", "seconds"].tolist() == [5.0, 3.0]
-    assert jobs.loc["train", "seconds"].tolist() == [40.0, 50.0]  # of each seed, not of the command
+    assert jobs.loc["train", "seconds"].tolist() == [40.0, 50.0]  # per seed, not per command
     assert jobs.loc["score", "seconds"].tolist() == [2.0, 2.0, 4.0, 1.0]
 
 
-def test_summary_by_hand(costs, models, benchmarks, run):
+def test_the_summary_equals_values_by_hand(costs, models, benchmarks, run):
     table = summary(read_jobs(costs, models, benchmarks), run)
     assert list(table.columns)[:3] == ["train (s)", "images per second", "peak memory (MB)"]
     assert table.loc[f"pass with {BACKBONE}"].tolist() == ["-", "5.0", "900", "-", "-"]  # 40 images in 8 s
@@ -105,7 +105,7 @@ def test_summary_by_hand(costs, models, benchmarks, run):
     assert table.loc["kanoclip"].tolist() == ["45.0", "4.0", "2000", "1,234", "1,000,000"]  # 20 images in 5 s
 
 
-def test_what_was_not_measured_is_missing(costs, tmp_path, run):
+def test_values_that_were_not_measured_are_missing(costs, tmp_path, run):
     table = summary(read_jobs(costs, tmp_path / "none", tmp_path / "none"), run)
     assert table.loc["kanoclip"].tolist() == ["-", "4.0", "-", "1,234", "1,000,000"]
     assert table.loc[f"pass with {BACKBONE}"].tolist() == ["-"] * 5
@@ -117,7 +117,7 @@ def test_a_method_that_takes_no_time_has_no_rate(costs, models, benchmarks, run)
     assert summary(read_jobs(costs, models, benchmarks), run).loc["clip", "images per second"] == "-"
 
 
-def test_the_files(costs, models, benchmarks, run, tmp_path):
+def test_the_table_files_are_written(costs, models, benchmarks, run, tmp_path):
     write_runtime(costs, models, benchmarks, tmp_path / "tables", run, date(2025, 1, 31))
     assert {path.suffix for path in (tmp_path / "tables").iterdir()} == {".csv", ".md", ".tex", ".html"}
     for path in (tmp_path / "tables").iterdir():
@@ -125,7 +125,7 @@ def test_the_files(costs, models, benchmarks, run, tmp_path):
     assert len(pd.read_csv(tmp_path / "tables" / "runtime.csv")) == 8
 
 
-def test_marked_rows_have_their_sign_and_note(costs, models, benchmarks, run, tmp_path):
+def test_marked_rows_have_a_sign_and_a_note(costs, models, benchmarks, run, tmp_path):
     rows = tuple(row.model_copy(update={"marks": ("transductive",)}) if row.name == "clip" else row for row in run.rows)
     marked = run.model_copy(update={"rows": rows})
     write_runtime(costs, models, benchmarks, tmp_path / "tables", marked, date(2025, 1, 31))
@@ -134,7 +134,7 @@ def test_marked_rows_have_their_sign_and_note(costs, models, benchmarks, run, tm
 
 
 @pytest.mark.parametrize("text", ["{}", "no JSON", "[1]"])
-def test_files_that_say_nothing_of_a_cost(costs, models, benchmarks, text):
+def test_files_without_a_cost_are_refused(costs, models, benchmarks, text):
     costs[0].write_text(text)
     with pytest.raises(InputError, match=r"0\.json: expected the keys method, .*, found others; score again"):
         read_jobs(costs, models, benchmarks)

@@ -1,4 +1,4 @@
-"""Grids of samples by what they show."""
+"""Test the content of grids of samples."""
 
 import json
 import re
@@ -39,7 +39,7 @@ def test_qualitative_shows_best_median_and_worst_by_the_first_method(scored, tex
         "worst",
         "normal",
     ]
-    # the 8 scores run from 0.1 to 0.8 in steps of 0.1, the last five are anomalous; the second method has 0.01 more
+    # the 8 scores are 0.1 to 0.8 in steps of 0.1, the last five anomalous; those of the second method are 0.01 higher
     assert {text for text in shown if re.fullmatch(r"0\.\d+", text)} == {
         "0.800", "0.600", "0.400", "0.200", "0.810", "0.610", "0.410", "0.210",
     }  # fmt: skip
@@ -53,7 +53,7 @@ def test_qualitative_shows_no_image_twice(scored, shape, tmp_path, normal, anoma
 
 
 @pytest.mark.parametrize("counts", [{"normal": 4}, {"unlabelled": 4}])
-def test_without_anomalous_images_the_scores_choose(scored, shape, texts, tmp_path, counts):
+def test_without_anomalous_images_samples_are_chosen_by_score(scored, shape, texts, tmp_path, counts):
     index, scores = scored("toy", masks=False, **{"normal": 0, "anomalous": 0} | counts)
     qualitative(index, scores, tmp_path / "figure.png")
     places = [
@@ -64,7 +64,7 @@ def test_without_anomalous_images_the_scores_choose(scored, shape, texts, tmp_pa
     assert shape(tmp_path / "teaser.png") == [(2, 2)]
 
 
-def test_the_png_says_where_its_pictures_are(scored, tmp_path):
+def test_the_png_records_the_positions_of_its_pictures(scored, tmp_path):
     index, scores = scored("toy")
     qualitative(index, scores, tmp_path / "figure.png")
     with Image.open(tmp_path / "figure.png") as image:
@@ -75,7 +75,7 @@ def test_the_png_says_where_its_pictures_are(scored, tmp_path):
     for x, y, w, h in (band, bar):
         rows = slice(int(y * pixels.shape[0]), int(np.ceil((y + h) * pixels.shape[0])) + 2)
         inside[rows, int(x * pixels.shape[1]) : int(np.ceil((x + w) * pixels.shape[1])) + 2] = True
-    assert (pixels[~inside] > 128).mean() > 0.95  # outside of the pictures there is paper and some text
+    assert (pixels[~inside] > 128).mean() > 0.95  # outside the pictures there is background and some text
     assert round(width * pixels.shape[1]) == 4 * STEP and round(height * pixels.shape[0]) == 4 * STEP
     assert left > 0 and top > 0
 
@@ -111,7 +111,7 @@ def test_maps_are_shown_as_they_are_evaluated(sigma):
     assert np.abs(final_map_of(grid, SIDE, sigma) - evaluated.numpy()).max() < 1e-5
 
 
-def test_a_few_outliers_do_not_darken_all_else_and_a_small_defect_still_shows():
+def test_outliers_do_not_darken_the_other_maps_and_a_small_defect_stays_visible():
     ramp = np.linspace(0, 1, 10_000)
     assert colour_range(np.r_[ramp, [1e6] * 5]) == pytest.approx((0.01, 0.99), abs=1e-3)
     assert colour_range(np.r_[np.zeros(10_000), 0.7]) == (0, 0.7)

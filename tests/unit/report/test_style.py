@@ -1,4 +1,4 @@
-"""The look of the figures."""
+"""Test the style of the figures."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from kanoclip.report.style import drawing, marks, say
 
 
-def test_no_two_of_many_methods_look_the_same_without_colour_or_with():
+def test_styles_of_many_methods_differ_with_and_without_colour():
     found = marks([f"method {k}" for k in range(90)])
     assert len({(mark.colour, mark.marker, str(mark.line), mark.hatch) for mark in found.values()}) == 90
     first = list(found.values())[:9]
@@ -15,20 +15,20 @@ def test_no_two_of_many_methods_look_the_same_without_colour_or_with():
         assert len({str(getattr(mark, feature)) for mark in first}) == 9
 
 
-def test_a_figure_that_fails_leaves_nothing(tmp_path):
+def test_a_figure_that_fails_leaves_no_file(tmp_path):
     with pytest.raises(RuntimeError), drawing(tmp_path / "figure.png", 1, 1, (2, 2)):
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_panel_without_data_says_why():
+def test_a_panel_without_data_states_the_reason():
     panel = Figure().subplots()
     say(panel, "no masks")
     assert [text.get_text() for text in panel.texts] == ["no masks"]
     assert not panel.axison
 
 
-def test_panels_come_in_rows_and_columns(tmp_path):
+def test_panels_are_arranged_in_rows_and_columns(tmp_path):
     with drawing(tmp_path / "figure.png", 2, 3, (1, 1)) as (figure, panels):
         assert panels.shape == (2, 3)
         assert np.allclose(figure.get_size_inches(), (3, 2))

@@ -1,4 +1,4 @@
-"""Tables against values computed by hand."""
+"""Compare tables with values computed by hand."""
 
 import html
 import math
@@ -35,7 +35,7 @@ DOCUMENT = r"""\documentclass{article}
 
 
 def rows(method, dataset, seed, image, pixel=None, auxiliary="none", backbone="ViT-L-14", reason="no masks"):
-    """The class rows and mean rows of a file; the classes differ from the mean, and AP differs from AUROC."""
+    """Return the class rows and mean rows of a file; classes differ from the mean, and AP differs from AUROC."""
     values = [("image", "auroc", image), ("pixel", "auroc", pixel), ("image", "ap", 0.01)]
     return [
         (
@@ -90,7 +90,7 @@ def notes(frame, methods, datasets, facts=(), controls=()):
 METHODS, DATASETS, CONTROLS = ["clip", "kanoclip", "oracle"], ["headct", "visa"], ["oracle"]
 
 
-def test_main_table_by_hand(frame):
+def test_the_main_table_equals_values_by_hand(frame):
     table = main_table(frame, METHODS, DATASETS)
     assert list(table.index) == METHODS
     assert list(table.columns) == [(dataset, label) for dataset in [*DATASETS, "average"] for label in (IMAGE, PIXEL)]
@@ -104,7 +104,7 @@ def test_main_table_by_hand(frame):
     assert "Average, pixel level: over visa; the others have no value." in notes(frame, METHODS, DATASETS)
 
 
-def test_an_average_needs_every_dataset_and_is_marked_when_one_was_seen():
+def test_an_average_needs_every_dataset_and_is_marked_if_one_was_seen_in_training():
     frame = frame_of(
         rows("clip", "visa", 0, 0.7, 0.4),
         rows("kanoclip", "visa", 0, 0.8, 0.9, auxiliary="visa"),
@@ -119,7 +119,7 @@ def test_an_average_needs_every_dataset_and_is_marked_when_one_was_seen():
     assert list(main_table(frame, ["clip"], ["visa"]).columns) == [("visa", IMAGE), ("visa", PIXEL)]
 
 
-def test_best_and_second_leave_the_controls_out(frame):
+def test_controls_are_never_best_or_second(frame):
     table = main_table(frame, METHODS, DATASETS, formats.MARKDOWN, CONTROLS)
     assert table["average", IMAGE].tolist() == ["<u>63.4</u>", "**65.5 ± 0.7**", "100.0"]
     assert table["visa", IMAGE].tolist() == ["<u>70.0</u>", "**81.0 ± 1.4**", "100.0"]
@@ -127,7 +127,7 @@ def test_best_and_second_leave_the_controls_out(frame):
     assert table["headct", PIXEL].tolist() == ["-", "-", "-"]
 
 
-def test_values_that_look_equal_share_the_place():
+def test_values_that_are_equal_as_printed_share_a_rank():
     parts = [rows(name, "visa", 0, value) for name, value in [("a", 0.8004), ("b", 0.7996), ("c", 0.7), ("d", 0.6)]]
     table = main_table(frame_of(*parts), list("abcd"), ["visa"], formats.MARKDOWN)
     assert table["visa", IMAGE].tolist() == ["**80.0**", "**80.0**", "<u>70.0</u>", "60.0"]
@@ -154,7 +154,7 @@ def test_a_method_on_two_backbones_has_two_rows():
     assert table["visa", IMAGE].tolist() == ["70.0", "60.0"]
 
 
-def test_one_row_whose_targets_have_different_auxiliaries():
+def test_targets_of_one_row_can_have_different_auxiliaries():
     frame = frame_of(
         rows("kanoclip", "mvtec_ad", 0, 0.9, auxiliary="visa"), rows("kanoclip", "visa", 0, 0.8, auxiliary="mvtec_ad")
     )
@@ -172,7 +172,7 @@ def test_two_auxiliaries_in_one_cell_are_refused():
         main_table(frame, ["kanoclip"], ["elpv"])
 
 
-def test_unknown_rows_and_columns_name_the_nearest(frame):
+def test_the_error_on_unknown_rows_and_columns_suggests_the_nearest(frame):
     with pytest.raises(InputError, match="unknown method in the metrics 'kanoklip'; did you mean 'kanoclip'"):
         main_table(frame, ["kanoklip"], ["visa"])
     with pytest.raises(InputError, match="unknown dataset in the metrics 'vsia'; did you mean 'visa'"):
@@ -193,7 +193,7 @@ def test_notes_state_the_protocol(frame):
     assert "standard deviation" not in notes(frame, ["clip"], DATASETS)[1]
 
 
-def test_a_method_that_was_not_run_on_a_dataset(frame):
+def test_a_method_that_was_not_run_on_a_dataset_is_noted(frame):
     fewer = frame[~((frame["method"] == "clip") & (frame["dataset"] == "visa"))]
     assert main_table(fewer, METHODS, DATASETS).loc["clip", "visa"].tolist() == ["-", "-"]
     assert "Missing (-), not run: clip on visa." in notes(fewer, METHODS, DATASETS)
@@ -218,7 +218,7 @@ def test_collect_keeps_every_value_and_the_order(metrics_files, tmp_path):
     assert collected.loc[collected["value"].isna(), "reason"].unique().tolist() == ["no masks"]
 
 
-def test_collect_refuses_a_value_given_twice_and_foreign_files(metrics_files, tmp_path):
+def test_collect_refuses_duplicate_values_and_other_files(metrics_files, tmp_path):
     out = tmp_path / "metrics.csv"
     with pytest.raises(InputError, match="method oracle, backbone kanoclip-tiny, .* is given twice"):
         collect([metrics_files[0], metrics_files[0]], out)
@@ -273,7 +273,7 @@ def printed():
     ]
 
 
-def test_printed_numbers_stand_in_rows_of_their_own_and_are_not_ranked(frame, printed):
+def test_printed_numbers_have_their_own_rows_and_are_not_ranked(frame, printed):
     run = run_of(METHODS, TARGETS[:2], CONTROLS)
     table = tables_of(frame, run, printed)["industrial"]
     text = table.render(formats.MARKDOWN)
@@ -287,7 +287,7 @@ def test_printed_numbers_stand_in_rows_of_their_own_and_are_not_ranked(frame, pr
     }
 
 
-def test_a_table_a_domain_and_a_full_one(frame, printed):
+def test_there_is_one_table_per_domain_and_a_complete_one(frame, printed):
     extra = frame_of(*(rows(name, "own", 0, 0.6, 0.7) for name in METHODS))
     run = run_of(METHODS, TARGETS, CONTROLS)
     made = tables_of(pd.concat([frame, extra]), run, printed)
@@ -301,7 +301,7 @@ def test_a_table_a_domain_and_a_full_one(frame, printed):
     assert full.loc[("visa", "a", "clip")].tolist() == ["12.3", "12.3", "12.3"]
 
 
-def test_an_ablation_has_its_rows_and_the_average(frame, printed):
+def test_an_ablation_has_its_rows_and_averages(frame, printed):
     run = run_of(METHODS, TARGETS[:2], ablations={"steps": ("clip", "kanoclip")})
     text = ablation_of(frame, run, "steps", printed).render(formats.PLAIN)
     assert list(text.columns) == ["HeadCT", "VisA", "average"]
@@ -321,7 +321,7 @@ def published_file(tmp_path):
     return path
 
 
-def test_every_rendering_holds_the_same_cells_and_says_what_must_be_said(metrics_files, published_file, tmp_path):
+def test_every_format_has_the_same_cells_and_notes(metrics_files, published_file, tmp_path):
     out = tmp_path / "tables"
     run = run_of(["clip_ac", "kanoclip", "oracle"], TARGETS[:2], CONTROLS, backbone="kanoclip-tiny")
     write_tables(metrics_files, out, run, [published_file], date(2025, 1, 31))
@@ -344,7 +344,7 @@ def test_every_rendering_holds_the_same_cells_and_says_what_must_be_said(metrics
     assert cells[2::6] == ["<u>70.0</u>", "<b>81.0 ± 1.4</b>", "100.0"]
 
 
-def test_the_csv_is_long_and_unrounded(metrics_files, published_file, tmp_path):
+def test_the_csv_is_in_long_format_and_unrounded(metrics_files, published_file, tmp_path):
     run = run_of(["clip_ac", "kanoclip", "oracle"], TARGETS[:2], CONTROLS, backbone="kanoclip-tiny")
     write_tables(metrics_files, tmp_path, run, [published_file], date(2025, 1, 31))
     frame = pd.read_csv(tmp_path / "medical.csv").set_index(["method", "level"])
@@ -357,7 +357,7 @@ def test_the_csv_is_long_and_unrounded(metrics_files, published_file, tmp_path):
     assert long[long["kind"] == "KAnoCLIP paper"]["mean"].dropna().tolist() == [65.0]
 
 
-def test_an_ablation_is_written_alone(metrics_files, published_file, tmp_path):
+def test_an_ablation_can_be_written_alone(metrics_files, published_file, tmp_path):
     run = run_of(["clip_ac", "kanoclip"], TARGETS[:2], ablations={"steps": ("kanoclip",)}, backbone="kanoclip-tiny")
     write_tables(metrics_files, tmp_path / "steps", run, [published_file], date(2025, 1, 31), "steps")
     written = {path.name for path in (tmp_path / "steps").iterdir()}
@@ -385,7 +385,7 @@ def test_latex_compiles_and_fits_a_page(metrics_files, frame, printed, published
     for tex in sorted(tmp_path.glob("*.tex")):
         document = tmp_path / f"document_{tex.stem}.tex"
         document.write_text(DOCUMENT.replace("TABLE", tex.stem))
-        for _ in range(3):  # longtable finds its widths in several passes
+        for _ in range(3):  # longtable needs several runs to find its widths
             command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", document.name]
             log = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
             assert log.returncode == 0, log.stdout[-2000:]
@@ -393,7 +393,7 @@ def test_latex_compiles_and_fits_a_page(metrics_files, frame, printed, published
 
 
 def check_latex(text):
-    """Environments, braces and dollars are balanced, special characters escaped, rows as wide as the column format."""
+    """Check that environments, braces and dollars match, special characters are escaped, and rows fit the columns."""
     text = re.sub(r"^%.*\n", "", text)
     opened = []
     for command, name in re.findall(r"\\(begin|end)\{(\w+)\}", text):
@@ -427,7 +427,7 @@ def test_marked_rows_have_a_sign_in_every_table_and_a_note(frame, printed, metri
     assert not any("§" in path.read_text() for path in (tmp_path / "plain").glob("*.md"))
 
 
-def test_printed_numbers_of_a_marked_row_stand_under_its_name(frame, printed):
+def test_printed_numbers_of_a_marked_row_are_below_its_name(frame, printed):
     run = run_of(METHODS, TARGETS[:2], CONTROLS)
     marked = tuple(row.model_copy(update={"marks": ("extension",)}) for row in run.rows if row.name != "oracle")
     run = run.model_copy(update={"rows": (*marked, run.row("oracle"))})

@@ -1,4 +1,4 @@
-"""Training and learning curves by what they show."""
+"""Test the content of training and pretraining curves."""
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ def write_log(path, parts, seed=0, more=()):
     return path
 
 
-def test_a_row_a_method_with_all_parts_of_its_loss(panels, texts, draw_twice, tmp_path):
+def test_each_method_has_a_row_with_all_parts_of_its_loss(panels, texts, draw_twice, tmp_path):
     logs = {
         method: [write_log(tmp_path / f"{method}{seed}.csv", parts, seed) for seed in range(2)]
         for method, parts in {"kanoclip": ["total", "focal", "knowledge"], "april_gan": ["total", "focal"]}.items()
@@ -30,7 +30,7 @@ def test_a_row_a_method_with_all_parts_of_its_loss(panels, texts, draw_twice, tm
     assert (texts(out).count("focal"), texts(out).count("knowledge")) == (2, 1)
 
 
-def test_diagnostics_have_panels_of_their_own(panels, texts, tmp_path):
+def test_diagnostics_have_their_own_panels(panels, texts, tmp_path):
     more = ["grad_norm_prompt", "grad_norm_adapter", "lr_prompt", "lr_adapter", "knowledge_active"]
     log = write_log(tmp_path / "train.csv", ["total", "focal"], more=more)
     training_curves({"kanoclip": [log]}, tmp_path / "figure.png")
@@ -40,13 +40,13 @@ def test_diagnostics_have_panels_of_their_own(panels, texts, tmp_path):
     assert shown.count("adapter") == 2
 
 
-def test_what_stays_the_same_has_no_panel(panels, texts, tmp_path):
+def test_constant_values_have_no_panel(panels, texts, tmp_path):
     log = write_log(tmp_path / "train.csv", ["total"], more=["lr_adapter", "lr_prompt"])
     frame = pd.read_csv(log).assign(lr_prompt=1e-3, knowledge_active=0.0, loss_total=0.5)
     frame.to_csv(log, index=False)
     frame.assign(lr_adapter=1e-4).to_csv(tmp_path / "constant.csv", index=False)
     training_curves({"kanoclip": [log]}, tmp_path / "figure.png")
-    assert panels(tmp_path / "figure.png") == 2  # the loss, whatever it does, and the rate that falls
+    assert panels(tmp_path / "figure.png") == 2  # the loss in any case, and the rate, because it decreases
     training_curves({"kanoclip": [tmp_path / "constant.csv"]}, tmp_path / "constant.png")
     assert panels(tmp_path / "constant.png") == 1
     assert "learning rate" not in texts(tmp_path / "constant.png")
@@ -60,8 +60,8 @@ def test_lines_are_running_means_over_one_thirtieth(tmp_path):
     assert smooth.tolist() == pytest.approx(by_hand)
 
 
-def test_a_loss_of_one_phase_has_values_in_its_steps_only(texts, tmp_path):
-    """Two seeds of a training in two phases, whose train.csv has empty cells."""
+def test_a_loss_of_one_phase_is_drawn_only_in_its_steps(texts, tmp_path):
+    """Draw two seeds of a training in two phases, whose train.csv has empty cells."""
     for seed in (1, 2):
         frame = pd.DataFrame({"step": range(60), "loss_total": 1.0 + seed, "loss_text": 0.5, "loss_image": 0.25})
         frame.loc[30:, "loss_text"] = np.nan
@@ -86,7 +86,7 @@ def test_a_log_without_losses_is_refused(tmp_path):
 
 @pytest.fixture
 def pretraining_logs(tmp_path):
-    """train.csv and validation.csv of a pretraining whose images grow; one set has no kind_top1."""
+    """Write train.csv and validation.csv of a pretraining with growing images; one set has no kind_top1."""
     losses = {"loss_dense": 1.0, "loss_state": 2.0}
     train = pd.DataFrame({"step": range(10), "size": [64] * 5 + [128] * 5, **losses, "seconds": 1.0})
     columns = {f"{name}_pixel_local": [0.5, 0.75] for name in ("held_out_kinds", "held_out_defects", "seen")}
@@ -96,7 +96,7 @@ def pretraining_logs(tmp_path):
     return tmp_path / "train.csv", tmp_path / "validation.csv"
 
 
-def test_pretraining_has_its_losses_and_a_panel_a_validation_set(pretraining_logs, panels, texts, draw_twice):
+def test_pretraining_has_its_losses_and_one_panel_per_validation_set(pretraining_logs, panels, texts, draw_twice):
     out = draw_twice(lambda path: pretraining_curves(*pretraining_logs, path))
     assert panels(out) == 4
     expected = {"training", "held-out kinds", "held-out defects", "seen kinds and defects", "dense", "kind, top 1"}
@@ -104,7 +104,7 @@ def test_pretraining_has_its_losses_and_a_panel_a_validation_set(pretraining_log
     assert [text.strip() for text in texts(out) if "px" in text] == ["128 px"]
 
 
-def test_pretraining_refuses_a_file_that_is_no_validation(pretraining_logs, tmp_path):
+def test_pretraining_refuses_a_file_that_is_not_a_validation(pretraining_logs, tmp_path):
     train, _ = pretraining_logs
     with pytest.raises(InputError, match=r"train.csv: expected the columns step, held_out_kinds_image_class_token"):
         pretraining_curves(train, train, tmp_path / "figure.png")
