@@ -23,7 +23,7 @@ class DatasetConfig(Strict):
         None, description="a local folder, used instead of the download. Required for a dataset of your own"
     )
     limit: int | None = Field(
-        None, gt=0, description="largest number of images per class and label: a fixed, seeded subset. null: all"
+        None, gt=0, description="maximum number of images per class and label, a fixed, seeded subset. null: all"
     )
     class_names: dict[str, str] = Field(
         default_factory=dict,
@@ -103,7 +103,7 @@ class Configuration(Strict):
     )
     folder: PlainPath | None = Field(
         None,
-        description="a folder of your own images: short for a dataset of its name as the only target, and for a run "
+        description="a folder of your own images: shorthand for a dataset of its name as the only target, and a run "
         "named after the folder and a checksum of its path",
     )
     class_name: str | None = Field(
@@ -160,10 +160,12 @@ class Configuration(Strict):
     datasets: dict[Name, DatasetConfig] = Field(
         default_factory=dict, description="settings of shipped datasets, and datasets of your own (path required)"
     )
-    knowledge: KnowledgeConfig = Field(KnowledgeConfig(), description="what describes anomalies, for training")
-    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="how scores become metrics")
+    knowledge: KnowledgeConfig = Field(
+        KnowledgeConfig(), description="sources of the descriptions of anomalies that methods are trained with"
+    )
+    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="how metrics are computed from scores")
     pretraining: PretrainingConfig = Field(
-        PretrainingConfig(), description="of the embedded backbone, with `snakemake pretrain`"
+        PretrainingConfig(), description="recipe of the embedded backbone, for `snakemake pretrain`"
     )
 
     @model_validator(mode="before")

@@ -25,8 +25,8 @@ class EndpointConfig(Strict):
         default_factory=lambda: {"max_tokens": 150},
         description="further fields of every request, as the endpoint names them (temperature, seed, ...)",
     )
-    concurrency: int = Field(4, gt=0, description="largest number of requests at the same time")
-    requests_per_minute: int | None = Field(None, gt=0, description="largest number, retries included; null: no limit")
+    concurrency: int = Field(4, gt=0, description="maximum number of concurrent requests")
+    requests_per_minute: int | None = Field(None, gt=0, description="maximum number, retries included; null: no limit")
     timeout: float = Field(60.0, gt=0, description="seconds without any data after which a request has failed")
     retries: int = Field(
         6,
@@ -35,7 +35,7 @@ class EndpointConfig(Strict):
         "and jitter",
     )
     price: tuple[float, float] | None = Field(
-        None, description="price of a million tokens of questions, and of answers, to estimate the cost; null: unknown"
+        None, description="prices per million tokens of questions and of answers, to estimate the cost; null: unknown"
     )
 
 

@@ -34,9 +34,9 @@ class PretrainingConfig(Strict):
         "shipped weights; trainings so far ended below their start on held-out images",
     )
     real_large_steps: int = Field(
-        0, ge=0, description="steps on whole ones, half of real_batch per step. 0: for the same reason"
+        0, ge=0, description="steps on whole images, half of real_batch per step. 0 for the same reason"
     )
-    real_batch: int = Field(64, gt=0, multiple_of=16, description="images per step; more on a GPU")
+    real_batch: int = Field(64, gt=0, multiple_of=16, description="images per step; a GPU can take more")
     teacher_steps: int = Field(
         0,
         ge=0,
@@ -51,7 +51,7 @@ class PretrainingConfig(Strict):
     )
     validation_pairs: int = Field(336, gt=0, description="approximate number of pairs in each validation set")
     processes: int = Field(1, gt=0, description="processes that draw images in parallel")
-    seed: int = Field(0, ge=0, description="random seed of everything")
+    seed: int = Field(0, ge=0, description="random seed of the batches and the initial weights")
 
     @field_validator("photographs", mode="before")
     @classmethod
