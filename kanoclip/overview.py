@@ -119,9 +119,11 @@ def on_meta(config: BackboneConfig) -> Backbone:
 
 @torch.no_grad()
 def operations(method: Method[Any]) -> float | None:
-    """Return the operations for the second of two equal images, whose texts are encoded by then; None if they depend
-    on values, which a backbone on the meta device does not have.
-    """  # noqa: D205
+    """Return the operations for the second of two equal images, whose texts are already encoded.
+
+    Returns:
+        None if the operations depend on values, which a backbone on the meta device does not have.
+    """
     size = method.backbone.config.image_size
     taps = method.reads(method.options, method.backbone.shape)
     totals = []
