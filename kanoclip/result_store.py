@@ -6,11 +6,11 @@ its output paths. The folder holds:
     kept/<key>/          a finished result: its files and manifest.json, their SHA-256 digests
     partial/<key>[.n]/   unfinished work, locked by the process that does it
     trash/               what is being deleted
+    lock                 held while a result is replaced or deleted
 
 A result is added and removed by renaming a folder, so a process killed at any moment leaves no partial result.
 """
 
-import errno
 import fcntl
 import hashlib
 import json
@@ -19,7 +19,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import IO, Any
@@ -105,7 +105,9 @@ class Store:
             return False
         except _DamagedError as error:
             logger.warning("%s: %s since it was kept; computing it again", entry, error)
-            self._delete(entry)
+            with self._deleting():
+                if not _sound(entry):  # else another process has just replaced it
+                    self._delete(entry)
             return False
         return True
 
@@ -150,14 +152,10 @@ class Store:
             _link(path, built / name)
         write_json(built / MANIFEST, {name: sha256(built / name) for name in files})
         entry.parent.mkdir(parents=True, exist_ok=True)
-        while not _sound(entry, set(files)):
-            self._delete(entry)
-            try:
+        with self._deleting():
+            while not _sound(entry, set(files)):
+                self._delete(entry)
                 built.rename(entry)
-                break
-            except OSError as error:
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # no other process was faster
-                    raise
         self._delete(slot)
         del self._claims[key]
         lock.close()
@@ -181,7 +179,7 @@ class Store:
         """
         before = time.time() - days * DAY
         for entry in _folders(self.folder / "kept"):
-            with suppress(FileNotFoundError):  # deleted meanwhile by another process
+            with self._deleting(), suppress(FileNotFoundError):  # deleted meanwhile by another process
                 linked = any(path.stat().st_nlink > 1 for path in entry.iterdir())
                 if not linked and _last_change([entry / MANIFEST]) < before:
                     self._delete(entry)
@@ -203,15 +201,30 @@ class Store:
         for number in count():
             yield self.folder / "partial" / (f"{key}.{number}" if number else key)
 
+    @contextmanager
+    def _deleting(self) -> Iterator[None]:
+        """Hold the store's lock, so that no other process replaces a result between a look at it and its deletion."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "lock").open("a") as lock:
+            with suppress(OSError):  # a file system without locks; Snakemake runs a job once at a time
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
     def _delete(self, path: Path) -> None:
-        """Delete a folder if it exists: rename it into the trash, then delete its files."""
+        """Delete a folder if it exists: rename it into the trash, then delete its files.
+
+        The caller holds the folder's lock, so nobody else deletes it, but others may create it anew at once.
+        """
         trash = self.folder / "trash"
         while path.exists():
             trash.mkdir(parents=True, exist_ok=True)
             grave = tempfile.mkdtemp(dir=trash)
-            with suppress(FileNotFoundError):  # another process deletes it too, or has just emptied the trash
+            try:
                 path.rename(Path(grave) / path.name)
+            except FileNotFoundError:  # another process has just emptied the trash
+                continue
             shutil.rmtree(grave, ignore_errors=True)
+            break
 
 
 def _link(source: Path, target: Path) -> None:
@@ -236,11 +249,13 @@ def _manifest(entry: Path) -> dict[str, str]:
     return digests
 
 
-def _sound(entry: Path, names: set[str]) -> bool:
-    """Return whether an undamaged result with exactly these names is stored."""
+def _sound(entry: Path, names: set[str] | None = None) -> bool:
+    """Return whether an undamaged result is stored, with exactly these names if given."""
     try:
         manifest = _manifest(entry)
-        return manifest.keys() == names and all(sha256(entry / name) == manifest[name] for name in names)
+        if names is not None and manifest.keys() != names:
+            return False
+        return all(sha256(entry / name) == digest for name, digest in manifest.items())
     except (FileNotFoundError, _DamagedError):
         return False
 

@@ -108,7 +108,7 @@ def test_a_damaged_result_is_reported_removed_and_can_be_stored_again(store, tmp
     assert not any(path.exists() for path in again.values())
     assert len(caplog.records) == 1
     assert "was changed since it was kept; computing it again" in caplog.text
-    assert files_below(store.folder) == []
+    assert files_below(store.folder) == ["lock"]
     put(store, scores="right", log="1")
     assert store.fetch("key", again)
     assert (tmp_path / "again" / "scores").read_text() == "right"
@@ -136,7 +136,7 @@ def test_an_intact_result_is_not_replaced(store, tmp_path):
     put(store, scores="second")
     assert store.fetch("key", {"scores": tmp_path / "scores"})
     assert (tmp_path / "scores").read_text() == "first"
-    assert files_below(store.folder) == ["kept/key/manifest.json", "kept/key/scores"]
+    assert files_below(store.folder) == ["kept/key/manifest.json", "kept/key/scores", "lock"]
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "manifest.json"])
