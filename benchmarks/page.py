@@ -1,11 +1,12 @@
 """Measure the size of the page of a complete benchmark, and the time to write and open it.
 
-The benchmark has the paper's 12 datasets with all their classes, and 15 methods.
+The benchmark has the paper's 12 datasets with all their classes, and 15 methods; of more than `shown_rows`, only so
+many are in the figures and the gallery.
 
 python benchmarks/page.py FOLDER [--methods 15] [--images 100]
 
 Images are drawn, with sensor noise; scores and maps are random and independent between methods, so that the gallery
-shows more different images than with methods that agree. Images of an earlier call in FOLDER are not drawn again.
+shows more different images than with methods that agree. What an earlier call drew in FOLDER is not drawn again.
 Opening is timed in Chromium with a fresh profile, from the start of the navigation to the end of the load event, when
 the gallery is complete; the median of three times is printed.
 """
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
+from kanoclip.config import Configuration
 from kanoclip.datasets.index import GOOD, INDEX_COLUMNS, write_index
 from kanoclip.datasets.specs import load_spec
 from kanoclip.datasets.synthetic import defects_of, render
@@ -36,6 +38,7 @@ INDUSTRIAL = ("mvtec_ad", "visa", "mpdd", "btad", "sdd", "dagm")
 TARGETS = (*INDUSTRIAL, "brainmri", "liverct", "resc", "br35h", "covid19", "headct")
 KINDS = load_spec("synthetic_auxiliary").classes
 DRAWN, SIDE, GRID = 120, 256, 37  # different images, their pixels per side, cells per side of a map
+SHOWN_ROWS = Configuration.model_fields["shown_rows"].default
 NOISE = 3.0  # standard deviation of the sensor noise, for values up to 255
 OPENED = "return performance.getEntriesByType('navigation')[0].loadEventEnd"
 TILES = "return document.querySelectorAll('#tiles li').length"
@@ -51,14 +54,15 @@ def main() -> None:
     methods = [f"method_{number:02}" for number in range(args.methods)]
     generator = np.random.default_rng(0)
     draw_images(args.folder / "images", generator)
-    runs = {name: write_target(args.folder / name, name, methods, args.images, generator) for name in TARGETS}
+    shown, hidden = methods[:SHOWN_ROWS], methods[SHOWN_ROWS:]
+    runs = {name: write_target(args.folder / name, name, shown, args.images, generator) for name in TARGETS}
     begin = time.perf_counter()
-    drawn = draw_figures(args.folder / "figures", runs, methods)
+    drawn = draw_figures(args.folder / "figures", runs, shown)
     print(f"figures        {time.perf_counter() - begin:8.1f} s   {megabytes(drawn):8.1f} MB as PNG")
     page = args.folder / "index.html"
-    pairs = [(folder / "index.csv", folder / f"{method}.h5") for folder in runs.values() for method in methods]
+    pairs = [(folder / "index.csv", folder / f"{method}.h5") for folder in runs.values() for method in shown]
     begin = time.perf_counter()
-    write_page(write_table(args.folder, methods), drawn, page, "a whole benchmark", pairs)
+    write_page(write_table(args.folder, methods), drawn, page, "a whole benchmark", pairs, hidden=hidden)
     print(f"page           {time.perf_counter() - begin:8.1f} s   {megabytes([page]):8.1f} MB")
     text = page.read_text(encoding="utf-8")
     gallery = text[text.index('id="gallery-data"') :]

@@ -160,6 +160,15 @@ class Run(Strict):
         """The rows that are never ranked."""
         return [row.name for row in self.rows if row.control]
 
+    def shown(self, most: int) -> list[str]:
+        """Return the rows of figures and gallery: no controls, unless all rows are controls, as on random weights.
+
+        Args:
+            most: largest number of rows, at least 2; of more, the first ones and the last are returned.
+        """
+        names = [name for name in self.main if not self.row(name).control] or list(self.main)
+        return names if len(names) <= most else [*names[: most - 1], names[-1]]
+
     @property
     def marks(self) -> dict[str, tuple[str, ...]]:
         """The marks after the names of rows in tables: row to marks."""

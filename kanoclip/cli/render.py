@@ -86,9 +86,13 @@ def page(
             help="The long-format metrics.csv; the gallery opens with the class that the last method scores best."
         ),
     ] = None,
+    hidden: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ROW", help="A row of the table that is not in the figures and the gallery."),
+    ] = None,
 ) -> None:
     """Write the page of a run, with its table, figures and gallery."""
     from kanoclip.report.page import write_page
 
     pairs = [(Path(index), Path(path)) for index, path in parse_pairs(scores)]
-    write_page(table, figures or [], out, title, pairs, gallery, metrics)
+    write_page(table, figures or [], out, title, pairs, gallery, metrics, hidden or [])

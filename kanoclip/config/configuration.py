@@ -149,6 +149,13 @@ class Configuration(Strict):
     seeds: tuple[Annotated[int, Field(ge=0, le=HIGHEST_SEED)], ...] = Field(
         (111, 112, 113), min_length=1, description="one training per seed. 111 is the seed of the paper's peers"
     )
+    shown_rows: int = Field(
+        24,
+        ge=2,
+        description="most rows of `methods` in the figures and in the gallery of the page; of more, the first ones and "
+        "the last, which picks the images. Tables have all rows. Figures have a panel per class and row: 24 rows on "
+        "12 datasets take about ten minutes to draw",
+    )
     threshold_folds: int = Field(
         1,
         ge=0,

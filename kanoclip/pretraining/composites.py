@@ -23,7 +23,7 @@ from kanoclip.pretraining.photographs import Photograph
 from kanoclip.pretraining.surfaces import CUT_OUT, crop, crop_side, scene
 
 HARMLESS = 0.15  # share of pairs whose second image has a harmless change instead of a defect
-DISTURBED = 0.35  # share of scenes with a harmless change in both images
+DISTURBED = 0.5  # share of scenes with a harmless change in both images
 SECOND_DEFECT = 0.15
 VISIBLE = 10  # of 255: a pixel counts as changed if any colour channel changes by at least this
 SMALLEST = 0.001  # smallest share of the image that a mask may cover

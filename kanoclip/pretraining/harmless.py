@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import gaussian_filter, rotate
 
 from kanoclip.datasets.synthetic.canvas import Array, Canvas, mix
+from kanoclip.pretraining.fittings import holders, holes, hook
 
 Change = Callable[[Canvas, Array, Array], Array]
 
@@ -99,4 +100,7 @@ CHANGES: dict[str, Change] = {
     "blur": blur,
     "sensor_noise": sensor_noise,
     "jpeg": jpeg,
+    "holes": holes,
+    "hook": hook,
+    "holders": holders,
 }

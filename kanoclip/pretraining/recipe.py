@@ -3,6 +3,7 @@
 import csv
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +17,8 @@ from kanoclip.datasets.synthetic import HELD_OUT_DEFECTS, HELD_OUT_KINDS, TRAINI
 from kanoclip.files import sha256, whole, write_json, write_text
 from kanoclip.pretraining.averaging import Results, choose_average, merit
 from kanoclip.pretraining.composites import composite_corpus
-from kanoclip.pretraining.corpus import IMAGE_SIZE, Corpus, draw_corpus
+from kanoclip.pretraining.corpus import IMAGE_SIZE, Corpus, draw_corpus, stored_corpus
+from kanoclip.pretraining.fittings import fitted_pair
 from kanoclip.pretraining.image import ImageTraining, Stage, drawn_stages, real_stages
 from kanoclip.pretraining.losses import TEMPERATURE
 from kanoclip.pretraining.makers import HELD_OUT_MAKERS, TRAINING_MAKERS
@@ -128,7 +130,10 @@ def draw_corpora(folder: Path, recipe: PretrainingConfig) -> tuple[Corpus, Corpu
         composites = composite_corpus(
             folder / "composites", photographs, TRAINING_MAKERS, recipe.composite_pairs, 0, processes
         )
-    return drawn("training", TRAINING_KINDS, TRAINING_DEFECTS, recipe.pairs, 0), composites, validation
+    training = stored_corpus(
+        folder / "training", partial(fitted_pair, TRAINING_KINDS, TRAINING_DEFECTS, 0), recipe.pairs, processes
+    )
+    return training, composites, validation
 
 
 def _text_state(path: Path, config: BackboneConfig, recipe: PretrainingConfig) -> dict[str, Tensor]:

@@ -31,6 +31,7 @@ def write_page(
     scores: Sequence[tuple[Path, Path]] = (),
     gallery: int = 12,
     metrics: Path | None = None,
+    hidden: Sequence[str] = (),
 ) -> None:
     """Write index.html and log its size.
 
@@ -43,6 +44,7 @@ def write_page(
             empty for no gallery.
         gallery: most images per dataset, class and method (see `read_gallery`); 0 for no gallery.
         metrics: the long-format metrics.csv, which chooses the first class of the gallery; None for the first in order.
+        hidden: rows of the table that are not in the figures and the gallery; the page names them.
 
     Raises:
         InputError: a figure is missing or has an unknown name, the table file is not a table, or scores and index do
@@ -61,6 +63,7 @@ def write_page(
         style=Markup(STYLE.read_text(encoding="utf-8")),
         script=Markup(SCRIPT.read_text(encoding="utf-8")),
         warning=TINY_NOTE if TINY_NOTE in fragment else "",
+        hidden=hidden,
         table=Markup(_shown(fragment)),
         groups=groups_of(figures),
         first=first,

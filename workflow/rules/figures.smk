@@ -10,8 +10,7 @@ FIGURE_PATHS = {
     "target": f"{RESULTS}/figures/",
     "ablation": f"{RESULTS}/ablations/{{ablation}}/",
 }
-# the rows to show: no controls, unless all rows are controls, as in a trial run on random weights
-SHOWN = [name for name in RUN.main if not RUN.row(name).control] or list(RUN.main)
+SHOWN = RUN.shown(CONFIG.shown_rows)
 # the last row is the subject of the run; it comes first in figures whose first row picks the images
 LEADING = [*SHOWN[-1:], *SHOWN[:-1]]
 

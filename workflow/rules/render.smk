@@ -25,11 +25,13 @@ rule page:
     params:
         code=command_digest("page"),
         title=f"kanoclip: {CONFIG.run}",
-        scores=[f"--scores={pair}" for pair in gallery()],
+        options=[f"--scores={pair}" for pair in gallery()]
+        + [f"--hidden={name}" for name in RUN.shown(len(RUN.main)) if name not in SHOWN],
         # an edited caption triggers only the page
         captions=[figure.caption for figure in figures().values()],
     message:
         "Writing the page"
     shell:
-        "python -m kanoclip --log {log:q} page {input.figures:q} --table {input.table:q} --out {output:q} --title {params.title:q}"
-        " --metrics {input.metrics:q} {params.scores:q}"
+        "printf '%s\\n' {params.options:q} |"
+        " python -m kanoclip --log {log:q} page {input.figures:q} --table {input.table:q} --out {output:q} --title {params.title:q}"
+        " --metrics {input.metrics:q} @-"

@@ -251,3 +251,11 @@ def test_a_missing_or_foreign_figure_is_refused_and_nothing_is_written(inputs, t
     with pytest.raises(InputError, match=rf"{name}: {message}"):
         write_page(**arguments | {"figures": [tmp_path / name]})
     assert not arguments["out"].exists()
+
+
+def test_the_page_names_the_rows_that_it_does_not_show(inputs):
+    arguments = inputs()
+    write_page(**arguments, hidden=["kanoclip_<2>", "mvfa"])
+    assert "not in the gallery and the figures: kanoclip_&lt;2&gt;, mvfa" in arguments["out"].read_text()
+    write_page(**arguments)
+    assert "not in the gallery" not in arguments["out"].read_text()

@@ -40,6 +40,14 @@ def test_a_run_is_described_from_its_configuration(run):
     assert run.rows[3].options == {"epochs": 2}
 
 
+def test_figures_show_no_controls_and_at_most_so_many_rows(run):
+    assert run.shown(24) == ["clip"]
+    every = run.model_copy(update={"main": ("clip", "short", "oracle", "short", "clip", "short")})
+    assert every.shown(5) == ["clip", "short", "short", "clip", "short"]
+    assert every.shown(3) == ["clip", "short", "short"]  # the first two and the last
+    assert run.model_copy(update={"main": ("blind", "oracle")}).shown(24) == ["blind", "oracle"]
+
+
 def test_facts_describe_the_rows_of_the_table(run):
     assert run.facts(["clip", "blind"], TODAY) == [
         "large: model ViT-L-14, weights openai, image size 336 x 336",
