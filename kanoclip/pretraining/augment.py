@@ -1,75 +1,23 @@
-"""Augment batches of drawn pairs and composites in torch, on the tower's device: crops, mixing, recolouring.
+"""Augment pairs in torch, on the tower's device: crops, crossings with other pairs, colours.
 
 Both images of a pair get the same augmentation, so that the defect stays the only difference between them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
-from kanoclip.datasets.synthetic import Facts
 from kanoclip.datasets.synthetic.render import VISIBLE
-from kanoclip.pretraining.codes import COLOUR, DEFECT, EXTENT, KIND, NOTHING, PLACE, STATE, UNKNOWN
-from kanoclip.pretraining.corpus import LEAST_ANOMALOUS_PIXELS, Corpus
+from kanoclip.pretraining.corpus import LEAST_ANOMALOUS_PIXELS
 
-PAIRS_PER_SURFACE = 2  # consecutive pairs of a composite corpus that show the same surface
 BLENDED, TRANSPLANTED, FOREIGN = 0.15, 0.15, 0.1  # shares of the pairs; the rest keep their own scene and defect
 SHRUNK = 0.3  # share of small views that show a whole image or nearly so
 WHOLE = 0.5  # share of full-size views that show the whole image
 AIM = 4  # windows are centred on cells of this many pixels per side
 TILTED = 0.25  # share of views that are rotated by angles other than multiples of 90 degrees
-
-
-class DevicePool:
-    """A corpus on a device.
-
-    Attributes:
-        images: (N, S, S, 3), 0..255.
-        masks: (N, S, S / 8), bits.
-        numbers: (N, 6) attribute values as numbers, on the CPU.
-        facts: facts of every image.
-        grouped: whether consecutive pairs show the same surface and are sampled together.
-    """
-
-    def __init__(self, corpus: Corpus, device: torch.device, grouped: bool) -> None:
-        self.images, self.masks = (torch.from_numpy(a).to(device) for a in (corpus.images, corpus.masks))
-        self.numbers, self.facts, self.grouped = corpus.numbers, corpus.facts, grouped
-
-    def choose(self, count: int, random: torch.Generator) -> Tensor:
-        """Return (count,) indices of distinct pairs; of grouped pairs, those of count / 2 surfaces."""
-        group = PAIRS_PER_SURFACE if self.grouped else 1
-        groups = torch.randperm(len(self.images) // (2 * group), generator=random, device=random.device)
-        members = groups[: -(-count // group), None] * group + torch.arange(group, device=random.device)
-        return members.flatten()[:count]
-
-    def pairs(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        """Return images (P, 2, 3, S, S) in 0..255, and the masks (P, S, S), 0 or 1, of the second images."""
-        rows = (2 * chosen[:, None] + torch.arange(2, device=chosen.device)).flatten().to(self.images.device)
-        images = self.images[rows].permute(0, 3, 1, 2).float().unflatten(0, (-1, 2))
-        bits = 2 ** torch.arange(7, -1, -1, device=self.masks.device, dtype=torch.uint8)
-        return images, ((self.masks[rows[1::2]][..., None] & bits) > 0).flatten(2).float()
-
-
-@dataclass(frozen=True)
-class DeviceViews:
-    """A batch on the device.
-
-    Attributes:
-        images: (B, 3, S, S), about 0..255; each even row forms a pair with the next.
-        masks: (B, S, S), 0 or 1.
-        numbers: (B, 6) attribute numbers of what is visible.
-        facts: facts of the images that the views come from.
-    """
-
-    images: Tensor
-    masks: Tensor
-    numbers: NDArray[np.int16]
-    facts: list[Facts]
+OWN, BLEND, TRANSPLANT, FOREIGNER = range(4)  # modes of `mixed`
 
 
 class Draw:
@@ -93,57 +41,6 @@ class Draw:
     def integers(self, count: int, *shape: int) -> Tensor:
         """Return integers in 0..count - 1."""
         return torch.randint(count, shape, generator=self.random, device=self.random.device)
-
-
-def device_views(pools: Sequence[DevicePool], count: int, size: int, seed: Sequence[int]) -> DeviceViews:
-    """Return a random batch with an equal share from each pool.
-
-    Args:
-        pools: drawn pairs, composites.
-        count: B, a multiple of twice the number of pools.
-        size: pixels per side, at most that of the pools.
-        seed: seed of the batch.
-    """
-    draw = draw_of_batch(pools, seed)
-    images, masks, numbers, facts = crossed_pairs(pools, count, size, draw)
-    return DeviceViews(recoloured(images, draw).flatten(0, 1), masks_of_views(masks), numbers, facts)
-
-
-def draw_of_batch(pools: Sequence[DevicePool], seed: Sequence[int]) -> Draw:
-    """Return the random numbers of a batch, on the device of its pools."""
-    state = int(np.random.SeedSequence(list(seed)).generate_state(1)[0])
-    return Draw(torch.Generator(pools[0].images.device).manual_seed(state))
-
-
-def crossed_pairs(
-    pools: Sequence[DevicePool], count: int, size: int, draw: Draw
-) -> tuple[Tensor, Tensor, NDArray[np.int16], list[Facts]]:
-    """Choose pairs, frame them and cross some of them.
-
-    Args:
-        pools: drawn pairs, composites.
-        count: B, a multiple of twice the number of pools.
-        size: pixels per side, at most that of the pools.
-        draw: chooses.
-
-    Returns:
-        Images (P, 2, 3, size, size), masks (P, size, size), the attribute numbers (B, 6) of the views, and their facts.
-    """
-    chosen = [pool.choose(count // (2 * len(pools)), draw.random) for pool in pools]
-    parts = [pool.pairs(pairs) for pool, pairs in zip(pools, chosen, strict=True)]
-    images, masks = (torch.cat(part) for part in zip(*parts, strict=True))
-    rows = [(2 * pairs.cpu().numpy()[:, None] + np.arange(2)).ravel() for pairs in chosen]
-    numbers = np.concatenate([pool.numbers[own] for pool, own in zip(pools, rows, strict=True)])
-    facts = [pool.facts[row] for pool, own in zip(pools, rows, strict=True) for row in own]
-    images, masks = framed(images, masks, size, draw)
-    images, masks, mode = mixed(images, masks, draw)
-    seen = numbers_of_views(numbers, masks.sum((1, 2)).cpu().numpy(), mode.cpu().numpy())
-    return images, masks, seen, facts
-
-
-def masks_of_views(masks: Tensor) -> Tensor:
-    """Return the masks (2 P, S, S) of both images of pairs, empty for the first ones."""
-    return torch.stack([torch.zeros_like(masks), masks], dim=1).flatten(0, 1)
 
 
 def framed(images: Tensor, masks: Tensor, size: int, draw: Draw) -> tuple[Tensor, Tensor]:
@@ -192,9 +89,6 @@ def _grid(masks: Tensor, window: Tensor, size: int, draw: Draw) -> Tensor:
     cos, sin, mirror = angle.cos(), angle.sin(), 1 - 2.0 * draw.integers(2, count)
     theta = torch.stack([cos * mirror, -sin, sin * mirror, cos], dim=1).view(count, 2, 2) * window[:, None, None]
     return F.affine_grid(torch.cat([theta, centre[:, :, None]], dim=2), [count, 1, size, size], align_corners=False)
-
-
-OWN, BLEND, TRANSPLANT, FOREIGNER = range(4)
 
 
 def mixed(images: Tensor, masks: Tensor, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
@@ -280,31 +174,3 @@ def _smooth(images: Tensor) -> Tensor:
     """Return means over 3 by 3 pixels of (P, 2, 3, S, S)."""
     planes = F.pad(images.flatten(0, 1), (1, 1, 1, 1), mode="replicate")
     return F.avg_pool2d(planes, 3, 1).view_as(images)
-
-
-def numbers_of_views(
-    numbers: NDArray[np.int16], pixels: NDArray[np.floating], mode: NDArray[np.integer]
-) -> NDArray[np.int16]:
-    """Return the attribute numbers (B, 6) that are still known for views.
-
-    Args:
-        numbers: (B, 6) attribute numbers of the images; the two of a pair are consecutive.
-        pixels: (B / 2,) anomalous pixels of the second images.
-        mode: (B / 2,) how the pairs were crossed.
-    """
-    seen = numbers.copy()
-    seen[:, COLOUR] = UNKNOWN
-    seen[np.repeat(mode != OWN, 2), KIND] = UNKNOWN
-    second = seen[1::2]
-    moved = np.isin(mode, (TRANSPLANT, FOREIGNER))
-    second[moved, STATE] = 1
-    second[moved, DEFECT] = UNKNOWN
-    second[second[:, STATE] == 1, PLACE] = UNKNOWN
-    second[second[:, STATE] == 1, EXTENT] = UNKNOWN
-    sliver = (second[:, STATE] == 1) & (pixels < LEAST_ANOMALOUS_PIXELS)
-    second[np.ix_(sliver, [STATE, DEFECT])] = UNKNOWN
-    clear = sliver & (pixels == 0)
-    second[clear, STATE] = 0
-    second[np.ix_(clear, [DEFECT, PLACE, EXTENT])] = NOTHING
-    seen[1::2] = second
-    return seen

@@ -28,7 +28,7 @@ SECOND_DEFECT = 0.15
 VISIBLE = 10  # of 255: a pixel counts as changed if any colour channel changes by at least this
 SMALLEST = 0.001  # smallest share of the image that a mask may cover
 ATTEMPTS = 24
-PAIRS_PER_SURFACE = 2
+PAIRS_PER_SURFACE = 2  # consecutive pairs that show the same surface
 
 
 @dataclass(frozen=True)

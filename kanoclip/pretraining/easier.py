@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kanoclip.pretraining.augment import DevicePool, DeviceViews, Draw, crossed_pairs, draw_of_batch, masks_of_views
+from kanoclip.pretraining.augment import Draw
+from kanoclip.pretraining.batches import DevicePool, DeviceViews, crossed_pairs, draw_of_batch, masks_of_views
 from kanoclip.pretraining.codes import DEFECT, EXTENT, PLACE, STATE, UNKNOWN
 from kanoclip.pretraining.composites import VISIBLE
 from kanoclip.pretraining.corpus import LEAST_ANOMALOUS_PIXELS

@@ -17,7 +17,7 @@ from kanoclip.config import BackboneConfig
 from kanoclip.datasets.synthetic import KINDS, Facts, defects_of, describe, display_name
 from kanoclip.datasets.synthetic.render import EXTENTS, PLACES
 from kanoclip.files import whole
-from kanoclip.pretraining.augment import DevicePool, DeviceViews, device_views
+from kanoclip.pretraining.batches import DevicePool, DeviceViews, device_views
 from kanoclip.pretraining.codes import KIND, STATE, UNKNOWN, attributes, truth
 from kanoclip.pretraining.corpus import IMAGE_SIZE, Corpus, views
 from kanoclip.pretraining.initial import initialise, normalised

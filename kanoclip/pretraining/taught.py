@@ -18,7 +18,7 @@ from kanoclip.backbones.taps import Tap
 from kanoclip.config import BackboneConfig
 from kanoclip.datasets.synthetic import KINDS, TRAINING_KINDS
 from kanoclip.files import whole
-from kanoclip.pretraining.augment import DevicePool, DeviceViews
+from kanoclip.pretraining.batches import DevicePool, DeviceViews
 from kanoclip.pretraining.codes import KIND, STATE, UNKNOWN
 from kanoclip.pretraining.corpus import IMAGE_SIZE, Corpus
 from kanoclip.pretraining.easier import easier_views

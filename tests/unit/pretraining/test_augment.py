@@ -1,22 +1,13 @@
+"""Batches of pairs and what is done to them: both images of a pair change alike, and labels state what is visible."""
+
 import numpy as np
 import pytest
 import torch
 
 from kanoclip.datasets.synthetic import TRAINING_DEFECTS, TRAINING_KINDS
 from kanoclip.datasets.synthetic.render import VISIBLE
-from kanoclip.pretraining.augment import (
-    BLEND,
-    FOREIGNER,
-    OWN,
-    TRANSPLANT,
-    DevicePool,
-    Draw,
-    device_views,
-    framed,
-    mixed,
-    numbers_of_views,
-    recoloured,
-)
+from kanoclip.pretraining.augment import BLEND, FOREIGNER, OWN, TRANSPLANT, Draw, framed, mixed, recoloured
+from kanoclip.pretraining.batches import DevicePool, device_views, numbers_of_views
 from kanoclip.pretraining.codes import DEFECT, KIND, NOTHING, STATE, UNKNOWN
 from kanoclip.pretraining.corpus import LEAST_ANOMALOUS_PIXELS, draw_corpus
 

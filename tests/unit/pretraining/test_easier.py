@@ -4,7 +4,8 @@ import torch
 
 from kanoclip.datasets.synthetic import TRAINING_DEFECTS, TRAINING_KINDS
 from kanoclip.pretraining import easier
-from kanoclip.pretraining.augment import DevicePool, Draw
+from kanoclip.pretraining.augment import Draw
+from kanoclip.pretraining.batches import DevicePool
 from kanoclip.pretraining.codes import STATE
 from kanoclip.pretraining.composites import VISIBLE
 from kanoclip.pretraining.corpus import LEAST_ANOMALOUS_PIXELS, draw_corpus
