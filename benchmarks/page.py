@@ -1,7 +1,7 @@
 """Measure the size of the page of a complete benchmark, and the time to write and open it.
 
-The benchmark has the paper's 12 datasets with all their classes, and 15 methods; of more than `shown_rows`, only so
-many are in the figures and the gallery.
+The benchmark has the paper's 12 datasets with all their classes, and 15 methods. At most `shown_rows` of the methods
+are in the figures and the gallery.
 
 python benchmarks/page.py FOLDER [--methods 15] [--images 100]
 

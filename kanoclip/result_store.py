@@ -213,7 +213,7 @@ class Store:
     def _delete(self, path: Path) -> None:
         """Delete a folder if it exists: rename it into the trash, then delete its files.
 
-        The caller holds the folder's lock, so nobody else deletes it, but others may create it anew at once.
+        The caller holds the folder's lock, so nobody else deletes it, but others may create it again at once.
         """
         trash = self.folder / "trash"
         while path.exists():

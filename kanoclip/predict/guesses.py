@@ -1,13 +1,10 @@
 """Guess thresholds for the training-free methods on the shipped backbone, from drawn images.
 
-    python -m kanoclip.predict.guesses results/quickstart/data/synthetic_auxiliary/index.csv
-
-writes embedded/thresholds.json beside this file; `make detector` does it. The methods are not trained on these images,
+`make detector` writes them to embedded/thresholds.json beside this file. The methods are not trained on these images,
 but the backbone was trained on images drawn in the same way.
 """
 
 import json
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -73,7 +70,3 @@ def guesses(frame: pd.DataFrame, backbone: Backbone, names: Iterable[str]) -> di
 
 def _identity(backbone: Backbone) -> str:
     return fingerprint(backbone=backbone.provenance())
-
-
-if __name__ == "__main__":
-    write_guesses(Path(sys.argv[1]))

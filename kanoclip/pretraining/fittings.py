@@ -124,7 +124,7 @@ def fitted_pair(kinds: tuple[str, ...], defects: tuple[str, ...], seed: int, num
         kinds: to draw, in turn.
         defects: the only defects to draw.
         seed: first seed of the images.
-        number: of the pair.
+        number: number of the pair.
     """
     pair = drawn_pair(kinds, defects, seed, number)
     if np.random.default_rng([seed, number, 2]).random() >= FITTED:
@@ -141,7 +141,7 @@ def fitted(
     Args:
         images: a normal image and the same with a defect, two of (S, S, 3), 0..255.
         mask: (S, S) of the defect.
-        seed: of the fittings.
+        seed: seed of the fittings.
 
     Returns:
         The images and the mask of what is still visible of the defect; all unchanged if too much of it is covered.
