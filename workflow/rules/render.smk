@@ -26,7 +26,11 @@ rule page:
         code=command_digest("page"),
         title=f"kanoclip: {CONFIG.run}",
         options=[f"--scores={pair}" for pair in gallery()]
-        + [f"--hidden={name}" for name in RUN.shown(len(RUN.main)) if name not in SHOWN],
+        + [
+            f"--hidden={name}"
+            for name in RUN.shown(len(RUN.main))
+            if name not in SHOWN
+        ],
         # an edited caption triggers only the page
         captions=[figure.caption for figure in figures().values()],
     message:
