@@ -11,7 +11,6 @@ its output paths. The folder holds:
 A result is added and removed by renaming a folder, so a process killed at any moment leaves no partial result.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -19,12 +18,13 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
 from kanoclip.files import sha256, whole, write_json
+from kanoclip.locks import claim, locked
 from kanoclip.types import logger
 
 MANIFEST = "manifest.json"
@@ -119,7 +119,7 @@ class Store:
         """
         if key not in self._claims:
             for slot in self._slots(key):
-                lock = _claim(slot)
+                lock = claim(slot)
                 if lock is not None:
                     self._claims[key] = slot, lock
                     break
@@ -185,7 +185,7 @@ class Store:
                     self._delete(entry)
         for slot in _folders(self.folder / "partial"):
             finished = self._entry(slot.name.partition(".")[0]).is_dir()
-            lock = _claim(slot)
+            lock = claim(slot)
             if lock is not None:
                 if finished or _last_change(slot.rglob("*")) < before:
                     self._delete(slot)
@@ -201,14 +201,9 @@ class Store:
         for number in count():
             yield self.folder / "partial" / (f"{key}.{number}" if number else key)
 
-    @contextmanager
-    def _deleting(self) -> Iterator[None]:
+    def _deleting(self) -> AbstractContextManager[None]:
         """Hold the store's lock, so that no other process replaces a result between a look at it and its deletion."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "lock").open("a") as lock:
-            with suppress(OSError):  # a file system without locks; Snakemake runs a job once at a time
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+        return locked(self.folder / "lock")
 
     def _delete(self, path: Path) -> None:
         """Delete a folder if it exists: rename it into the trash, then delete its files.
@@ -258,24 +253,6 @@ def _sound(entry: Path, names: set[str] | None = None) -> bool:
         return all(sha256(entry / name) == digest for name, digest in manifest.items())
     except (FileNotFoundError, _DamagedError):
         return False
-
-
-def _claim(slot: Path) -> IO[str] | None:
-    """Lock a partial folder for as long as the returned file is open; None if another process has it."""
-    while True:
-        slot.mkdir(parents=True, exist_ok=True)
-        with suppress(FileNotFoundError):  # deleted meanwhile by the process that had it
-            lock = (slot / "lock").open("a")
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                lock.close()
-                return None
-            except OSError:
-                return lock  # a file system without locks; Snakemake runs a job once at a time
-            if os.path.samestat(os.fstat(lock.fileno()), (slot / "lock").stat()):
-                return lock
-            lock.close()
 
 
 def _folders(folder: Path) -> list[Path]:
