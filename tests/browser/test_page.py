@@ -5,7 +5,6 @@ Needs Debian's chromium and chromedriver (CONTRIBUTING); without them these test
 
 import io
 import json
-import shutil
 from pathlib import Path
 
 import h5py
@@ -13,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService, Keys
+from selenium.webdriver import Keys
 from selenium.webdriver.common.by import By
 
 from kanoclip.datasets.index import INDEX_COLUMNS, write_index
@@ -111,23 +110,6 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
     page = folder / "index.html"
     write_page(folder / "main.html", figures, page, "a run", pairs, gallery=6, metrics=folder / "metrics.csv")
     return page.as_uri()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    programs = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
-    missing = [name for name, path in programs.items() if path is None]
-    if missing:
-        pytest.fail(f"{' and '.join(missing)} not found; CONTRIBUTING says how to install them")
-    options = ChromeOptions()
-    options.binary_location = programs["chromium"]
-    # containers lack user namespaces and have little shared memory; it is safe because we open only our own page
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--lang=en"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = Chrome(options=options, service=ChromeService(programs["chromedriver"]))
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture

@@ -3,14 +3,12 @@
 Needs Debian's chromium and chromedriver (CONTRIBUTING); without them these tests fail.
 """
 
-import shutil
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
@@ -69,23 +67,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     (path.parent / path.name.replace(like.name, name, 1)).hardlink_to(path)
     write_gallery(out, one, True, "")
     return out
-
-
-@pytest.fixture(scope="module")
-def browser():
-    programs = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
-    missing = [name for name, path in programs.items() if path is None]
-    if missing:
-        pytest.fail(f"{' and '.join(missing)} not found; CONTRIBUTING says how to install them")
-    options = ChromeOptions()
-    options.binary_location = programs["chromium"]
-    # containers lack user namespaces and have little shared memory; it is safe because we open only our own page
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--lang=en"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = Chrome(options=options, service=ChromeService(programs["chromedriver"]))
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture
