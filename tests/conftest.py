@@ -1,5 +1,6 @@
 """Shared fixtures: a tiny backbone with random weights and a tiny dataset in MVTec layout."""
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from kanoclip.methods import method_class, method_names
 SIDE = 32
 
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a shell's background; programs that tests start inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)  # before session fixtures compute anything, because sums depend on the number of threads
 
 

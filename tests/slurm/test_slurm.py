@@ -38,11 +38,6 @@ def environment(folder: Path) -> dict[str, str]:
     return {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(folder), "OMP_NUM_THREADS": "1"}
 
 
-def accept_interrupts() -> None:
-    """Let Ctrl-C reach Snakemake even where the tests run in a shell's background, which ignores it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 def start(folder: Path, *options: str) -> subprocess.Popen[str]:
     """Start the workflow on Slurm, in a process group of its own."""
     log = (folder / "snakemake.log").open("a")
@@ -55,7 +50,6 @@ def start(folder: Path, *options: str) -> subprocess.Popen[str]:
         stdout=log,
         stderr=log,
         start_new_session=True,
-        preexec_fn=accept_interrupts,
     )
 
 
