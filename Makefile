@@ -31,7 +31,7 @@ unlock: install ## release Snakemake's lock after a killed run (CONFIG=FILE for 
 detector: install ## train the model that kanoclip predict ships, guess thresholds, and copy both into the package
 	snakemake --cores all $(QUICKSTART) --config 'seeds=[111]' threshold_folds=1 -- $(DETECTOR)
 	cp $(DETECTOR) kanoclip/predict/embedded/kanoclip.safetensors
-	python -c 'import sys; from pathlib import Path; from kanoclip.predict.guesses import write_guesses; write_guesses(Path(sys.argv[1]))' $(RUN)/data/synthetic_auxiliary/index.csv
+	python -m kanoclip.predict.guessing $(RUN)/data/synthetic_auxiliary/index.csv
 
 test: install ## run the test suite
 	python -m pytest -n 2

@@ -11,7 +11,8 @@ import kanoclip
 from kanoclip.backbones.clip import load_backbone
 from kanoclip.config import BackboneConfig
 from kanoclip.datasets.index import read_index
-from kanoclip.predict.guesses import SHIPPED, guesses
+from kanoclip.predict.guesses import SHIPPED
+from kanoclip.predict.guessing import guesses
 
 
 def test_a_guessed_threshold_has_the_best_balanced_accuracy(index: Path) -> None:
