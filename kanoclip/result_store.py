@@ -153,7 +153,7 @@ class Store:
         write_json(built / MANIFEST, {name: sha256(built / name) for name in files})
         entry.parent.mkdir(parents=True, exist_ok=True)
         with self._deleting():
-            while not _sound(entry, set(files)):
+            if not _sound(entry, set(files)):
                 self._delete(entry)
                 built.rename(entry)
         self._delete(slot)
