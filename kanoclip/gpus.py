@@ -1,10 +1,11 @@
 """Assign different GPUs to jobs that run in parallel on one machine. No torch."""
 
-import fcntl
 import os
 import tempfile
 from pathlib import Path
 from typing import IO
+
+from kanoclip.locks import try_lock
 
 _HELD: list[IO[str]] = []  # open until the process ends, however it ends
 
@@ -27,12 +28,8 @@ def take_gpu(count: int, folder: Path | None = None) -> int:
     folder = folder or Path(tempfile.gettempdir()) / f"kanoclip-gpus-{os.getuid()}"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for number, name in enumerate(names):
-        file = (folder / name.replace("/", "_")).open("w")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.close()
-            continue
-        _HELD.append(file)
-        return number
+        lock = try_lock(folder / name.replace("/", "_"))
+        if lock is not None:
+            _HELD.append(lock)
+            return number
     return 0

@@ -21,6 +21,19 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
+def try_lock(path: Path) -> IO[str] | None:
+    """Lock a file, which is created, for as long as the returned file is open; None if another process has it."""
+    lock = path.open("a")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        return None
+    except OSError:  # a file system without locks
+        pass
+    return lock
+
+
 def claim(folder: Path) -> IO[str] | None:
     """Lock a folder, which is created, for as long as the returned file is open.
 
@@ -30,16 +43,10 @@ def claim(folder: Path) -> IO[str] | None:
         The open file `lock` in the folder; None if another process has it.
     """
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):  # not exist_ok, which fails if the folder is deleted just then
+            folder.mkdir(parents=True)
         with suppress(FileNotFoundError):  # deleted meanwhile by the process that had it
-            lock = (folder / "lock").open("a")
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                lock.close()
-                return None
-            except OSError:
-                return lock
-            if os.path.samestat(os.fstat(lock.fileno()), (folder / "lock").stat()):
+            lock = try_lock(folder / "lock")
+            if lock is None or os.path.samestat(os.fstat(lock.fileno()), (folder / "lock").stat()):
                 return lock
             lock.close()
