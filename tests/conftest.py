@@ -34,7 +34,7 @@ def one_thread() -> None:
 def tiny_config() -> BackboneConfig:
     """Return a CLIP with 4 x 4 patches and a ViT with 2 x 2 patches for the methods that read a second tower."""
     second = {"dino": TowerConfig(model="vit_tiny_patch16_224", weights="random:0")}
-    return BackboneConfig(model="kanoclip-tiny", weights="random:0", image_size=SIDE, towers=second)
+    return BackboneConfig(model="kanoclip-test", weights="random:0", image_size=SIDE, towers=second)
 
 
 @pytest.fixture(scope="session")

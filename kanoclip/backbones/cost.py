@@ -7,6 +7,7 @@ class token are left out: together they are below 1 % for ViT-L/14 at 518 pixels
 from collections.abc import Collection
 
 from kanoclip.backbones.shape import TowerShape
+from kanoclip.backbones.stem_shape import stem_operations
 
 MLP = 4  # ratio of an MLP's hidden width to the token width, as in OpenAI's models
 STREAMS = {"vv": 1, "qkv": 3}  # attentions per block of a local stream
@@ -50,7 +51,9 @@ def tower_operations(taps: Collection[str], shape: TowerShape, patch: int) -> fl
         patch: pixels per side of a patch.
     """
     wanted = [(kind, int(at)) for kind, _, at in (tap.partition("/") for tap in taps)]
-    embedding = 2 * shape.patches * shape.width * 3 * patch**2
+    embedding = 2.0 * shape.patches * shape.width * 3 * patch**2
+    if shape.stem:
+        embedding += stem_operations(shape.grid[0] * patch, patch, shape.width)
     total = 0.0
     blocks = [at for kind, at in wanted if kind in ("tokens", "cls", *STREAMS)]
     if blocks:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from kanoclip.backbones.descriptions import supported
+from kanoclip.backbones.stem_shape import WITH_STEM
 from kanoclip.config import BackboneConfig
 from kanoclip.types import InputError
 
@@ -18,6 +19,7 @@ class TowerShape:
         width: W of the residual stream.
         joint_width: C of the space shared with text.
         grid: (h, w) patches of an image.
+        stem: whether the features of a convolutional network join the patches.
     """
 
     layers: int
@@ -26,6 +28,7 @@ class TowerShape:
     width: int
     joint_width: int
     grid: tuple[int, int]
+    stem: bool = False
 
     @property
     def patches(self) -> int:
@@ -44,7 +47,8 @@ def tower_shape(backbone: BackboneConfig) -> TowerShape:
     settings = complete(backbone, known.layers)
     assert settings.taps is not None and settings.vv_start is not None
     side = backbone.image_size // known.patch_size
-    return TowerShape(known.layers, settings.taps, settings.vv_start, known.width, known.joint_width, (side, side))
+    sizes, stem = (known.width, known.joint_width, (side, side)), backbone.model in WITH_STEM
+    return TowerShape(known.layers, settings.taps, settings.vv_start, *sizes, stem)
 
 
 def complete(config: BackboneConfig, layers: int) -> BackboneConfig:

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from kanoclip.backbones.descriptions import EMBEDDED, describe, supported
 from kanoclip.backbones.openclip import OpenClipTower
 from kanoclip.backbones.second import tower_identity
+from kanoclip.backbones.stem import add_stem
+from kanoclip.backbones.stem_shape import WITH_STEM
 from kanoclip.backbones.taps import CLIP
 from kanoclip.backbones.timm import TimmTower, unsupported_trunk
 from kanoclip.backbones.tower import Tower
@@ -74,6 +76,8 @@ def create_open_clip(config: BackboneConfig) -> Any:
     _resize_positions(clip.visual, config)
     if config.normalisation == "none":
         visual.image_mean, visual.image_std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+        if config.model in WITH_STEM:
+            visual.conv1.pixel_mean, visual.conv1.pixel_std = visual.image_mean, visual.image_std
     return clip
 
 
@@ -91,13 +95,18 @@ def _with_weights(config: BackboneConfig) -> Any:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_seed(weights))
             # on torch's default device, so that the meta device can build a large model at once and without memory
-            return open_clip.create_model(model, pretrained=None, device=torch.get_default_device(), **insists)
+            clip = open_clip.create_model(model, pretrained=None, device=torch.get_default_device(), **insists)
+            return add_stem(clip, model)
     if weights == "embedded":
-        clip = open_clip.create_model(model, pretrained=None, **insists)
+        clip = add_stem(open_clip.create_model(model, pretrained=None, **insists), model)
         clip.load_state_dict(_embedded_state(model, clip))
         return clip
     _check_tag(config)
     try:
+        if model in WITH_STEM:
+            clip = add_stem(open_clip.create_model(model, pretrained=None, **insists), model)
+            open_clip.load_checkpoint(clip, weights)
+            return clip
         return open_clip.create_model(model, pretrained=weights, **insists)
     except Exception as error:  # checkpoint readers may raise any exception on damaged bytes
         said = printable(f"{type(error).__name__}: {error}")

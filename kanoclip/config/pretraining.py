@@ -37,13 +37,12 @@ class PretrainingConfig(Strict):
         0, ge=0, description="steps on whole images, half of real_batch per step. 0 for the same reason"
     )
     real_batch: int = Field(64, gt=0, multiple_of=16, description="images per step; a GPU can take more")
-    teacher_steps: int = Field(
+    final_steps: int = Field(
         0,
         ge=0,
-        description="last of all, steps on whole images beside a teacher with ImageNet features (EfficientNet-Lite0, "
-        "the extra `teacher`); needs photographs",
+        description="last of all, steps on whole images whose defects are easy to see at first; needs photographs",
     )
-    teacher_batch: int = Field(32, gt=0, multiple_of=16, description="images per step beside the teacher")
+    final_batch: int = Field(32, gt=0, multiple_of=16, description="images per final step")
     start: Literal["nothing", "embedded"] = Field(
         "nothing",
         description="embedded: continue from the weights in the package with the last stages only, those with "
@@ -73,6 +72,6 @@ class PretrainingConfig(Strict):
 
     @property
     def own_steps(self) -> int:
-        """Steps of the image tower before those beside a teacher."""
+        """Steps of the image tower before the final ones."""
         drawn = self.small_steps + self.large_steps + self.mixed_steps if self.start == "nothing" else 0
         return drawn + self.real_small_steps + self.real_large_steps

@@ -18,7 +18,7 @@ from kanoclip.pretraining.composites import VISIBLE
 from kanoclip.pretraining.corpus import LEAST_ANOMALOUS_PIXELS
 
 CRUDE = 0.3  # share of the pairs whose defect is replaced
-FIRST_CONTRAST, LAST_CONTRAST = (1.5, 3.0), (0.8, 1.5)  # times that of the defect, at the start and at the end
+FIRST_CONTRAST, LAST_CONTRAST = (1.0, 2.0), (0.8, 1.5)  # times that of the defect, at the start and at the end
 SMALLEST = 0.07  # half-width of the smallest crude shape, as a share of half the image
 SPREAD = 6.0  # the largest crude shape is this many times as wide
 

@@ -141,9 +141,9 @@ class ImageTraining:
         state = dict(state)
         resize_pos_embed(state, self.backbone.clip)
         self.backbone.clip.load_state_dict(state)
-        self.backbone.clip.visual.requires_grad_(True)
-        matrices = [p for p in self.backbone.clip.visual.parameters() if p.ndim > 1]
-        others = [p for p in self.backbone.clip.visual.parameters() if p.ndim <= 1]
+        learned = trainable(self.backbone)
+        matrices = [p for p in learned if p.ndim > 1]
+        others = [p for p in learned if p.ndim <= 1]
         groups: list[dict[str, Any]] = [
             {"params": matrices, "weight_decay": WEIGHT_DECAY},
             {"params": [*others, self.scale, self.bias], "weight_decay": 0.0},
@@ -279,6 +279,14 @@ class ImageTraining:
             self.scale.copy_(state["scale"])
             self.bias.copy_(state["bias"])
         self.step = state["step"]
+
+
+def trainable(backbone: Backbone) -> list[nn.Parameter]:
+    """Turn on the gradients of an image tower, except in the convolutions of its stem, and return what they change."""
+    visual = backbone.clip.visual
+    visual.requires_grad_(True)
+    visual.conv1.network.requires_grad_(False)
+    return [parameter for parameter in visual.parameters() if parameter.requires_grad]
 
 
 def facts_of_view(facts: Facts, numbers: NDArray[np.int16]) -> Facts:

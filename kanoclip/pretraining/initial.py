@@ -1,4 +1,4 @@
-"""Initial weights that make a short training work: whitened patches, sin-cos positions, mimetic attention."""
+"""Initial weights that make a short training work: ImageNet's stem, whitened patches, mimetic attention."""
 
 import numpy as np
 import torch
@@ -7,6 +7,7 @@ from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from torch import Tensor, nn
 
 from kanoclip.backbones.clip import Backbone
+from kanoclip.pretraining.imagenet import fill, load_efficientnet
 
 POSITION_SHARE = 0.3  # scale of the entries of position vectors; patch entries have a standard deviation of 1
 
@@ -19,11 +20,19 @@ def initialise(backbone: Backbone, images: NDArray[np.uint8], seed: int) -> None
         backbone: at any image size.
         images: (B, S, S, 3) training images from which the patch statistics are computed.
         seed: seed of the random parts.
+
+    Raises:
+        InputError: the weights of the stem are not installed.
     """
     visual = backbone.clip.visual
+    stem, rgb = visual.conv1, pixels(images).to(backbone.device)
+    fill(stem.network, load_efficientnet())
+    stem.measure(rgb)
+    nn.init.zeros_(stem.out.weight)
+    nn.init.zeros_(stem.out.bias)
     random = torch.Generator().manual_seed(seed)
     patch = visual.patch_size[0]
-    visual.conv1.weight.copy_(whitening_filters(pixels(images), patch, backbone.width))
+    stem.patches.weight.copy_(whitening_filters(rgb, patch, backbone.width))
     visual.positional_embedding[0].zero_()
     visual.positional_embedding[1:] = POSITION_SHARE * sincos_positions(visual.grid_size[0], backbone.width)
     for block in backbone.blocks:

@@ -18,12 +18,12 @@ from kanoclip.files import sha256, whole, write_json, write_text
 from kanoclip.pretraining.averaging import Results, choose_average, merit
 from kanoclip.pretraining.composites import composite_corpus
 from kanoclip.pretraining.corpus import IMAGE_SIZE, Corpus, draw_corpus, stored_corpus
+from kanoclip.pretraining.final import FinalTraining
 from kanoclip.pretraining.fittings import fitted_pair
 from kanoclip.pretraining.image import ImageTraining, Stage, drawn_stages, real_stages
 from kanoclip.pretraining.losses import TEMPERATURE
 from kanoclip.pretraining.makers import HELD_OUT_MAKERS, TRAINING_MAKERS
 from kanoclip.pretraining.photographs import read_photographs, split
-from kanoclip.pretraining.taught import TaughtTraining
 from kanoclip.pretraining.text import LEARNING_RATE, REFIT_RATE, fit_text, stand_in_token, used_tokens
 from kanoclip.pretraining.validation import validate
 from kanoclip.types import InputError, logger, progress
@@ -31,7 +31,7 @@ from kanoclip.types import InputError, logger, progress
 MODEL = "kanoclip-tiny"
 LOG_EVERY, SAVE_EVERY, VALIDATE_EVERY = 50, 250, 500  # steps
 ALONE = ("training.pt", "train.csv", "validation.csv")  # state to resume from and logs of the tower's own training
-TAUGHT = ("taught.pt", "taught_train.csv", "taught_validation.csv")  # and of that beside a teacher
+FINAL = ("final.pt", "final_train.csv", "final_validation.csv")  # and of its last part
 QUICK_PAIRS = 112  # pairs of each validation set that are used during training
 
 
@@ -41,8 +41,8 @@ def pretrain(out: Path, recipe: PretrainingConfig, resume: bool = True) -> Path:
     A training that starts from the shipped weights ends with the best weights between its start and its end.
 
     Files in `out`: data/ (images, drawn once), text.safetensors, training.pt (to resume), train.csv,
-    validation.csv, results.json and the weights with their checksum; for the steps beside a teacher taught.pt,
-    taught_train.csv and taught_validation.csv.
+    validation.csv, results.json and the weights with their checksum; for the last part final.pt,
+    final_train.csv and final_validation.csv.
 
     Args:
         out: folder of the run.
@@ -53,8 +53,8 @@ def pretrain(out: Path, recipe: PretrainingConfig, resume: bool = True) -> Path:
         The path of the weights, `out/kanoclip-tiny.safetensors`.
 
     Raises:
-        InputError: no steps at all, photographs that are not in a folder yet, or steps beside a teacher without
-            photographs or without the teacher's packages.
+        InputError: no steps at all, photographs that are not in a folder yet, final steps without photographs, or the
+            weights of the stem are not installed.
     """
     if recipe.public_photographs:
         sources = " ".join(f"--source {name}" for name in recipe.public_photographs)
@@ -62,12 +62,12 @@ def pretrain(out: Path, recipe: PretrainingConfig, resume: bool = True) -> Path:
             "pretraining.photographs: expected a folder, found public sources; run `snakemake pretrain`, which fetches "
             f"them, or `kanoclip photographs {sources} --out FOLDER`, and name that folder"
         )
-    if not (schedule(recipe) or recipe.teacher_steps):
-        raise InputError("pretraining.start: embedded trains nothing without steps; set pretraining.teacher_steps")
-    if recipe.teacher_steps and recipe.photographs is None:
-        raise InputError("pretraining.teacher_steps needs photographs, found none; set pretraining.photographs")
+    if not (schedule(recipe) or recipe.final_steps):
+        raise InputError("pretraining.start: embedded trains nothing without steps; set pretraining.final_steps")
+    if recipe.final_steps and recipe.photographs is None:
+        raise InputError("pretraining.final_steps needs photographs, found none; set pretraining.photographs")
     if not resume:
-        for name in ("text.safetensors", *ALONE, *TAUGHT):
+        for name in ("text.safetensors", *ALONE, *FINAL):
             (out / name).unlink(missing_ok=True)
     started = time.perf_counter()
     training, composites, validation = draw_corpora(out / "data", recipe)
@@ -80,10 +80,10 @@ def pretrain(out: Path, recipe: PretrainingConfig, resume: bool = True) -> Path:
         run = ImageTraining(config, state, training, stages, recipe.seed, composites, warm)
         _train(run, out, ALONE, validation)
         end = run.backbone.clip.state_dict()
-    if recipe.teacher_steps:
+    if recipe.final_steps:
         assert composites is not None
-        run = TaughtTraining(config, end, training, composites, recipe.teacher_steps, recipe.teacher_batch, recipe.seed)
-        _train(run, out, TAUGHT, validation)
+        run = FinalTraining(config, end, training, composites, recipe.final_steps, recipe.final_batch, recipe.seed)
+        _train(run, out, FINAL, validation)
     backbone = run.at_full_size()
 
     def judge() -> dict[str, dict[str, float]]:

@@ -33,7 +33,7 @@ DESKTOP = {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False
 
 def detector() -> Detector:
     """Return a detector that only has to give its description."""
-    config = BackboneConfig(model="kanoclip-tiny", weights="random:0", image_size=32)
+    config = BackboneConfig(model="kanoclip-test", weights="random:0", image_size=32)
     kind = method_class("clip")
     found = Detector(kind(load_backbone(config, "cpu"), kind.Options(), 0), "clip", "nut")
     found.threshold = Threshold(0.5, 0.5, "a threshold for tests")

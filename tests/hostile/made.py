@@ -53,7 +53,7 @@ def make(folder: Path) -> Made:
             _save(image, folder / f"images/nut/test/{defect}/{number}.png")
     prepare(folder_spec("parts", {}), made.index, folder, folder / "images")
     frame = read_index(made.index)
-    backbone = load_backbone(BackboneConfig(model="kanoclip-tiny", weights="random:0", image_size=SIDE))
+    backbone = load_backbone(BackboneConfig(model="kanoclip-test", weights="random:0", image_size=SIDE))
     taps = [Tap("cls", 6), *(Tap("tokens", block) for block in backbone.quarters), Tap("vv", 6)]
     encode(made.index, backbone, taps, made.features)
     write_knowledge(made.knowledge, collect("parts", frame, KnowledgeConfig(), folder / "answers.jsonl"))

@@ -17,7 +17,7 @@ from PIL import Image
 from kanoclip import cli
 
 TAP = ["--tap", "vv/6"]
-TINY = ["--set", "model=kanoclip-tiny", "--set", "weights=random:0", "--set", "image_size=32"]
+TINY = ["--set", "model=kanoclip-test", "--set", "weights=random:0", "--set", "image_size=32"]
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_every_stage_runs_from_the_command_line(run: Callable[..., str], parts: 
     assert run("evaluate", scored, "--index", index) == ""
     frame = pd.read_csv(scored / "metrics.csv")
     assert set(frame["class_name"]) == {"wing nut", "bolt", "mean"}
-    assert set(frame["backbone"]) == {"kanoclip-tiny"}
+    assert set(frame["backbone"]) == {"kanoclip-test"}
     assert frame["value"].between(0, 1).all()
     assert {json.loads(line)["class_name"] for line in knowledge.read_text().splitlines()} == {"wing nut", "bolt"}
 
@@ -94,7 +94,7 @@ def test_lists_come_from_the_registries(run: Callable[..., str], capsys: pytest.
     for what, name in {
         "datasets": "mvtec_ad",
         "methods": "kanoclip",
-        "backbones": "kanoclip-tiny",
+        "backbones": "kanoclip-test",
         "metrics": "pixel aupro",
     }.items():
         assert run("list", what) == ""

@@ -34,7 +34,7 @@ def slow(*args):
     write(*args)
     time.sleep(0.2)
 features._write = slow
-backbone = load_backbone(BackboneConfig(model="kanoclip-tiny", weights="random:0", image_size=32))
+backbone = load_backbone(BackboneConfig(model="kanoclip-test", weights="random:0", image_size=32))
 taps = [Tap.parse(text) for text in sys.argv[3:]]
 features.encode(Path(sys.argv[1]), backbone, taps, Path(sys.argv[2]), batch_size=2)
 """
@@ -166,7 +166,7 @@ def test_a_full_disk_gives_one_line_and_leaves_no_file(index: Path, tmp_path: Pa
 
     blocks = [part for block in (2, 3, 4, 6) for part in ("--tap", f"vv/{block}")]
     command = ["encode", "--index", str(index), "--out", str(out), *blocks, "--batch-size", "2"]
-    settings = ["--set", "model=kanoclip-tiny", "--set", "weights=random:0", "--set", "image_size=32"]
+    settings = ["--set", "model=kanoclip-test", "--set", "weights=random:0", "--set", "image_size=32"]
     kanoclip = [sys.executable, "-m", "kanoclip", *command, *settings]
     result = subprocess.run(kanoclip, preexec_fn=limit, capture_output=True, text=True)
     assert result.returncode == 1

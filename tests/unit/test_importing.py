@@ -211,7 +211,7 @@ def test_without_deep_prompts_only_the_context_is_learned(tmp_path: Path, backbo
 def test_the_command_writes_a_checkpoint_that_loads(tmp_path: Path, backbone: Backbone, name: str) -> None:
     content = {"anomalyclip": prompts, "april_gan": layers, "mvfa": adapters}[name]()
     source, out = save(content, tmp_path / "weights.pth"), tmp_path / "checkpoint.safetensors"
-    keys = {"model": "kanoclip-tiny", "weights": "random:0", "image_size": SIZE, "activation": "auto"}
+    keys = {"model": "kanoclip-test", "weights": "random:0", "image_size": SIZE, "activation": "auto"}
     keys |= {"position_resize": "bicubic_antialias", "vv_start": "null", "normalisation": "model"}
     keys["towers"] = json.dumps(backbone.config.model_dump(mode="json")["towers"])
     options = [part for key, value in keys.items() for part in ("--backbone-set", f"{key}={value}")]

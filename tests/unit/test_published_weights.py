@@ -124,7 +124,7 @@ def test_weights_are_downloaded_verified_imported_and_scored(
     assert file.read_bytes() == data
     source = json.loads(file.with_name("source.json").read_text())
     assert source["licence"] == "MIT" and source["files"]["w.pth"]["verified"]
-    keys = {"model": "kanoclip-tiny", "weights": "random:0", "image_size": 32, "activation": "auto"}
+    keys = {"model": "kanoclip-test", "weights": "random:0", "image_size": 32, "activation": "auto"}
     keys["towers"] = json.dumps(backbone.config.model_dump(mode="json")["towers"])
     tiny = [part for key, value in keys.items() for part in ("--backbone-set", f"{key}={value}")]
     checkpoint, out = tmp_path / "checkpoint.safetensors", tmp_path / "scores"

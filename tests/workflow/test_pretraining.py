@@ -12,8 +12,8 @@ from test_workflow import NEEDED, ROOT, planned, snakemake
 
 from kanoclip.pretraining.photographs import read_photographs
 
-STEPS = {f"{name}_steps": 2 for name in ("text", "small", "large", "mixed", "teacher")}
-SIZES = {"pairs": 70, "composite_pairs": 16, "validation_pairs": 56, "teacher_batch": 16}
+STEPS = {f"{name}_steps": 2 for name in ("text", "small", "large", "mixed", "final")}
+SIZES = {"pairs": 70, "composite_pairs": 16, "validation_pairs": 56, "final_batch": 16}
 
 pytestmark = pytest.mark.slow
 
@@ -50,12 +50,12 @@ def test_one_command_downloads_photographs_and_trains_weights(project: Path, tmp
     results = project / "results/pretraining"
     assert len(read_photographs(results / "photographs")) == len(textures) + len(objects)
     assert pd.read_csv(results / "train.csv")["step"].tolist()[-1] == 6  # small, large and mixed
-    assert pd.read_csv(results / "taught_train.csv")["step"].tolist() == [2]
+    assert pd.read_csv(results / "final_train.csv")["step"].tolist() == [2]
     written = json.loads((results / "results.json").read_text())
     assert "held_out_composites" in written["results"]
     assert written["recipe"]["start"] == "nothing" and written["share_of_the_end"] == 1
     assert (results / "kanoclip-tiny.safetensors").stat().st_size > 1e6
-    assert (results / "learning_curves.png").is_file() and (results / "taught_curves.png").is_file()
+    assert (results / "learning_curves.png").is_file() and (results / "final_curves.png").is_file()
 
     assert planned(project, "pretrain", "--configfile", "tiny.yaml") == {}  # nothing is left to do
     values["pretraining"]["photographs"] = ["dtd"]
@@ -69,5 +69,5 @@ def test_the_shipped_configuration_plans_downloads_and_training(project: Path) -
     assert jobs == {"download": 2, "pretraining_curves": 2, **once, "total": 7}
     values = yaml.safe_load((project / "config/pretraining.yaml").read_text())
     values["pretraining"]["start"] = "embedded"  # the steps beside the teacher only
-    (project / "taught.yaml").write_text(yaml.safe_dump(values))
-    assert planned(project, "pretrain", "--configfile", "taught.yaml")["pretraining_curves"] == 1
+    (project / "final.yaml").write_text(yaml.safe_dump(values))
+    assert planned(project, "pretrain", "--configfile", "final.yaml")["pretraining_curves"] == 1

@@ -5,7 +5,7 @@ PHOTOGRAPHS = f"{PRETRAINING}/photographs" if PUBLIC else CONFIG.pretraining.pho
 # the figures of a recipe, each with the prefix of its logs
 CURVES = {
     **({"learning_curves": ""} if CONFIG.pretraining.own_steps else {}),
-    **({"taught_curves": "taught_"} if CONFIG.pretraining.teacher_steps else {}),
+    **({"final_curves": "final_"} if CONFIG.pretraining.final_steps else {}),
 }
 
 
@@ -80,7 +80,7 @@ rule pretraining_curves:
     benchmark:
         f"{PRETRAINING}/{{curves}}.tsv"
     wildcard_constraints:
-        curves="learning_curves|taught_curves",
+        curves="learning_curves|final_curves",
     conda:
         "../../environment.yml"
     params:

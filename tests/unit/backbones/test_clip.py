@@ -103,14 +103,14 @@ def test_taps_outside_the_tower_are_refused() -> None:
 
 
 def test_positions_are_resized_like_open_clip() -> None:
-    ours = load_backbone(BackboneConfig(model="kanoclip-tiny", weights="random:0", image_size=64))
-    native = load_backbone(BackboneConfig(model="kanoclip-tiny", weights="random:0", image_size=128))
-    theirs = open_clip.create_model("kanoclip-tiny", force_image_size=64)
+    ours = load_backbone(BackboneConfig(model="kanoclip-test", weights="random:0", image_size=64))
+    native = load_backbone(BackboneConfig(model="kanoclip-test", weights="random:0", image_size=128))
+    theirs = open_clip.create_model("kanoclip-test", force_image_size=64)
     state = {name: tensor.clone() for name, tensor in native.clip.state_dict().items()}
     open_clip.model.resize_pos_embed(state, theirs)
     torch.testing.assert_close(ours.clip.visual.positional_embedding, state["visual.positional_embedding"])
     bilinear = load_backbone(
-        BackboneConfig(model="kanoclip-tiny", weights="random:0", image_size=64, position_resize="bilinear")
+        BackboneConfig(model="kanoclip-test", weights="random:0", image_size=64, position_resize="bilinear")
     )
     table = native.clip.visual.positional_embedding[1:].T.reshape(1, 128, 16, 16)
     expected = F.interpolate(table, (8, 8), mode="bilinear", align_corners=False).flatten(2)[0].T

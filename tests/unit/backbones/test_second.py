@@ -34,7 +34,7 @@ def small_models(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def config(**towers: dict[str, object]) -> BackboneConfig:
     return parse(
-        BackboneConfig, {"model": "kanoclip-tiny", "weights": "random:0", "image_size": 32, "towers": towers}, ""
+        BackboneConfig, {"model": "kanoclip-test", "weights": "random:0", "image_size": 32, "towers": towers}, ""
     )
 
 

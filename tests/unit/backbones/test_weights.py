@@ -77,7 +77,7 @@ def test_weights_trained_with_another_activation_are_refused(
 
 def test_the_quickgelu_model_uses_quick_gelu() -> None:
     clip = weights.create_open_clip(
-        BackboneConfig(model="kanoclip-tiny", weights="random:0", image_size=128, activation="quick_gelu")
+        BackboneConfig(model="kanoclip-test", weights="random:0", image_size=128, activation="quick_gelu")
     )
     assert any(type(module).__name__ == "QuickGELU" for module in clip.modules())
 
@@ -95,7 +95,7 @@ def test_partial_patches_can_be_cropped() -> None:
 
 
 def test_normalisation_of_pixels_can_be_disabled() -> None:
-    config = BackboneConfig(model="kanoclip-tiny", weights="random:0", image_size=32, normalisation="none")
+    config = BackboneConfig(model="kanoclip-test", weights="random:0", image_size=32, normalisation="none")
     plain = load_backbone(config)
     images = (np.arange(2 * 32 * 32 * 3) % 251).astype(np.uint8).reshape(2, 32, 32, 3)
     expected = torch.from_numpy(images).permute(0, 3, 1, 2) / 255

@@ -63,7 +63,9 @@ def test_a_resumed_training_on_drawn_pairs_and_composites_equals_an_uninterrupte
         return ImageTraining(CONFIG, text_state, corpus, schedule, 1, second if composites else None, warm=True)
 
     whole, stopped, resumed = training(), training(), training()
-    assert torch.equal(whole.backbone.clip.state_dict()["visual.conv1.weight"], text_state["visual.conv1.weight"])
+    assert torch.equal(
+        whole.backbone.clip.state_dict()["visual.conv1.patches.weight"], text_state["visual.conv1.patches.weight"]
+    )
     run_to_the_end(whole)
     for _ in range(3):
         stopped.advance(stopped.stage())
@@ -143,7 +145,7 @@ def test_training_of_the_weights_in_the_package_continues_on_photographs(tmp_pat
         path = tmp_path / "photographs" / "bumpy" / f"bumpy_{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(render("granite", None, number, 128).image).save(path)
-    steps = {"text_steps": 2, "real_small_steps": 0, "real_large_steps": 2, "teacher_steps": 4, "teacher_batch": 16}
+    steps = {"text_steps": 2, "real_small_steps": 0, "real_large_steps": 2, "final_steps": 4, "final_batch": 16}
     sizes = {"pairs": 70, "composite_pairs": 16, "validation_pairs": 56, "real_batch": 16}
     tiny = PretrainingConfig(start="embedded", photographs=str(tmp_path / "photographs"), **steps, **sizes)
     pretrain(tmp_path / "run", tiny)
@@ -152,4 +154,4 @@ def test_training_of_the_weights_in_the_package_continues_on_photographs(tmp_pat
     assert sorted(written["shares"]) == ["0.0", "0.25", "0.5", "0.75", "1.0"]
     assert written["results"] == written["shares"][str(written["share_of_the_end"])]
     assert pd.read_csv(tmp_path / "run" / "validation.csv")["step"].tolist() == [0, 2]
-    assert pd.read_csv(tmp_path / "run" / "taught_validation.csv")["step"].tolist() == [0, 2, 4]
+    assert pd.read_csv(tmp_path / "run" / "final_validation.csv")["step"].tolist() == [0, 2, 4]

@@ -88,12 +88,12 @@ def test_text_features_equal_the_unit_vectors_of_the_backbone(backbone):
 
 def test_fitting_moves_captions_to_their_codes_and_freezes_the_tower():
     backbone = load_backbone(BackboneConfig(model="kanoclip-tiny", weights="random:1", image_size=128))
-    visual = backbone.clip.visual.conv1.weight.clone()
+    visual = backbone.clip.visual.conv1.patches.weight.clone()
     before = fit_text(backbone, 2, seed=0)
     after = fit_text(backbone, 25, seed=0)
     assert after > before + 0.1
     assert not any(parameter.requires_grad for parameter in backbone.clip.parameters())
-    assert torch.equal(visual, backbone.clip.visual.conv1.weight)
+    assert torch.equal(visual, backbone.clip.visual.conv1.patches.weight)
     vectors = state_vectors(backbone, ["screw", "gear"])
     assert vectors.shape == (2, 2, 128)
     assert torch.allclose(vectors.norm(dim=-1), torch.ones(2, 2), atol=1e-5)

@@ -1,8 +1,7 @@
-"""The last part of the image tower's training: a teacher's features first, then defects in drawn and real scenes.
+"""The last part of the image tower's training: whole images whose defects are easy to see at first.
 
 Half of every batch are drawn pairs, where whole objects on plain ground are normal, half are composites on photographs.
-A head that finds defects in the teacher's features learns beside the tower; its answers are soft targets of the
-tower's patch tokens. The weights that count are a running average.
+The weights that count are a running average.
 """
 
 import math
@@ -22,41 +21,22 @@ from kanoclip.pretraining.batches import DevicePool, DeviceViews
 from kanoclip.pretraining.codes import KIND, STATE, UNKNOWN
 from kanoclip.pretraining.corpus import IMAGE_SIZE, Corpus
 from kanoclip.pretraining.easier import easier_views
-from kanoclip.pretraining.image import CLIP_NORM, WEIGHT_DECAY, ImageTraining, Stage
+from kanoclip.pretraining.image import CLIP_NORM, WEIGHT_DECAY, ImageTraining, Stage, trainable
 from kanoclip.pretraining.initial import normalised
 from kanoclip.pretraining.losses import TEMPERATURE, dense_state, image_state, ranking, state_logits
-from kanoclip.pretraining.teacher import LEVELS, Lessons, load_teacher, teacher_features
 
-MATRIX_RATE, OTHER_RATE, LESSON_RATE = 2e-3, 1e-3, 3e-3  # of Muon on the blocks' matrices, of AdamW on the rest
+MATRIX_RATE, OTHER_RATE = 1.5e-3, 1e-3  # of Muon on the blocks' matrices, of AdamW on the rest
 LEAST_RATE = 0.002  # of the peak, at the end of the cosine
 WARM_UP = 100  # steps
 AVERAGING = 0.996
 LOCAL_EVERY = 4  # every fourth step also trains the V-V stream, on half a batch
 GENERIC_PROMPTS = 0.4
 NO_CLASS = -1
-MEASURED_PAIRS = 32  # for mean and deviation of the teacher's features
-CROSSING = (0.4, 0.65)  # share of the training where the weights go from the first to the last
-WEIGHTS = {  # first, last
-    "features": (6.0, 1.0),
-    "dense": (0.4, 1.0),
-    "local": (0.3, 1.0),
-    "soft": (1.0, 1.5),
-    "state": (0.2, 0.5),
-    "ranking": (0.2, 0.5),
-    "kind": (0.02, 0.03),
-    "teacher": (1.0, 1.0),
-}
+WEIGHTS = {"dense": 1.0, "local": 1.0, "state": 0.5, "ranking": 0.5, "kind": 0.03}
 
 
-def weight(name: str, progress: float) -> float:
-    """Weight of a loss at a share of the training."""
-    first, last = WEIGHTS[name]
-    begin, end = CROSSING
-    return first + min(1.0, max(0.0, (progress - begin) / (end - begin))) * (last - first)
-
-
-class TaughtTraining(ImageTraining):
-    """The training of an image tower beside a teacher, which can stop and go on."""
+class FinalTraining(ImageTraining):
+    """The last part of the training of an image tower, which can stop and resume."""
 
     def __init__(
         self,
@@ -68,37 +48,30 @@ class TaughtTraining(ImageTraining):
         batch: int,
         seed: int,
     ) -> None:
-        """Start.
+        """Set up the model and its optimisers before the first step.
 
         Args:
             config: configuration of the model at its full image size.
-            state: parameters of the model; its text tower is used as it is.
+            state: parameters of the model; its text tower and the convolutions of its stem stay as they are.
             corpus: drawn training images.
             composites: defects on photographs.
             steps: optimiser steps.
             batch: images per step, a multiple of 8.
-            seed: seed of the batches and the heads.
+            seed: seed of the batches.
         """
         schedule = (Stage(IMAGE_SIZE, steps, batch, 1.0, "real"),)
         super().__init__(config, state, corpus, schedule, seed, composites, warm=True)
         self.pools = [DevicePool(corpus, self.device, grouped=False), DevicePool(composites, self.device, grouped=True)]
-        self.network = load_teacher().to(self.device)
-        torch.manual_seed(seed)
-        self.lessons = Lessons(self.backbone.width).to(self.device)
-        first = easier_views(self.pools, 2 * MEASURED_PAIRS, IMAGE_SIZE, 0.0, (seed, steps))
-        self.lessons.measure(teacher_features(self.network, first.images))
         self.average = {name: value.clone() for name, value in self.backbone.clip.visual.state_dict().items()}
-        visual = self.backbone.clip.visual
-        matrices = [value for value in visual.transformer.parameters() if value.ndim == 2]
+        matrices = [value for value in self.backbone.blocks.parameters() if value.ndim == 2]
         known = {id(value) for value in matrices}
-        rest = [value for value in visual.parameters() if id(value) not in known]
+        rest = [value for value in trainable(self.backbone) if id(value) not in known]
         self.optimizers: list[torch.optim.Optimizer] = [
             torch.optim.Muon(matrices, MATRIX_RATE, weight_decay=WEIGHT_DECAY, adjust_lr_fn="match_rms_adamw"),
             torch.optim.AdamW(
                 [
                     {"params": [value for value in rest if value.ndim > 1], "weight_decay": WEIGHT_DECAY},
                     {"params": [value for value in rest if value.ndim <= 1], "weight_decay": 0.0},
-                    {"params": [*self.lessons.parameters()], "weight_decay": 0.01, "lr": LESSON_RATE},
                 ],
                 OTHER_RATE,
                 betas=(0.9, 0.98),
@@ -125,7 +98,7 @@ class TaughtTraining(ImageTraining):
         count = stage.batch // 2 if local else stage.batch
         batch = easier_views(self.pools, count, stage.size, progress, (self.seed, self.step))
         parts = self._parts(batch, rng, local)
-        total = torch.stack([weight(name, progress) * part for name, part in parts.items()]).sum()
+        total = torch.stack([WEIGHTS[name] * part for name, part in parts.items()]).sum()
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         total.backward()
@@ -143,10 +116,7 @@ class TaughtTraining(ImageTraining):
         """Return the losses by name, not weighted."""
         last, tower = self.backbone.layers, self.backbone.tower
         taps = [Tap("tokens", last), *([Tap("vv", last)] if local else [])]
-        depths = [Tap("tokens", round(level.depth * last)) for level in LEVELS]
-        features = tower.run(tower.embed(normalised(batch.images)), watch=[*taps, *depths])
-        taught = self.lessons.normalised(teacher_features(self.network, batch.images))
-        found = self.lessons.found(taught)
+        features = tower.run(tower.embed(normalised(batch.images)), watch=taps)
         projected = [self.backbone.project(features[tap]) for tap in taps]
         kinds = torch.from_numpy(batch.numbers[:, KIND].astype(np.int64)).to(self.device)
         generic = torch.from_numpy(rng.random(len(kinds)) < GENERIC_PROMPTS).to(self.device) | (kinds < 0)
@@ -157,12 +127,9 @@ class TaughtTraining(ImageTraining):
         known = torch.from_numpy(batch.numbers[:, STATE] != UNKNOWN).to(self.device)
         score, classes = state_logits(token[:, None], prompts)[:, 0], self.classes_of(kinds)
         parts = {
-            "features": self.lessons.distance([features[tap][:, 1:] for tap in depths], taught),
             "dense": dense_state(logits[0], batch.masks),
-            "soft": F.binary_cross_entropy_with_logits(logits[0], found.detach().sigmoid()),
             "state": image_state(score, abnormal, known),
             "ranking": ranking(score, (abnormal > 0) & known),
-            "teacher": dense_state(found, batch.masks),
         }
         if (classes >= 0).any():
             parts["kind"] = F.cross_entropy(token @ self.classes.T / TEMPERATURE, classes, ignore_index=NO_CLASS)
@@ -182,11 +149,10 @@ class TaughtTraining(ImageTraining):
         return backbone
 
     def save(self, path: Path) -> None:
-        """Write everything that is needed to go on."""
+        """Write everything that is needed to resume."""
         state = {
             "visual": self.backbone.clip.visual.state_dict(),
             "average": self.average,
-            "lessons": self.lessons.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "step": self.step,
         }
@@ -194,10 +160,9 @@ class TaughtTraining(ImageTraining):
             torch.save(state, temporary)
 
     def restore(self, path: Path) -> None:
-        """Go on from a file of `save`."""
+        """Resume from a file written by `save`."""
         state = torch.load(path, weights_only=True, map_location=self.device)
         self.backbone.clip.visual.load_state_dict(state["visual"])
         self.average, self.step = state["average"], state["step"]
-        self.lessons.load_state_dict(state["lessons"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)

@@ -9,8 +9,8 @@ from kanoclip.config import BackboneConfig, PretrainingConfig
 from kanoclip.datasets.synthetic import KINDS, TRAINING_KINDS, Facts
 from kanoclip.pretraining.codes import NOTHING, UNKNOWN
 from kanoclip.pretraining.corpus import draw_corpus, numbers_of
+from kanoclip.pretraining.final import NO_CLASS, WEIGHTS, FinalTraining
 from kanoclip.pretraining.recipe import pretrain
-from kanoclip.pretraining.taught import NO_CLASS, WEIGHTS, TaughtTraining, weight
 from kanoclip.types import InputError
 
 CONFIG = BackboneConfig(model="kanoclip-tiny", weights="random:0", image_size=128)
@@ -32,11 +32,10 @@ def start():
     return load_backbone(CONFIG).clip.state_dict()
 
 
-def test_a_resumed_training_equals_an_uninterrupted_one(drawn, composites, start, tmp_path, monkeypatch):
-    monkeypatch.setattr("kanoclip.pretraining.taught.MEASURED_PAIRS", 8)
+def test_a_resumed_training_equals_an_uninterrupted_one(drawn, composites, start, tmp_path):
 
-    def training() -> TaughtTraining:
-        return TaughtTraining(CONFIG, start, drawn, composites, steps=4, batch=8, seed=1)
+    def training() -> FinalTraining:
+        return FinalTraining(CONFIG, start, drawn, composites, steps=4, batch=8, seed=1)
 
     whole, stopped, resumed = training(), training(), training()
     for _ in range(4):
@@ -44,8 +43,8 @@ def test_a_resumed_training_equals_an_uninterrupted_one(drawn, composites, start
     assert set(losses) == set(WEIGHTS) and np.isfinite(losses["local"])
     for _ in range(3):
         stopped.advance(stopped.schedule[0])
-    stopped.save(tmp_path / "taught.pt")
-    resumed.restore(tmp_path / "taught.pt")
+    stopped.save(tmp_path / "final.pt")
+    resumed.restore(tmp_path / "final.pt")
     resumed.advance(resumed.schedule[0])
     assert resumed.stage() is None
     for name, value in whole.at_full_size().clip.state_dict().items():
@@ -55,23 +54,17 @@ def test_a_resumed_training_equals_an_uninterrupted_one(drawn, composites, start
     assert not torch.equal(average, last)
 
 
-def test_photographs_and_held_out_kinds_belong_to_no_class(drawn, composites, start, monkeypatch):
-    monkeypatch.setattr("kanoclip.pretraining.taught.MEASURED_PAIRS", 8)
-    run = TaughtTraining(CONFIG, start, drawn, composites, steps=1, batch=8, seed=1)
+def test_photographs_and_held_out_kinds_belong_to_no_class(drawn, composites, start):
+    run = FinalTraining(CONFIG, start, drawn, composites, steps=1, batch=8, seed=1)
     names = list(KINDS)
     kinds = torch.tensor([*range(len(names)), NOTHING, UNKNOWN])
     expected = [TRAINING_KINDS.index(name) if name in TRAINING_KINDS else NO_CLASS for name in names]
     assert run.classes_of(kinds).tolist() == [*expected, NO_CLASS, NO_CLASS]
 
 
-def test_loss_weights_change_from_their_first_to_their_last_values():
-    assert [weight("features", progress) for progress in (0.0, 0.4, 0.65, 1.0)] == [6.0, 6.0, 1.0, 1.0]
-    assert weight("dense", 0.525) == pytest.approx(0.7)
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"teacher_steps": 2}, "needs photographs"), ({"start": "embedded"}, "trains nothing without steps")],
+    [({"final_steps": 2}, "needs photographs"), ({"start": "embedded"}, "trains nothing without steps")],
 )
 def test_invalid_numbers_of_steps_are_refused(tmp_path, settings, message):
     with pytest.raises(InputError, match=message):
