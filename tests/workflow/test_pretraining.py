@@ -1,4 +1,4 @@
-"""Run `snakemake pretrain` from scratch: photographs from a local server, the drawn stages, then a teacher."""
+"""Run `snakemake pretrain` from scratch: photographs from a local server, the drawn stages, then the final one."""
 
 import json
 import shutil
@@ -68,6 +68,6 @@ def test_the_shipped_configuration_plans_downloads_and_training(project: Path) -
     once = dict.fromkeys(("public_photographs", "pretrain_towers", "pretrain"), 1)
     assert jobs == {"download": 2, "pretraining_curves": 2, **once, "total": 7}
     values = yaml.safe_load((project / "config/pretraining.yaml").read_text())
-    values["pretraining"]["start"] = "embedded"  # the steps beside the teacher only
+    values["pretraining"]["start"] = "embedded"  # the final steps only
     (project / "final.yaml").write_text(yaml.safe_dump(values))
     assert planned(project, "pretrain", "--configfile", "final.yaml")["pretraining_curves"] == 1
