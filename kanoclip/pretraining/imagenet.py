@@ -34,7 +34,7 @@ def fill(convolutions: Convolutions, network: Any) -> None:
     """Copy the first blocks of a network into the stem, batch norms folded into the convolutions before them.
 
     Args:
-        convolutions: of a stem.
+        convolutions: those of the stem.
         network: the output of `load_efficientnet`; its package carries no types.
     """
     _fold(convolutions.first, network._conv_stem, network._bn0)
