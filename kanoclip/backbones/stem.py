@@ -76,8 +76,8 @@ class Stem(nn.Module):
 
     Args:
         conv1: the patch embedding, (B, 3, S, S) normalised pixels to (B, W, S / patch, S / patch).
-        mean: mean of the three channels, which the normalised pixels were subtracted by.
-        std: standard deviation of the three channels, which they were divided by.
+        mean: mean of the three channels, subtracted from RGB in 0..1 to normalise pixels.
+        std: standard deviation of the three channels, by which RGB was then divided.
     """
 
     mean: Tensor

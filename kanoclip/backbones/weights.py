@@ -94,17 +94,15 @@ def _with_weights(config: BackboneConfig) -> Any:
     if weights.startswith("random:"):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_seed(weights))
-            # on torch's default device, so that the meta device can build a large model at once and without memory
-            clip = open_clip.create_model(model, pretrained=None, device=torch.get_default_device(), **insists)
-            return add_stem(clip, model)
+            return _untrained(model, insists)
     if weights == "embedded":
-        clip = add_stem(open_clip.create_model(model, pretrained=None, **insists), model)
+        clip = _untrained(model, insists)
         clip.load_state_dict(_embedded_state(model, clip))
         return clip
     _check_tag(config)
     try:
         if model in WITH_STEM:
-            clip = add_stem(open_clip.create_model(model, pretrained=None, **insists), model)
+            clip = _untrained(model, insists)
             open_clip.load_checkpoint(clip, weights)
             return clip
         return open_clip.create_model(model, pretrained=weights, **insists)
@@ -113,6 +111,15 @@ def _with_weights(config: BackboneConfig) -> Any:
         raise InputError(
             f"backbone {model}: cannot load weights '{weights}' ({said}); expected a whole checkpoint of this model"
         ) from error
+
+
+def _untrained(model: str, insists: dict[str, bool]) -> Any:
+    """Build a model with random weights and its stem.
+
+    It is built on torch's default device, so that the meta device can build a large model at once and without memory.
+    """
+    clip = open_clip.create_model(model, pretrained=None, device=torch.get_default_device(), **insists)
+    return add_stem(clip, model)
 
 
 def _check_tag(config: BackboneConfig) -> None:

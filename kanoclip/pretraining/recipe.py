@@ -21,6 +21,7 @@ from kanoclip.pretraining.corpus import IMAGE_SIZE, Corpus, draw_corpus, stored_
 from kanoclip.pretraining.final import FinalTraining
 from kanoclip.pretraining.fittings import fitted_pair
 from kanoclip.pretraining.image import ImageTraining, Stage, drawn_stages, real_stages
+from kanoclip.pretraining.imagenet import load_efficientnet
 from kanoclip.pretraining.losses import TEMPERATURE
 from kanoclip.pretraining.makers import HELD_OUT_MAKERS, TRAINING_MAKERS
 from kanoclip.pretraining.photographs import read_photographs, split
@@ -66,6 +67,8 @@ def pretrain(out: Path, recipe: PretrainingConfig, resume: bool = True) -> Path:
         raise InputError("pretraining.start: embedded trains nothing without steps; set pretraining.final_steps")
     if recipe.final_steps and recipe.photographs is None:
         raise InputError("pretraining.final_steps needs photographs, found none; set pretraining.photographs")
+    if recipe.start == "nothing":
+        load_efficientnet()  # initial weights need it only after all images are drawn; fail now if it is not installed
     if not resume:
         for name in ("text.safetensors", *ALONE, *FINAL):
             (out / name).unlink(missing_ok=True)

@@ -1,3 +1,4 @@
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -69,3 +70,10 @@ def test_photographs_and_held_out_kinds_belong_to_no_class(drawn, composites, st
 def test_invalid_numbers_of_steps_are_refused(tmp_path, settings, message):
     with pytest.raises(InputError, match=message):
         pretrain(tmp_path, PretrainingConfig(**settings))
+
+
+def test_missing_weights_of_the_stem_are_reported_before_anything_is_drawn(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
+    with pytest.raises(InputError, match=r"kanoclip\[pretraining\]"):
+        pretrain(tmp_path / "run", PretrainingConfig())
+    assert not (tmp_path / "run" / "data").exists()
