@@ -10,7 +10,7 @@ EXAMPLES = {
     "prepare": "prepare --dataset synthetic --out index.csv",
     "photographs": "photographs --source dtd --source imagenet_sample --out photographs",
     "knowledge": "knowledge --dataset synthetic --index index.csv --out knowledge.jsonl",
-    "encode": """encode --index index.csv --out features.h5 --tap tokens/6 \\
+    "encode": """encode --index index.csv --out features.h5 --tap tokens/4 \\
     --set model=kanoclip-tiny --set weights=embedded --set image_size=128""",
     "train": """train --method april_gan --auxiliary synthetic --index index.csv \\
     --knowledge knowledge.jsonl --features features.h5 --seed 111 --out models""",

@@ -35,7 +35,7 @@ STAGES = [
     "list methods",
     "schema --out schema.json",
     "prepare --dataset crockery --path images --out index.csv",
-    f"encode --index index.csv --out f.h5 --tap cls/6 --tap vv/6 {BACKBONE}",
+    f"encode --index index.csv --out f.h5 --tap cls/4 --tap vv/4 {BACKBONE}",
     "score --method local_stream --set temperature=0.5 --features f.h5 --index index.csv --dataset crockery --out s",
     "evaluate s --index index.csv",
     "list figures",

@@ -21,7 +21,7 @@ DATA = "--index {index} --features {features}"
 COMMANDS = {
     "prepare": "prepare --dataset parts --path {images} --out {out}/index.csv",
     "knowledge": "knowledge --dataset parts --index {index} --out {out}/knowledge.jsonl",
-    "encode": "encode --index {index} --tap cls/6 --tap vv/6 --out {out}/features.h5"
+    "encode": "encode --index {index} --tap cls/4 --tap vv/4 --out {out}/features.h5"
     " --set model=kanoclip-tiny --set weights=random:0 --set image_size={side}",
     "train": f"train --method april_gan --set epochs=1 --knowledge {{knowledge}} {DATA} --auxiliary parts"
     " --out {out}/models",
