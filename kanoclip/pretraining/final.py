@@ -21,13 +21,13 @@ from kanoclip.pretraining.batches import DevicePool, DeviceViews
 from kanoclip.pretraining.codes import KIND, STATE, UNKNOWN
 from kanoclip.pretraining.corpus import IMAGE_SIZE, Corpus
 from kanoclip.pretraining.easier import easier_views
-from kanoclip.pretraining.image import CLIP_NORM, WEIGHT_DECAY, ImageTraining, Stage, trainable
+from kanoclip.pretraining.image import CLIP_NORM, WEIGHT_DECAY, ImageTraining, trainable
 from kanoclip.pretraining.initial import normalised
 from kanoclip.pretraining.losses import TEMPERATURE, dense_state, image_state, ranking, state_logits
+from kanoclip.pretraining.stages import WARM_UP, Stage
 
 MATRIX_RATE, OTHER_RATE = 1.5e-3, 1e-3  # of Muon on the blocks' matrices, of AdamW on the rest
 LEAST_RATE = 0.002  # of the peak, at the end of the cosine
-WARM_UP = 100  # steps
 AVERAGING = 0.996
 LOCAL_EVERY = 4  # every fourth step also trains the V-V stream, on half a batch
 GENERIC_PROMPTS = 0.4

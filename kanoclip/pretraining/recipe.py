@@ -20,11 +20,12 @@ from kanoclip.pretraining.composites import composite_corpus
 from kanoclip.pretraining.corpus import IMAGE_SIZE, Corpus, draw_corpus, stored_corpus
 from kanoclip.pretraining.final import FinalTraining
 from kanoclip.pretraining.fittings import fitted_pair
-from kanoclip.pretraining.image import ImageTraining, Stage, drawn_stages, real_stages
+from kanoclip.pretraining.image import ImageTraining
 from kanoclip.pretraining.imagenet import load_efficientnet
 from kanoclip.pretraining.losses import TEMPERATURE
 from kanoclip.pretraining.makers import HELD_OUT_MAKERS, TRAINING_MAKERS
 from kanoclip.pretraining.photographs import read_photographs, split
+from kanoclip.pretraining.stages import Stage, drawn_stages, real_stages
 from kanoclip.pretraining.text import LEARNING_RATE, REFIT_RATE, fit_text, stand_in_token, used_tokens
 from kanoclip.pretraining.validation import validate
 from kanoclip.types import InputError, logger, progress

@@ -11,10 +11,11 @@ from safetensors.torch import load_file
 from kanoclip.backbones.clip import load_backbone
 from kanoclip.config import BackboneConfig, PretrainingConfig
 from kanoclip.datasets.synthetic import Facts, render
-from kanoclip.pretraining import image, recipe
+from kanoclip.pretraining import recipe
 from kanoclip.pretraining.corpus import draw_corpus, numbers_of
-from kanoclip.pretraining.image import ImageTraining, Stage, drawn_stages, learning_rate, real_stages
+from kanoclip.pretraining.image import ImageTraining
 from kanoclip.pretraining.recipe import export, pretrain
+from kanoclip.pretraining.stages import LEARNING_RATE, PEAK, Stage, drawn_stages, learning_rate, real_stages
 from kanoclip.pretraining.text import stand_in_token, used_tokens
 
 CONFIG = BackboneConfig(model="kanoclip-tiny", weights="random:0", image_size=128)
@@ -100,11 +101,11 @@ def test_training_changes_only_the_image_tower_without_the_convolutions_of_its_s
 def test_the_learning_rate_warms_up_in_every_stage_and_ends_each_cycle_near_zero():
     schedule = (*drawn_stages(1000, 500, 800), *real_stages(600, 400, 32))
     rates = [learning_rate(schedule, step) for step in range(3300)]
-    assert max(rates) < image.LEARNING_RATE
-    assert rates[2450] > 0.8 * image.PEAK["real"] and rates[2900] < rates[2950] and rates[3299] < 1e-6
+    assert max(rates) < LEARNING_RATE
+    assert rates[2450] > 0.8 * PEAK["real"] and rates[2900] < rates[2950] and rates[3299] < 1e-6
     assert rates[0] < rates[50] < rates[99] and rates[1000] < rates[1050]
     assert rates[200] > rates[900] > rates[1499] and rates[1499] < 1e-6
-    assert rates[1600] > 0.9 * image.LEARNING_RATE and rates[2299] < 1e-6
+    assert rates[1600] > 0.9 * LEARNING_RATE and rates[2299] < 1e-6
 
 
 def test_exported_weights_load_strictly_and_unseen_words_share_one_vector(tmp_path):
