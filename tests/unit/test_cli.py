@@ -94,7 +94,7 @@ def test_lists_come_from_the_registries(run: Callable[..., str], capsys: pytest.
     for what, name in {
         "datasets": "mvtec_ad",
         "methods": "kanoclip",
-        "backbones": "kanoclip-test",
+        "backbones": "kanoclip-tiny",
         "metrics": "pixel aupro",
     }.items():
         assert run("list", what) == ""

@@ -77,7 +77,7 @@ def test_weights_trained_with_another_activation_are_refused(
 
 def test_the_quickgelu_model_uses_quick_gelu() -> None:
     clip = weights.create_open_clip(
-        BackboneConfig(model="kanoclip-test", weights="random:0", image_size=128, activation="quick_gelu")
+        BackboneConfig(model="kanoclip-tiny", weights="random:0", image_size=128, activation="quick_gelu")
     )
     assert any(type(module).__name__ == "QuickGELU" for module in clip.modules())
 

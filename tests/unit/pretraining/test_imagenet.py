@@ -55,13 +55,11 @@ def test_the_filled_stem_computes_what_the_package_computes(filled, rgb, expecte
         torch.testing.assert_close(own, theirs, atol=2e-4, rtol=1e-4)
 
 
-def test_features_of_a_patch_are_its_cells_of_stride_4_its_cell_of_stride_8_and_interpolated_ones(network):
-    stem = Stem(nn.Conv2d(3, 16, 8, 8), MEAN, STD).eval()
-    fill(stem.network, network)
+def test_features_of_a_patch_are_its_cells_of_stride_4_its_cell_of_stride_8_and_interpolated_ones(filled):
     rgb = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
-    fine, middle, coarse = stem.network(rgb)
+    fine, middle, coarse = filled.network(rgb)
     mean, std = (torch.tensor(three).view(3, 1, 1) for three in (MEAN, STD))
-    features = stem.features((rgb - mean) / std)
+    features = filled.features((rgb - mean) / std)
     assert features.shape == (1, 4 * 24 + 40 + 112, 8, 8)
     torch.testing.assert_close(features[0, :96, 1, 2], fine[0, :, 2:4, 4:6].flatten(), atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(features[0, 96:136, 1, 2], middle[0, :, 1, 2], atol=1e-3, rtol=1e-3)
