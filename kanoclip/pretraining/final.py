@@ -119,8 +119,7 @@ class FinalTraining(ImageTraining):
         features = tower.run(tower.embed(normalised(batch.images)), watch=taps)
         projected = [self.backbone.project(features[tap]) for tap in taps]
         kinds = torch.from_numpy(batch.numbers[:, KIND].astype(np.int64)).to(self.device)
-        generic = torch.from_numpy(rng.random(len(kinds)) < GENERIC_PROMPTS).to(self.device) | (kinds < 0)
-        prompts = torch.where(generic[:, None, None], self.generic, self.states[kinds])
+        prompts = self._prompts(batch, rng, GENERIC_PROMPTS)
         logits = [state_logits(tokens[:, 1:], prompts) for tokens in projected]
         token = projected[0][:, 0]
         abnormal = torch.from_numpy(batch.numbers[:, STATE] == 1).to(self.device).float()

@@ -158,10 +158,16 @@ class ImageTraining:
             "ranking": ranking(logits, paired),
         }
 
-    def _prompts(self, batch: DeviceViews, rng: np.random.Generator) -> Tensor:
-        """Return (B, 2, C) state vectors with each image's class name, or with "object" by chance or if it has none."""
+    def _prompts(self, batch: DeviceViews, rng: np.random.Generator, share: float = GENERIC_PROMPTS) -> Tensor:
+        """Return (B, 2, C) state vectors with each image's class name, or with "object".
+
+        Args:
+            batch: B images.
+            rng: chooses the images whose prompts say "object" besides those without a class name.
+            share: probability of that choice.
+        """
         kinds = torch.from_numpy(batch.numbers[:, KIND].astype(np.int64)).to(self.device)
-        generic = torch.from_numpy(rng.random(len(kinds)) < GENERIC_PROMPTS).to(self.device) | (kinds < 0)
+        generic = torch.from_numpy(rng.random(len(kinds)) < share).to(self.device) | (kinds < 0)
         return torch.where(generic[:, None, None], self.generic, self.states[kinds])
 
     def _alignment(self, token: Tensor, batch: DeviceViews, rng: np.random.Generator, world: str) -> Tensor:
