@@ -2,7 +2,7 @@
 
 import csv
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -15,9 +15,10 @@ from kanoclip.backbones.clip import Backbone, load_backbone
 from kanoclip.config import BackboneConfig, PretrainingConfig
 from kanoclip.datasets.synthetic import HELD_OUT_DEFECTS, HELD_OUT_KINDS, TRAINING_DEFECTS, TRAINING_KINDS
 from kanoclip.files import sha256, whole, write_json, write_text
-from kanoclip.pretraining.averaging import Results, choose_average, merit
+from kanoclip.pretraining.averaging import DECIDING, Results, choose_average, merit
 from kanoclip.pretraining.composites import composite_corpus
 from kanoclip.pretraining.corpus import IMAGE_SIZE, Corpus, draw_corpus, stored_corpus
+from kanoclip.pretraining.damping import choose_damping
 from kanoclip.pretraining.final import FinalTraining
 from kanoclip.pretraining.fittings import fitted_pair
 from kanoclip.pretraining.image import ImageTraining
@@ -40,7 +41,8 @@ QUICK_PAIRS = 112  # pairs of each validation set that are used during training
 def pretrain(out: Path, recipe: PretrainingConfig, resume: bool = True) -> Path:
     """Train kanoclip-tiny on drawn images and, if there are photographs, on composites.
 
-    A training that starts from the shipped weights ends with the best weights between its start and its end.
+    A training that starts from the shipped weights ends with the best weights between its start and its end. Then
+    the blocks are damped (`kanoclip.pretraining.damping`). Both are chosen on the validation sets.
 
     Files in `out`: data/ (images, drawn once), text.safetensors, training.pt (to resume), train.csv,
     validation.csv, results.json and the weights with their checksum; for the last part final.pt,
@@ -90,12 +92,21 @@ def pretrain(out: Path, recipe: PretrainingConfig, resume: bool = True) -> Path:
         _train(run, out, FINAL, validation)
     backbone = run.at_full_size()
 
-    def judge() -> dict[str, dict[str, float]]:
-        return {name: validate(backbone, corpus, run.states, run.generic) for name, corpus in validation.items()}
+    def judge(names: Iterable[str] = validation) -> dict[str, dict[str, float]]:
+        return {name: validate(backbone, validation[name], run.states, run.generic) for name in names}
 
-    tried: dict[float, Results] = choose_average(backbone.clip, state, judge) if warm else {1.0: judge()}
-    best = max(tried, key=lambda share: merit(tried[share]))
-    written = {"recipe": recipe.model_dump(), "results": tried[best], "share_of_the_end": best, "shares": tried}
+    tried: dict[float, Results] = choose_average(backbone.clip, state, judge) if warm else {}
+    damping = choose_damping(
+        backbone.clip, backbone.layers, lambda: judge([name for name in DECIDING if name in validation])
+    )
+    written = {
+        "recipe": recipe.model_dump(),
+        "results": judge(),
+        "share_of_the_end": max(tried, key=lambda share: merit(tried[share]), default=1.0),
+        "shares": tried,
+        "damping": max(damping, key=lambda factors: merit(damping[factors])),
+        "dampings": [{"factors": factors, "results": results} for factors, results in damping.items()],
+    }
     write_json(out / "results.json", written | {"seconds": time.perf_counter() - started})
     return export(backbone, out / f"{MODEL}.safetensors")
 

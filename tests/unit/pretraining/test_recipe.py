@@ -12,6 +12,7 @@ from kanoclip.backbones.clip import load_backbone
 from kanoclip.config import BackboneConfig, PretrainingConfig
 from kanoclip.datasets.synthetic import Facts, render
 from kanoclip.pretraining import recipe
+from kanoclip.pretraining.averaging import DECIDING, merit
 from kanoclip.pretraining.corpus import draw_corpus, numbers_of
 from kanoclip.pretraining.image import ImageTraining
 from kanoclip.pretraining.recipe import export, pretrain
@@ -156,6 +157,10 @@ def test_training_of_the_weights_in_the_package_continues_on_photographs(tmp_pat
     written = json.loads((tmp_path / "run" / "results.json").read_text())
     assert "held_out_composites" in written["results"]
     assert sorted(written["shares"]) == ["0.0", "0.25", "0.5", "0.75", "1.0"]
-    assert written["results"] == written["shares"][str(written["share_of_the_end"])]
+    deciding = {name: written["shares"][str(written["share_of_the_end"])][name] for name in DECIDING}
+    assert written["dampings"][0] == {"factors": [1.0] * 4, "results": deciding}
+    (chosen,) = [row for row in written["dampings"] if row["factors"] == written["damping"]]
+    assert {name: written["results"][name] for name in DECIDING} == chosen["results"]
+    assert merit(chosen["results"]) == max(merit(row["results"]) for row in written["dampings"])
     assert pd.read_csv(tmp_path / "run" / "validation.csv")["step"].tolist() == [0, 2]
     assert pd.read_csv(tmp_path / "run" / "final_validation.csv")["step"].tolist() == [0, 2, 4]
