@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from kanoclip.pretraining.averaging import Results, merit
 
-FACTORS = (1.0, 0.85, 0.7, 0.5)  # tried for every block
+FACTORS = (0.85, 0.7, 0.5)  # tried for every block, beside 1
 OUTPUTS = ("attn.out_proj.weight", "attn.out_proj.bias", "mlp.c_proj.weight", "mlp.c_proj.bias")
 
 
@@ -34,9 +34,9 @@ def damped(state: Mapping[str, Tensor], factors: Sequence[float]) -> dict[str, T
 
 
 def choose_damping(module: nn.Module, layers: int, judge: Callable[[], Results]) -> dict[tuple[float, ...], Results]:
-    """Damp the blocks of a model with the best factors found by coordinate ascent.
+    """Damp the blocks of a model with the best factors found in one pass from the last block to the first.
 
-    A pass goes from the last block to the first and keeps the best of FACTORS for each, until a pass changes nothing.
+    Further passes would fit the factors to the noise of the validation sets (docs/results/pretraining.md).
 
     Args:
         module: an open_clip model; it is changed in place.
@@ -47,16 +47,13 @@ def choose_damping(module: nn.Module, layers: int, judge: Callable[[], Results])
         The validation results of all factors that were tried, in order; the first are those without damping.
     """
     state = {name: value.clone() for name, value in module.state_dict().items()}
-    before, best = None, (1.0,) * layers
+    best = (1.0,) * layers
     tried: dict[tuple[float, ...], Results] = {best: judge()}
-    while best != before:
-        before = best
-        for number in reversed(range(layers)):
-            for factor in FACTORS:
-                factors = (*best[:number], factor, *best[number + 1 :])
-                if factors not in tried:
-                    module.load_state_dict(damped(state, factors))
-                    tried[factors] = judge()
-            best = max(tried, key=lambda factors: merit(tried[factors]))
+    for number in reversed(range(layers)):
+        for factor in FACTORS:
+            factors = (*best[:number], factor, *best[number + 1 :])
+            module.load_state_dict(damped(state, factors))
+            tried[factors] = judge()
+        best = max(tried, key=lambda factors: merit(tried[factors]))
     module.load_state_dict(damped(state, best))
     return tried

@@ -58,5 +58,4 @@ def test_the_factors_that_validate_best_are_chosen(tower, wanted):
     found = [tower.clip.state_dict()[bias.format(number)][0].item() for number in range(tower.layers)]
     assert found == pytest.approx(wanted)
     assert next(iter(tried)) == (1.0,) * tower.layers
-    neighbours = {(*wanted[:n], factor, *wanted[n + 1 :]) for n in range(tower.layers) for factor in FACTORS}
-    assert neighbours <= set(tried)  # no change of one block would be better
+    assert len(tried) == 1 + tower.layers * len(FACTORS)
