@@ -1,9 +1,12 @@
-"""The threshold that was best on an auxiliary dataset, by balanced accuracy, over images and over pixels.
+"""The thresholds that were best on an auxiliary dataset: over images by balanced accuracy, over pixels by F1.
 
-The best threshold has the highest J = TPR - FPR (Youden 1950, "Index for rating diagnostic tests"), which is
+The best threshold of images has the highest J = TPR - FPR (Youden 1950, "Index for rating diagnostic tests"), which is
 2 * balanced accuracy - 1. J does not depend on how many of the images are anomalous. F1 does: about half of the images
 of an auxiliary dataset are anomalous, so calling every image anomalous has an F1 of 0.67 already, and where the AUROC
 is moderate no other threshold does better. J of calling every image anomalous is 0.
+
+Few of the pixels are anomalous, so J can accept more false alarms than there are anomalous pixels, and masks then cover
+large normal areas. F1 counts them against what is found.
 """
 
 from typing import Any
@@ -59,7 +62,8 @@ class Tally:
         Returns:
             "image": the threshold; an image whose score is at or above it is called anomalous. "image_found" and
             "image_false_alarms": the shares in 0..1 of the anomalous and of the normal images that are. "pixel",
-            "pixel_found" and "pixel_false_alarms" in the same way, None where an anomalous image has no mask.
+            "pixel_found" and "pixel_false_alarms" in the same way, but with the best F1; None where an anomalous image
+            has no mask.
             "images": how many were counted.
         """
         scores, labels = np.concatenate(self._scores), np.concatenate(self._labels)
@@ -70,7 +74,7 @@ class Tally:
         found["image"] = float(values[at])
         found |= {"pixel": None, "pixel_found": None, "pixel_false_alarms": None}
         if self._masked:
-            at, found["pixel_found"], found["pixel_false_alarms"] = most_balanced(self._pixels)
+            at, found["pixel_found"], found["pixel_false_alarms"] = best_f1(self._pixels)
             found["pixel"] = float((np.uint32(at) << DROPPED).view(np.float32))
         return found
 
@@ -89,7 +93,32 @@ def most_balanced(counts: NDArray[np.int64]) -> tuple[int, float, float]:
     >>> most_balanced(np.array([[2, 1, 1], [0, 1, 1]]))  # at level 1: all 2 positives, 2 of 4 negatives
     (1, 1.0, 0.5)
     """
-    above = np.cumsum(counts[:, ::-1], axis=1)[:, ::-1]
+    above = _at_or_above(counts)
     false, true = above / above[:, :1]
-    at = int(true.size - 1 - np.argmax((true - false)[::-1]))
-    return at, float(true[at]), float(false[at])
+    return _highest_best(true - false, above)
+
+
+def best_f1(counts: NDArray[np.int64]) -> tuple[int, float, float]:
+    """Return the highest level with the best F1, and its TPR and FPR.
+
+    Args:
+        counts: (2, K) the negatives and the positives at each level, lowest level first; both occur.
+
+    >>> best_f1(np.array([[90, 9, 1], [0, 5, 5]]))  # at level 1: F1 = 20 / 30, at level 2: 10 / 16
+    (1, 1.0, 0.1)
+    """
+    above = _at_or_above(counts)
+    false, true = above
+    return _highest_best(2 * true / (true + false + true[0]), above)
+
+
+def _at_or_above(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return (2, K) how many negatives and positives are at each level or above."""
+    return np.cumsum(counts[:, ::-1], axis=1)[:, ::-1]
+
+
+def _highest_best(merit: NDArray[np.floating], above: NDArray[np.int64]) -> tuple[int, float, float]:
+    """Return the highest level with the best merit, and its TPR and FPR."""
+    at = int(merit.size - 1 - np.argmax(merit[::-1]))
+    false, true = above[:, at] / above[:, 0]
+    return at, float(true), float(false)

@@ -67,7 +67,7 @@ def _decision(ranking: Ranking) -> float:
 
 @metric("f1_auxiliary", "F1 at the auxiliary's threshold", threshold=_decision, stacks=True)
 def f1_at_decision(ranking: Ranking) -> float:
-    """Return F1 at the threshold with the best balanced accuracy on auxiliary classes left out of training.
+    """Return F1 at the threshold that was best on auxiliary classes left out of training (`kanoclip.thresholds`).
 
     >>> from kanoclip.metrics.ranking import rank
     >>> float(f1_at_decision(rank(np.array([0.9, 0.4]), np.array([0.5, 0.1]), decision=0.5)))  # finds 1, 1 false alarm
