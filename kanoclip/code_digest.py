@@ -69,7 +69,10 @@ class Package:
             key.update(f"{name} {len(text)} ".encode() + text)
 
         def compute() -> dict[str, list[dict[str, object]]]:
-            return {name: [entry.plain() for entry in statements(text)] for name, text in content.items()}
+            return {
+                name: [entry.plain() for entry in statements(text, str(self.modules[name]))]
+                for name, text in content.items()
+            }
 
         kept = remembered("code", key.hexdigest(), compute)
         return {name: [Statement.of_plain(entry) for entry in entries] for name, entries in kept.items()}
@@ -120,7 +123,7 @@ class Package:
             method: module
             for module, path in self.modules.items()
             if module.startswith(f"{self.name}.methods.") and b"@register(" in (source := path.read_bytes())
-            for method in registered(source, "register")
+            for method in registered(source, "register", str(path))
         }
 
     def method_module(self, name: str) -> str:

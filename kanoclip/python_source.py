@@ -56,14 +56,14 @@ class Statement:
         return cls(defines, uses, imports, strings, values["digest"])
 
 
-def statements(source: bytes) -> list[Statement]:
+def statements(source: bytes, file: str = "<unknown>") -> list[Statement]:
     """Return the top-level statements of a file that affect its meaning: sorted imports, then the others in order.
 
     Raises:
-        SyntaxError: it is not valid Python.
+        SyntaxError: it is not valid Python; the error names `file`.
     """
     imports, others = [], []
-    body = ast.parse(source).body
+    body = ast.parse(source, file).body
     names = {name for node in body for name in _bound(node)}
     for node in body:
         if isinstance(node, (ast.Import, ast.ImportFrom)):
@@ -73,11 +73,15 @@ def statements(source: bytes) -> list[Statement]:
     return sorted(imports, key=lambda statement: statement.digest) + others
 
 
-def registered(source: bytes, decorator: str) -> list[str]:
-    """Return the names under which a file registers its classes: the argument of `@decorator("name")`."""
+def registered(source: bytes, decorator: str, file: str = "<unknown>") -> list[str]:
+    """Return the names under which a file registers its classes: the argument of `@decorator("name")`.
+
+    Raises:
+        SyntaxError: it is not valid Python; the error names `file`.
+    """
     return [
         call.args[0].value
-        for node in ast.walk(ast.parse(source))
+        for node in ast.walk(ast.parse(source, file))
         if isinstance(node, ast.ClassDef)
         for call in node.decorator_list
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == decorator

@@ -107,6 +107,10 @@ def main() -> None:
         app(expand(sys.argv[1:]))
     except InputError as error:
         sys.exit(f"error: {error}")
+    except SyntaxError as error:  # in a method or a metric that the user adds
+        if error.filename is None:
+            raise
+        sys.exit(f"error: {error.filename}, line {error.lineno}: expected Python, found {error.msg}; correct the file")
     except RecursionError:
         sys.exit("error: a configuration, an option or a file is nested too deeply; expected a few levels")
     except UnicodeError as error:

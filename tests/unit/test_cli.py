@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from kanoclip import cli
+from kanoclip.code_digest import Package
 
 TAP = ["--tap", "vv/6"]
 TINY = ["--set", "model=kanoclip-test", "--set", "weights=random:0", "--set", "image_size=32"]
@@ -154,6 +155,16 @@ def test_mistakes_give_one_line_and_leave_no_files(
     line = run(*[places.get(argument, argument) for argument in arguments])
     assert line.startswith("error: ") and message in line and "\n" not in line
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_method_file_with_a_mistake_is_named(
+    run: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "methods" / "mine.py"
+    file.parent.mkdir()
+    file.write_text('@register("mine")\nclass Mine:\n    sigma = = 4.0\n')
+    monkeypatch.setattr("kanoclip.code_digest.installed", lambda: Package(tmp_path))
+    assert run("list", "methods") == f"error: {file}, line 3: expected Python, found invalid syntax; correct the file"
 
 
 def test_unreadable_images_and_masks_stop_prepare(run: Callable[..., str], parts: Path, tmp_path: Path) -> None:
