@@ -25,7 +25,7 @@ WORDS = ("normal", "perfect"), ("abnormal", "defective")
 IMAGE_SCORES = (  # the values that `SlowKAnoCLIP` returns after the map, in its order
     {"image_score": "probability"},
     {"image_score": "max", "global_loss_on": "probability"},
-    {},
+    {"image_score": "sum"},
 )
 
 

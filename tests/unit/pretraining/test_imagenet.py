@@ -88,7 +88,8 @@ def test_the_shipped_stem_holds_the_weights_of_the_package(network):
     own = Convolutions()
     fill(own, network)
     for name, value in shipped.clip.visual.conv1.network.state_dict().items():
-        assert torch.equal(value, own.state_dict()[name].half().float()), name
+        # processors fold batch norms with other last bits, so a number can be rounded to its neighbour in fp16
+        torch.testing.assert_close(value, own.state_dict()[name], rtol=2**-10, atol=2**-24, msg=name)
 
 
 def test_the_error_names_a_missing_package_and_its_extra(monkeypatch):
