@@ -3,13 +3,12 @@
 Needs Debian's chromium and chromedriver (CONTRIBUTING); without them this test fails.
 """
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+from selenium.webdriver import Chrome
 
 pytestmark = pytest.mark.slow
 
@@ -27,21 +26,14 @@ return [...wrong].map((node) => node.dataset.mjxError || node.outerHTML);
 COUNTS = "return ['mjx-container', '.math'].map((selector) => document.querySelectorAll(selector).length)"
 
 
-def test_every_formula_is_rendered(tmp_path: Path) -> None:
+def test_every_formula_is_rendered(browser: Chrome, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sphinx", "-q", "-b", "html", "-d", tmp_path / "trees", "docs", tmp_path / "site"]
     subprocess.run(command, cwd=ROOT, check=True)
     pages = [page for page in (tmp_path / "site").rglob("*.html") if 'class="math' in page.read_text(encoding="utf-8")]
     assert len(pages) > 12
-    options = ChromeOptions()
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--allow-file-access-from-files"):
-        options.add_argument(argument)
-    driver = Chrome(options=options, service=ChromeService(shutil.which("chromedriver")))
-    try:
-        for page in pages:
-            driver.get(page.as_uri())
-            driver.execute_async_script(WAIT)
-            assert driver.execute_script(ERRORS) == [], page
-            rendered, written = driver.execute_script(COUNTS)
-            assert rendered == written > 0, page
-    finally:
-        driver.quit()
+    for page in pages:
+        browser.get(page.as_uri())
+        browser.execute_async_script(WAIT)
+        assert browser.execute_script(ERRORS) == [], page
+        rendered, written = browser.execute_script(COUNTS)
+        assert rendered == written > 0, page
