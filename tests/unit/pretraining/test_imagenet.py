@@ -88,7 +88,7 @@ def test_the_shipped_stem_holds_the_weights_of_the_package(network):
     own = Convolutions()
     fill(own, network)
     for name, value in shipped.clip.visual.conv1.network.state_dict().items():
-        # folded on another machine, a batch norm can differ in its last bit, and a number be rounded to its neighbour in fp16
+        # folded on another machine, a batch norm can differ in its last bit, and fp16 then rounds to the neighbour
         torch.testing.assert_close(value, own.state_dict()[name], rtol=2**-10, atol=2**-24, msg=name)
 
 
