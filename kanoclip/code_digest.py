@@ -1,4 +1,4 @@
-"""The code that a result depends on, modules and data files, found in the source without importing anything.
+"""Find the modules and data files that a result depends on, from the source and without importing anything.
 
 A *unit* is named by a string:
 

@@ -1,4 +1,4 @@
-"""HDF5 files that notice damage and reach no other file: opened in one way, sealed when written.
+"""Read and write HDF5 files so that damage is detected and links to other files are refused.
 
 HDF5 can point to other files (external links, raw external storage, virtual datasets). A file from somewhere else could
 read a private file with them, so such a file is refused. A sealed file holds the digest of its attributes and of its

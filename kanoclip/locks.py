@@ -1,6 +1,6 @@
 """Locks between processes, held until released or until the process ends, however it ends.
 
-On a file system without locks every lock is granted; Snakemake runs a job once at a time.
+On a file system without locks every lock is granted; Snakemake never runs a job twice at a time.
 """
 
 import fcntl

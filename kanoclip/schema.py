@@ -44,10 +44,11 @@ def configuration_schema() -> dict[str, Any]:
 
 README_HEAD = """# Configuration
 
-`config.yaml` is the paper, `quickstart.yaml` the embedded default, `extended.yaml` the same with every registered
-method, `folder.yaml` an example with images of your own, `pretraining.yaml` the recipe of the embedded backbone from
-scratch. A file given with `--configfile` stands alone; keys that it leaves out have the defaults below. A misspelt key
-is refused and the nearest valid one is named. Made by `make generated` from the code; do not edit.
+This page lists every key of a configuration, with its default and the reason for it. `config.yaml` is the paper,
+`quickstart.yaml` the embedded default, `extended.yaml` the same with every registered method, `folder.yaml` an example
+with images of your own, `pretraining.yaml` the recipe of the embedded backbone from scratch. A file given with
+`--configfile` stands alone; keys that it leaves out have the defaults below. A misspelt key is refused and the nearest
+valid one is named. Made by `make generated` from the code; do not edit.
 """
 
 

@@ -1,4 +1,4 @@
-"""Large images by tiles: where they lie, how their maps are blended, and the score of the whole.
+"""Score large images tile by tile: place the tiles, blend their maps, and take the highest score.
 
 A method sees S x S pixels, so a small defect on a large image vanishes when the image is squashed. Cut into tiles that
 overlap, every part is seen at full resolution. Maps are averaged with weights that fall linearly to the edge of a tile

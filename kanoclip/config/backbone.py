@@ -63,7 +63,7 @@ class BackboneConfig(Strict):
     activation: Literal["auto", "quick_gelu", "gelu"] = Field(
         "auto",
         description="auto refuses weights trained with another activation than the model's (open_clip only warns); "
-        "a name is taken as it stands",
+        "quick_gelu and gelu are used without this check",
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto",

@@ -55,8 +55,8 @@ class MethodConfig(BaseModel):
     )
     checkpoint: str | None = Field(
         None,
-        description="score with this checkpoint of `kanoclip train` instead of training; embedded: the one that is "
-        "shipped, kanoclip on kanoclip-tiny. It has its options and its auxiliary dataset",
+        description="score with this checkpoint of `kanoclip train` instead of training; embedded: the shipped one, "
+        "kanoclip on kanoclip-tiny. Options and auxiliary dataset are those of the checkpoint",
     )
     weights: Literal["trained", "published"] = Field(
         "trained",
@@ -152,17 +152,17 @@ class Configuration(Strict):
     shown_rows: int = Field(
         24,
         ge=2,
-        description="most rows of `methods` in the figures and in the gallery of the page; of more, the first ones and "
-        "the last, which picks the images. Tables have all rows. Figures have a panel per class and row: 24 rows on "
-        "12 datasets take about ten minutes to draw",
+        description="maximum number of rows of `methods` in the figures and in the gallery of the page; if there are "
+        "more, the first ones and the last, which picks the images. Tables have all rows. Figures have a panel per "
+        "class and row: 24 rows on 12 datasets take about ten minutes to draw",
     )
     threshold_folds: int = Field(
         1,
         ge=0,
-        description="further trainings per row that choose the threshold of its decisions, for all seeds together: "
-        "each leaves out another part of the auxiliary classes, 1 leaves out half of them. 1 costs half a training, 2 "
-        "or more use every class and cost that number less one. 0: no thresholds, so f1_auxiliary and fpr_auxiliary "
-        "are empty",
+        description="number of extra trainings per row, shared by all seeds, that choose the threshold of its "
+        "decisions. Each leaves out another part of the auxiliary classes; 1 leaves out half of them and costs half "
+        "a training, n > 1 use every class and cost n - 1 trainings. 0: no thresholds, so f1_auxiliary and "
+        "fpr_auxiliary are empty",
     )
     datasets: dict[Name, DatasetConfig] = Field(
         default_factory=dict, description="settings of shipped datasets, and datasets of your own (path required)"

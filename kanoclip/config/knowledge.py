@@ -31,8 +31,8 @@ class EndpointConfig(Strict):
     retries: int = Field(
         6,
         ge=0,
-        description="retries of a request that failed for the moment (429, 5xx, time-out), with exponential back-off "
-        "and jitter",
+        description="retries of a request that failed for the moment (no connection, time-out, 408, 409, 429, 5xx), "
+        "with exponential back-off and jitter",
     )
     price: tuple[float, float] | None = Field(
         None, description="prices per million tokens of questions and of answers, to estimate the cost; null: unknown"

@@ -1,4 +1,4 @@
-"""Features of images: computed live by frozen towers, or read from a cache. Methods cannot tell which."""
+"""Features of images: computed live by frozen towers, or read from a cache. Methods see no difference."""
 
 from kanoclip.features.cache import FeatureCache, encode
 from kanoclip.features.cached import CachedFeatures

@@ -1,4 +1,4 @@
-"""knowledge.jsonl: what is known about the classes of a dataset, one text per line, each with where it came from."""
+"""Read and write knowledge.jsonl: descriptions of the classes of a dataset, one text per line, each with its source."""
 
 import json
 from collections import defaultdict

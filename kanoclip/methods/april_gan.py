@@ -1,7 +1,7 @@
 """APRIL-GAN, zero-shot track (Chen et al. 2023, arXiv 2305.17382), also known as VAND after its challenge.
 
 Learned: only one linear layer per tap, which projects raw patch tokens into the text space. The map is the mean over
-the taps' maps against the text ensemble. The image score is CLIP's own. This follows the published code;
+the taps' maps against the text ensemble. The image score is CLIP's own. This follows the released code;
 docs/methods/april_gan.md has the formulas and the differences.
 """
 
@@ -25,9 +25,9 @@ from kanoclip.prompts.ensemble import PromptEnsemble
 
 
 class AprilGanOptions(LayerwiseOptions):
-    """Options of APRIL-GAN. The published code trains 3 epochs on MVTec-AD and 15 on VisA."""
+    """Options of APRIL-GAN. The released code trains 3 epochs on MVTec-AD and 15 on VisA."""
 
-    learning_rate: float = Field(1e-3, gt=0, description="learning rate of Adam (published code)")
+    learning_rate: float = Field(1e-3, gt=0, description="learning rate of Adam (released code)")
     mosaic: float = Field(
         0.0,
         ge=0,
@@ -45,7 +45,7 @@ class AprilGan(Method[AprilGanOptions]):
     stochastic = True
     published = {"epochs": 3, "map_resolution": "image", "mosaic": 0.2, "mask_resize": "bilinear"}
     published_on = {"visa": {"epochs": 15, "mosaic": 0.0}}
-    # the published code builds OpenAI's weights without their QuickGELU
+    # the released code builds OpenAI's weights without their QuickGELU
     published_backbone = {"model": "ViT-L-14-336", "weights": "openai", "activation": "gelu", "image_size": 518}
 
     def __init__(self, backbone: Backbone, options: AprilGanOptions, seed: int):

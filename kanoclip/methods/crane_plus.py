@@ -33,8 +33,8 @@ class CranePlusOptions(CraneOptions):
     )
     d_attn_input: Literal["block", "after_attention"] = Field(
         "block",
-        description="what values are computed from: the input of CLIP's last block, or that plus the block's own "
-        "attention, which the released code makes of it in place",
+        description="what values are computed from. block: the input of CLIP's last block; after_attention: that plus "
+        "the block's own attention, as the released code computes by a change in place",
     )
 
 

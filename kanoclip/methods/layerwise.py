@@ -1,4 +1,4 @@
-"""Maps per tap that are compared with text at pixel resolution, as in the published code of APRIL-GAN and MVFA-AD.
+"""Maps per tap that are compared with text at pixel resolution, as in the released code of APRIL-GAN and MVFA-AD.
 
 A softmax over two classes is the sigmoid of their log-odds, and bilinear upsampling is linear. So upsampling both
 logits before the softmax equals upsampling the log-odds before the sigmoid.
@@ -14,25 +14,25 @@ from torch import Tensor
 from kanoclip.losses import dice, focal
 from kanoclip.methods.phases import TrainingOptions
 
-LABEL_SMOOTHING = 1e-5  # of the focal loss, in the published code
+LABEL_SMOOTHING = 1e-5  # of the focal loss, in the released code
 
 
 class LayerwiseOptions(TrainingOptions):
     """Common options of methods with one map per tap."""
 
     temperature: float = Field(
-        0.01, gt=0, description="divides the cosine similarities; the published code multiplies by 100"
+        0.01, gt=0, description="divides the cosine similarities; the released code multiplies by 100"
     )
     map_resolution: Literal["grid", "image"] = Field(
         "grid",
         description="where the softmax is computed. grid: at the patches, and the evaluation upsamples the map, as for "
-        "every method; image: as the published code, at the pixels after bilinear upsampling with aligned "
+        "every method; image: as the released code, at the pixels after bilinear upsampling with aligned "
         "corners, which writes maps of the image's size",
     )
 
 
 def mean_map(log_odds: Tensor, resolution: Literal["grid", "image"], image_size: int) -> Tensor:
-    """Return the mean abnormal probability over the taps; the published code sums, which gives the same ranking.
+    """Return the mean abnormal probability over the taps; the released code sums, which gives the same ranking.
 
     Args:
         log_odds: (B, K, h, w) of K taps.
@@ -62,5 +62,5 @@ def map_losses(log_odds: Tensor, masks: Tensor) -> dict[str, Tensor]:
 
 
 def at_pixels(log_odds: Tensor, image_size: int) -> Tensor:
-    """Upsample (B, K, h, w) to (B, K, S, S) bilinearly with aligned corners, as the published code does."""
+    """Upsample (B, K, h, w) to (B, K, S, S) bilinearly with aligned corners, as the released code does."""
     return F.interpolate(log_odds, (image_size, image_size), mode="bilinear", align_corners=True)

@@ -98,10 +98,10 @@ class TrainingOptions(Strict):
     mask_resize: Literal["nearest", "bilinear"] = Field(
         "nearest",
         description="how masks are resized to the image size. nearest: keeps them binary; bilinear: then thresholded "
-        "at 1/2, as the published code of AnomalyCLIP and APRIL-GAN does",
+        "at 1/2, as the released code of AnomalyCLIP and APRIL-GAN does",
     )
     schedule: Literal["constant", "cosine"] = Field(
-        "constant", description="learning-rate schedule; constant, as in all compared methods"
+        "constant", description="learning-rate schedule: constant, as the methods that the paper compares, or cosine"
     )
     warm_up_steps: int = Field(
         0, ge=0, description="steps over which the learning rates rise linearly; no compared method does this"

@@ -90,7 +90,7 @@ def aupro(ranking: Ranking) -> float:
 
 @metric("aupro_200", "AUPRO (200 thresholds)", levels=("pixel",))
 def aupro_200(ranking: Ranking) -> float:
-    """Return AUPRO as published code computes it, for comparison with printed tables.
+    """Return AUPRO as released code computes it, for comparison with printed tables.
 
     That code is `cal_pro_score` of cflow-ad and AnomalyCLIP. 200 thresholds divide the range of the scores evenly;
     pixels above a threshold are predicted anomalous. The points with a false positive rate below 0.3 are kept, their
@@ -101,7 +101,7 @@ def aupro_200(ranking: Ranking) -> float:
         ranking: pixels ranked with the weights of `region_weights`.
 
     Raises:
-        UndefinedMetricError: fewer than two distinct rates fall below 0.3; published code divides by zero there.
+        UndefinedMetricError: fewer than two distinct rates fall below 0.3; released code divides by zero there.
 
     >>> from kanoclip.metrics.ranking import rank
     >>> round(aupro_200(rank(np.array([0.95, 0.9]), np.linspace(0, 0.8, 9))), 3)

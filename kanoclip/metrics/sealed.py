@@ -1,7 +1,7 @@
 """The digest in metrics.csv, which shows that a row was changed, lost or added after the evaluation.
 
 Every row of an evaluation carries the digest of all its rows, so that the files of many evaluations can be put one
-below the other. A file without the column is taken as it is: deleting the column is how to keep an edit.
+below the other. A file without the column is read without this check; to keep an edit, delete the column.
 """
 
 import json

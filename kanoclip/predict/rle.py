@@ -1,8 +1,8 @@
 """Encode regions in COCO's compressed run-length encoding, which pycocotools and most annotation tools read.
 
 Pixels are counted column by column, in alternating runs outside and inside the region, starting outside. From the
-fourth on, a count is stored as the difference from the last but one, in groups of five bits, lowest first; a sixth bit
-says whether another group follows, and 48 is added to make each group a printable character. See `rleToString` in
+fourth on, a count is stored as its difference from the count two before, in groups of five bits, lowest first; a sixth
+bit says whether another group follows, and adding 48 makes each group a printable character. See `rleToString` in
 https://github.com/cocodataset/cocoapi/blob/master/common/maskApi.c.
 """
 

@@ -1,7 +1,7 @@
 """Class names that the text tower learns in addition to those of the generator's kinds, and their codes.
 
 Names of one group lie near each other, synonyms nearer still. The image tower is not trained to distinguish them: they
-make class names in prompts known words, and keep similar names together.
+only make class names in prompts known to the text tower, and keep similar names together.
 """
 
 import numpy as np

@@ -1,7 +1,8 @@
 """Procedural images with exact masks: textures, objects and scans, normal or with one defect.
 
-Every image is determined by (kind, defect, seed, size); none is a real image. `kanoclip-tiny` is pretrained on the
-TRAINING_KINDS only, and the synthetic target dataset consists of the HELD_OUT_KINDS only.
+Every image is determined by (kind, defect, seed, size); none is a real image. Of the drawn
+kinds, `kanoclip-tiny` is pretrained on the TRAINING_KINDS only; the synthetic target dataset consists of HELD_OUT_KINDS
+only.
 """
 
 from kanoclip.datasets.synthetic.captions import Caption, describe

@@ -27,7 +27,7 @@ class KAnoCLIPOptions(TrainingOptions):
         "last",
         description="without Bi-CMCI, the taps whose patches are compared with the text; the paper does not say. last: "
         "CLIP's projection was trained on the last block, and nothing learned brings the others to the "
-        "joint space",
+        "joint space; all: every tap",
     )
     conv_adapter: bool = Field(True, description="Conv-Adapter. false: the global feature as it is (Table 3)")
 
@@ -82,7 +82,8 @@ class KAnoCLIPOptions(TrainingOptions):
     heads: int = Field(8, gt=0, description="attention heads of Bi-CMCI; not given: as GroundingDINO")
     text_attention: bool = Field(True, description="self-attention between the two text vectors, which the text names")
     patch_attention: Literal["deformable", "full", "none"] = Field(
-        "deformable", description="self-attention over the patches: deformable as the text names it, over all, or none"
+        "deformable",
+        description="self-attention over the patches. deformable: as the text names it; full: over all patches; none",
     )
     deform_groups: int = Field(
         4, gt=0, description="offset groups of the deformable attention; not given: within DAT's 2 to 16"
@@ -117,16 +118,17 @@ class KAnoCLIPOptions(TrainingOptions):
     )
     output_space: Literal["own", "clip"] = Field(
         "own",
-        description="where Bi-CMCI compares patches with text: the fused tokens themselves (equation 9 as printed), "
-        "or CLIP's joint space, the fused tokens added to those of the last tap, which starts from CLIP-VV's map and "
-        "needs fewer images",
+        description="where Bi-CMCI compares patches with text. own: the fused tokens themselves (equation 9 as "
+        "printed); clip: CLIP's joint space, the fused tokens added to those of the last tap, which starts from "
+        "CLIP-VV's map and needs fewer images",
     )
 
     # the maps, equations 9 and 10
     norm: Literal["mean_probability", "softmax_of_mean", "min_max"] = Field(
         "mean_probability",
-        description="equation 9: the stages' two-way softmax averaged; the softmax of their mean similarity; or "
-        "each polarity's summed similarity scaled to 0..1 over the image, which hides how anomalous it is as a whole",
+        description="equation 9. mean_probability: the stages' two-way softmax averaged; softmax_of_mean: the softmax "
+        "of their mean similarity; min_max: each polarity's summed similarity scaled to 0..1 over the image, which "
+        "hides how anomalous it is as a whole",
     )
     temperature: float = Field(
         0.07, gt=0, description="divides cosine similarities; not given: AnomalyCLIP's. Changes image scores"
@@ -140,8 +142,8 @@ class KAnoCLIPOptions(TrainingOptions):
     # the image score, equations 11 and 12
     global_from: Literal["original", "local", "local_mean"] = Field(
         "original",
-        description="the global feature: class token of the original stream, of the V-V stream (equation 8 literally), "
-        "or the mean of the V-V patches. The class token of the V-V stream was never trained to summarise the image",
+        description="the global feature. original: class token of the original stream; local: of the V-V stream "
+        "(equation 8 literally), which was never trained to summarise the image; local_mean: mean of the V-V patches",
     )
     bottleneck: int = Field(
         192, gt=0, description="bottleneck width of the Conv-Adapter; not given: a quarter of CLIP's joint width 768"
@@ -158,13 +160,13 @@ class KAnoCLIPOptions(TrainingOptions):
     )
     image_score: Literal["sum", "probability", "max"] = Field(
         "sum",
-        description="equation 12, halved so that it is a probability; the global probability alone (AnomalyCLIP); or "
-        "the map's maximum alone, as the overview says",
+        description="sum: equation 12, halved so that it is a probability; probability: the global probability alone "
+        "(AnomalyCLIP); max: the map's maximum alone, as the overview says",
     )
     global_loss_on: Literal["score", "probability"] = Field(
         "score",
-        description="what L_global is computed from: the image score, equation 14; or the global probability, so that "
-        "no gradient passes through a single pixel",
+        description="what L_global is computed from. score: the image score, equation 14; probability: the global "
+        "probability, so that no gradient passes through a single pixel",
     )
 
     # the loss, equation 15, and the optimiser

@@ -17,7 +17,7 @@ def aupro_of(maps, masks):
 
 
 def published_loop(maps, masks, steps=200, limit=0.3):
-    """Follow the protocol of published code: regions per threshold, rates stretched to 0..1."""
+    """Follow the protocol of released code: regions per threshold, rates stretched to 0..1."""
     curve = []
     for threshold in np.arange(maps.min(), maps.max(), (maps.max() - maps.min()) / steps):
         found = maps > threshold

@@ -93,7 +93,7 @@ def test_the_masks_themselves_reach_the_best_value_of_every_metric(tmp_path):
     for row in frame.drop("aupro_200").itertuples():
         metric = METRICS[row.level, row.Index]
         assert row.value == (metric.highest if metric.higher_is_better else metric.lowest), metric.label
-    assert frame.loc["aupro_200", "value"].isna().all()  # here published code divides zero by zero
+    assert frame.loc["aupro_200", "value"].isna().all()  # here released code divides zero by zero
     assert frame.loc["aupro_200", "reason"].str.contains("fewer than two of 200 thresholds").all()
 
 
