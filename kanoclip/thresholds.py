@@ -17,8 +17,11 @@ from numpy.typing import NDArray
 
 from kanoclip.datasets.masks import masks_at
 from kanoclip.resampling import final_map_of
+from kanoclip.types import InputError
 
-DROPPED = 10  # last bits of a pixel's float32 that are not counted; a threshold is exact to 1 part in 8,192
+# last bits of a pixel's float32 that are not counted: as many as `kanoclip.metrics.counts` drops at most, so that it
+# does not round a pixel at a threshold below it. A threshold is exact to 1 part in 4,096.
+DROPPED = 11
 LEVELS = (np.float32(1).view(np.uint32) >> DROPPED) + 1  # of values in 0..1
 
 
@@ -63,17 +66,25 @@ class Tally:
             "image": the threshold; an image whose score is at or above it is called anomalous. "image_found" and
             "image_false_alarms": the shares in 0..1 of the anomalous and of the normal images that are. "pixel",
             "pixel_found" and "pixel_false_alarms" in the same way, but with the best F1; None where an anomalous image
-            has no mask.
+            has no mask, or no pixel is anomalous at this size.
             "images": how many were counted.
+
+        Raises:
+            InputError: all images are normal, or all are anomalous.
         """
         scores, labels = np.concatenate(self._scores), np.concatenate(self._labels)
+        if labels.all() or not labels.any():
+            only = "anomalous" if labels.all() else "normal"
+            raise InputError(
+                f"no threshold: expected normal and anomalous images in the classes left out, found {only}"
+            )
         values, place = np.unique(scores, return_inverse=True)
         counts = np.stack([np.bincount(place[labels == truth], minlength=values.size) for truth in (False, True)])
         found: dict[str, Any] = {"images": len(scores)}
         at, found["image_found"], found["image_false_alarms"] = most_balanced(counts)
         found["image"] = float(values[at])
         found |= {"pixel": None, "pixel_found": None, "pixel_false_alarms": None}
-        if self._masked:
+        if self._masked and self._pixels.any(axis=1).all():
             at, found["pixel_found"], found["pixel_false_alarms"] = best_f1(self._pixels)
             found["pixel"] = float((np.uint32(at) << DROPPED).view(np.float32))
         return found

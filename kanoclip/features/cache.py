@@ -114,10 +114,6 @@ class FeatureCache:
             cut_off = path.with_name(f"{path.name}.partial").is_file()
             hint = "an encode was cut off; run it again to finish" if cut_off else "run kanoclip encode"
             raise InputError(f"{path}: expected a feature cache, found none; {hint}")
-        if not path.is_file():
-            cut_off = path.with_name(f"{path.name}.partial").is_file()
-            hint = "an encode was cut off; run it again to finish" if cut_off else "run kanoclip encode"
-            raise InputError(f"{path}: expected a feature cache, found none; {hint}")
         self.path = path
         self._file = open_hdf5(path, KIND, REMEDY)
         with reading(path, KIND, REMEDY):

@@ -81,7 +81,11 @@ class Crane(Method[CraneOptions]):
 
     trainable = True
     stochastic = True
-    published: ClassVar[Mapping[str, Any]] = {"context_in_scoring": False, "map_weight": 8.0}  # 2 for each of four taps
+    published: ClassVar[Mapping[str, Any]] = {
+        "context_in_scoring": False,
+        "map_weight": 8.0,  # 2 for each of four taps
+        "mask_resize": "bilinear",
+    }
     published_backbone: ClassVar[Mapping[str, Any]] = PUBLISHED_BACKBONE
 
     def __init__(self, backbone: Backbone, options: CraneOptions, seed: int):

@@ -44,7 +44,7 @@ class CranePlus(Crane):
 
     Options = CranePlusOptions
     options: CranePlusOptions
-    published = {"context_in_scoring": False, "d_attn_input": "after_attention"}
+    published = {"context_in_scoring": False, "d_attn_input": "after_attention", "mask_resize": "bilinear"}
     published_backbone = {
         **PUBLISHED_BACKBONE,
         "towers": {"dino": {"model": "vit_base_patch14_reg4_dinov2.lvd142m", "weights": "pretrained"}},

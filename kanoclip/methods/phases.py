@@ -98,7 +98,7 @@ class TrainingOptions(Strict):
     mask_resize: Literal["nearest", "bilinear"] = Field(
         "nearest",
         description="how masks are resized to the image size. nearest: keeps them binary; bilinear: then thresholded "
-        "at 1/2, as the released code of AnomalyCLIP and APRIL-GAN does",
+        "at 1/2, as the released code of AnomalyCLIP, APRIL-GAN, AdaCLIP and Crane does",
     )
     schedule: Literal["constant", "cosine"] = Field(
         "constant", description="learning-rate schedule: constant, as the methods that the paper compares, or cosine"

@@ -110,7 +110,7 @@ def aupro_200(ranking: Ranking) -> float:
     lowest, highest = float(ranking.thresholds[-1]), float(ranking.thresholds[0])
     if lowest == highest:
         raise UndefinedMetricError("all scores equal")
-    thresholds = np.arange(lowest, highest, (highest - lowest) / STEPS)
+    thresholds = lowest + (highest - lowest) / STEPS * np.arange(STEPS)  # np.arange with a step has 201 by rounding
     above = np.searchsorted(-ranking.thresholds, -thresholds)  # how many distinct scores lie above each threshold
     fpr, overlap = (curve[above] for curve in pro_curve(ranking))
     fpr, overlap = fpr[fpr < FPR_LIMIT][::-1], overlap[fpr < FPR_LIMIT][::-1]

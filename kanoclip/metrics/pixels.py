@@ -57,10 +57,11 @@ class Maps:
         return upsample_and_smooth(stored, (self.size, self.size), self.sigma)
 
     def _read(self, members: pd.DataFrame) -> NDArray[np.float32]:
+        """Return the maps of some rows as float32, whatever type another program stored."""
         rows = members.index.to_numpy()
-        if rows[-1] - rows[0] == len(rows) - 1:
-            return self.stored[rows[0] : rows[-1] + 1]  # HDF5 would read a list of rows one by one
-        return self.stored[rows]
+        consecutive = rows[-1] - rows[0] == len(rows) - 1  # HDF5 would read a list of rows one by one
+        stored = self.stored[rows[0] : rows[-1] + 1] if consecutive else self.stored[rows]
+        return stored.astype(np.float32, copy=False)
 
 
 def check(scores: Path, images: pd.Series, good: NDArray[np.bool_], what: str, expected: str) -> None:

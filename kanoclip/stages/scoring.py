@@ -132,7 +132,14 @@ def _decisions(record: dict[str, Any]) -> dict[str, Any]:
     if "reason" in found:
         return {"no_threshold": found["reason"]}
     known = {f"threshold_{level}": found[level] for level in ("image", "pixel") if found[level] is not None}
-    return known if len(known) == 2 else {**known, "no_threshold": "the auxiliary dataset has images without masks"}
+    return (
+        known
+        if len(known) == 2
+        else {
+            **known,
+            "no_threshold": "the auxiliary dataset has images without masks, or none that is visible at this size",
+        }
+    )
 
 
 def _outputs(row: Scored) -> dict[str, Path]:

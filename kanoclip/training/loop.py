@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -14,6 +15,8 @@ from kanoclip.methods.phases import Phase
 from kanoclip.training.data import TrainingData
 from kanoclip.training.state import TrainingState
 from kanoclip.types import InputError, Progress
+
+FP16_SCALE = 1024.0  # of the loss, where blocks run in fp16: small gradients would vanish there. A power of 2 is exact.
 
 
 def fit(method: Method[Any], data: TrainingData, state: TrainingState) -> str:
@@ -32,7 +35,7 @@ def fit(method: Method[Any], data: TrainingData, state: TrainingState) -> str:
         rate per parameter group, the method's diagnostics, seconds.
 
     Raises:
-        InputError: a loss is not finite.
+        InputError: a loss or a gradient is not finite.
     """
     phases = method.phases()
     started = time.perf_counter()
@@ -96,18 +99,32 @@ def _step(
     parts = phase.losses(batch)
     total = torch.stack(list(parts.values())).sum()
     optimizer.zero_grad(set_to_none=True)
-    total.backward()
+    _backward(total, FP16_SCALE if method.backbone.tower.precision == torch.float16 else 1.0, optimizer)
     groups = {group["name"]: group for group in optimizer.param_groups}
     scalars = {f"loss_{name}": value.detach() for name, value in {"total": total, **parts}.items()}
     scalars |= {f"grad_norm_{name}": gradient_norm(group["params"]) for name, group in groups.items()}
     values = dict(
         zip(scalars, torch.stack([value.to(total).float() for value in scalars.values()]).tolist(), strict=True)
     )
-    if not torch.isfinite(torch.tensor(values["loss_total"])):
+    if not math.isfinite(values["loss_total"]):
         losses = {name: value for name, value in values.items() if name.startswith("loss_")}
         raise InputError(f"loss is not finite in epoch {epoch}: {losses}; images: {', '.join(batch.images)}")
+    if not all(math.isfinite(values[f"grad_norm_{name}"]) for name in groups):
+        hint = "; set precision: fp32 for the backbone" if method.backbone.tower.precision == torch.float16 else ""
+        raise InputError(f"gradient is not finite in epoch {epoch}{hint}; images: {', '.join(batch.images)}")
     optimizer.step()
     return {**values, **{f"lr_{name}": group["lr"] for name, group in groups.items()}, **method.diagnostics()}
+
+
+def _backward(loss: Tensor, scale: float, optimizer: torch.optim.Optimizer) -> None:
+    """Compute the gradients of a loss; the blocks see them times `scale`."""
+    (loss * scale).backward()
+    if scale == 1.0:
+        return
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if parameter.grad is not None:
+                parameter.grad.div_(scale)
 
 
 def gradient_norm(parameters: Iterable[Tensor]) -> Tensor:

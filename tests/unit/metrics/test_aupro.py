@@ -19,7 +19,7 @@ def aupro_of(maps, masks):
 def published_loop(maps, masks, steps=200, limit=0.3):
     """Follow the protocol of released code: regions per threshold, rates stretched to 0..1."""
     curve = []
-    for threshold in np.arange(maps.min(), maps.max(), (maps.max() - maps.min()) / steps):
+    for threshold in (maps.min() + (maps.max() - maps.min()) * step / steps for step in range(steps)):
         found = maps > threshold
         overlaps = []
         for found_here, mask in zip(found, masks, strict=True):
@@ -101,3 +101,18 @@ def test_200_thresholds_give_a_reason_where_published_code_divides_by_zero():
         aupro_200(ranked(np.full(masks.shape, 0.5), masks))
     with pytest.raises(UndefinedMetricError, match="fewer than two of 200 thresholds"):
         aupro_200(ranked(masks.astype(float), masks))
+
+
+def test_there_are_200_thresholds_whatever_the_last_bit_of_the_range():
+    """With np.arange(low, high, (high - low) / 200) some of these ranges have 201, whose last point is (0, 0).
+
+    Every tenth pixel is saturated, so the other points begin at a false positive rate of about 0.1.
+    """
+    masks = scattered_masks()
+    generator = np.random.default_rng(4)
+    shape = generator.random(masks.shape)
+    shape = np.where(shape > 0.9, 1, shape)
+    shape[0, 0, 0] = 0
+    ranges = [(low, low + width) for low, width in generator.random((200, 2))]
+    assert {np.arange(low, high, (high - low) / 200).size for low, high in ranges} == {200, 201}
+    assert np.ptp([aupro_200(ranked(low + (high - low) * shape, masks)) for low, high in ranges]) < 0.01

@@ -97,6 +97,22 @@ def test_the_masks_themselves_reach_the_best_value_of_every_metric(tmp_path):
     assert frame.loc["aupro_200", "reason"].str.contains("fewer than two of 200 thresholds").all()
 
 
+@pytest.mark.parametrize("kind", [np.float64, np.float16, np.uint8])
+def test_maps_of_other_types_have_the_values_of_float32(tmp_path, kind):
+    """Another program may store them; the maps are the same in all of these types."""
+    index = write_dataset(tmp_path)
+    maps = np.random.default_rng(2).integers(0, 2, (len(read_index(index)), GRID, GRID))
+    found = []
+    for number, stored in enumerate((np.float32, kind)):
+        scores = write_scores(index, tmp_path / f"{number}.h5", maps)
+        with h5py.File(scores, "r+") as file:
+            del file["map"]
+            file["map"] = maps.astype(stored)
+        evaluate(scores, index, tmp_path / f"{number}.csv", bootstrap=0)
+        found.append(pd.read_csv(tmp_path / f"{number}.csv").drop(columns="digest", errors="ignore"))
+    pd.testing.assert_frame_equal(*found)
+
+
 def test_without_masks_the_pixel_values_are_missing_with_the_reason(tmp_path):
     index = write_dataset(tmp_path, masks=False)
     evaluate(write_scores(index, tmp_path / "scores.h5"), index, tmp_path / "metrics.csv")
