@@ -122,7 +122,7 @@ class Package:
         return {
             method: module
             for module, path in self.modules.items()
-            if module.startswith(f"{self.name}.methods.") and b"@register(" in (source := path.read_bytes())
+            if module.startswith(f"{self.name}.methods.") and b"register(" in (source := path.read_bytes())
             for method in registered(source, "register", str(path))
         }
 

@@ -43,9 +43,9 @@ def ablation_rows(config: Configuration, table: str) -> list[Row]:
 
 
 def all_rows(config: Configuration) -> list[Row]:
-    """Return every row of every table, each once; under `only` the rows of the main tables that it names."""
-    main = [row.name for row in rows(config)]
-    return [_row(config, name) for name in _entries(config) if name in main or name not in config.methods]
+    """Return every row of every table, each once; under `only`, of the main tables just the rows that it names."""
+    kept = {row.name for row in rows(config)}.union(*config.ablations.values())
+    return [_row(config, name) for name in _entries(config) if name in kept]
 
 
 def _entries(config: Configuration) -> dict[str, MethodConfig]:
@@ -256,6 +256,11 @@ def describe(config: Configuration) -> Run:
         targets=tuple(_described_target(config, name) for name in config.targets),
         backbones={row.backbone: known[row.backbone] for row in described},
         resolution=config.evaluation.resolution,
+        auxiliary_limits={
+            name: limit
+            for name in dict.fromkeys((config.auxiliary, *config.auxiliary_for.values()))
+            if name in config.datasets and (limit := config.datasets[name].limit) is not None
+        },
     )
 
 

@@ -77,16 +77,23 @@ def registered(source: bytes, decorator: str, file: str = "<unknown>") -> list[s
     """Return the names under which a file registers its classes: the argument of `@decorator("name")`.
 
     Raises:
-        SyntaxError: it is not valid Python; the error names `file`.
+        SyntaxError: it is not valid Python, or a name is not written as a literal text; the error names `file`.
     """
-    return [
-        call.args[0].value
-        for node in ast.walk(ast.parse(source, file))
-        if isinstance(node, ast.ClassDef)
-        for call in node.decorator_list
-        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == decorator
-        if call.args and isinstance(call.args[0], ast.Constant) and isinstance(call.args[0].value, str)
-    ]
+    names = []
+    for node in ast.walk(ast.parse(source, file)):
+        for call in node.decorator_list if isinstance(node, ast.ClassDef) else ():
+            if isinstance(call, ast.Call) and _last_name(call.func) == decorator:
+                name = call.args[0] if call.args else None
+                if not (isinstance(name, ast.Constant) and isinstance(name.value, str)):
+                    where = (file, call.lineno, call.col_offset, None)
+                    raise SyntaxError(f'expected a literal name, as in @{decorator}("name"), found another', where)
+                names.append(name.value)
+    return names
+
+
+def _last_name(function: ast.expr) -> str:
+    """Return the name of a function, without its module."""
+    return function.id if isinstance(function, ast.Name) else getattr(function, "attr", "")
 
 
 def quoted_names(text: str) -> set[str]:

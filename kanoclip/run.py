@@ -91,6 +91,7 @@ class Run(Strict):
         targets: the datasets, in order.
         backbones: by name.
         resolution: pixels per side at which maps are compared with masks; None for the image size.
+        auxiliary_limits: auxiliary dataset to the largest number of images per class and label, where there is one.
     """
 
     version: str
@@ -103,6 +104,7 @@ class Run(Strict):
     targets: tuple[RunTarget, ...]
     backbones: dict[str, BackboneConfig]
     resolution: int | None
+    auxiliary_limits: dict[str, int] = {}
 
     def row(self, name: str) -> Row:
         """Return the row with a name."""
@@ -205,9 +207,12 @@ class Run(Strict):
         given = [f"{row.name} ({row.checkpoint.file})" for row in shown if row.checkpoint]
         imported = [row.name for row in shown if row.weights == "published"]
         limits: dict[int, list[str]] = {}
-        for target in self.targets:
-            if target.limit is not None:
-                limits.setdefault(target.limit, []).append(target.name)
+        auxiliaries = {one.auxiliary for one in self.trainings if one.row in rows}
+        known = {target.name: target.limit for target in self.targets}
+        known |= {name: limit for name, limit in self.auxiliary_limits.items() if name in auxiliaries}
+        for name, limit in known.items():
+            if limit is not None:
+                limits.setdefault(limit, []).append(name)
         return [
             *(_fact(name, self.backbones[name]) for name in dict.fromkeys(row.backbone for row in shown)),
             "maps evaluated at " + (f"{self.resolution} x {self.resolution}" if self.resolution else "the image size"),

@@ -26,8 +26,7 @@ EXAMPLES = {
     "compare": "compare scores/clip/scores.h5 scores/winclip/scores.h5 --index index.csv",
     "protocol": "protocol --out protocol.json --set 'targets=[elpv]'",
     "tables": "tables scores/clip/metrics.csv --protocol protocol.json --out tables",
-    "runtime": """runtime scores/clip/cost.json --protocol protocol.json --models models \\
-    --benchmarks benchmarks --out tables""",
+    "runtime": "runtime scores/clip/cost.json --protocol protocol.json --models models --out tables",
     "figure": "figure histograms=histograms.png --index index.csv --scores scores/clip/scores.h5",
     "page": "page --table tables/main.html figures/bars.png --title Quickstart --out index.html",
     "pretrain": "pretrain --out pretraining --threads 8",

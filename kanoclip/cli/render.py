@@ -53,8 +53,9 @@ def runtime(
     costs: Annotated[
         list[Path], typer.Argument(help="The cost.json of every method, target and seed.", callback=all_existing)
     ],
-    models: Annotated[Path, typer.Option(help="Folder of the trained methods, with a train.csv per method.")],
-    benchmarks: Annotated[Path, typer.Option(help="Folder of Snakemake's benchmark files.")],
+    models: Annotated[
+        Path, typer.Option(help="Folder of the trained methods, with train.csv and cost.json per method and seed.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder to write runtime.csv, .md, .tex and .html to.")],
     protocol: Protocol,
 ) -> None:
@@ -62,7 +63,7 @@ def runtime(
     from kanoclip.report.runtime import write_runtime
     from kanoclip.run import read_run
 
-    write_runtime(costs, models, benchmarks, out, read_run(protocol), date.today())
+    write_runtime(costs, models, out, read_run(protocol), date.today())
 
 
 def page(

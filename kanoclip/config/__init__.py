@@ -4,7 +4,7 @@ from kanoclip.config.backbone import BackboneConfig, TowerConfig
 from kanoclip.config.configuration import Configuration, DatasetConfig, EvaluationConfig, MethodConfig
 from kanoclip.config.knowledge import EndpointConfig, KnowledgeConfig, LlmConfig, VqaConfig
 from kanoclip.config.pretraining import PretrainingConfig
-from kanoclip.config.strict import Strict, parse
+from kanoclip.config.strict import Strict, parse, with_nulls
 
 __all__ = [
     "BackboneConfig",
@@ -20,4 +20,5 @@ __all__ = [
     "TowerConfig",
     "VqaConfig",
     "parse",
+    "with_nulls",
 ]

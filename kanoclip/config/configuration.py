@@ -15,6 +15,8 @@ from kanoclip.config.pretraining import PretrainingConfig
 from kanoclip.config.strict import Strict
 from kanoclip.naming import HIGHEST_SEED, Name, PlainPath, check_class_name
 
+SPECS = Path(__file__).parents[1] / "datasets" / "specs"  # named by file; config is below kanoclip.datasets
+
 
 class DatasetConfig(Strict):
     """Where the images of a dataset come from and how many are used."""
@@ -103,8 +105,8 @@ class Configuration(Strict):
     )
     folder: PlainPath | None = Field(
         None,
-        description="a folder of your own images: shorthand for a dataset of its name as the only target, and a run "
-        "named after the folder and a checksum of its path",
+        description="a folder of your own images: shorthand for a dataset of its name (with _folder added if a shipped "
+        "dataset has it) as the only target, and a run named after it and a checksum of its path",
     )
     class_name: str | None = Field(
         None, description="what the images of `folder` show, for the prompts; null: its name. For folders of one class"
@@ -182,10 +184,13 @@ class Configuration(Strict):
             return values
         path = os.path.normpath(values["folder"])
         name = re.sub(r"[^A-Za-z0-9_-]+", "_", Path(path).name)[:50].strip("_-") or "images"
-        names = {} if values.get("class_name") is None else {name: values["class_name"]}
+        if (SPECS / f"{name}.yaml").is_file():  # a shipped dataset has a layout of its own
+            name = f"{name}_folder"
         run = f"{name}-{hashlib.sha256(path.encode()).hexdigest()[:4]}"
-        dataset = {"path": path, "class_names": names}
         others = values.get("datasets") or {}
+        dataset = {**(others.get(name) or {}), "path": path}
+        if values.get("class_name") is not None:
+            dataset["class_names"] = {name: values["class_name"]}
         return {"run": run, **values, "targets": [name], "datasets": {**others, name: dataset}}
 
     @model_validator(mode="after")

@@ -43,6 +43,19 @@ def parse(model: type[Model], values: Mapping[str, Any], where: str) -> Model:
         raise InputError(f"{where}: '{place}': {message[0].lower()}{message[1:]}{found}") from None
 
 
+def with_nulls(values: Any) -> Any:
+    """Return values with None for the text "null", which is how Snakemake passes a null inside a value of `--config`.
+
+    >>> with_nulls({"datasets": {"elpv": {"limit": "null"}}, "seeds": [1]})
+    {'datasets': {'elpv': {'limit': None}}, 'seeds': [1]}
+    """
+    if isinstance(values, Mapping):
+        return {key: with_nulls(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [with_nulls(value) for value in values]
+    return None if values == "null" else values
+
+
 def _nearest_key(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
     """Return a hint for the last part of a location: the nearest key of its group."""
     for part in location[:-1]:

@@ -83,7 +83,6 @@ class AdaClip(Method[AdaClipOptions]):
     """Hybrid tokens in both towers, and an image score from the most anomalous patches."""
 
     trainable = True
-    stochastic = True
     not_exportable = "it clusters the patches of each image by k-means"
     published = {"epochs": 5, "batch_size": 1, "map_resolution": "image", "dice_over": "row", "mask_resize": "bilinear"}
     published_on = {"mvtec_ad": {"mosaic": 0.2}}

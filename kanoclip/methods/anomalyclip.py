@@ -78,7 +78,6 @@ class AnomalyCLIP(Method[AnomalyCLIPOptions]):
     """Two learned prompts for all objects."""
 
     trainable = True
-    stochastic = True
     published = {"mask_resize": "bilinear"}
     published_backbone = {
         "model": "ViT-L-14-336-quickgelu",

@@ -42,7 +42,6 @@ class AprilGan(Method[AprilGanOptions]):
     """One linear layer per tap, trained with focal and dice loss."""
 
     trainable = True
-    stochastic = True
     published = {"epochs": 3, "map_resolution": "image", "mosaic": 0.2, "mask_resize": "bilinear"}
     published_on = {"visa": {"epochs": 15, "mosaic": 0.0}}
     # the released code builds OpenAI's weights without their QuickGELU

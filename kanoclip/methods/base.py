@@ -42,7 +42,7 @@ class Method(nn.Module, Generic[MethodOptions]):
     Attributes:
         Options: its configuration keys with defaults; a subclass of `TrainingOptions` for a trainable method.
         trainable: whether it is trained on an auxiliary dataset.
-        stochastic: whether its scores depend on the seed.
+        stochastic: whether its scores depend on the seed; those of a trainable method do.
         control: whether it is a control (oracle, random) instead of a competitor.
         sees_truth: whether it gets labels and masks in scoring; for controls only.
         published: the options of its own publication; other keys keep their defaults.
@@ -64,8 +64,10 @@ class Method(nn.Module, Generic[MethodOptions]):
     sigma: float = 0.0
 
     def __init_subclass__(cls, **keywords: Any):
-        """Set `Options` from the type parameter of the base class."""
+        """Set `Options` from the type parameter of the base class, and `stochastic` if it is trainable."""
         super().__init_subclass__(**keywords)
+        if cls.trainable:
+            cls.stochastic = True
         for base in cls.__dict__.get("__orig_bases__", ()):
             named = [part for part in get_args(base) if isinstance(part, type) and issubclass(part, Strict)]
             if named:

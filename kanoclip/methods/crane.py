@@ -80,7 +80,6 @@ class Crane(Method[CraneOptions]):
     """Learned prompts with image context, E-attention patches, score-based pooling."""
 
     trainable = True
-    stochastic = True
     published: ClassVar[Mapping[str, Any]] = {
         "context_in_scoring": False,
         "map_weight": 8.0,  # 2 for each of four taps

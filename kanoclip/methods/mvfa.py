@@ -38,7 +38,6 @@ class Mvfa(Method[MvfaOptions]):
     """Residual adapters in the image tower, against APRIL-GAN's prompt ensemble."""
 
     trainable = True
-    stochastic = True
     # the released code compares only the first image of a batch, hence batches of one; it chooses the epoch on the
     # target, which we do not follow
     published = {"epochs": 50, "batch_size": 1, "map_resolution": "image"}

@@ -10,6 +10,7 @@ import yaml
 from torch import Tensor
 
 from kanoclip.backbones.clip import Backbone
+from kanoclip.types import unknown_name
 
 TEMPLATES = Path(__file__).with_name("templates.yaml")
 
@@ -20,7 +21,13 @@ def _ensembles() -> dict[str, dict[str, list[str]]]:
 
 
 def prompts(ensemble: str, polarity: str, class_name: str) -> list[str]:
-    """Return every prompt of an ensemble in templates.yaml for a class; polarity is "normal" or "abnormal"."""
+    """Return every prompt of an ensemble in templates.yaml for a class; polarity is "normal" or "abnormal".
+
+    Raises:
+        InputError: there is no such ensemble.
+    """
+    if ensemble not in _ensembles():
+        raise unknown_name("prompt ensemble", ensemble, _ensembles())
     entry = _ensembles()[ensemble]
     return [template.format(state.format(class_name)) for state in entry[polarity] for template in entry["templates"]]
 

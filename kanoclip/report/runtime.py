@@ -1,11 +1,12 @@
-"""The time, memory and parameters of a run, from cost.json, train.csv and Snakemake's benchmark files."""
+"""The time, memory and parameters of a run, from cost.json and train.csv."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from kanoclip.files import read_text, whole
@@ -17,44 +18,51 @@ from kanoclip.types import InputError
 
 KEYS = ["stage", "method", "backbone", "auxiliary", "dataset", "seed"]
 COUNTS = ["images", "learnable_parameters", "total_parameters"]
-COST = [*KEYS[1:], *COUNTS, "seconds"]  # the keys of a cost.json
+PASS = ["pass_seconds", "pass_peak_memory_mb"]
+COST = [*KEYS[1:], *COUNTS, "seconds", "pass", *PASS]  # the keys of a cost.json
+REMEDY = "train again"
 COLUMNS_EXPLAINED = (
-    "A pass encodes the images of a target once and scores them with every method and seed of its backbone: images per "
-    "second and peak memory are those of the whole command, start-up included. Of a method: seconds of training, mean "
-    "over seeds, without start-up; images per second of its own forward passes, without the image tower and start-up; "
-    "peak memory of the command that trains all its seeds. Memory is resident main memory, the largest job's. Total "
-    "parameters: with the frozen backbone."
+    "A pass encodes the images of a target once and scores them with the rows and seeds of its backbone that have no "
+    "scores yet. Of a backbone: images per second and peak memory of its passes, from the start of the command until "
+    "the last image is scored; the seconds of several passes over a target are added, and there is no value if one was "
+    "interrupted. Of a method: seconds of training, mean over seeds, without start-up; images per second of its own "
+    "forward passes, without the image tower and start-up; peak memory of the command that trained it. Memory is "
+    "resident main memory, the largest command's. Total parameters: with the frozen backbone."
 )
 
 
-def read_jobs(costs: Sequence[Path], models: Path, benchmarks: Path) -> pd.DataFrame:
-    """Return the costs of a run: of scoring per method and seed, of each training, and of each pass over a target.
+def read_jobs(costs: Sequence[Path], models: Path) -> pd.DataFrame:
+    """Return the costs of a run: of scoring per method and seed, of each training, and of the passes over each target.
 
     Args:
         costs: cost.json of every method, target and seed.
-        models: the folder of trained methods, with <method>/<backbone>/<auxiliary>/seed<seed>/train.csv.
-        benchmarks: the folder of Snakemake's benchmark files, with score/<backbone>/<target>.tsv for a pass and
-            train/<method>/<backbone>/<auxiliary>.tsv. A missing file counts as not measured.
+        models: the folder of trained methods, with <method>/<backbone>/<auxiliary>/seed<seed>/train.csv and cost.json.
+            A missing file counts as not measured.
 
     Returns:
-        One line per scoring ("score"), training ("train") and pass ("pass"): `KEYS`, "" if not applicable; `COUNTS`;
-        seconds and peak_memory_mb, NaN if not measured.
+        One line per scoring ("score"), training ("train") and scored target of a backbone ("pass"): `KEYS`, "" if not
+        applicable; `COUNTS`; seconds and peak_memory_mb, NaN if not measured.
 
     Raises:
         InputError: a file is not a cost.json.
     """
     jobs: dict[tuple[Any, ...], dict[str, Any]] = {}
+    passes: dict[tuple[str, str], dict[str, list[float]]] = {}  # of a backbone and target, by the fingerprint of a pass
     for path in costs:
         cost = _cost(path)
         method, backbone, auxiliary, dataset, seed = (cost.pop(key) for key in KEYS[1:])
+        measured = passes.setdefault((backbone, dataset), {})
+        measured[cost.pop("pass")] = [cost.pop(key) for key in PASS]
         jobs["score", method, backbone, auxiliary, dataset, seed] = cost
-        measured = _measured(benchmarks / f"score/{backbone}/{dataset}.tsv")
-        jobs["pass", "", backbone, "", dataset, ""] = {"images": cost["images"], **measured}
+        seconds, memory = np.sum(list(measured.values()), axis=0)[0], np.max(list(measured.values()), axis=0)[1]
+        one = {"images": cost["images"], "seconds": seconds, "peak_memory_mb": memory}
+        jobs["pass", "", backbone, "", dataset, ""] = one
         if auxiliary != "none":
-            place = f"{method}/{backbone}/{auxiliary}"
-            measured = _measured(benchmarks / f"train/{place}.tsv")
-            seconds = _training_seconds(models / f"{place}/seed{seed}/train.csv")
-            jobs["train", method, backbone, auxiliary, "", seed] = {**measured, "seconds": seconds}
+            folder = models / method / backbone / auxiliary / f"seed{seed}"
+            jobs["train", method, backbone, auxiliary, "", seed] = {
+                "seconds": _training_seconds(folder / "train.csv"),
+                "peak_memory_mb": _training_memory(folder / "cost.json"),
+            }
     lines = [dict(zip(KEYS, key, strict=True)) | job for key, job in jobs.items()]
     frame = pd.DataFrame(lines, columns=[*KEYS, *COUNTS, "seconds", "peak_memory_mb"])
     return frame.astype(dict.fromkeys(COUNTS, "Int64") | {"seconds": float, "peak_memory_mb": float})
@@ -63,7 +71,11 @@ def read_jobs(costs: Sequence[Path], models: Path, benchmarks: Path) -> pd.DataF
 def _cost(path: Path) -> dict[str, Any]:
     try:
         cost = json.loads(read_text(path, "the cost of a scoring"))
-        kinds = dict.fromkeys(KEYS[1:5], str) | dict.fromkeys(("seed", *COUNTS), int) | {"seconds": float}
+        kinds: dict[str, Callable[[Any], Any]] = {
+            **dict.fromkeys((*KEYS[1:5], "pass"), str),
+            **dict.fromkeys(("seed", *COUNTS), int),
+            **dict.fromkeys(("seconds", *PASS), _number_or_nan),
+        }
         return {key: kind(cost[key]) for key, kind in kinds.items()}
     except InputError:
         raise
@@ -71,30 +83,40 @@ def _cost(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: expected the keys {', '.join(COST)}, found others; score again") from error
 
 
-def _measured(path: Path) -> dict[str, float]:
-    """Return the seconds and the peak memory of a job; nothing if they were not measured."""
-    if not path.is_file():
-        return {}
-    return {"seconds": _last(path, "s", sep="\t"), "peak_memory_mb": _last(path, "max_rss", sep="\t")}
+def _number_or_nan(value: float | None) -> float:
+    """Return a number; NaN for null, which means not measured."""
+    return float("nan") if value is None else float(value)
 
 
 def _training_seconds(path: Path) -> float:
-    """Return the seconds of a training; NaN without a log, as for imported weights."""
-    return _last(path, "seconds") if path.is_file() else float("nan")
-
-
-def _last(path: Path, column: str, **options: Any) -> float:
-    """Return the last number of a column.
+    """Return the seconds of a training; NaN without a log, as for imported weights.
 
     Raises:
-        InputError: there is none.
+        InputError: the log has none.
     """
-    remedy = "delete the file to leave it out"
-    frame = read_csv(path, None, remedy, na_values=["-"], **options)
+    if not path.is_file():
+        return float("nan")
+    frame = read_csv(path, None, REMEDY)
     try:
-        return float(frame[column].iloc[-1])
+        return float(frame["seconds"].iloc[-1])
     except (KeyError, IndexError, ValueError) as error:
-        raise InputError(f"{path}: expected a number in the column {column}, found none; {remedy}") from error
+        raise InputError(f"{path}: expected a number in the column seconds, found none; {REMEDY}") from error
+
+
+def _training_memory(path: Path) -> float:
+    """Return the peak memory of a training in MB; NaN without a file, as for imported weights.
+
+    Raises:
+        InputError: the file has none.
+    """
+    if not path.is_file():
+        return float("nan")
+    try:
+        return float(json.loads(read_text(path, "the cost of a training"))["peak_memory_mb"])
+    except InputError:
+        raise
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+        raise InputError(f"{path}: expected the key peak_memory_mb, found others; {REMEDY}") from error
 
 
 def summary(jobs: pd.DataFrame, run: Run) -> pd.DataFrame:
@@ -134,18 +156,17 @@ def _number(value: float, form: str) -> str:
     return MISSING if pd.isna(value) else format(value, form)
 
 
-def write_runtime(costs: Sequence[Path], models: Path, benchmarks: Path, out_dir: Path, run: Run, today: date) -> None:
+def write_runtime(costs: Sequence[Path], models: Path, out_dir: Path, run: Run, today: date) -> None:
     """Write runtime.csv (one line per job) and runtime.md, .tex, .html (one line per method) into a folder.
 
     Args:
         costs: cost.json of every method, target and seed.
         models: the folder of trained methods; see `read_jobs`.
-        benchmarks: the folder of Snakemake's benchmark files; see `read_jobs`.
         out_dir: the folder, e.g. results/<run>/tables.
         run: gives the rows and the protocol.
         today: for the note below the table.
     """
-    jobs = read_jobs(costs, models, benchmarks)
+    jobs = read_jobs(costs, models)
     table = summary(jobs, run)
     lines = [f"Protocol: {'; '.join(run.facts(run.main, today))}.", COLUMNS_EXPLAINED]
     lines += mark_notes(mark for name in run.main for mark in run.marks[name])

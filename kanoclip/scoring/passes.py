@@ -14,8 +14,9 @@ from kanoclip.backbones.taps import Features, Tap
 from kanoclip.datasets.masks import masks_at
 from kanoclip.features import FeatureSource
 from kanoclip.methods.base import Batch, Method
+from kanoclip.methods.contract import DeclaredTaps, scored
 from kanoclip.scoring.classes import finished
-from kanoclip.scoring.progress import ScoresInProgress
+from kanoclip.scoring.progress import ScoresInProgress, check_values
 from kanoclip.scoring.transfer import Stopwatch, Transfer
 from kanoclip.types import InputError, Progress
 
@@ -51,7 +52,8 @@ def run_pass(
 ) -> None:
     """Score every image with every row and seed that has not scored it, computing each batch of features once.
 
-    A row whose scores are not finite is given up, with the reason in `failed`; the others continue.
+    A row whose method breaks its contract, for example by scores that are not finite, is given up, with the reason in
+    `failed`; the others continue.
 
     Args:
         scorers: the rows and seeds, on one device.
@@ -73,7 +75,8 @@ def run_pass(
     done = len(frame) - sum(len(rows) for rows, _ in work)
     with torch.no_grad(), Progress(name, len(frame), "images", done) as bar:
         for rows, lacking, features in _with_features(work, source):
-            outgoing = [_scored(scorer, rows, features, frame) for scorer in lacking if scorer.failed is None]
+            outputs = [_output(scorer, rows, features, frame) for scorer in lacking if scorer.failed is None]
+            outgoing = [output for output in outputs if output is not None]
             for output in leaving:
                 output.write()
             leaving = outgoing
@@ -97,7 +100,7 @@ def score(
         Maps (N, h, w) and image scores (N,).
 
     Raises:
-        InputError: a score is not finite, or the source lacks a tap.
+        InputError: the method breaks its contract (shapes, finite scores, maps in 0..1), or the source lacks a tap.
     """
     method.eval()
     taps = method.reads(method.options, method.backbone.shape)
@@ -107,15 +110,11 @@ def score(
     maps, scores = [], []
     with torch.no_grad():
         for rows, features in zip(parts, source.stream([part.index.tolist() for part in parts], taps), strict=True):
-            output = method(_batch(method, rows, features))
+            output = scored(method, _batch(method, rows, DeclaredTaps(method, features, taps)))
             maps.append(output.map.float().cpu())
             scores.append(output.image_score.float().cpu())
     found = torch.cat(maps).numpy(), torch.cat(scores).numpy()
-    for values in found:
-        if not np.isfinite(values).all():
-            raise InputError(
-                f"{type(method).__name__}: a score of {frame['image_path'].iloc[0]} or later is not finite"
-            )
+    check_values(*found, frame["image_path"].tolist())
     final = finished(*found, frame, method.after_class)
     return final.rows(0, len(frame)), final.image_score
 
@@ -153,11 +152,16 @@ def _with_features(
             yield rows, lacking, features
 
 
-def _scored(scorer: Scorer, rows: range, features: Features, frame: pd.DataFrame) -> _Outgoing:
+def _output(scorer: Scorer, rows: range, features: Features, frame: pd.DataFrame) -> _Outgoing | None:
+    """Score some images with one row; None if its method broke its contract, with the reason in `failed`."""
     method = scorer.method
-    batch = _batch(method, frame.iloc[rows.start : rows.stop], {tap: features[tap] for tap in scorer.taps})
+    batch = _batch(method, frame.iloc[rows.start : rows.stop], DeclaredTaps(method, features, scorer.taps))
     watch = Stopwatch(method.backbone.device)
-    output = method(batch)
+    try:
+        output = scored(method, batch)
+    except InputError as error:
+        scorer.failed = error
+        return None
     watch.mark()
     return _Outgoing(scorer, rows, Transfer(output.map, output.image_score), watch)
 

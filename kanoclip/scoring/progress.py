@@ -1,6 +1,6 @@
 """Store the scores of one row and seed batch by batch during a pass, then write scores.h5."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,11 @@ class ScoresInProgress:
         return not self._checksums[rows.start : rows.stop].all()
 
     @property
+    def begun(self) -> bool:
+        """Whether an image is scored already."""
+        return bool(self._checksums.any())
+
+    @property
     def seconds(self) -> float:
         """The method's computing time so far, over all processes."""
         return float(self._seconds[0])
@@ -58,13 +63,9 @@ class ScoresInProgress:
             seconds: computing time of the method.
 
         Raises:
-            InputError: a value is not finite.
+            InputError: a value is not finite, or a map is not in 0..1.
         """
-        for name, values in {"map": maps, "image_score": scores}.items():
-            finite = np.isfinite(values).reshape(len(values), -1).all(1)
-            if not finite.all():
-                path = self.frame["image_path"].iloc[rows.start + int(np.argmin(finite))]
-                raise InputError(f"{path}: its {name} is not finite")
+        check_values(maps, scores, self.frame["image_path"].iloc[rows.start : rows.stop].tolist())
         if self._maps is None:
             self._maps = self._array("map", (len(self.frame), *maps.shape[1:]), np.float32)
         self._maps[rows.start : rows.stop] = maps
@@ -103,6 +104,27 @@ class ScoresInProgress:
             np.lib.format.open_memmap(temporary, "w+", kind, shape).flush()
             reserve(temporary, temporary.stat().st_size)  # else a full disk ends the process with SIGBUS
         return np.load(path, mmap_mode="r+")
+
+
+def check_values(maps: NDArray[np.float32], scores: NDArray[np.float32], paths: Sequence[str]) -> None:
+    """Refuse scores that are not finite, and maps that are not in 0..1, naming the first such image.
+
+    Args:
+        maps: (B, h, w).
+        scores: (B,).
+        paths: (B,) paths of the images.
+    """
+    for name, values in {"map": maps, "image_score": scores}.items():
+        finite = np.isfinite(values).reshape(len(values), -1).all(1)
+        if not finite.all():
+            raise InputError(f"{paths[int(np.argmin(finite))]}: its {name} is not finite")
+    inside = ((maps >= 0) & (maps <= 1)).all((1, 2))
+    if not inside.all():
+        at = int(np.argmin(inside))
+        raise InputError(
+            f"{paths[at]}: its map is not in 0..1, found {maps[at].min():.4g} to {maps[at].max():.4g}; `forward` must "
+            "return probabilities"
+        )
 
 
 def _checksum(one: NDArray[np.float32], score: np.float32, row: int) -> int:

@@ -10,6 +10,7 @@ from kanoclip.checkpoints import load_method, read_record
 from kanoclip.config import parse
 from kanoclip.datasets.index import content
 from kanoclip.files import sha256, write_json
+from kanoclip.measuring import process_cost
 from kanoclip.methods import Method, method_class
 from kanoclip.result_store import Store, fingerprint
 from kanoclip.rows import NO_AUXILIARY
@@ -110,12 +111,15 @@ def score_stage(
         key: Scorer(row.build(backbone), ScoresInProgress(results.partial(key), frame))
         for key, (row, _) in todo.items()
     }
+    resumed = any(scorer.scores.begun for scorer in scorers.values())
     run_pass(list(scorers.values()), source, frame, batch_size, f"score {target.name}")
+    seconds, memory = (None, None) if resumed else process_cost()
+    cost_of_pass = {"pass": fingerprint(rows=sorted(todo)), "pass_seconds": seconds, "pass_peak_memory_mb": memory}
     for key, scorer in scorers.items():
         if scorer.failed is not None:
             continue
         row, attributes = todo[key]
-        _finish(scorer, attributes, results.partial(key))
+        _finish(scorer, attributes, cost_of_pass, results.partial(key))
         results.keep(key, {name: results.partial(key) / name for name in (SCORES, COST)})
         results.fetch(key, _outputs(row))
     results.sweep()
@@ -146,8 +150,8 @@ def _outputs(row: Scored) -> dict[str, Path]:
     return {name: row.out / name for name in (SCORES, COST)}
 
 
-def _finish(scorer: Scorer, attributes: dict[str, Any], folder: Path) -> None:
-    """Write scores.h5 and, in a separate file because it differs between runs, its cost."""
+def _finish(scorer: Scorer, attributes: dict[str, Any], cost_of_pass: dict[str, Any], folder: Path) -> None:
+    """Write scores.h5 and, in a separate file because it differs between runs, its cost and that of its pass."""
     method = scorer.method
     scorer.scores.finish(folder / SCORES, {**attributes, "sigma": method.sigma}, method.after_class)
     names = ("method", "backbone", "auxiliary", "dataset", "seed")
@@ -157,5 +161,6 @@ def _finish(scorer: Scorer, attributes: dict[str, Any], folder: Path) -> None:
         "seconds": scorer.scores.seconds,
         "learnable_parameters": size(method.learned().values()),
         "total_parameters": size(method.parameters()),
+        **cost_of_pass,
     }
     write_json(folder / COST, cost)

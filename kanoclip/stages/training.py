@@ -12,6 +12,7 @@ from kanoclip.checkpoints import save_checkpoint
 from kanoclip.config import parse
 from kanoclip.datasets.index import content
 from kanoclip.files import write_json, write_text
+from kanoclip.measuring import process_cost
 from kanoclip.methods import method_class
 from kanoclip.result_store import Store, fingerprint
 from kanoclip.stages.dataset import Dataset
@@ -22,7 +23,8 @@ from kanoclip.thresholds import Tally
 from kanoclip.training import TrainingState, check_trainable
 from kanoclip.types import InputError, logger
 
-CHECKPOINT, CURVES, STATE, THRESHOLD = "checkpoint.safetensors", "train.csv", "state.pt", "threshold.json"
+CHECKPOINT, CURVES, COST = "checkpoint.safetensors", "train.csv", "cost.json"  # what is kept of a seed
+STATE, THRESHOLD = "state.pt", "threshold.json"
 THRESHOLD_SEED = 0  # of the trainings that choose the threshold, which all seeds of a row share
 
 
@@ -37,7 +39,7 @@ def train_stage(
     store: Path,
     threshold_folds: int = 0,
 ) -> None:
-    """Train a method and write the checkpoint and the loss curves of every seed.
+    """Train a method and write the checkpoint, the loss curves and the peak memory of every seed.
 
     A seed that was trained already under the same conditions is taken from the store; an interrupted training resumes
     after its last complete epoch.
@@ -47,7 +49,7 @@ def train_stage(
         options: as written in the configuration.
         auxiliary: the dataset to train on.
         knowledge: its knowledge.jsonl.
-        out: the folder for seed<n>/checkpoint.safetensors and seed<n>/train.csv.
+        out: the folder for seed<n>/checkpoint.safetensors, seed<n>/train.csv and seed<n>/cost.json.
         seeds: each of the initial parameters and the order of the images.
         device: where to compute.
         store: folder of finished results.
@@ -76,7 +78,7 @@ def train_stage(
     results = Store(store)
     chosen = {"threshold_folds": threshold_folds} if threshold_folds else {}
     keys = {seed: fingerprint(**depends, **chosen, record=record, seed=seed) for seed in seeds}
-    outputs = {seed: {file: out / f"seed{seed}" / file for file in (CHECKPOINT, CURVES)} for seed in seeds}
+    outputs = {seed: {file: out / f"seed{seed}" / file for file in (CHECKPOINT, CURVES, COST)} for seed in seeds}
     todo = [seed for seed in seeds if not results.fetch(keys[seed], outputs[seed])]
     logger.info("%s on %s: %d of %d seeds to train", name, auxiliary.name, len(todo), len(seeds))
     if not todo:
@@ -107,6 +109,7 @@ def train_stage(
         text = train(method, frame, source, live, known, TrainingState(folder / STATE, keys[seed]))
         write_text(folder / CURVES, text)
         save_checkpoint(folder / CHECKPOINT, method, {**record, "seed": seed})
-        results.keep(keys[seed], {file: folder / file for file in (CHECKPOINT, CURVES)})
+        write_json(folder / COST, {"peak_memory_mb": process_cost()[1]})
+        results.keep(keys[seed], {file: folder / file for file in (CHECKPOINT, CURVES, COST)})
         results.fetch(keys[seed], outputs[seed])
     results.sweep()

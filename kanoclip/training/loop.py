@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from kanoclip.methods.base import Batch, Method
+from kanoclip.methods.contract import losses_of, phases_of
 from kanoclip.methods.phases import Phase
 from kanoclip.training.data import TrainingData
 from kanoclip.training.state import TrainingState
@@ -35,9 +36,9 @@ def fit(method: Method[Any], data: TrainingData, state: TrainingState) -> str:
         rate per parameter group, the method's diagnostics, seconds.
 
     Raises:
-        InputError: a loss or a gradient is not finite.
+        InputError: the method breaks its contract (phases, losses), or a loss or a gradient is not finite.
     """
-    phases = method.phases()
+    phases = phases_of(method)
     started = time.perf_counter()
     state.restore(method, phases)
     seconds = state.rows[-1]["seconds"] if state.rows else 0.0
@@ -96,7 +97,7 @@ def _step(
     method: Method[Any], phase: Phase, batch: Batch, optimizer: torch.optim.Optimizer, epoch: int
 ) -> dict[str, float]:
     """Take one optimiser step and return its line of train.csv; all values are copied from the device at once."""
-    parts = phase.losses(batch)
+    parts = losses_of(method, phase, batch)
     total = torch.stack(list(parts.values())).sum()
     optimizer.zero_grad(set_to_none=True)
     _backward(total, FP16_SCALE if method.backbone.tower.precision == torch.float16 else 1.0, optimizer)

@@ -161,6 +161,9 @@ def test_the_key_folder_defines_a_dataset_and_names_the_run() -> None:
     assert of(folder="photos/my parts").run == config.run != of(folder="others/my parts").run
     assert config.run.startswith("my_parts-")
     assert of(folder="photos", run="mine").run == "mine"
+    assert of(folder="mine/mpdd").targets == ("mpdd_folder",)  # not the shipped dataset, which has a layout of its own
+    limited = of(folder="photos", datasets={"photos": {"limit": 3}, "elpv": {"limit": 4}})
+    assert limited.datasets["photos"].limit == 3 and limited.datasets["elpv"].limit == 4
     with pytest.raises(InputError, match="'folder'"):
         of(folder=3, targets=["elpv"])
 
@@ -304,3 +307,24 @@ def test_the_published_recipe_of_crane_plus_sets_its_second_tower() -> None:
     (row,) = protocol.rows(config)
     tower = protocol.backbones(config)[row.backbone].towers["dino"]
     assert tower.model == "vit_base_patch14_reg4_dinov2.lvd142m" and "dino:tokens/12" in row.reads
+
+
+def test_under_only_a_row_that_an_ablation_names_is_still_described() -> None:
+    config = configuration(
+        methods={"clip": None, "kanoclip": None, "winclip": None},
+        ablations={"a": {"kanoclip": None, "clip_ac": None}},
+        only=["clip"],
+    )
+    run = protocol.describe(config)
+    assert run.main == ("clip",)
+    assert [row.name for row in run.rows] == ["clip", "kanoclip", "clip_ac"]  # winclip is in no table
+    assert {job.row for job in run.jobs_of(run.ablations["a"])} == {"kanoclip", "clip_ac"}
+
+
+def test_the_facts_state_the_subset_of_an_auxiliary_dataset() -> None:
+    limits = {"visa": {"limit": 3}, "mvtec_ad": {"limit": 4}}
+    config = configuration(targets=["visa"], datasets=limits, auxiliary_for={})
+    run = protocol.describe(config)
+    facts = "; ".join(run.facts(["kanoclip"], date(2026, 1, 31)))
+    assert "at most 3 images per class and label of visa; at most 4 images per class and label of mvtec_ad" in facts
+    assert "mvtec_ad" not in "; ".join(run.facts(["clip"], date(2026, 1, 31)))  # it was not trained on anything

@@ -222,7 +222,7 @@ def test_a_loaded_checkpoint_gives_the_same_scores(
     assert cost.pop("learnable_parameters") == learnable
     assert cost.pop("total_parameters") == learnable + sum(parameter.numel() for parameter in backbone.parameters())
     names = {"method": "row", "backbone": "tiny", "auxiliary": "parts", "dataset": "parts", "seed": 3}
-    assert cost == {**names, "images": 16}
+    assert {key: value for key, value in cost.items() if not key.startswith("pass")} == {**names, "images": 16}
 
 
 def test_foreign_checkpoints_are_refused(index: Path, features: Path, knowledge: Path, tmp_path: Path) -> None:

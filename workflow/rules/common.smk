@@ -16,7 +16,7 @@ SHELL_ROOT = shlex.quote(str(ROOT)).replace("{", "{{").replace("}", "}}")
 shell.prefix(f"export PYTHONPATH={SHELL_ROOT}:${{{{PYTHONPATH:-}}}}; ")
 
 from kanoclip.code_digest import command_digest, method_module
-from kanoclip.config import Configuration, parse as parse_configuration
+from kanoclip.config import Configuration, parse as parse_configuration, with_nulls
 from kanoclip.datasets.public_photographs import photograph_names
 from kanoclip.datasets.specs import dataset_names, load_spec
 from kanoclip.downloads import fetched_weights
@@ -29,7 +29,7 @@ from kanoclip.rows import NO_AUXILIARY, checkpoint_file
 from kanoclip.types import InputError
 
 try:
-    CONFIG = parse_configuration(Configuration, config, "configuration")
+    CONFIG = parse_configuration(Configuration, with_nulls(config), "configuration")
     RUN = expand_configuration(CONFIG)
 except InputError as error:
     raise WorkflowError(str(error)) from None

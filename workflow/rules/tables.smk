@@ -78,12 +78,6 @@ rule tables:
 rule runtime:
     input:
         costs=of_jobs(MAIN_JOBS, "cost.json"),
-        # Snakemake writes these beside the outputs of the jobs
-        benchmarks=[
-            f"{RESULTS}/benchmarks/score/{pass_path(one)}.tsv"
-            for one in RUN.passes
-            if not one.ablations
-        ],
         protocol=rules.protocol.output,
     output:
         html=report(
@@ -100,14 +94,13 @@ rule runtime:
     conda:
         "../../environment.yml"
     params:
-        benchmarks=lambda wildcards: f"{RESULTS}/benchmarks",
         models=lambda wildcards: f"{RESULTS}/models",
         folder=lambda wildcards, output: Path(output.html).parent,
         code=command_digest("runtime"),
     message:
         "Rendering the runtime table"
     shell:
-        "printf '%s\\n' {input.costs:q} | python -m kanoclip --log {log:q} runtime @- --benchmarks {params.benchmarks:q} --models {params.models:q}"
+        "printf '%s\\n' {input.costs:q} | python -m kanoclip --log {log:q} runtime @- --models {params.models:q}"
         " --protocol {input.protocol:q} --out {params.folder:q}"
 
 

@@ -8,7 +8,7 @@ rule train:
         expand(
             f"{LAYOUT.models('{row}', '{backbone}', '{auxiliary}')}/seed{{seed}}/{{file}}",
             seed=CONFIG.seeds,
-            file=("checkpoint.safetensors", "train.csv"),
+            file=("checkpoint.safetensors", "train.csv", "cost.json"),
             allow_missing=True,
         ),
     log:

@@ -37,7 +37,6 @@ class AaClip(Method[AaClipOptions]):
     """Adapters in both towers, trained in two phases: anomaly-aware text anchors, then patches."""
 
     trainable = True
-    stochastic = True
     published = {
         "epochs": 20,
         "batch_size": 2,

@@ -50,7 +50,6 @@ class KAnoCLIP(Method[KAnoCLIPOptions]):
     """The four components of the paper, each of which an option can disable."""
 
     trainable = True
-    stochastic = True
 
     def __init__(self, backbone: Backbone, options: KAnoCLIPOptions, seed: int):
         super().__init__(backbone, options, seed)

@@ -13,7 +13,6 @@ from kanoclip.rows import Row
 from kanoclip.run import Run, RunTarget
 from kanoclip.types import InputError
 
-HEADER = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
 BACKBONE = "kanoclip-tiny-128"
 
 
@@ -48,16 +47,20 @@ def run():
 
 @pytest.fixture
 def costs(tmp_path):
-    """Write costs of clip on two datasets of 10 and 30 images, and of kanoclip on the first with two seeds."""
+    """Write costs of clip on two datasets of 10 and 30 images, and of kanoclip on the first with two seeds.
+
+    The second seed of kanoclip was added later, by a pass of its own.
+    """
     files = []
-    for method, auxiliary, dataset, seed, images, seconds in [
-        ("clip", "none", "visa", 1, 10, 2.0),
-        ("clip", "none", "mpdd", 1, 30, 2.0),
-        ("kanoclip", "parts", "visa", 1, 10, 4.0),
-        ("kanoclip", "parts", "visa", 2, 10, 1.0),
+    for method, auxiliary, dataset, seed, images, seconds, scored_by in [
+        ("clip", "none", "visa", 1, 10, 2.0, ("a", 4.0, 900.0)),
+        ("clip", "none", "mpdd", 1, 30, 2.0, ("b", 3.0, 800.0)),
+        ("kanoclip", "parts", "visa", 1, 10, 4.0, ("a", 4.0, 900.0)),
+        ("kanoclip", "parts", "visa", 2, 10, 1.0, ("c", 1.0, 700.0)),
     ]:
         cost = {"method": method, "backbone": BACKBONE, "auxiliary": auxiliary, "dataset": dataset, "seed": seed}
         cost |= {"images": images, "seconds": seconds, "total_parameters": 1_000_000}
+        cost |= dict(zip(("pass", "pass_seconds", "pass_peak_memory_mb"), scored_by, strict=True))
         cost["learnable_parameters"] = 1234 if auxiliary != "none" else 0
         files.append(tmp_path / f"{len(files)}.json")
         files[-1].write_text(json.dumps(cost))
@@ -71,34 +74,22 @@ def models(tmp_path):
         log = tmp_path / f"models/kanoclip/{BACKBONE}/parts/seed{seed}/train.csv"
         log.parent.mkdir(parents=True)
         pd.DataFrame({"step": [0, 1], "loss_total": 1.0, "seconds": seconds}).to_csv(log, index=False)
+        log.with_name("cost.json").write_text(json.dumps({"peak_memory_mb": 1000.0 * seed}))
     return tmp_path / "models"
 
 
-@pytest.fixture
-def benchmarks(tmp_path):
-    folder = tmp_path / "benchmarks"
-    for path, seconds, memory in [
-        (f"score/{BACKBONE}/visa", "5.00", "900.00"),
-        (f"score/{BACKBONE}/mpdd", "3.00", "-"),  # too short to measure
-        (f"train/kanoclip/{BACKBONE}/parts", "95.00", "2000.00"),
-    ]:
-        file = folder / f"{path}.tsv"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(f"{HEADER}{seconds}\t0:00:00\t{memory}\t1\t1\t1\t0\t0\t0\t0\n")
-    return folder
-
-
-def test_every_job_is_listed_once(costs, models, benchmarks):
-    jobs = read_jobs(costs, models, benchmarks).set_index("stage")
+def test_every_job_is_listed_once(costs, models):
+    jobs = read_jobs(costs, models).set_index("stage")
     assert jobs.index.value_counts().to_dict() == {"score": 4, "pass": 2, "train": 2}
     assert jobs.loc["pass", "images"].tolist() == [10, 30]
-    assert jobs.loc["pass", "seconds"].tolist() == [5.0, 3.0]
+    assert jobs.loc["pass", "seconds"].tolist() == [5.0, 3.0]  # those of visa in two passes
+    assert jobs.loc["pass", "peak_memory_mb"].tolist() == [900.0, 800.0]
     assert jobs.loc["train", "seconds"].tolist() == [40.0, 50.0]  # per seed, not per command
     assert jobs.loc["score", "seconds"].tolist() == [2.0, 2.0, 4.0, 1.0]
 
 
-def test_the_summary_equals_values_by_hand(costs, models, benchmarks, run):
-    table = summary(read_jobs(costs, models, benchmarks), run)
+def test_the_summary_equals_values_by_hand(costs, models, run):
+    table = summary(read_jobs(costs, models), run)
     assert list(table.columns)[:3] == ["train (s)", "images per second", "peak memory (MB)"]
     assert table.loc[f"pass with {BACKBONE}"].tolist() == ["-", "5.0", "900", "-", "-"]  # 40 images in 8 s
     assert table.loc["clip"].tolist() == ["-", "10.0", "-", "0", "1,000,000"]  # 40 images in 4 s
@@ -106,35 +97,38 @@ def test_the_summary_equals_values_by_hand(costs, models, benchmarks, run):
 
 
 def test_values_that_were_not_measured_are_missing(costs, tmp_path, run):
-    table = summary(read_jobs(costs, tmp_path / "none", tmp_path / "none"), run)
+    for path in costs:
+        cost = json.loads(path.read_text())
+        path.write_text(json.dumps(cost | ({"pass_seconds": None} if cost["pass"] == "b" else {})))
+    table = summary(read_jobs(costs, tmp_path / "none"), run)
     assert table.loc["kanoclip"].tolist() == ["-", "4.0", "-", "1,234", "1,000,000"]
-    assert table.loc[f"pass with {BACKBONE}"].tolist() == ["-"] * 5
+    assert table.loc[f"pass with {BACKBONE}"].tolist() == ["-", "-", "900", "-", "-"]  # one pass was interrupted
 
 
-def test_a_method_that_takes_no_time_has_no_rate(costs, models, benchmarks, run):
+def test_a_method_that_takes_no_time_has_no_rate(costs, models, run):
     for path in costs[:2]:
         path.write_text(json.dumps(json.loads(path.read_text()) | {"seconds": 0.0}))
-    assert summary(read_jobs(costs, models, benchmarks), run).loc["clip", "images per second"] == "-"
+    assert summary(read_jobs(costs, models), run).loc["clip", "images per second"] == "-"
 
 
-def test_the_table_files_are_written(costs, models, benchmarks, run, tmp_path):
-    write_runtime(costs, models, benchmarks, tmp_path / "tables", run, date(2025, 1, 31))
+def test_the_table_files_are_written(costs, models, run, tmp_path):
+    write_runtime(costs, models, tmp_path / "tables", run, date(2025, 1, 31))
     assert {path.suffix for path in (tmp_path / "tables").iterdir()} == {".csv", ".md", ".tex", ".html"}
     for path in (tmp_path / "tables").iterdir():
         assert TINY_NOTE in path.read_text() and "2025-01-31" in path.read_text()
     assert len(pd.read_csv(tmp_path / "tables" / "runtime.csv")) == 8
 
 
-def test_marked_rows_have_a_sign_and_a_note(costs, models, benchmarks, run, tmp_path):
+def test_marked_rows_have_a_sign_and_a_note(costs, models, run, tmp_path):
     rows = tuple(row.model_copy(update={"marks": ("transductive",)}) if row.name == "clip" else row for row in run.rows)
     marked = run.model_copy(update={"rows": rows})
-    write_runtime(costs, models, benchmarks, tmp_path / "tables", marked, date(2025, 1, 31))
+    write_runtime(costs, models, tmp_path / "tables", marked, date(2025, 1, 31))
     text = (tmp_path / "tables" / "runtime.md").read_text()
     assert "clip§" in text and "§ transductive" in text and "kanoclip§" not in text
 
 
 @pytest.mark.parametrize("text", ["{}", "no JSON", "[1]"])
-def test_files_without_a_cost_are_refused(costs, models, benchmarks, text):
+def test_files_without_a_cost_are_refused(costs, models, text):
     costs[0].write_text(text)
     with pytest.raises(InputError, match=r"0\.json: expected the keys method, .*, found others; score again"):
-        read_jobs(costs, models, benchmarks)
+        read_jobs(costs, models)
