@@ -22,7 +22,7 @@ from kanoclip.predict.regions import regions_of
 from kanoclip.scoring import score
 from kanoclip.types import InputError
 
-MODULES = ("decisions", "detector", "drawing", "models", "regions")
+MODULES = ("decisions", "detector", "models", "outputs", "regions")
 
 
 def flood_regions(mask: np.ndarray) -> list[set[tuple[int, int]]]:
