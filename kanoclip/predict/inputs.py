@@ -16,8 +16,8 @@ def as_frames(given: Any) -> list[Frame]:
     """Return the images of one input as 8-bit RGB.
 
     Args:
-        given: a path, whose file may hold several pages or slices; a Pillow image, turned
-            upright like a file; an array or a tensor, see `kanoclip.datasets.decoding.to_rgb`.
+        given: a path, whose file may hold several pages or slices; a Pillow image, turned upright like a
+            file; an array or a tensor, see `kanoclip.datasets.decoding.to_rgb`.
 
     Raises:
         InputError: the input is something else, or its file cannot be read.
