@@ -7,13 +7,16 @@ import sys
 
 import numpy as np
 import onnxruntime
-from PIL import Image
+from PIL import Image, ImageOps
 
 session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
 size = session.get_inputs()[0].shape[1]  # images: (B, S, S, 3) uint8 RGB
 for path in sys.argv[2:]:
     with Image.open(path, formats=["PNG", "JPEG", "BMP", "WEBP"]) as image:
-        square = np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC))
+        if image.mode.startswith(("I", "F")):
+            sys.exit(f"{path}: expected 8 bits per channel, found Pillow's mode {image.mode}; convert it to 8 bits")
+        upright = ImageOps.exif_transpose(image).convert("RGB")
+    square = np.asarray(upright.resize((size, size), Image.Resampling.BICUBIC))
     maps, scores = session.run(["maps", "scores"], {"images": square[None]})  # (1, S, S) and (1,)
     shade = 255 * (maps[0] - maps[0].min()) / max(np.ptp(maps[0]), 1e-9)
     Image.fromarray(shade.astype(np.uint8)).save(f"{path}.map.png")

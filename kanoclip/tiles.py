@@ -69,7 +69,7 @@ def score_by_tiles(
     """Score an image tile by tile.
 
     Args:
-        image: RGB of any size. An image no larger than a tile is scored whole, as without tiles.
+        image: RGB of any size. An image no larger than a tile is a single tile.
         tile: pixels per side.
         overlap: least overlap of neighbours in pixels.
         score: returns a map (h, w) and a score for each of some tiles (W, H).

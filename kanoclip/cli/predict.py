@@ -2,16 +2,19 @@
 
 import os
 from datetime import date
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from kanoclip.cli.options import BatchSize, Device, MethodSettings, input_file, parse_options
+from kanoclip.files import whole
 from kanoclip.types import InputError, logger
 
 if TYPE_CHECKING:
     from kanoclip.predict.detector import Detector
+    from kanoclip.predict.find import ImageFiles
 
 SKIPPED_SHOWN = 10  # skipped files named in the log
 WORST_SHOWN = 10  # images in the table at the end
@@ -36,7 +39,8 @@ Tiles = Annotated[
     int | None, typer.Option(help="Cut larger images into tiles of this size in pixels, to find small defects.", min=16)
 ]
 Maps = Literal["png", "hdf5"]
-FalseAlarms = Annotated[float, typer.Option(help="Target share of normal images that are called anomalous.")]
+FALSE_ALARMS = 0.01
+FALSE_ALARMS_HELP = "Target share of normal images that are called anomalous."
 AllThreads = Annotated[int | None, typer.Option(help="Number of CPU threads. Default: one per core.", min=1)]
 
 
@@ -46,7 +50,10 @@ def predict(
     normals: Annotated[
         list[Path] | None, typer.Option(help="Normal images, from which the threshold is chosen. Can be repeated.")
     ] = None,
-    false_alarms: FalseAlarms = 0.01,
+    false_alarms: Annotated[
+        float | None,
+        typer.Option(help=f"{FALSE_ALARMS_HELP} Only with --normals. Default: {FALSE_ALARMS}."),
+    ] = None,
     card: Annotated[Path | None, input_file("Threshold written by `kanoclip calibrate`.")] = None,
     method: MethodName = None,
     checkpoint: Checkpoint = None,
@@ -72,27 +79,31 @@ def predict(
     from kanoclip.predict.coco import write_coco
     from kanoclip.predict.drawing import Pictures
     from kanoclip.predict.find import ImageFiles
-    from kanoclip.predict.folder import Job, predict_files
+    from kanoclip.predict.folder import Job, check_settings, predict_files
     from kanoclip.predict.gallery import failed, write_gallery
     from kanoclip.predict.maps_file import write_maps
+    from kanoclip.predict.outputs import CARD, CSV
 
     if normals and card:
         raise InputError("--normals and --card: expected one of them, found both")
-    skipped = _Skipped(out)
-    files = ImageFiles(images, skipped.add)
-    skipped.say()
+    if false_alarms is not None and not normals:
+        raise InputError("--false-alarms: expected --normals with it, whose images set the threshold, found none")
+    files = ImageFiles(images)
     detector = _detector(
         method, checkpoint, backbone, weights, image_size, settings, class_name, tiles, device, threads
     )
     if card:
         use_card(card, detector)
     if normals:
-        _calibrate(detector, normals, false_alarms, batch_size)
-        write_card(out / "card.json", detector, date.today())
+        _calibrate(detector, normals, FALSE_ALARMS if false_alarms is None else false_alarms, batch_size)
     logger.info("model: %s%s", detector.description, _worth(checkpoint, method, backbone))
     logger.info("decisions: %s", detector.threshold.words)
     workers = min(8, threads or os.cpu_count() or 1)
     job = Job(detector, files, out, Pictures(out, pictures, maps or ""), batch_size, workers)
+    check_settings(job)  # before anything is written
+    if normals:
+        write_card(out / CARD, detector, date.today())
+    _write_skipped(files, out)
     try:
         predict_files(job)
     except KeyboardInterrupt:
@@ -105,14 +116,14 @@ def predict(
     _show(out)
     broken = failed(out)
     if broken:
-        raise InputError(f"{len(broken)} of {len(files)} files could not be read; {out / 'predictions.csv'} says why")
+        raise InputError(f"{len(broken)} of {len(files)} files could not be read; {out / CSV} says why")
 
 
 def calibrate(
     images: Images,
     out: Annotated[Path, typer.Option(help="JSON file to write the threshold to.")],
     class_name: ClassName = "object",
-    false_alarms: FalseAlarms = 0.01,
+    false_alarms: Annotated[float, typer.Option(help=FALSE_ALARMS_HELP)] = FALSE_ALARMS,
     method: MethodName = None,
     checkpoint: Checkpoint = None,
     backbone: BackboneName = None,
@@ -191,7 +202,8 @@ def _calibrate(detector: "Detector", normals: list[Path], false_alarms: float, b
 
 def _show(out: Path) -> None:
     """Print the most anomalous images."""
-    from kanoclip.predict.gallery import PAGE, worst
+    from kanoclip.predict.gallery import worst
+    from kanoclip.predict.outputs import PAGE
 
     typer.echo("   score  decision   image")
     for record in worst(out, WORST_SHOWN):
@@ -202,27 +214,17 @@ def _show(out: Path) -> None:
     typer.echo(f"page {out / PAGE}")
 
 
-class _Skipped:
-    """Files that are not images: the log names the first, skipped.txt lists all."""
+def _write_skipped(files: "ImageFiles", out: Path) -> None:
+    """Log the first files that are not images, and list all in skipped.txt; without any, remove an earlier list."""
+    from kanoclip.predict.outputs import SKIPPED
 
-    def __init__(self, out: Path):
-        self._path = out / "skipped.txt"
-        self._first: list[Path] = []
-        self._count = 0
-
-    def add(self, path: Path) -> None:
-        """Record a file."""
-        self._count += 1
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("w" if self._count == 1 else "a", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(f"{path}\n")
-        if len(self._first) < SKIPPED_SHOWN:
-            self._first.append(path)
-
-    def say(self) -> None:
-        """Log the skipped files."""
-        if self._count:
-            names = ", ".join(path.name for path in self._first)
-            more = f" and {self._count - len(self._first)} more" if self._count > len(self._first) else ""
-            files = "1 file that is not an image" if self._count == 1 else f"{self._count} files that are not images"
-            logger.info("skipped %s: %s%s", files, names, more)
+    if not files.other_count:
+        (out / SKIPPED).unlink(missing_ok=True)
+        return
+    with whole(out / SKIPPED) as temporary, temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
+        file.writelines(f"{path}\n" for path in files.others())
+    names = ", ".join(path.name for path in islice(files.others(), SKIPPED_SHOWN))
+    more = f" and {files.other_count - SKIPPED_SHOWN} more" if files.other_count > SKIPPED_SHOWN else ""
+    one = files.other_count == 1
+    what = "1 file that is not an image" if one else f"{files.other_count} files that are not images"
+    logger.info("skipped %s: %s%s", what, names, more)

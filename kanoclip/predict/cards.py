@@ -1,12 +1,14 @@
 """Calibration cards: saved thresholds, which are valid only for the model that they were made with."""
 
 import json
+import math
 from dataclasses import asdict, fields
 from datetime import date
 from pathlib import Path
 
 from kanoclip import __version__
 from kanoclip.files import write_json
+from kanoclip.naming import printable
 from kanoclip.predict.decisions import Calibration
 from kanoclip.predict.detector import Detector
 from kanoclip.types import InputError
@@ -51,8 +53,15 @@ def use_card(path: Path, detector: Detector) -> Detector:
         raise InputError(f"{path}: expected a card of kanoclip calibrate, found none ({error.strerror})") from error
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: expected a card of kanoclip calibrate, found another kind of file") from error
+    for name, value in asdict(calibration).items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise InputError(f"{path}: {name}: expected a number, found {printable(repr(value), 60)}; calibrate again")
     if checksum != detector.checksum():
-        differs = f"images of '{class_name}'" if class_name != detector.class_name else model
+        differs = printable(str(model))
+        if class_name != detector.class_name:
+            differs = f"images of '{printable(str(class_name))}'"
+        elif model == detector.description:
+            differs = "the same model with other options or weights"
         raise InputError(
             f"{path}: the card is of {differs}; it says nothing about {detector.description}: calibrate again"
         )

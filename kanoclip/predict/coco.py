@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 from kanoclip.files import whole
+from kanoclip.predict.outputs import COCO
 from kanoclip.predict.records import read_records
 
-COCO = "regions.coco.json"
 CATEGORY = 1
 
 

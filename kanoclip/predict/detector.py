@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from kanoclip.datasets.decoding import Frame
+from kanoclip.datasets.safe_open import shown
 from kanoclip.features import LiveFeatures
 from kanoclip.maps import final_map
 from kanoclip.methods import Batch, Method
@@ -104,7 +105,7 @@ class Detector:
             One result, or a list of results for a list.
 
         Raises:
-            InputError: an image cannot be read.
+            InputError: an image cannot be read, or the batch size is below 1.
 
         >>> import numpy as np
         >>> from kanoclip.predict import load
@@ -117,7 +118,9 @@ class Detector:
             return list(self.stream(self._frames(images), class_name, batch_size))
         found = list(self.stream(self._frames([images]), class_name, batch_size))
         if len(found) != 1:
-            raise InputError(f"{images}: expected one image, found {len(found)}; give it in a list: predict([...])")
+            raise InputError(
+                f"{shown(_name(images, 0))}: expected one image, found {len(found)}; give it in a list: predict([...])"
+            )
         return found[0]
 
     def calibrate(
@@ -139,7 +142,7 @@ class Detector:
             The detector; its `calibration` states how reliable the threshold is.
 
         Raises:
-            InputError: too few images for the rate, or all images have the same score.
+            InputError: too few images for the rate, all images have the same score, or one path instead of a list.
         """
         scores, peaks = [], []
         for result in self.stream(self._frames(normals), class_name, batch_size):
@@ -165,7 +168,13 @@ class Detector:
     def stream(
         self, frames: Iterable[tuple[str, Frame]], class_name: str | None = None, batch_size: int = BATCH_SIZE
     ) -> Iterator[Result]:
-        """Score named images as they arrive, holding one batch in memory."""
+        """Score named images as they arrive, holding one batch in memory.
+
+        Raises:
+            InputError: the batch size is below 1.
+        """
+        if batch_size < 1:
+            raise InputError(f"batch_size: expected a number of images above 0, found {batch_size}")
         waiting = iter(frames)
         while batch := list(islice(waiting, batch_size)):
             images = [frame.image for _, frame in batch]
@@ -182,7 +191,7 @@ class Detector:
         squares: Sequence[NDArray[np.uint8]] | None = None,
         class_name: str | None = None,
     ) -> list[Scored]:
-        """Score images in one batch, or each of them in tiles.
+        """Score images in one batch, or each of them alone: in tiles, or whole if it fits into one.
 
         Args:
             images: RGB.
@@ -200,8 +209,11 @@ class Detector:
             found = self._score_squares(np.stack([square(one, self.size) for one in tiles]), class_name)
             return [grid for _, grid in found], [score for score, _ in found]
 
-        scored = []
+        scored: list[Scored] = []
         for image in images:
+            if max(image.size) <= self.tile:
+                scored += self._score_squares(np.stack([square(image, self.size)]), class_name)
+                continue
             grid, score = score_by_tiles(image, self.tile, self.tile // OVERLAP, score_tiles, BATCH_SIZE)
             scored.append((score, grid.astype(np.float32)))
         return scored
@@ -220,8 +232,17 @@ class Detector:
 
     @staticmethod
     def _frames(images: Iterable[Any] | Sequence[Any]) -> Iterator[tuple[str, Frame]]:
-        """Yield the images of inputs with names: the path, or the number of an input that is not a path."""
+        """Yield the images of inputs with their names."""
+        if isinstance(images, str | Path | Image.Image):
+            raise InputError(
+                f"images: expected a list, found a single {type(images).__name__}; give [image], or of a folder "
+                "sorted(Path(folder).iterdir())"
+            )
         for number, given in enumerate(images):
-            name = str(given) if isinstance(given, str | Path) else f"image {number}"
             for frame in as_frames(given):
-                yield name + frame.name_suffix, frame
+                yield _name(given, number) + frame.name_suffix, frame
+
+
+def _name(given: Any, number: int) -> str:
+    """Return the name of an input: its path, or its number if it is not a path."""
+    return str(given) if isinstance(given, str | Path) else f"image {number}"

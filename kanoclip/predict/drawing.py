@@ -1,7 +1,5 @@
 """Write the pictures of a prediction: heat maps over the image, masks, raw maps, and thumbnails for the gallery."""
 
-import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,16 +9,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from kanoclip.files import whole
+from kanoclip.predict.outputs import HEAT, MAPS, MASKS, picture, piece, thumbnail
 from kanoclip.predict.result import Result
 from kanoclip.report.heat import COLOURS, colour_range
 
 STRENGTH = 0.7  # opacity of the most anomalous pixels
 THUMBNAIL = 256  # longer side in pixels
-LONGEST = 200  # bytes per file name
 WEBP = {"quality": 70, "method": 0}  # method 0 takes a third of the time for files 8 % larger
 PNG = {"compress_level": 1}  # a third of the time of the default; files are 15 % larger
 PNG_MAPS, HDF5 = "png", "hdf5"
-HEAT, MASKS, MAPS, THUMBNAILS = "heat", "masks", "maps", "thumbnails"
 
 Scale = tuple[float, float]
 """The map values drawn darkest and brightest, the same for all images of a prediction."""
@@ -60,39 +57,6 @@ class Pictures:
         _save(small, self.folder / thumbnail(name, "image"), **WEBP)
         heat = Image.fromarray(strength).resize(small.size, Image.Resampling.BILINEAR)
         _save(_heat(np.asarray(heat)), self.folder / thumbnail(name, "heat"), **WEBP)
-
-
-def picture(kind: str, name: str) -> str:
-    """Return the path of a picture below the folder of the prediction.
-
-    >>> picture("heat", "a/b.jpg")
-    'heat/a/b.jpg.png'
-    """
-    return f"{kind}/{short(name)}.png"
-
-
-def piece(name: str) -> str:
-    """Return the path of an image's map before it is packed."""
-    return f"{MAPS}.partial/{short(name)}.npy"
-
-
-def thumbnail(name: str, of: str) -> str:
-    """Return the path of a thumbnail, of "image" or "heat"."""
-    return f"{THUMBNAILS}/{short(name)}.{of}.webp"
-
-
-def short(name: str) -> str:
-    """Shorten a name so that its last part leaves room for suffixes; file systems allow 255 bytes.
-
-    >>> short("a/b.jpg"), len(short("a/" + 300 * "b"))
-    ('a/b.jpg', 202)
-    """
-    folder, slash, last = name.rpartition("/")
-    content = os.fsencode(last)
-    if len(content) <= LONGEST:
-        return name
-    digest = hashlib.sha256(content).hexdigest()[:16]
-    return f"{folder}{slash}{os.fsdecode(content[: LONGEST - 17]).encode('ascii', 'replace').decode()}-{digest}"
 
 
 def scale_of(results: list[Result]) -> Scale:

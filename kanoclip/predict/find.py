@@ -1,15 +1,15 @@
-"""Find images from paths: files, folders of any structure, and text files of paths. Nothing is kept in memory."""
+"""Find images from paths: files, folders of any structure, and text files of paths. Only hashes are kept in memory."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from kanoclip.datasets.decoding import is_image_name
-from kanoclip.types import InputError
+from kanoclip.predict.outputs import FILES, FOLDERS, MARK
+from kanoclip.types import InputError, logger
 
 LIST = ".txt"
-MARK = "prediction.json"  # marks a folder of predictions, whose pictures are skipped
 
 
 @dataclass(frozen=True)
@@ -27,40 +27,41 @@ class Found:
 
 
 class ImageFiles:
-    """The images that paths lead to, in a fixed order; can be iterated repeatedly.
+    """The images that paths lead to, each file once, in a fixed order; can be iterated repeatedly.
+
+    Links to folders are followed, but not in circles. The outputs of a prediction are left out.
 
     Attributes:
         base: the folder that names are relative to.
+        other_count: number of files in the folders whose names are not those of images.
 
     Args:
         paths: image files, folders, and text files (.txt) with one path per line, relative to the text file's folder.
-        skip: called with each file in a folder whose name is not that of an image.
 
     Raises:
         InputError: a path does not exist, a given file does not have the name of an image, or there is no image at all.
     """
 
-    def __init__(self, paths: Sequence[Path], skip: Callable[[Path], None] | None = None):
+    def __init__(self, paths: Sequence[Path]):
         if not paths:
             raise InputError("images: expected files or folders, found none named")
         self._paths = [_plain(path) for path in paths]
         self.base = _common(self._paths)
-        self.count = 0
-        others = 0
+        self._count = self.other_count = 0
         for path in self._files():
             if is_image_name(path):
-                self.count += 1
+                self._count += 1
             else:
-                others += 1
-                if skip is not None:
-                    skip(path)
-        if not self.count:
+                self.other_count += 1
+        if not self._count:
             where = ", ".join(map(str, paths))
-            found = f"{others} other files" if others else "an empty folder"
+            found = f"{self.other_count} other files" if self.other_count else "an empty folder"
             raise InputError(f"{where}: expected images (.png, .jpg, .tif, ...), found {found}")
+        if repeated := sum(1 for _ in self._all_paths()) - self._count - self.other_count:
+            logger.info("files given more than once, left out: %d", repeated)
 
     def __len__(self) -> int:
-        return self.count
+        return self._count
 
     def __iter__(self) -> Iterator[Found]:
         for path in self._files():
@@ -68,11 +69,24 @@ class ImageFiles:
                 name = os.path.relpath(path, self.base)
                 yield Found(path, Path(name).as_posix())
 
+    def others(self) -> Iterator[Path]:
+        """Yield the files in the folders whose names are not those of images."""
+        return (path for path in self._files() if not is_image_name(path))
+
     def _files(self) -> Iterator[Path]:
-        """Yield every file below the given paths, except hidden ones."""
+        """Yield every file below the given paths, except hidden ones, at its first path if several lead to it."""
+        seen: set[int] = set()  # hashes of targets: a million take 60 MB
+        for path in self._all_paths():
+            target = hash(os.path.realpath(path))
+            if target not in seen:
+                seen.add(target)
+                yield path
+
+    def _all_paths(self) -> Iterator[Path]:
+        walked: set[str] = set()
         for path in self._paths:
             if path.is_dir():
-                yield from _below(path)
+                yield from _below(path, walked)
             elif path.suffix.lower() == LIST and path.is_file():
                 yield from _listed(path)
             else:
@@ -94,22 +108,33 @@ def _image_file(path: Path) -> Path:
 
 def _listed(path: Path) -> Iterator[Path]:
     """Yield the paths in a text file."""
-    with path.open(encoding="utf-8", errors="surrogateescape") as lines:
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as lines:  # Windows writes a mark at the start
         for line in lines:
             if text := line.strip():
                 yield _image_file(_plain(path.parent / text))
 
 
-def _below(folder: Path) -> Iterator[Path]:
-    """Yield the files below a folder, sorted, except hidden ones; links to folders are not followed."""
+def _below(folder: Path, walked: set[str]) -> Iterator[Path]:
+    """Yield the files below a folder, sorted, and links that lead nowhere; hidden files and own outputs are left out.
+
+    Args:
+        folder: the folder.
+        walked: targets of the folders that have been walked, which are not walked again; links can form circles.
+    """
+    target = os.path.realpath(folder)
+    if target in walked:
+        return
+    walked.add(target)
+    own = FILES | FOLDERS if (folder / MARK).is_file() else set()
     with os.scandir(folder) as entries:
-        inside = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+        shown = (entry for entry in entries if not entry.name.startswith(".") and entry.name not in own)
+        inside = sorted(shown, key=lambda entry: entry.name)
     for entry in inside:
-        if entry.is_dir(follow_symlinks=False):
-            if not Path(entry.path, MARK).is_file():
-                yield from _below(Path(entry.path))
-        elif entry.is_file():
-            yield Path(entry.path)
+        path, is_link = Path(entry.path), entry.is_symlink()
+        if path.is_dir() if is_link else entry.is_dir():  # the entry of a link to itself would raise an error
+            yield from _below(path, walked)
+        elif is_link or entry.is_file():
+            yield path
 
 
 def _common(paths: Sequence[Path]) -> Path:

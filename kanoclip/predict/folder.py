@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanoclip.datasets.decoding import Frame, read_image
+from kanoclip.datasets.safe_open import shown
 from kanoclip.files import write_json
 from kanoclip.predict.detector import Detector
 from kanoclip.predict.drawing import Pictures, Scale, scale_of
-from kanoclip.predict.find import MARK, Found, ImageFiles
+from kanoclip.predict.find import Found, ImageFiles
 from kanoclip.predict.inputs import square
+from kanoclip.predict.outputs import FOLDERS, MARK, delete_pictures
 from kanoclip.predict.records import Record, Records, record_of, state_of
 from kanoclip.predict.result import Result
 from kanoclip.types import InputError, Progress, logger
@@ -73,12 +75,16 @@ class _Loaded:
 def predict_files(job: Job) -> None:
     """Predict every image that an earlier run has not predicted, and write lines and pictures.
 
+    Lines and pictures of earlier runs remain only for the files of this job that have not changed.
+
     Raises:
-        InputError: the folder holds the prediction of another model, threshold or choice of pictures.
+        InputError: as `check_settings`.
         OSError: the disk is full, or the folder cannot be written; finished images are kept.
     """
-    scale = _agreed_scale(job)
-    with Records(job.folder, lambda record: _fresh(job.files, record)) as records, _pool(job.workers) as pool:
+    scale = check_settings(job)
+    if not (job.folder / MARK).is_file():
+        write_json(job.folder / MARK, {**job.settings(), "scale": None})
+    with _kept_records(job) as records, _pool(job.workers) as pool:
         todo = (file for file in job.files if file.name not in records)
         done = sum(file.name in records for file in job.files)
         if done:
@@ -95,29 +101,48 @@ def predict_files(job: Job) -> None:
                 bar.update(len(batch))
 
 
-def _agreed_scale(job: Job) -> Scale | None:
-    """Return the colour scale of an earlier run, or None; refuse a folder with the prediction of another model."""
+def check_settings(job: Job) -> Scale | None:
+    """Compare a job with the prediction in its folder, without writing anything.
+
+    Returns:
+        The colour scale of that prediction; None if it has none yet, or there is no prediction.
+
+    Raises:
+        InputError: the folder holds the prediction of another model, threshold or choice of pictures, or files of the
+            user where pictures are written.
+    """
     path, settings = job.folder / MARK, job.settings()
     if not path.is_file():
-        write_json(path, {**settings, "scale": None})
+        for kind in sorted(FOLDERS):
+            if (job.folder / kind).is_dir() and any((job.folder / kind).iterdir()):
+                raise InputError(
+                    f"{job.folder / kind}: expected no folder of this name, since it is for pictures, found files that "
+                    "no prediction has written; give another --out"
+                )
         return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InputError(f"{path}: not a whole file; delete {job.folder} or give another --out") from error
+        raise InputError(f"{path}: not a whole file; give another --out, or delete the prediction there") from error
     for key, value in settings.items():
         if found.get(key) != value:
             what = "model" if key == "checksum" else key
             raise InputError(
                 f"{job.folder}: holds a prediction with another {what} ({found.get(key)}); "
-                "give another --out, or delete the folder"
+                "give another --out, or delete that prediction"
             )
     return tuple(found["scale"]) if found["scale"] else None
 
 
-def _fresh(files: ImageFiles, record: Record) -> bool:
-    """Return whether the file of a line is unchanged."""
-    return bool(record["state"]) and state_of(files.base / record["file"]) == record["state"]
+def _kept_records(job: Job) -> Records:
+    """Open the lines of earlier runs; those of other or changed files are dropped with their pictures."""
+    names = {hash(file.name) for file in job.files}  # a million take 60 MB
+
+    def fresh(record: Record) -> bool:
+        state = state_of(job.files.base / record["file"])
+        return hash(record["file"]) in names and bool(state) and state == record["state"]
+
+    return Records(job.folder, fresh, lambda record: delete_pictures(job.folder, record["image"]))
 
 
 def _pool(workers: int) -> ThreadPoolExecutor:
@@ -142,6 +167,8 @@ def _loaded(pool: ThreadPoolExecutor, files: Iterable[Found], size: int, ahead: 
 def _load(file: Found, size: int) -> _Loaded:
     state = state_of(file.path)
     try:
+        if file.path.is_symlink() and not file.path.exists():
+            raise InputError(f"{shown(file.path)}: expected an image, found a link to nothing; correct or remove it")
         frames = read_image(file.path)
     except InputError as error:
         logger.warning("%s", error)
@@ -181,4 +208,4 @@ def _records(batch: list[_Loaded], results: list[tuple[_Loaded, Result]]) -> Ite
             yield {"image": one.file.name, "file": one.file.name, "state": one.state, "error": one.error}
         for owner, result in results:
             if owner is one:
-                yield record_of(result, result.name, one.file.name, one.state)
+                yield record_of(result, result.name, one.file.name, one.state, len(one.frames))

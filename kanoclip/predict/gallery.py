@@ -11,11 +11,10 @@ import jinja2
 
 from kanoclip.files import write_text
 from kanoclip.predict.detector import Detector
-from kanoclip.predict.drawing import HDF5, HEAT, MAPS, MASKS, PNG_MAPS, picture, thumbnail
-from kanoclip.predict.maps_file import FILE as MAPS_FILE
-from kanoclip.predict.records import CSV, JSONL, Record, read_records
+from kanoclip.predict.drawing import HDF5, PNG_MAPS
+from kanoclip.predict.outputs import CSV, HEAT, JSONL, MAPS, MASKS, PACKED_MAPS, PAGE, picture, thumbnail
+from kanoclip.predict.records import Record, read_records
 
-PAGE = "index.html"
 MOST = 5000  # images on the page; predictions.csv has all
 
 
@@ -60,7 +59,7 @@ def write_gallery(folder: Path, detector: Detector, pictures: bool, maps: str) -
         counts=counts,
         shown=len(tiles),
         failed=failed(folder),
-        files=[CSV, JSONL, *([MAPS_FILE] if maps == HDF5 else [])],
+        files=[CSV, JSONL, *([PACKED_MAPS] if maps == HDF5 else [])],
         data=_for_script(tiles),
     )
     write_text(folder / PAGE, text.encode("utf-8", "backslashreplace").decode("utf-8"))

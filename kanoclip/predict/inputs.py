@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from kanoclip.datasets.decoding import Frame, eight_bits, read_image, to_rgb
+from kanoclip.datasets.safe_open import upright
 from kanoclip.types import InputError
 
 
@@ -15,8 +16,8 @@ def as_frames(given: Any) -> list[Frame]:
     """Return the images of one input as 8-bit RGB.
 
     Args:
-        given: a path, whose file may hold several pages or slices; a Pillow image; an array or a tensor, see
-            `kanoclip.datasets.decoding.to_rgb`.
+        given: a path, whose file may hold several pages or slices; a Pillow image, turned upright like a
+            file; an array or a tensor, see `kanoclip.datasets.decoding.to_rgb`.
 
     Raises:
         InputError: the input is something else, or its file cannot be read.
@@ -24,7 +25,7 @@ def as_frames(given: Any) -> list[Frame]:
     if isinstance(given, str | Path):
         return read_image(given)
     if isinstance(given, Image.Image):
-        return [Frame(eight_bits(given).convert("RGB"), "")]
+        return [Frame(eight_bits(upright(given)).convert("RGB"), "")]
     if isinstance(given, np.ndarray) or hasattr(given, "detach"):
         return [Frame(to_rgb(given), "")]
     raise InputError(f"image: expected a path, an image, an array or a tensor, found {type(given).__name__}")

@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 
 from kanoclip.files import whole
 from kanoclip.hdf5 import open_hdf5, reading
-from kanoclip.predict.drawing import MAPS, piece
+from kanoclip.predict.outputs import PACKED_MAPS, PIECES, piece
 from kanoclip.predict.records import read_records
 from kanoclip.types import InputError
 
-FILE = "maps.h5"
 MARGIN = 10**6  # bytes that HDF5 may need beside a map
 REMEDY = "delete the folder and predict again"
 
@@ -37,7 +36,7 @@ def write_maps(folder: Path) -> None:
     Raises:
         InputError: a map is missing, or the packed file of an earlier run is damaged.
     """
-    packed = folder / FILE
+    packed = folder / PACKED_MAPS
     with whole(packed) as temporary, h5py.File(temporary, "w") as file:
         names = []
         for number, (name, values) in enumerate(_maps(folder)):
@@ -46,12 +45,12 @@ def write_maps(folder: Path) -> None:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(packed))
             file.create_dataset(f"map/{number}", data=values, compression="gzip", compression_opts=1, fletcher32=True)
         file.create_dataset("image", data=names, dtype=h5py.string_dtype(), shape=(len(names),))
-    shutil.rmtree(folder / f"{MAPS}.partial", ignore_errors=True)
+    shutil.rmtree(folder / PIECES, ignore_errors=True)
 
 
 def _maps(folder: Path) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """Yield names and maps in the order of the lines: new maps from their own files, others from the packed file."""
-    packed = folder / FILE
+    packed = folder / PACKED_MAPS
     names = (record["image"] for record in read_records(folder) if "error" not in record)
     if not packed.is_file():
         yield from ((name, _piece(folder, name)) for name in names)

@@ -6,16 +6,17 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import fields
+from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from kanoclip.files import whole
+from kanoclip.predict.outputs import CSV, JSONL
 from kanoclip.predict.regions import Region
 from kanoclip.predict.result import Result
 from kanoclip.predict.rle import compressed, runs
 
-JSONL, CSV = "predictions.jsonl", "predictions.csv"
 CSV_COLUMNS = [
     "image",
     "score",
@@ -31,11 +32,11 @@ CSV_COLUMNS = [
 DECISIONS = {None: "", True: "anomalous", False: "normal"}
 
 Record = dict[str, Any]
-"""A line of predictions.jsonl: image, file, state and either error, or score, threshold, decision, width, height and
-regions (x, y, width, height, area, peak, value, rle: COCO's compressed run-length encoding)."""
+"""A line of predictions.jsonl: image, file, state and either error, or pages, score, threshold, decision, width, height
+and regions (x, y, width, height, area, peak, value, rle: COCO's compressed run-length encoding)."""
 
 
-def record_of(result: Result, name: str, file: str, state: list[int]) -> Record:
+def record_of(result: Result, name: str, file: str, state: list[int], pages: int = 1) -> Record:
     """Return the record of an image.
 
     Args:
@@ -43,11 +44,13 @@ def record_of(result: Result, name: str, file: str, state: list[int]) -> Record:
         name: name of the image: the file name and, for one of several pages, its suffix.
         file: name of the file.
         state: its size and modification time, from `state_of`.
+        pages: the number of images in the file.
     """
     return {
         "image": name,
         "file": file,
         "state": state,
+        "pages": pages,
         "score": result.score,
         "threshold": result.threshold.image,
         "decision": DECISIONS[result.is_anomalous],
@@ -77,10 +80,14 @@ class Records:
 
     Args:
         folder: their folder.
-        fresh: returns whether the line of an earlier run is still valid; lines with errors never are.
+        fresh: returns whether the line of an earlier run is still valid; lines with errors, and those of a file of
+            which a line is missing, never are.
+        forget: called with each line that is dropped.
     """
 
-    def __init__(self, folder: Path, fresh: Callable[[Record], bool]):
+    def __init__(
+        self, folder: Path, fresh: Callable[[Record], bool], forget: Callable[[Record], None] = lambda record: None
+    ):
         self.done: set[int] = set()  # hashes of file names: a million take 60 MB
         with (
             whole(folder / JSONL) as lines,
@@ -89,11 +96,16 @@ class Records:
             _open_csv(table, "w") as rows,
         ):
             rows.write(_csv_line(CSV_COLUMNS))
-            for record in read_records(folder):
-                if "error" not in record and fresh(record):
-                    self.done.add(hash(record["file"]))
-                    kept.write(_json_line(record))
-                    rows.write(_csv_line(_csv_row(record)))
+            # the lines of a file are next to each other; one in the middle may be missing after a full disk
+            for file, group in groupby(read_records(folder), lambda record: record["file"]):
+                found = list(group)
+                if len(found) != found[0].get("pages") or not all(map(fresh, found)):
+                    for record in found:
+                        forget(record)
+                    continue
+                self.done.add(hash(file))
+                kept.writelines(map(_json_line, found))
+                rows.writelines(_csv_line(_csv_row(record)) for record in found)
         self._lines = (folder / JSONL).open("a", encoding="ascii")
         self._rows = _open_csv(folder / CSV, "a")
 
@@ -159,5 +171,5 @@ def _csv_row(record: Record) -> list[Any]:
 
 def _csv_line(values: list[Any]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(values)
-    return text.getvalue()
+    csv.writer(text).writerow(values)  # it quotes only what is in its line end, "\r\n", which is shortened here
+    return text.getvalue().removesuffix("\r\n") + "\n"

@@ -72,11 +72,15 @@ class Source:
         """Build the method on the CPU, by default on the backbone that its checkpoint was trained on.
 
         Raises:
-            InputError: neither or both are given, or the method needs a checkpoint.
+            InputError: neither or both are given, the method needs a checkpoint, or options are given with one.
         """
         if (self.checkpoint is None) == (self.method is None):
             raise InputError("give --checkpoint, or --method with a method that needs none, one of the two")
         if self.checkpoint is not None:
+            if self.options:
+                raise InputError(
+                    f"{self.checkpoint}: a checkpoint has its options; found others: {', '.join(self.options)}"
+                )
             record = read_record(self.checkpoint)
             backbone = _backbone(record["config"] if backbone_options is None else backbone_options)
             return load_method(self.checkpoint, backbone, record["method"])

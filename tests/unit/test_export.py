@@ -80,11 +80,17 @@ def test_onnx_gives_the_outputs_of_pytorch_and_runs_without_torch(embedded, tmp_
     assert (about["class_name"], about["method"], about["image_size"]) == (NAME, "clip", "128")
     image = tmp_path / "an image.png"
     Image.fromarray(np.random.default_rng(1).integers(0, 256, (90, 140, 3), dtype=np.uint8)).save(image)
+    turned = tmp_path / "turned.png"  # stored on its side, with the orientation that turns it upright again
+    (exif := Image.Exif())[0x0112] = 6
+    Image.open(image).transpose(Image.Transpose.ROTATE_90).save(turned, exif=exif)
+    deep = tmp_path / "deep.png"
+    Image.fromarray(np.full((9, 9), 40_000, np.uint16)).save(deep)
     without = "import runpy, sys; sys.modules['torch'] = None; runpy.run_path(sys.argv.pop(1), run_name='__main__')"
-    command = [sys.executable, "-c", without, str(EXAMPLE), str(path), str(image)]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    command = [sys.executable, "-c", without, str(EXAMPLE), str(path)]
+    done = subprocess.run([*command, str(image), str(turned), str(deep)], capture_output=True, text=True)
     _, scores = run_onnx(path, load_square(image, 128)[None])
-    assert printed == f"{scores[0]:.4f}  {image}\n"
+    assert done.stdout == f"{scores[0]:.4f}  {image}\n{scores[0]:.4f}  {turned}\n"
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and f"{deep}: expected 8 bits" in done.stderr
     assert Image.open(f"{image}.map.png").size == (128, 128)
 
 
@@ -101,6 +107,7 @@ def test_every_method_that_reads_images_is_exported(name, embedded, tmp_path):
         (Source(Path("x"), "clip"), "give --checkpoint, or --method"),
         (Source(method="kanoclip"), "method kanoclip is trained: give its --checkpoint"),
         (Source(method="klip"), "unknown method 'klip'; did you mean 'clip'"),
+        (Source(Path("x"), options={"a": 1, "b": 2}), "x: a checkpoint has its options; found others: a, b"),
         (Source(method="oracle"), "method oracle cannot be exported: it reads no image"),
         (Source(method="random"), "method random cannot be exported: it reads no image"),
     ],

@@ -40,7 +40,7 @@ def test_tiles_do_not_change_the_map_of_a_local_method(overlap):
     assert score == max(part.mean() for part in parts)
 
 
-def test_an_image_that_fits_in_one_tile_is_scored_whole():
+def test_an_image_that_fits_in_one_tile_is_a_single_tile():
     image = Image.fromarray(RNG.integers(0, 256, (40, 48, 3), dtype=np.uint8))
     seen = []
 

@@ -22,7 +22,7 @@ from kanoclip.predict.regions import regions_of
 from kanoclip.scoring import score
 from kanoclip.types import InputError
 
-MODULES = ("decisions", "detector", "drawing", "models", "regions")
+MODULES = ("decisions", "detector", "models", "outputs", "regions")
 
 
 def flood_regions(mask: np.ndarray) -> list[set[tuple[int, int]]]:
@@ -91,6 +91,54 @@ def test_every_form_of_an_image_gives_the_same_result(detector: Detector, tmp_pa
 def test_other_forms_are_refused_in_one_line(detector: Detector, image: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
         detector.predict(image)
+
+
+def test_a_photograph_that_lies_on_its_side_scores_like_its_file(detector: Detector, tmp_path: Path) -> None:
+    """The pixels are turned by hand, so the upright array is independent of EXIF."""
+    pixels, exif = np.random.default_rng(1).integers(0, 256, (20, 30, 3), dtype=np.uint8), Image.Exif()
+    exif[0x0112] = 6  # the first row is the right side
+    Image.fromarray(pixels).save(path := tmp_path / "turned.png", exif=exif)
+    opened, from_file, upright = detector.predict([Image.open(path), path, np.rot90(pixels, -1)])
+    assert opened.score == from_file.score == upright.score and opened.map.shape == (30, 20)
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_a_batch_size_below_one_is_refused(detector: Detector, count: int) -> None:
+    for call in (detector.predict, detector.calibrate, detector.scores):
+        with pytest.raises(InputError, match=f"batch_size: expected a number of images above 0, found {count}"):
+            call([np.zeros((4, 4))], batch_size=count)
+
+
+def test_several_pages_outside_a_list_are_refused_by_the_name_of_their_file(detector: Detector, tmp_path: Path) -> None:
+    pages = [Image.new("L", (8, 8), shade) for shade in (0, 200)]
+    pages[0].save(path := tmp_path / "two\npages.tif", save_all=True, append_images=pages[1:])
+    with pytest.raises(InputError, match=r"two\\npages\.tif: expected one image, found 2; give it in a list"):
+        detector.predict(path)
+
+
+@pytest.mark.parametrize("images", ["folder", Path("folder"), Image.new("L", (4, 4))])
+def test_a_single_image_or_folder_in_place_of_a_list_is_refused(detector: Detector, images: object) -> None:
+    for call in (detector.calibrate, detector.scores):
+        with pytest.raises(InputError, match=r"expected a list, found a single \w+; give \[image\]"):
+            call(images)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"device": "foo"}, "device 'foo': expected auto, cpu, cuda"),
+        ({"device": ""}, "device '': expected auto"),
+        ({"device": "meta"}, "device 'meta': expected auto"),
+        ({"device": "cuda:99"}, "device 'cuda:99': torch sees"),
+        ({"device": "mps"}, "device 'mps': torch sees no GPU of this kind"),
+        ({"threads": 0}, "threads: expected a number of CPU threads above 0, found 0"),
+    ],
+)
+def test_a_device_that_is_not_there_is_refused(options: dict[str, object], message: str) -> None:
+    if options.get("device") == "mps" and torch.backends.mps.is_available():
+        pytest.skip("this machine has the device")
+    with pytest.raises(InputError, match=message):
+        kanoclip.load("clip", **options)
 
 
 def test_regions_equal_those_of_a_flood_fill() -> None:
@@ -167,8 +215,8 @@ def test_tiles_find_small_defects(detector: Detector) -> None:
     before = detector.checksum()
     detector.tile = 60
     assert detector.predict(pixels).score == pytest.approx(whole.score)
-    # bilinear interpolation of Pillow and ours
-    np.testing.assert_allclose(detector.predict(pixels).map, whole.map, atol=2e-3)
+    np.testing.assert_array_equal(detector.predict(pixels).map, whole.map)
+    np.testing.assert_array_equal(detector.predict(pixels).square, whole.square)
     detector.tile = 32
     tiled = detector.predict(pixels)
     image = Image.fromarray(np.round(255 * pixels).astype(np.uint8))

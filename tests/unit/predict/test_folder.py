@@ -40,13 +40,9 @@ def lines(out: Path) -> list[dict]:
 def test_nested_folders_are_walked_and_other_files_reported(write_images: Callable[..., Path]) -> None:
     folder = write_images("b.png", "deep/er/a.JPG", "a.png", ".hidden.png")
     (folder / "notes.txt").write_text("x")
-    (folder / "old").mkdir()
-    (folder / "old" / "prediction.json").write_text("{}")
-    (folder / "old" / "heat.png").write_bytes(b"")
-    strays: list[Path] = []
-    files = ImageFiles([folder], strays.append)
+    files = ImageFiles([folder])
     assert [file.name for file in files] == ["a.png", "b.png", "deep/er/a.JPG"] and len(files) == 3
-    assert [path.name for path in strays] == ["notes.txt"]
+    assert [path.name for path in files.others()] == ["notes.txt"]
 
 
 def test_a_list_of_paths_and_several_folders_have_unique_names(

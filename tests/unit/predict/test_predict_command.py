@@ -86,6 +86,50 @@ def test_unreadable_files_are_listed_and_the_others_predicted(
     assert "expected images" in str(run("predict", empty, "--out", out))
 
 
+def test_the_list_of_skipped_files_goes_when_none_is_skipped(
+    run: Callable[..., object], write_images: Callable[..., Path], tmp_path: Path
+) -> None:
+    images, out = write_images("a.png"), tmp_path / "out"
+    (images / "notes.md").write_text("x")
+    assert run("predict", images, "--out", out) in ENDS["clean"] and (out / "skipped.txt").is_file()
+    (images / "notes.md").unlink()
+    assert run("predict", images, "--out", out) in ENDS["clean"] and not (out / "skipped.txt").exists()
+
+
+def test_a_refused_run_changes_no_file(
+    run: Callable[..., object], write_images: Callable[..., Path], tmp_path: Path
+) -> None:
+    images, out = write_images(*(f"{i}.png" for i in range(9))), tmp_path / "out"
+    command = ["predict", images, "--normals", images, "--out", out, "--false-alarms"]
+    assert run(*command, 0.1) in ENDS["clean"]
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    (images / "notes.md").write_text("x")
+    assert "holds a prediction with another threshold" in str(run(*command, 0.3))
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_normals_given_twice_count_once(
+    run: Callable[..., object], write_images: Callable[..., Path], tmp_path: Path
+) -> None:
+    images = write_images(*(f"{i}.png" for i in range(5)))
+    again = ["--normals", images, "--normals", images / "0.png", "--normals", images]
+    assert "needs at least 9, found 5" in str(run("predict", images, *again, "--false-alarms", 0.1))
+    assert "needs at least 9, found 5" in str(
+        run("calibrate", images, images, "--false-alarms", 0.1, "--out", tmp_path / "card.json")
+    )
+
+
+def test_a_rate_of_false_alarms_without_normals_is_refused(
+    run: Callable[..., object], write_images: Callable[..., Path], tmp_path: Path
+) -> None:
+    images = write_images("a.png")
+    (tmp_path / "card.json").write_text("{}")
+    for more in ([], ["--card", tmp_path / "card.json"]):
+        message = str(run("predict", images, "--false-alarms", 7, *more, "--out", tmp_path / "out"))
+        assert "--false-alarms: expected --normals with it" in message
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_stop_or_a_full_disk_keeps_finished_predictions(
     run: Callable[..., object], write_images: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
