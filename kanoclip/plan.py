@@ -217,7 +217,7 @@ def _jobs(run: Run, datasets: Collection[DatasetPlan], auxiliaries: int) -> dict
         cached |= {(one.backbone, one.target) for one in passes if one.target in run.taps.get(one.backbone, {})}
     return {
         "download": sum(_is_downloaded(one) for one in datasets),
-        "fetch backbone": sum(bool(fetched_weights(one)) for one in run.backbones.values()),
+        "fetch backbone": sum(bool(fetched_weights(run.backbones[name])) for name in {one.backbone for one in passes}),
         "prepare": len(datasets),
         "knowledge": auxiliaries,
         "encode": len(cached),

@@ -63,8 +63,10 @@ def hours(
     for one in trainings:
         row = run.row(one.row)
         shown = images[one.auxiliary] * (len(one.seeds) + extra_trainings(threshold_folds))
-        work = shown * row.epochs_on(one.auxiliary) * _tokens(run, one.backbone) / MILLION
-        seconds["train"] += work * rates.training.get(row.method, 0.0)
+        shown *= row.epochs_on(one.auxiliary)
+        seconds["train"] += shown * _tokens(run, one.backbone) / MILLION * rates.training.get(row.method, 0.0)
+        if one.auxiliary not in run.taps.get(one.backbone, {}):  # not cached: encoded in every epoch
+            seconds["encode"] += shown * _towers(run, one.backbone, row.reads, rates)
     for each in (each for each in run.passes if not each.ablations):
         rows = [run.row(job.row) for job in each.jobs]
         read = {tap for row in rows for tap in row.reads}

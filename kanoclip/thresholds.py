@@ -25,6 +25,10 @@ DROPPED = 11
 LEVELS = (np.float32(1).view(np.uint32) >> DROPPED) + 1  # of values in 0..1
 
 
+class NoThresholdError(InputError):
+    """The classes or labels of the auxiliary dataset do not allow a threshold to be chosen."""
+
+
 class Tally:
     """Counts normal and anomalous images and pixels by score, batch by batch, in constant memory except for the images.
 
@@ -70,13 +74,13 @@ class Tally:
             "images": how many were counted.
 
         Raises:
-            InputError: all images are normal, or all are anomalous.
+            NoThresholdError: all images are normal, or all are anomalous.
         """
         scores, labels = np.concatenate(self._scores), np.concatenate(self._labels)
         if labels.all() or not labels.any():
             only = "anomalous" if labels.all() else "normal"
-            raise InputError(
-                f"no threshold: expected normal and anomalous images in the classes left out, found {only}"
+            raise NoThresholdError(
+                f"expected normal and anomalous images in the classes left out, found only {only} ones"
             )
         values, place = np.unique(scores, return_inverse=True)
         counts = np.stack([np.bincount(place[labels == truth], minlength=values.size) for truth in (False, True)])

@@ -25,7 +25,10 @@ def remembered(kind: str, key: str, compute: Callable[[], Any]) -> Any:
         key: changes whenever the result may, e.g. a SHA-256 of everything it depends on.
         compute: returns the result as JSON-compatible values; its exceptions are passed on.
     """
-    path = cache_folder() / kind / f"{key}.json"
+    try:
+        path = cache_folder() / kind / f"{key}.json"
+    except RuntimeError:  # the user has no home
+        return compute()
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

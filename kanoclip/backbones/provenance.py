@@ -13,8 +13,8 @@ def backbone_difference(expected: Mapping[str, Any], found: Mapping[str, Any]) -
         found: as read from a file; may hold more keys.
     """
     for key, value in json.loads(json.dumps(expected)).items():
-        other = found[key]
-        if value != other and isinstance(value, dict):
+        other = found.get(key)
+        if value != other and isinstance(value, dict) and isinstance(other, dict):
             names = [name for name in {**value, **other} if value.get(name) != other.get(name)]
             value, other = ({name: entry.get(name) for name in names} for entry in (value, other))
         if value != other:

@@ -229,4 +229,6 @@ class Configuration(Strict):
     def _empty_rows_too(cls, value: Any) -> Any:
         if not isinstance(value, Mapping):
             return value
+        if "metrics" in value:
+            raise ValueError("no ablation can be called metrics, the name of a file beside its table; rename it")
         return {table: cls._empty_means_defaults(rows) for table, rows in value.items()}

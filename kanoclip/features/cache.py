@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from kanoclip.backbones.clip import Backbone
 from kanoclip.backbones.provenance import backbone_difference
 from kanoclip.backbones.taps import Features, Tap
+from kanoclip.code_digest import digest
 from kanoclip.datasets.index import content, read_index
 from kanoclip.datasets.integrity import check_unchanged
 from kanoclip.features.live import LiveFeatures
@@ -68,6 +69,7 @@ def encode(
         "config": backbone.config.model_dump(mode="json"),
         "content": content(frame),
         "batch_size": batch_size,
+        "code": digest("kanoclip.features.cache"),
     }
     attributes = {name: json.dumps(value, sort_keys=True) for name, value in state.items()}
     try:

@@ -44,9 +44,9 @@ def write(path: Path, title: str, render: Callable[[Style], pd.DataFrame], lines
         render: returns the table in a style.
         lines: the notes below the table.
     """
-    write_text(path.with_suffix(".md"), to_markdown(render(MARKDOWN), lines))
-    write_text(path.with_suffix(".tex"), to_latex(render(LATEX), lines))
-    write_text(path.with_suffix(".html"), to_document(to_html(render(HTML), lines), title))
+    write_text(path.with_name(f"{path.name}.md"), to_markdown(render(MARKDOWN), lines))
+    write_text(path.with_name(f"{path.name}.tex"), to_latex(render(LATEX), lines))
+    write_text(path.with_name(f"{path.name}.html"), to_document(to_html(render(HTML), lines), title))
 
 
 def to_markdown(table: pd.DataFrame, lines: Sequence[str]) -> str:

@@ -131,7 +131,7 @@ def summary(jobs: pd.DataFrame, run: Run) -> pd.DataFrame:
     for backbone, of_backbone in passes.groupby("backbone", sort=False):
         rows[f"pass with {backbone}"] = {
             "images per second": _number(_rate(of_backbone), ".1f"),
-            "peak memory (MB)": _number(of_backbone["peak_memory_mb"].max(), ".0f"),
+            "peak memory (MB)": _number(of_backbone["peak_memory_mb"].max(skipna=False), ".0f"),
         }
     for name in run.main:
         scoring, training = scored[scored["method"] == name], trained[trained["method"] == name]

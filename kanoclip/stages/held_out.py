@@ -18,6 +18,7 @@ from kanoclip.methods import Method
 from kanoclip.result_store import fingerprint
 from kanoclip.scoring import score
 from kanoclip.stages.fitting import Knowledge, train
+from kanoclip.thresholds import NoThresholdError
 from kanoclip.training import TrainingState, check_trainable
 from kanoclip.types import InputError
 
@@ -64,11 +65,11 @@ def held_out(
         key: fingerprint of everything that the trainings depend on, except the fold.
 
     Raises:
-        InputError: there are fewer classes than folds, or the remaining classes cannot be trained on.
+        NoThresholdError: there are fewer classes than folds, or the remaining classes cannot be trained on.
     """
     classes = frame["class_name"].unique().tolist()
     if not 2 <= folds <= len(classes):
-        raise InputError(
+        raise NoThresholdError(
             f"auxiliary dataset: expected 2 to {len(classes)} folds, one class each or more, found {folds}"
         )
     backbone, source, live = opened
@@ -79,7 +80,10 @@ def held_out(
         torch.manual_seed(seed)
         method = kind(backbone, settings, seed).to(backbone.device)
         if kind.trainable:
-            check_trainable(rest, Path(f"the classes without {', '.join(classes[fold::folds])}"))
+            try:
+                check_trainable(rest, Path(f"the classes without {', '.join(classes[fold::folds])}"))
+            except InputError as error:
+                raise NoThresholdError(str(error)) from None
             known = Knowledge.read(knowledge, rest)
             of_fold = fingerprint(key=key, fold=fold, knowledge=[known.classes, known.images])
             train(method, rest, source, live, known, TrainingState(unfinished / f"fold{fold + 1}.pt", of_fold))

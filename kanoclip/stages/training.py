@@ -19,7 +19,7 @@ from kanoclip.stages.dataset import Dataset
 from kanoclip.stages.fitting import Knowledge, train
 from kanoclip.stages.held_out import held_out
 from kanoclip.stages.method_digests import training_code
-from kanoclip.thresholds import Tally
+from kanoclip.thresholds import NoThresholdError, Tally
 from kanoclip.training import TrainingState, check_trainable
 from kanoclip.types import InputError, logger
 
@@ -97,7 +97,7 @@ def train_stage(
                 for part in islice(parts, threshold_folds):
                     tally.add(part.rows, part.maps, part.scores, part.sigma)
                 found = {**tally.thresholds(), "auxiliary": auxiliary.name, "folds": threshold_folds}
-            except InputError as error:
+            except NoThresholdError as error:
                 found = {"reason": str(error)}
             write_json(folder / THRESHOLD, found)
             results.finish(key, {THRESHOLD: folder / THRESHOLD}, {THRESHOLD: out / THRESHOLD})

@@ -18,7 +18,7 @@ from kanoclip.backbones.taps import Features, Tap
 from kanoclip.config import BackboneConfig
 from kanoclip.datasets.images import load_image, load_square
 from kanoclip.datasets.index import read_index
-from kanoclip.features import CachedFeatures, FeatureCache, LiveFeatures, encode
+from kanoclip.features import CachedFeatures, FeatureCache, LiveFeatures, cache, encode
 from kanoclip.types import InputError
 
 SLOW_ENCODE = """
@@ -153,6 +153,28 @@ def test_a_partial_cache_of_another_configuration_is_computed_again(
         encode(index, other, taps, out, batch_size=4)
     encode(index, backbone, taps, out, batch_size=4)
     encode(index, backbone, taps, tmp_path / "fresh.h5", batch_size=4)
+    assert np.array_equal(contents(out)["vv/6"], contents(tmp_path / "fresh.h5")["vv/6"])
+
+
+def test_a_partial_cache_of_other_code_is_computed_again(
+    index: Path, backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The code that stores features changes between an interrupted run and the next."""
+    out, write, calls = tmp_path / "features.h5", cache._write, 0
+
+    def other_code(file: h5py.File, rows: range, features: Features) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+        write(file, rows, {tap: 0 * value for tap, value in features.items()})
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(cache, "_write", other_code)
+        patch.setattr(cache, "digest", lambda module: "other code")
+        encode(index, backbone, LOCAL, out, batch_size=4)
+    encode(index, backbone, LOCAL, out, batch_size=4)
+    encode(index, backbone, LOCAL, tmp_path / "fresh.h5", batch_size=4)
     assert np.array_equal(contents(out)["vv/6"], contents(tmp_path / "fresh.h5")["vv/6"])
 
 

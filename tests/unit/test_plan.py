@@ -161,3 +161,15 @@ def test_the_command_needs_no_torch_once_a_configuration_is_known(tmp_path: Path
         re.sub(r"\d+\.\d+ GB of the disk", "", text).splitlines() for text in (first, second)
     ]  # other processes write too
     assert plans[0][:-1] == plans[1][:-1] and plans[1][-1] == "False"
+
+
+def test_without_a_cache_towers_run_in_every_epoch_of_every_seed() -> None:
+    rates = Rates(towers=1.0, scoring={}, training={}, evaluation=0.0)
+    images = {"synthetic_auxiliary": 320, "synthetic": 0, "elpv": 0, "textile": 0}
+    changes: dict[str, Any] = {"methods": {"april_gan": {"epochs": 3}}, "ablations": {}}
+    cached, live = (
+        hours(describe(configuration("quickstart.yaml", **changes, cache=cache)), images, rates)
+        for cache in (["auxiliary"], [])
+    )
+    assert cached and live
+    assert live["encode"] == pytest.approx(cached["encode"] * 3 * 3)  # three epochs of three seeds

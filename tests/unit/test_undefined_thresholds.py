@@ -34,7 +34,9 @@ def test_images_of_one_label_give_no_threshold(index: Path, label: int, only: st
     frame = frame[frame["label"] == label]
     tally = Tally(SIDE)
     tally.add(frame, np.zeros((len(frame), 2, 2), np.float32), np.linspace(0, 1, len(frame), dtype=np.float32), 0.0)
-    with pytest.raises(InputError, match=f"expected normal and anomalous images in the classes left out, found {only}"):
+    with pytest.raises(
+        InputError, match=f"expected normal and anomalous images in the classes left out, found only {only}"
+    ):
         tally.thresholds()
 
 
@@ -59,7 +61,21 @@ def test_a_left_out_class_of_one_label_gives_the_reason_for_a_missing_threshold(
     prepare(folder_spec("parts", {}), tmp_path / "index.csv", tmp_path, tmp_path / "images")
     data = Dataset("parts", tmp_path / "index.csv", backbone=tiny_config)
     train_stage("april_gan", {"epochs": 1}, data, knowledge, tmp_path, [1], "cpu", tmp_path / "s", threshold_folds=1)
-    assert "found anomalous" in json.loads((tmp_path / "threshold.json").read_text())["reason"]
+    assert "found only anomalous" in json.loads((tmp_path / "threshold.json").read_text())["reason"]
+
+
+def test_damaged_features_are_an_error_and_not_a_missing_threshold(
+    index: Path, features: Path, knowledge: Path, tmp_path: Path
+) -> None:
+    damaged = tmp_path / "features.h5"
+    shutil.copy(features, damaged)
+    with h5py.File(damaged, "r+") as file:
+        file["vv/6"][0] += 1
+    data = Dataset("parts", index, damaged)
+    options = {"epochs": 1, "width": 16, "heads": 2, "deform_groups": 2, "bottleneck": 8, "prompt_length": 3}
+    with pytest.raises(InputError, match="vv/6 of image 0 is not what was written"):
+        train_stage("kanoclip", options, data, knowledge, tmp_path, [1], "cpu", tmp_path / "s", threshold_folds=1)
+    assert not (tmp_path / "threshold.json").exists()
 
 
 @pytest.mark.parametrize("value", [0.3001, 0.05003, 0.7003])

@@ -21,7 +21,7 @@ from kanoclip.datasets.public_photographs import photograph_names
 from kanoclip.datasets.specs import dataset_names, load_spec
 from kanoclip.downloads import fetched_weights
 from kanoclip.expansion import expand as expand_configuration
-from kanoclip.files import listing_digest, remembered_sha256
+from kanoclip.files import listing_digest, remembered_sha256, text_digest
 from kanoclip.layout import Layout
 from kanoclip.plan import summary_line
 from kanoclip.published_weights import files_trained_on
@@ -152,9 +152,28 @@ def backbone_values(name):
 
 
 def weights_digest(name):
-    """Return the checksum of a local weight file, so that another file of the same name reruns rules."""
-    path = Path(RUN.backbones[name].weights)
-    return remembered_sha256(path) if path.is_file() else ""
+    """Return the checksums of the local weight files of a backbone's towers."""
+    backbone = RUN.backbones[name]
+    return digests_of(
+        [backbone.weights, *(tower.weights for tower in backbone.towers.values())]
+    )
+
+
+def published_paths(wildcards):
+    """Return the paths of the published weights of a row."""
+    method = RUN.row(wildcards.row).method
+    folder = f"{RESOURCES}/weights/{method}/{wildcards.auxiliary}"
+    return [
+        f"{folder}/{file.name}"
+        for file in files_trained_on(method, wildcards.auxiliary)
+    ]
+
+
+def digests_of(paths):
+    """Return the checksums of the files that exist, so that another file of the same name reruns rules."""
+    return " ".join(
+        remembered_sha256(Path(path)) for path in paths if Path(path).is_file()
+    )
 
 
 def fetched(name):
@@ -187,9 +206,13 @@ def source_options(backbone, dataset):
 
 
 def pass_name(one):
-    """Return the name of a pass in names of rules."""
-    extra = "_ablations" if one.ablations else ""
-    return re.sub(r"\W", "_", f"{one.backbone}_{one.target}{extra}")
+    """Return the name of a pass in names of rules, with a checksum if another pass differs in punctuation only."""
+
+    def plain(each):
+        return re.sub(r"\W", "_", pass_path(each))
+
+    alone = [plain(each) for each in RUN.passes].count(plain(one)) == 1
+    return plain(one) if alone else f"{plain(one)}_{text_digest(pass_path(one))[:6]}"
 
 
 def pass_path(one):

@@ -41,12 +41,8 @@ rule import_weights:
         runtime=with_attempts(60),
     params:
         method=lambda wildcards: RUN.row(wildcards.row).method,
-        files=lambda wildcards, input: [
-            str(Path(input.source).parent / file.name)
-            for file in files_trained_on(
-                RUN.row(wildcards.row).method, wildcards.auxiliary
-            )
-        ],
+        files=published_paths,
+        digests=lambda wildcards: digests_of(published_paths(wildcards)),
         options=lambda wildcards: settings(
             RUN.row(wildcards.row).options_on(wildcards.auxiliary)
         ),

@@ -20,9 +20,9 @@ def ranks(metrics: Path, methods: Sequence[str], datasets: Sequence[str], out: P
     """Average ranks.
 
     Average rank of each method by image and by pixel AUROC (means over classes and seeds), over the datasets on which
-    every method has a value; 1 is best. A level with fewer than two such datasets is left out. Thick bars join methods
-    whose average ranks differ by no more than the critical difference of Nemenyi's test at level 0.05 (Demšar, JMLR
-    2006), i.e. not significantly. Controls are not ranked.
+    every method has a value and on which none was trained; 1 is best. A level with fewer than two such datasets is left
+    out. Thick bars join methods whose average ranks differ by no more than the critical difference of Nemenyi's test at
+    level 0.05 (Demšar, JMLR 2006), i.e. not significantly. Controls are not ranked.
 
     Args:
         metrics: the long-format metrics.csv.
@@ -33,8 +33,8 @@ def ranks(metrics: Path, methods: Sequence[str], datasets: Sequence[str], out: P
     Raises:
         InputError: a method is not in the metrics.
     """
-    cells = with_intervals(read_aurocs(metrics, methods))
-    cells = cells[cells["dataset"].isin(datasets)]
+    rows = read_aurocs(metrics, methods)
+    cells = with_intervals(rows[rows["dataset"].isin(datasets) & (rows["auxiliary"] != rows["dataset"])])
     tables = {level: _complete(cells[cells["level"] == level], methods) for level in LEVELS}
     ranked = {level: table for level, table in tables.items() if len(table) >= 2 and len(methods) >= 2}
     if not ranked:

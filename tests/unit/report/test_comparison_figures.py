@@ -91,6 +91,15 @@ def test_ranks_leave_out_missing_values(metrics, texts, draw_twice):
     assert [text for text in shown if "clip" in text] == ["kanoclip  1.00", "2.00  clip"] * 2
 
 
+def test_ranks_leave_out_datasets_that_a_method_was_trained_on(metrics, texts, tmp_path):
+    frame = pd.read_csv(metrics, keep_default_na=False, na_values={"value": [""]})
+    seen = (frame["method"] == "kanoclip") & (frame["dataset"] == "visa")
+    frame.loc[seen, "auxiliary"] = "visa"
+    frame.to_csv(metrics, index=False)
+    ranks(metrics, METHODS, DATASETS, tmp_path / "figure.png")
+    assert "image AUROC (datasets: 2)" in [text.strip() for text in texts(tmp_path / "figure.png")]
+
+
 def test_ranks_state_when_there_is_nothing_to_rank(metrics, texts, tmp_path):
     ranks(metrics, METHODS, ["elpv"], tmp_path / "figure.png")
     assert sum("at least two" in text for text in texts(tmp_path / "figure.png")) == 1

@@ -433,3 +433,8 @@ def test_printed_numbers_of_a_marked_row_are_below_its_name(frame, printed):
     run = run.model_copy(update={"rows": (*marked, run.row("oracle"))})
     rows_shown = list(tables_of(frame, run, printed)["industrial"].render(formats.PLAIN).index)
     assert rows_shown[:2] == [("CLIP¶", "here"), ("CLIP¶", "own paper")]
+
+
+def test_the_files_of_a_table_keep_a_dot_in_its_name(tmp_path):
+    formats.write(tmp_path / "v1.5", "A title", lambda style: pd.DataFrame({"a": ["1"]}, index=["clip"]), ["a note"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["v1.5.html", "v1.5.md", "v1.5.tex"]
