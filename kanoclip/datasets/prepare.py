@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import os
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -36,7 +37,7 @@ def prepare(
 
     Args:
         spec: the dataset.
-        out: the index.csv to write. Synthetic images are drawn into images/ beside it.
+        out: the index.csv to write. Synthetic images are drawn into images/ beside it, which must not hold others.
         resources: the folder of downloads.
         path: a local folder in the layout of the spec, used instead of the spec's source.
         limit: keep at most this many images per class, split and label: those with the smallest SHA-256 of seed and
@@ -85,11 +86,36 @@ def _package_folder(source: PackageSource) -> Path:
 
 def _draw(spec: DatasetSpec, source: SyntheticSource, folder: Path) -> Path:
     """Draw a synthetic dataset in the layout of MVTec AD; the defects of a kind alternate."""
+    _check_only_drawn(folder, spec)
     with whole_folder(folder) as temporary:
         for kind in progress(spec.classes, f"draw {spec.name}", unit="classes"):
             _draw_images(kind, [None] * source.normal, source, temporary)
             _draw_images(kind, list(islice(cycle(defects_of(kind)), source.anomalous)), source, temporary)
     return folder
+
+
+def _check_only_drawn(folder: Path, spec: DatasetSpec) -> None:
+    """Refuse to replace a folder unless it holds a drawn dataset, all of its kinds and only names that it gives."""
+    if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
+        return
+    names = "|".join(
+        rf"{kind}/(test|ground_truth)/({'|'.join([GOOD, *defects_of(kind)])})/\d{{3,}}(_mask)?\.png"
+        for kind in spec.classes
+    )
+    others = [
+        path
+        for path in (folder, *folder.rglob("*"))
+        if (path.is_symlink() or path.is_file())
+        and path.name != ".DS_Store"  # macOS adds it to folders that somebody looks at
+        and not re.fullmatch(names, path.relative_to(folder).as_posix())
+    ]
+    missing = [folder / kind for kind in spec.classes if folder.exists() and not (folder / kind).is_dir()]
+    if others or missing:
+        found = shown(min(others)) if others else f"no {missing[0]}"
+        raise InputError(
+            f"{folder}: expected a folder that {spec.name} drew, to be replaced, or none; found {found}; move it away, "
+            "or write the index into another folder"
+        )
 
 
 def _draw_images(kind: str, defects: Sequence[str | None], source: SyntheticSource, folder: Path) -> None:

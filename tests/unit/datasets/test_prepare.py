@@ -243,6 +243,45 @@ def test_a_synthetic_dataset_is_byte_identical_every_time(tmp_path):
     assert len(set(images)) == len(images) == 192
 
 
+def drawn(tmp_path, kinds=("gear", "tile")):
+    spec = load_spec("synthetic")
+    few = spec.source.model_copy(update={"normal": 1, "anomalous": 2})
+    spec = spec.model_copy(update={"source": few, "classes": list(kinds)})
+    prepare(spec, tmp_path / "index.csv", tmp_path / "resources")
+    return {path: path.read_bytes() for path in (tmp_path / "images").rglob("*.png")}
+
+
+def test_a_synthetic_dataset_is_drawn_again_into_its_own_folder(tmp_path):
+    (tmp_path / "images").mkdir()
+    first = drawn(tmp_path)
+    (tmp_path / "images/.DS_Store").touch()
+    assert drawn(tmp_path) == first and len(first) == 2 * (1 + 2 + 2)
+
+
+@pytest.mark.parametrize(
+    "name", ["holiday.jpg", "gear/test/good/mine.png", "gear/train/good/000.png", "gear/notes.txt", "bolt/000.png"]
+)
+def test_drawing_replaces_no_folder_with_other_files(tmp_path, name):
+    drawn(tmp_path)
+    mine = tmp_path / "images" / name
+    mine.parent.mkdir(parents=True, exist_ok=True)
+    mine.write_text("mine")
+    with pytest.raises(InputError, match=f"expected a folder that synthetic drew.* found .*{mine}; move it away"):
+        drawn(tmp_path)
+    assert mine.read_text() == "mine"
+
+
+def test_drawing_replaces_no_part_of_another_dataset_and_no_link(tmp_path):
+    save_image(tmp_path / "images/tile/test/good/000.png")
+    with pytest.raises(InputError, match="found no .*gear"):
+        drawn(tmp_path)
+    shutil.move(tmp_path / "images", tmp_path / "elsewhere")
+    (tmp_path / "images").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="images: expected a folder that synthetic drew"):
+        drawn(tmp_path)
+    assert (tmp_path / "elsewhere/tile/test/good/000.png").is_file()
+
+
 def test_more_synthetic_images_do_not_change_the_first_ones(tmp_path):
     spec = load_spec("synthetic").model_copy(update={"classes": ["gear"]})
     few = spec.source.model_copy(update={"normal": 2, "anomalous": 3})
