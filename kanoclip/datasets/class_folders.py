@@ -9,6 +9,8 @@ from kanoclip.datasets.specs import DatasetSpec
 from kanoclip.types import InputError
 
 MASK_FOLDERS = ("ground_truth", "masks")
+# how datasets call normal images, in lower case: such a folder is never a defect
+NORMAL_FOLDERS = ("good", "normal", "normals", "nominal", "ok")
 
 
 def class_folders(root: Path, spec: DatasetSpec) -> list[Path]:
@@ -46,11 +48,15 @@ def class_rows(place: Path, name: str, normal: str) -> Iterator[Row]:
         place: the class folder.
         name: its class.
         normal: the folder name of normal images.
+
+    Raises:
+        InputError: there are no such folders, the normal images lie in one of another name, or an image has two masks.
     """
     test = place / "test" if (place / "test").is_dir() else place
     defects = [folder for folder in visible_folders(test) if folder.name not in (*MASK_FOLDERS, "train")]
     if not defects:
         raise InputError(f"{place}: an empty class folder; expected a folder {normal}/ and one per defect, found none")
+    _check_normal([folder.name for folder in defects], normal, test)
     for defect in defects:
         masks = masks_by_stem([place / kind / defect.name for kind in MASK_FOLDERS])
         for image in images_in(defect):
@@ -63,3 +69,12 @@ def class_rows(place: Path, name: str, normal: str) -> Iterator[Row]:
                 yield row_of(image, name, defect.name, both[0] if both else None)
     if (place / "train" / normal).is_dir():
         yield from (row_of(image, name, GOOD, split="train") for image in images_in(place / "train" / normal))
+
+
+def _check_normal(found: list[str], normal: str, place: Path) -> None:
+    """Refuse folders of which another than `normal`, or none, holds the normal images: these would be anomalous."""
+    others = [name for name in found if name.lower() in NORMAL_FOLDERS and name != normal]
+    if others or normal not in found:
+        raise InputError(
+            f"{place}: expected a folder {normal}/ with the normal images, found {', '.join(others or found)}; rename it"
+        )

@@ -78,6 +78,30 @@ def test_an_empty_class_folder_is_refused(tmp_path, empty):
         rows_of(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["Good", "OK", "normal", "gut"])
+def test_normal_images_in_a_folder_of_another_name_are_refused(tmp_path, name):
+    save_image(tmp_path / "nut/good/1.png")
+    save_image(tmp_path / "bolt/test" / name / "1.png")
+    with pytest.raises(InputError, match=f"bolt/test: expected a folder good/ .*, found {name}; rename it"):
+        rows_of(tmp_path)
+
+
+def test_a_second_folder_of_normal_images_is_refused(tmp_path):
+    for name in ("good", "scratch", "OK"):
+        save_image(tmp_path / "bolt" / name / "1.png")
+    with pytest.raises(InputError, match="bolt: expected a folder good/ .*, found OK; rename it"):
+        rows_of(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "normal", "other"), [("mpdd", "good", "Good"), ("btad", "ok", "good")])
+def test_official_layouts_name_their_normal_images_exactly(tmp_path, name, normal, other):
+    write(name, tmp_path)
+    place = next(path for path in sorted(tmp_path.rglob(normal)) if path.parent.name == "test")
+    place.rename(place.with_name(other))
+    with pytest.raises(InputError, match=f"test: expected a folder {normal}/ .*, found {other}; rename it"):
+        read_layout(tmp_path, load_spec(name))
+
+
 def test_a_folder_without_images_is_refused(tmp_path):
     (tmp_path / "readme.txt").write_text("soon")
     with pytest.raises(InputError, match="expected images, with labels .* or without; found none"):
