@@ -75,6 +75,5 @@ def _check_normal(found: list[str], normal: str, place: Path) -> None:
     """Refuse folders of which another than `normal`, or none, holds the normal images: these would be anomalous."""
     others = [name for name in found if name.lower() in NORMAL_FOLDERS and name != normal]
     if others or normal not in found:
-        raise InputError(
-            f"{place}: expected a folder {normal}/ with the normal images, found {', '.join(others or found)}; rename it"
-        )
+        names = ", ".join(others or found)
+        raise InputError(f"{place}: expected a folder {normal}/ with the normal images, found {names}; rename it")

@@ -21,7 +21,14 @@ from kanoclip.datasets.index import DIGEST_COLUMNS, GOOD, INDEX_COLUMNS, write_i
 from kanoclip.datasets.layouts import read_layout
 from kanoclip.datasets.masks import load_mask
 from kanoclip.datasets.safe_open import read_file, shown
-from kanoclip.datasets.specs import DatasetSpec, FolderSource, PackageSource, SyntheticSource
+from kanoclip.datasets.specs import (
+    ArchiveSource,
+    DatasetSpec,
+    FolderSource,
+    ManualSource,
+    PackageSource,
+    SyntheticSource,
+)
 from kanoclip.datasets.synthetic import defects_of, render
 from kanoclip.naming import check_class_name
 from kanoclip.types import InputError, logger, progress
@@ -49,7 +56,7 @@ def prepare(
         InputError: the images are not available, or an image, a mask or a folder is wrong.
     """
     root = _root(spec, out.parent, resources, path).resolve()
-    rows = read_layout(root, spec)
+    rows = _read(root, spec, fetched=path is None and isinstance(spec.source, ArchiveSource | ManualSource))
     _check_classes(rows, spec)
     _check_masks_exist(rows, spec)
     if limit is not None:
@@ -74,6 +81,20 @@ def _root(spec: DatasetSpec, beside: Path, resources: Path, path: Path | None) -
     if isinstance(spec.source, SyntheticSource):
         return _draw(spec, spec.source, beside / "images")
     return download(spec, resources)
+
+
+def _read(root: Path, spec: DatasetSpec, fetched: bool) -> list[Row]:
+    """Return the rows of a dataset; the error about files of `download` says which of them to delete."""
+    try:
+        return read_layout(root, spec)
+    except InputError as error:
+        if not fetched:
+            raise
+        place = root.parent
+        raise InputError(
+            f"{error}; if these are not the files of {spec.name}, put the right archive into {place / 'archives'}, "
+            f"delete {root} and run again"
+        ) from error
 
 
 def _package_folder(source: PackageSource) -> Path:

@@ -104,18 +104,62 @@ def test_an_archive_is_downloaded_completely(server, tmp_path, behaviour):
     assert files_in(tmp_path / "btad") == [
         "archive.json",
         "archives/images.zip",
+        "images/.unpacked.json",
         "images/top/image.bin",
         "source.json",
     ]
 
 
-def test_a_changed_archive_is_reported(server, tmp_path, caplog):
-    download(spec_of(server, "well"), tmp_path)
-    last = tmp_path / "btad/archive.json"
-    last.write_text(last.read_text().replace(json.loads(last.read_text())["sha256"], "0" * 64))
-    (tmp_path / "btad/source.json").unlink()
-    download(spec_of(server, "well"), tmp_path)
+@pytest.fixture
+def by_hand(tmp_path):
+    """Return a function that places the archive of a dataset that needs a browser, and downloads it."""
+    archive = tmp_path / "headct/archives/images.zip"
+    archive.parent.mkdir(parents=True)
+
+    def place(name):
+        with zipfile.ZipFile(archive, "w") as file:
+            file.writestr(name, name)
+        return files_below(download(load_spec("headct"), tmp_path)), hashlib.sha256(archive.read_bytes()).hexdigest()
+
+    return place
+
+
+def files_below(images):
+    return [name for name in files_in(images) if not name.startswith(".")]
+
+
+def recorded(tmp_path):
+    return json.loads((tmp_path / "headct/source.json").read_text()).get("sha256")
+
+
+def test_a_replaced_archive_is_unpacked_again(by_hand, tmp_path, caplog):
+    assert by_hand("wrong.png")[0] == ["wrong.png"]
+    files, digest = by_hand("right.png")
+    assert files == ["right.png"] and recorded(tmp_path) == digest
     assert "another archive than last time" in caplog.text
+    (tmp_path / "headct/archives/images.zip").unlink()
+    (tmp_path / "headct/source.json").unlink()
+    download(load_spec("headct"), tmp_path)
+    assert files_below(tmp_path / "headct/images") == ["right.png"] and recorded(tmp_path) == digest
+
+
+def test_an_archive_is_not_the_origin_of_images_placed_by_hand(by_hand, tmp_path, caplog):
+    (tmp_path / "headct/images").mkdir()
+    (tmp_path / "headct/images/mine.png").touch()
+    assert by_hand("other.png")[0] == ["mine.png"]
+    assert recorded(tmp_path) is None and not (tmp_path / "headct/archive.json").exists()
+    assert "used as they are, not unpacked from" in caplog.text
+
+
+def test_an_archive_of_another_kind_is_named(tmp_path):
+    archives = tmp_path / "headct/archives"
+    archives.mkdir(parents=True)
+    (archives / "images.7z").touch()
+    with pytest.raises(InputError, match=r"expected an archive \(.zip, .*, found images.7z; unpack it by hand into .*"):
+        download(load_spec("headct"), tmp_path)
+    (tmp_path / "headct/images").mkdir()
+    (tmp_path / "headct/images/mine.png").touch()
+    assert files_in(download(load_spec("headct"), tmp_path)) == ["mine.png"]
 
 
 def test_a_silent_server_is_retried(server, tmp_path, monkeypatch):

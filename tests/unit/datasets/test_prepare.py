@@ -220,6 +220,15 @@ def test_classes_that_share_normal_images_keep_the_same_images(tmp_path):
     assert len(set(sets)) == 1 and len(sets.iloc[0]) == 10
 
 
+def test_the_error_about_a_wrong_archive_says_what_to_replace(tmp_path):
+    archive = tmp_path / "headct/archives/holiday.zip"
+    archive.parent.mkdir(parents=True)
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("beach/1.png", "")
+    with pytest.raises(InputError, match="found beach; if these are not .* of headct, put .*archives, delete .*images"):
+        prepare(load_spec("headct"), tmp_path / "index.csv", tmp_path)
+
+
 def test_an_archive_placed_by_hand_is_unpacked_and_indexed(tmp_path):
     write("mpdd", tmp_path / "source")
     archive = tmp_path / "resources/mpdd/archives/MPDD.zip"
