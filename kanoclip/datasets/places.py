@@ -68,7 +68,7 @@ class Place:
         return found[0] if found else None
 
     def is_filled(self, source: ArchiveSource | ManualSource) -> bool:
-        """Return whether nothing has to be fetched.
+        """Return whether there is an archive to unpack, or images, so that nothing has to be fetched.
 
         Raises:
             InputError: as `archive`.

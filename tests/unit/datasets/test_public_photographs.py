@@ -153,8 +153,8 @@ def test_the_list_of_downloads_has_photographs_with_their_licence(tmp_path: Path
     found = {one.what: one for one in missing(config, expand(config), tmp_path)}
     assert set(found) == {"dtd", "imagenet_sample"}
     assert found["dtd"].licence == "for research purposes" and found["dtd"].size == "625 MB"
-    (tmp_path / "resources/dtd").mkdir(parents=True)
-    (tmp_path / "resources/dtd/source.json").touch()
+    (tmp_path / "resources/dtd/images").mkdir(parents=True)
+    (tmp_path / "resources/dtd/images/1.jpg").touch()
     assert {one.what for one in missing(config, expand(config), tmp_path)} == {"imagenet_sample"}
 
 
