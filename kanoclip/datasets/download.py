@@ -159,21 +159,40 @@ def _transfer(url: str, partial: Path) -> None:
     if response is None:
         return
     with response:
+        if response.headers.get_content_type() == "text/html" and "Content-Type" in response.headers:
+            raise Refused("expected a file, found a web page")
         resumed = response.status == 206
         if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
             partial.unlink()
             raise Interrupted("the server sent another range than asked for")
-        length = response.headers.get("Content-Length")
-        total = int(length) + start * resumed if length else None
-        with (
-            partial.open("ab" if resumed else "wb") as file,
-            Progress(f"download {partial.stem}", total, unit="B", initial=file.tell()) as shown,
-        ):
-            for block in _blocks(response):
-                file.write(block)
-                shown.update(len(block))
-    if total is not None and _size(partial) != total:
-        raise Interrupted(f"{_size(partial)} of {total} bytes arrived")
+        if resumed or not start:
+            _receive(response, partial, start * resumed)
+            return
+        restart = partial.with_suffix(".restart")  # the server begins again: what is there may still be more
+        try:
+            _receive(response, restart, 0)
+            restart.replace(partial)
+        except Interrupted:
+            if _size(restart) > start:
+                restart.replace(partial)
+            raise
+        finally:
+            restart.unlink(missing_ok=True)
+
+
+def _receive(response: HTTPResponse, target: Path, start: int) -> None:
+    """Write the body of a response to a file, after its first `start` bytes."""
+    length = response.headers.get("Content-Length", "")
+    total = int(length) + start if length.isascii() and length.isdigit() else None
+    with (
+        target.open("ab" if start else "wb") as file,
+        Progress(f"download {target.stem}", total, unit="B", initial=start) as shown,
+    ):
+        for block in _blocks(response):
+            file.write(block)
+            shown.update(len(block))
+    if total is not None and _size(target) != total:
+        raise Interrupted(f"{_size(target)} of {total} bytes arrived")
 
 
 def _open(request: urllib.request.Request, partial: Path, start: int) -> HTTPResponse | None:
@@ -181,14 +200,15 @@ def _open(request: urllib.request.Request, partial: Path, start: int) -> HTTPRes
     try:
         return urllib.request.urlopen(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
+        problem = f"{error.code} {' '.join(str(error.reason).split())}"  # that of a redirect loop has several lines
         if error.code == 416:  # the server has no bytes after the partial file
             if error.headers.get("Content-Range") == f"bytes */{start}":
                 return None
             partial.unlink()
             raise Interrupted("the partial file does not fit the server's") from error
         if error.code >= 500 or error.code == 429:
-            raise Interrupted(f"{error.code} {error.reason}") from error
-        raise Refused(f"{error.code} {error.reason}") from error
+            raise Interrupted(problem) from error
+        raise Refused(problem) from error
     except (OSError, HTTPException) as error:
         raise Interrupted(str(getattr(error, "reason", error))) from error
 
