@@ -4,7 +4,7 @@ A reader pairs masks with images by stem, never by order, ignores hidden files, 
 that it should hold. A new layout is one function here, registered under the name that specs use.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +16,7 @@ from kanoclip.datasets.index import GOOD
 from kanoclip.datasets.masks import load_mask
 from kanoclip.datasets.own_images import read_own_images
 from kanoclip.datasets.specs import DatasetSpec
+from kanoclip.naming import printable
 from kanoclip.tabular import read_csv
 from kanoclip.types import InputError, unknown_name
 
@@ -61,7 +62,8 @@ def visa(root: Path, spec: DatasetSpec) -> list[Row]:
     """Read split_csv/1cls.csv: object, split, label (normal or anomaly), image, mask; paths relative to the root."""
     root = base_folder(root, ["split_csv"])
     table_path = root / "split_csv" / "1cls.csv"
-    table = _table(table_path, ["object", "split", "label", "image", "mask"])
+    values = {"split": ("train", "test"), "label": ("normal", "anomaly")}
+    table = _table(table_path, ["object", "split", "label", "image", "mask"], "image", values)
     check_classes(set(table["object"]), spec, table_path)
     return [
         Row(
@@ -149,7 +151,7 @@ def covid(root: Path, spec: DatasetSpec) -> list[Row]:
 def headct(root: Path, spec: DatasetSpec) -> list[Row]:
     """Read labels.csv (id, hemorrhage) and images named by the three-digit id, in head_ct/ (nested once or twice)."""
     root = base_folder(root, ["labels.csv"])
-    table = _table(root / "labels.csv", ["id", "hemorrhage"])
+    table = _table(root / "labels.csv", ["id", "hemorrhage"], "id", {"hemorrhage": ("0", "1")})
     images = {image.stem: image for image in sorted(root.glob("**/*.png")) if not image.name.startswith(".")}
     rows = []
     for number, label in table.itertuples(index=False):
@@ -188,13 +190,32 @@ def textile(root: Path, spec: DatasetSpec) -> list[Row]:
 layout("folder")(read_own_images)
 
 
-def _table(path: Path, columns: list[str]) -> pd.DataFrame:
-    """Return some columns of a CSV file as text."""
+def _table(path: Path, columns: list[str], key: str, values: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """Return some columns of a CSV file as text without blanks around it.
+
+    Args:
+        path: the file.
+        columns: their names.
+        key: the column that identifies a row.
+        values: all values that a column may have.
+
+    Raises:
+        InputError: the file or a column is missing, a value is another, or a key is listed twice.
+    """
     if not path.is_file():
         raise InputError(f"{path}: no such table")
     remedy = "get the dataset again"
     table = read_csv(path, None, remedy, dtype=str, keep_default_na=False, skipinitialspace=True)
+    table = table.rename(columns=str.strip)
     missing = [column for column in columns if column not in table.columns]
     if missing:
         raise InputError(f"{path}: expected the columns {', '.join(columns)}; missing {', '.join(missing)}")
-    return table[columns]
+    table = table[columns].apply(lambda column: column.str.strip())
+    wrong = {column: (~table[column].isin(known), f"expected {' or '.join(known)}") for column, known in values.items()}
+    wrong[key] = table[key].duplicated(), "expected each once"
+    for column, (rows, expected) in wrong.items():
+        if rows.any():
+            row = int(rows.to_numpy().argmax())
+            found = printable(table[column][row], 60)
+            raise InputError(f"{path}, line {row + 2}: {column}: {expected}, found '{found}'; {remedy}")
+    return table

@@ -169,6 +169,36 @@ def test_a_listed_image_that_does_not_exist_is_refused(tmp_path):
         read_layout(tmp_path, load_spec("headct"))
 
 
+@pytest.mark.parametrize(
+    ("name", "table", "old", "new", "message"),
+    [
+        ("headct", "labels.csv", "1,0", "1,no", r"labels.csv, line 3: hemorrhage: expected 0 or 1, found 'no'"),
+        ("headct", "labels.csv", "2,1", "0,1", r"labels.csv, line 4: id: expected each once, found '0'"),
+        ("visa", "split_csv/1cls.csv", "test,anomaly", "test,bad", "label: expected normal or anomaly, found 'bad'"),
+        ("visa", "split_csv/1cls.csv", "test,anomaly", "valid,anomaly", "split: expected train or test, found 'valid'"),
+        (
+            "visa",
+            "split_csv/1cls.csv",
+            "Normal/0001.JPG",
+            "Normal/0000.JPG",
+            "image: expected each once, found 'candle",
+        ),
+    ],
+)
+def test_a_table_with_unknown_labels_or_doubled_images_is_refused(tmp_path, name, table, old, new, message):
+    write(name, tmp_path)
+    text = (tmp_path / table).read_text()
+    (tmp_path / table).write_text(text.replace(old, new))
+    with pytest.raises(InputError, match=message):
+        read_layout(tmp_path, load_spec(name))
+
+
+def test_blanks_around_the_values_of_a_table_do_not_count(tmp_path):
+    write("headct", tmp_path)
+    (tmp_path / "labels.csv").write_text("id , hemorrhage \n0 ,1 \n1, 0\n2,1\n")
+    assert [row.label for row in read_layout(tmp_path, load_spec("headct"))] == [1, 0, 1]
+
+
 def test_the_first_release_of_covid_is_read(tmp_path):
     out = Written(tmp_path)
     out.image("NORMAL/NORMAL (1).png", "chest")
