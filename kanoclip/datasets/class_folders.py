@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from kanoclip.datasets.decoding import stem
 from kanoclip.datasets.folders import Row, base_folder, images_in, masks_by_stem, row_of, visible_folders
 from kanoclip.datasets.index import GOOD
 from kanoclip.datasets.specs import DatasetSpec
@@ -63,7 +64,7 @@ def class_rows(place: Path, name: str, normal: str) -> Iterator[Row]:
             if defect.name == normal:
                 yield row_of(image, name, GOOD)
             else:
-                both = [masks[stem] for stem in (f"{image.stem}_mask", image.stem) if stem in masks]
+                both = [masks[key] for key in (f"{stem(image)}_mask", stem(image)) if key in masks]
                 if len(both) > 1:
                     raise InputError(f"{image}: two masks, {both[0].name} and {both[1].name}; keep one")
                 yield row_of(image, name, defect.name, both[0] if both else None)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from kanoclip.datasets.class_folders import check_classes, class_folders, class_rows
+from kanoclip.datasets.decoding import stem
 from kanoclip.datasets.folders import Row, base_folder, images_in, masks_by_stem, row_of, visible_folders
 from kanoclip.datasets.images import image_size
 from kanoclip.datasets.index import GOOD
@@ -100,7 +101,7 @@ def dagm(root: Path, spec: DatasetSpec) -> list[Row]:
         for split in ("Train", "Test"):
             masks = masks_by_stem([folder / split / "Label"])
             for image in images_in(folder / split):
-                mask = masks.get(f"{image.stem}_label")
+                mask = masks.get(f"{stem(image)}_label")
                 rows.append(row_of(image, folder.name, "defect" if mask else GOOD, mask, split.lower()))
     return rows
 
@@ -116,7 +117,7 @@ def bmad(root: Path, spec: DatasetSpec) -> list[Row]:
     return [
         *(row_of(image, name, GOOD, split="train") for image in train_images),
         *(row_of(image, name, GOOD) for image in images_in(good / "img")),
-        *(row_of(image, name, "Ungood", masks.get(image.stem)) for image in images_in(ungood / "img")),
+        *(row_of(image, name, "Ungood", masks.get(stem(image))) for image in images_in(ungood / "img")),
     ]
 
 

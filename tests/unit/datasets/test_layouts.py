@@ -70,6 +70,41 @@ def test_masks_without_an_image_are_refused(tmp_path):
         rows_of(tmp_path)
 
 
+def test_masks_of_volumes_pair_with_their_images(tmp_path):
+    for name in (
+        "good/1.nii.gz",
+        "tumour/1.nii.gz",
+        "tumour/2.NII.GZ",
+        "masks/tumour/1_mask.nii.gz",
+        "masks/tumour/2.png",
+    ):
+        (tmp_path / "brain" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "brain" / name).touch()
+    assert {image: row[3] for (_, image), row in rows_of(tmp_path).items()} == {
+        "brain/good/1.nii.gz": "",
+        "brain/tumour/1.nii.gz": "brain/masks/tumour/1_mask.nii.gz",
+        "brain/tumour/2.NII.GZ": "brain/masks/tumour/2.png",
+    }
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "crack/Thumbs.db", "crack/._1.png", "good/1.png"])
+def test_other_files_among_the_masks_and_masks_of_normal_images_are_no_mistake(tmp_path, name):
+    for image in ("good/1.png", "crack/1.png"):
+        save_image(tmp_path / "bolt" / image)
+    save_mask(tmp_path / "bolt/masks/mask.png")
+    (tmp_path / "bolt/masks" / name).parent.mkdir(exist_ok=True)
+    (tmp_path / "bolt/masks/mask.png").rename(tmp_path / "bolt/masks" / name)
+    assert len(rows_of(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".jpe", ".pnm", ".j2k"])
+def test_images_of_kinds_that_are_not_read_are_reported(tmp_path, suffix, caplog):
+    save_image(tmp_path / "bolt/good/1.png")
+    (tmp_path / f"bolt/good/2{suffix}").touch()
+    assert len(rows_of(tmp_path)) == 1
+    assert f"1 files of kinds that are not read, such as 2{suffix}" in caplog.text
+
+
 @pytest.mark.parametrize("empty", ["bolt", "bolt/test", "bolt/test/good", "bolt/good"])
 def test_an_empty_class_folder_is_refused(tmp_path, empty):
     save_image(tmp_path / "nut/test/good/1.png")
