@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -117,6 +118,17 @@ def test_a_file_with_several_images_is_refused(bolts, tmp_path):
     pages = [Image.new("RGB", (20, 14), color) for color in ("red", "blue")]
     pages[0].save(bolts / "hex/test/good/two.tif", save_all=True, append_images=pages[1:])
     refused(bolts, tmp_path, "two.tif: expected one image in a file of a dataset, found 2; save each")
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.png", b"a\rb.png"])
+def test_names_that_an_index_cannot_hold_are_refused_before_any_file_is_read(bolts, tmp_path, name):
+    good = bolts / "hex/test/good"
+    (good / "1.png").write_bytes(b"")
+    try:
+        (good / "0.png").rename(good / os.fsdecode(name))
+    except OSError:
+        pytest.skip("the file system refuses the name")
+    refused(bolts, tmp_path, r"good/(caf\\udce9|a\\rb).png: expected a name in UTF-8 .* found another; rename it$")
 
 
 def test_a_mask_of_another_size_is_refused(bolts, tmp_path):
