@@ -7,11 +7,11 @@ from kanoclip.datasets.decoding import stem
 from kanoclip.datasets.folders import Row, base_folder, images_in, masks_by_stem, row_of, visible_folders
 from kanoclip.datasets.index import GOOD
 from kanoclip.datasets.specs import DatasetSpec
-from kanoclip.types import InputError
+from kanoclip.types import InputError, logger
 
 MASK_FOLDERS = ("ground_truth", "masks")
 # how datasets call normal images, in lower case: such a folder is never a defect
-NORMAL_FOLDERS = ("good", "normal", "normals", "nominal", "ok")
+NORMAL_FOLDERS = ("defect-free", "defect_free", "good", "healthy", "nominal", "normal", "normals", "ok", "okay")
 
 
 def class_folders(root: Path, spec: DatasetSpec) -> list[Path]:
@@ -73,8 +73,10 @@ def class_rows(place: Path, name: str, normal: str) -> Iterator[Row]:
 
 
 def _check_normal(found: list[str], normal: str, place: Path) -> None:
-    """Refuse folders of which another than `normal`, or none, holds the normal images: these would be anomalous."""
+    """Refuse a folder of normal images under another name than `normal`: they would count as anomalous."""
     others = [name for name in found if name.lower() in NORMAL_FOLDERS and name != normal]
-    if others or normal not in found:
-        names = ", ".join(others or found)
+    if others:
+        names = ", ".join(others)
         raise InputError(f"{place}: expected a folder {normal}/ with the normal images, found {names}; rename it")
+    if normal not in found:
+        logger.warning("%s: no folder %s/, so all images are anomalous (%s)", place, normal, ", ".join(found))

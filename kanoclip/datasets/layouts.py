@@ -156,10 +156,10 @@ def headct(root: Path, spec: DatasetSpec) -> list[Row]:
     images = {image.stem: image for image in sorted(root.glob("**/*.png")) if not image.name.startswith(".")}
     rows = []
     for number, label in table.itertuples(index=False):
-        stem = number.zfill(3)
-        if stem not in images:
-            raise InputError(f"{root}: labels.csv lists the image {stem}.png, which is in no folder below")
-        rows.append(row_of(images[stem], spec.classes[0], "hemorrhage" if label == "1" else GOOD))
+        padded = number.zfill(3)
+        if padded not in images:
+            raise InputError(f"{root}: labels.csv lists the image {padded}.png, which is in no folder below")
+        rows.append(row_of(images[padded], spec.classes[0], "hemorrhage" if label == "1" else GOOD))
     return rows
 
 
@@ -213,7 +213,7 @@ def _table(path: Path, columns: list[str], key: str, values: Mapping[str, Sequen
         raise InputError(f"{path}: expected the columns {', '.join(columns)}; missing {', '.join(missing)}")
     table = table[columns].apply(lambda column: column.str.strip())
     wrong = {column: (~table[column].isin(known), f"expected {' or '.join(known)}") for column, known in values.items()}
-    wrong[key] = table[key].duplicated(), "expected each once"
+    wrong[key] = table[key].str.zfill(3).duplicated(), "expected each once"  # 7 and 007 are the same of HeadCT
     for column, (rows, expected) in wrong.items():
         if rows.any():
             row = int(rows.to_numpy().argmax())

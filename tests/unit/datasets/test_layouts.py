@@ -113,12 +113,19 @@ def test_an_empty_class_folder_is_refused(tmp_path, empty):
         rows_of(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["Good", "OK", "normal", "gut"])
+@pytest.mark.parametrize("name", ["Good", "OK", "normal", "Healthy"])
 def test_normal_images_in_a_folder_of_another_name_are_refused(tmp_path, name):
     save_image(tmp_path / "nut/good/1.png")
     save_image(tmp_path / "bolt/test" / name / "1.png")
     with pytest.raises(InputError, match=f"bolt/test: expected a folder good/ .*, found {name}; rename it"):
         rows_of(tmp_path)
+
+
+def test_a_class_without_normal_images_is_reported(tmp_path, caplog):
+    save_image(tmp_path / "nut/good/1.png")
+    save_image(tmp_path / "bolt/test/gut/1.png")
+    assert rows_of(tmp_path)["bolt", "bolt/test/gut/1.png"][0] == 1
+    assert "bolt/test: no folder good/, so all images are anomalous (gut)" in caplog.text
 
 
 def test_a_second_folder_of_normal_images_is_refused(tmp_path):
@@ -209,6 +216,7 @@ def test_a_listed_image_that_does_not_exist_is_refused(tmp_path):
     [
         ("headct", "labels.csv", "1,0", "1,no", r"labels.csv, line 3: hemorrhage: expected 0 or 1, found 'no'"),
         ("headct", "labels.csv", "2,1", "0,1", r"labels.csv, line 4: id: expected each once, found '0'"),
+        ("headct", "labels.csv", "2,1", "00,1", r"labels.csv, line 4: id: expected each once, found '00'"),
         ("visa", "split_csv/1cls.csv", "test,anomaly", "test,bad", "label: expected normal or anomaly, found 'bad'"),
         ("visa", "split_csv/1cls.csv", "test,anomaly", "valid,anomaly", "split: expected train or test, found 'valid'"),
         (
