@@ -5,10 +5,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from kanoclip.config import BackboneConfig, Configuration
+from kanoclip.datasets.places import Place
 from kanoclip.datasets.public_photographs import load_photographs
 from kanoclip.datasets.specs import ArchiveSource, ManualSource, Origin, dataset_names, load_spec
 from kanoclip.published_weights import files_trained_on, load_release
 from kanoclip.run import Run
+from kanoclip.types import InputError, logger
 
 PRETRAINED = "pretrained"  # of a second tower: timm's own weights
 
@@ -82,7 +84,7 @@ def _datasets(names: Mapping[str, None], config: Configuration, resources: Path)
     for name in names:
         entry = config.datasets.get(name)
         local = entry is not None and entry.path is not None
-        if local or name not in dataset_names() or (resources / name / "source.json").is_file():
+        if local or name not in dataset_names():
             continue
         found = _dataset(load_spec(name), resources)
         if found is not None:
@@ -90,28 +92,28 @@ def _datasets(names: Mapping[str, None], config: Configuration, resources: Path)
 
 
 def _dataset(spec: Origin, resources: Path) -> Missing | None:
-    place = resources / spec.name / "archives"
-    size = spec.download_size or "unknown"
-    if isinstance(spec.source, ArchiveSource):
-        file = place / spec.source.file
-        get, origin = "by the workflow", " or ".join(spec.source.urls)
-        return None if file.is_file() else Missing(spec.name, size, spec.licence, get, origin, str(file))
-    if isinstance(spec.source, ManualSource):
-        images = place.with_name("images")
-        if any(folder.is_dir() and any(folder.iterdir()) for folder in (place, images)):
+    source, place = spec.source, Place(resources / spec.name)
+    if not isinstance(source, ArchiveSource | ManualSource):
+        return None
+    try:
+        if place.is_filled(source):
             return None
-        origin = f"{spec.source.what} from {spec.source.where}"
-        return Missing(spec.name, size, spec.licence, "by hand", origin, f"{place} (or unpacked in {images})")
-    return None
+    except InputError as error:  # files that `download` refuses: the dataset is still needed
+        logger.warning("%s", error)
+    size = spec.download_size or "unknown"
+    if isinstance(source, ArchiveSource):
+        origin, destination = " or ".join(source.urls), str(place.archives / source.file)
+        return Missing(spec.name, size, spec.licence, "by the workflow", origin, destination)
+    origin, destination = f"{source.what} from {source.where}", f"{place.archives} (or unpacked in {place.images})"
+    return Missing(spec.name, size, spec.licence, "by hand", origin, destination)
 
 
 def _photographs(config: Configuration, resources: Path) -> Iterator[Missing]:
     """Yield the public photographs for `snakemake pretrain`."""
     for name in config.pretraining.public_photographs:
-        if not (resources / name / "source.json").is_file():
-            found = _dataset(load_photographs(name), resources)
-            if found is not None:
-                yield found
+        found = _dataset(load_photographs(name), resources)
+        if found is not None:
+            yield found
 
 
 def _weights(backbones: Mapping[str, BackboneConfig], resources: Path, root: Path) -> Iterator[Missing]:

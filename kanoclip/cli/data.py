@@ -70,8 +70,14 @@ def prepare(
     """Check the images and masks of a dataset and write its index.csv."""
     from kanoclip.datasets.prepare import prepare as write_index
     from kanoclip.datasets.specs import dataset_names, folder_spec, load_spec
+    from kanoclip.types import InputError
 
     own = path is not None and dataset not in dataset_names()
+    if class_name and dataset in dataset_names():
+        raise InputError(
+            f"--class-name: only for a dataset of your own, found {dataset}; leave it out, or give --dataset another "
+            "name and --path"
+        )
     spec = folder_spec(dataset, dict(parse_pairs(class_name))) if own else load_spec(dataset)
     write_index(spec, out, resources, path, limit, seed)
 
@@ -93,9 +99,12 @@ def knowledge(
     from kanoclip.datasets.index import read_index
     from kanoclip.knowledge.jsonl import write_knowledge
     from kanoclip.knowledge.sources import collect
+    from kanoclip.types import InputError
 
     config = parse(KnowledgeConfig, parse_options(settings), "--set")
     answers = answers or out.with_suffix(".answers.jsonl")
+    if answers.resolve() == out.resolve():
+        raise InputError(f"--answers: expected another file than --out, found {answers} for both; leave --answers out")
     write_knowledge(out, collect(dataset, read_index(index), config, answers))
 
 

@@ -17,11 +17,16 @@ from kanoclip.types import InputError
 
 LARGEST = 100 * 10**9  # bytes unpacked: the largest dataset of the paper has 5 GB
 BLOCK = 2**20
+ENCRYPTED = 1  # the flag of a zip's member that needs a password
 COMPRESSED: dict[bytes, Callable[[Path], Any]] = {
     b"\x1f\x8b": gzip.GzipFile,
     b"BZ": bz2.BZ2File,
     b"\xfd7": lzma.LZMAFile,
 }  # by the first two bytes
+
+
+class Damaged(InputError):
+    """A file is not a whole archive."""
 
 
 @contextmanager
@@ -51,10 +56,10 @@ def unpack(archive: Path, folder: Path, largest: int = LARGEST) -> None:
         largest: most bytes that the unpacked files may take, against decompression bombs.
 
     Raises:
-        InputError: the archive is damaged anywhere, is neither zip nor tar, would write outside the folder, or unpacks
-            to more than `largest`.
+        Damaged: the archive is damaged anywhere, or is neither zip nor tar.
+        InputError: it needs a password, would write outside the folder, or unpacks to more than `largest`.
     """
-    # zipfile raises RuntimeError for a password or an unknown compression
+    # zipfile raises RuntimeError for an unknown compression
     broken = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, RuntimeError, ValueError)
     with whole_folder(folder) as temporary:
         try:
@@ -63,7 +68,7 @@ def unpack(archive: Path, folder: Path, largest: int = LARGEST) -> None:
             elif tarfile.is_tarfile(archive):
                 _untar(archive, temporary, largest)
             else:
-                raise InputError(f"{archive}: neither a zip nor a tar archive")
+                raise Damaged(f"{archive}: neither a zip nor a tar archive; delete it and run again")
         except InputError:
             raise
         except tarfile.FilterError as error:
@@ -71,9 +76,9 @@ def unpack(archive: Path, folder: Path, largest: int = LARGEST) -> None:
         except OSError as error:
             if error.errno is not None:  # an error of the disk; those of gzip and bz2 have no number
                 raise
-            raise InputError(f"{archive}: a damaged archive ({error}); delete it and fetch it again") from error
+            raise Damaged(f"{archive}: a damaged archive ({error}); delete it and run again") from error
         except broken as error:
-            raise InputError(f"{archive}: a damaged archive ({error}); delete it and fetch it again") from error
+            raise Damaged(f"{archive}: a damaged archive ({error}); delete it and run again") from error
 
 
 def _untar(archive: Path, folder: Path, largest: int) -> None:
@@ -112,6 +117,8 @@ def _unzip(archive: Path, folder: Path, largest: int) -> None:
     with zipfile.ZipFile(archive) as file:
         # zipfile reads at most the size in a file's header, so the sum of these limits what is written
         _check_size(archive, sum(member.file_size for member in file.infolist()), largest)
+        if any(member.flag_bits & ENCRYPTED for member in file.infolist()):
+            raise InputError(f"{archive}: needs a password; unpack it by hand into images/ beside its folder")
         for name in file.namelist():
             path = PurePosixPath(name.replace("\\", "/"))
             if path.is_absolute() or ".." in path.parts or ":" in "".join(path.parts[:1]):

@@ -51,6 +51,17 @@ def is_image_name(path: Path | str) -> bool:
     return Path(path).name.lower().endswith(IMAGE_SUFFIXES)
 
 
+def stem(path: Path | str) -> str:
+    """Return the name of a file without the suffix of an image, of which the longest counts.
+
+    >>> stem("scans/brain.a.NII.GZ"), stem("Part5.jpg")
+    ('brain.a', 'Part5')
+    """
+    name = Path(path).name
+    suffixes = [suffix for suffix in IMAGE_SUFFIXES if name.lower().endswith(suffix)]
+    return name[: -len(max(suffixes, key=len))] if suffixes else Path(name).stem
+
+
 def read_image(path: Path | str, axis: int = 2) -> list[Frame]:
     """Read all images of a file as RGB.
 

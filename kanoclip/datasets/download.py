@@ -1,24 +1,23 @@
 """Download archives: resume interrupted transfers, verify them, unpack them whole or not at all."""
 
-import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
+from typing import Any
 
-from kanoclip.datasets.archives import unpack
+from kanoclip.datasets.archives import Damaged, unpack, whole_folder
+from kanoclip.datasets.places import UNPACKED, Place, read_facts
 from kanoclip.datasets.specs import ArchiveSource, ManualSource, Origin
-from kanoclip.files import sha256, write_json
+from kanoclip.files import remembered_sha256, sha256, write_json
 from kanoclip.types import InputError, Progress, logger
 
 TIMEOUT = 60.0  # seconds without receiving a byte
 TRIES = 4  # consecutive attempts without progress
 WAIT = 2.0  # seconds before the next attempt, doubled after each without progress
 BLOCK = 1 << 16  # bytes
-LAST = "archive.json"  # facts of the last download, kept when source.json is removed
-ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 
 
 class Interrupted(Exception):
@@ -33,7 +32,8 @@ def download(spec: Origin, resources: Path) -> Path:
     """Return the folder with the images of a dataset, after downloading and unpacking them if necessary.
 
     All files lie in resources/<dataset>/: archives/ (downloaded, or placed there by hand), images/ (unpacked, or
-    placed there by hand) and source.json (their origin; written last).
+    placed there by hand) and source.json (their origin; written last). An archive other than the one that was unpacked
+    is unpacked again; images placed by hand are never replaced.
 
     Args:
         spec: a dataset or photographs whose source is an archive, or manual.
@@ -48,53 +48,45 @@ def download(spec: Origin, resources: Path) -> Path:
         raise InputError(
             f"dataset {spec.name}: nothing to download (its source is: {source.kind}); prepare it directly"
         )
-    place = resources / spec.name
-    images, note = place / "images", place / "source.json"
-    if note.is_file() and images.is_dir():
-        return images
-    placed_images = images.is_dir() and any(images.iterdir())
-    archive = _placed(source, place / "archives")
-    fetched = archive is None and not placed_images
-    if fetched:
-        archive = _fetch(spec, source, place)
-    facts = _archive_facts(archive, source, delete_if_wrong=fetched) if archive else {}
-    _compare_with_last(place / LAST, facts)
-    if archive and not placed_images:
-        unpack(archive, images)
+    place = Place(resources / spec.name)
+    archive, facts = place.archive(source), place.unpacked()
+    replaced = archive is not None and bool(facts) and remembered_sha256(archive) != facts["sha256"]
+    if place.has_images() and not replaced:
+        if place.note.is_file():
+            return place.images
+        if archive and not facts:
+            logger.warning(
+                "%s: used as they are, not unpacked from %s; delete them to unpack it", place.images, archive
+            )
+    else:
+        facts = _unpack(archive, source, place) if archive else _fetch(spec, source, place)
     where = source.urls if isinstance(source, ArchiveSource) else [source.where]
     about = {"dataset": spec.name, "homepage": spec.homepage, "licence": spec.licence, "citation": spec.citation}
-    write_json(note, {**about, "urls": where, **facts})
-    if facts:
-        write_json(place / LAST, facts)
-    return images
+    write_json(place.note, {**about, "urls": where, **facts})
+    return place.images
 
 
-def _compare_with_last(record: Path, facts: Mapping[str, str | int]) -> None:
-    """Warn if an archive differs from that of an earlier download; its publisher may have changed it."""
-    try:
-        last = json.loads(record.read_text(encoding="utf-8"))["sha256"]
-    except (OSError, ValueError, TypeError, KeyError):
-        return
-    if facts and last != facts["sha256"]:
+def _unpack(
+    archive: Path, source: ArchiveSource | ManualSource, place: Place, delete_if_wrong: bool = False
+) -> dict[str, Any]:
+    """Check and unpack an archive, and return its facts, which are recorded with the images in one step."""
+    facts = _archive_facts(archive, source, delete_if_wrong)
+    last = read_facts(place.last)
+    if last and last["sha256"] != facts["sha256"]:  # its publisher may have changed it
         logger.warning(
             "%s: another archive than last time: SHA-256 %s, before %s; results are not comparable",
-            record,
+            place.last,
             facts["sha256"],
-            last,
+            last["sha256"],
         )
+    with whole_folder(place.images) as temporary:
+        unpack(archive, temporary)
+        write_json(temporary / UNPACKED, facts)
+    write_json(place.last, facts)
+    return facts
 
 
-def _placed(source: ArchiveSource | ManualSource, archives: Path) -> Path | None:
-    """Return the archive if it exists already."""
-    if isinstance(source, ArchiveSource):
-        return archives / source.file if (archives / source.file).is_file() else None
-    found = sorted(path for path in archives.glob("*") if path.name.lower().endswith(ARCHIVES))
-    if len(found) > 1:
-        raise InputError(f"{archives}: expected one archive, found {', '.join(path.name for path in found)}")
-    return found[0] if found else None
-
-
-def _archive_facts(archive: Path, source: ArchiveSource | ManualSource, delete_if_wrong: bool) -> dict[str, str | int]:
+def _archive_facts(archive: Path, source: ArchiveSource | ManualSource, delete_if_wrong: bool) -> dict[str, Any]:
     """Return what source.json records of an archive, after checking that it is the published one."""
     digest = sha256(archive)
     if source.sha256 is not None and digest != source.sha256:
@@ -105,27 +97,30 @@ def _archive_facts(archive: Path, source: ArchiveSource | ManualSource, delete_i
     return {"file": archive.name, "sha256": digest, "bytes": archive.stat().st_size}
 
 
-def _fetch(spec: Origin, source: ArchiveSource | ManualSource, place: Path) -> Path:
-    """Download the archive from the first mirror that has it."""
+def _fetch(spec: Origin, source: ArchiveSource | ManualSource, place: Place) -> dict[str, Any]:
+    """Download and unpack the archive from the first mirror that has it, and return its facts."""
     by_hand = (
-        f"in {place / 'archives'} (or its unpacked folders in {place / 'images'}), "
-        f"or name a folder with `{spec.folder_key}`"
+        f"in {place.archives} (or its unpacked folders in {place.images}), or name a folder with `{spec.folder_key}`"
     )
     if isinstance(source, ManualSource):
         raise InputError(
             f"dataset {spec.name}: needs a browser or an account; get {source.what} from {source.where} and put it "
             f"{by_hand}"
         )
-    archive = place / "archives" / source.file
+    archive = place.archives / source.file
     archive.parent.mkdir(parents=True, exist_ok=True)
     reasons = []
     for url in source.urls:
         try:
             fetch_from(url, archive)
-            return archive
-        except (Interrupted, Refused) as reason:
-            logger.warning("%s: %s", url, reason)
-            reasons.append(f"{url}: {reason}")
+            return _unpack(archive, source, place, delete_if_wrong=True)
+        except Damaged:
+            archive.unlink()
+            reason = "it sent no whole archive; what it sent was deleted"
+        except (Interrupted, Refused) as error:
+            reason = str(error)
+        logger.warning("%s: %s", url, reason)
+        reasons.append(f"{url}: {reason}")
     raise InputError(
         f"dataset {spec.name}: no mirror has it ({'; '.join(reasons)}); get {source.file} from {spec.homepage} and put "
         f"it {by_hand}"
@@ -164,21 +159,40 @@ def _transfer(url: str, partial: Path) -> None:
     if response is None:
         return
     with response:
+        if response.headers.get_content_type() == "text/html" and "Content-Type" in response.headers:
+            raise Refused("expected a file, found a web page")
         resumed = response.status == 206
         if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
             partial.unlink()
             raise Interrupted("the server sent another range than asked for")
-        length = response.headers.get("Content-Length")
-        total = int(length) + start * resumed if length else None
-        with (
-            partial.open("ab" if resumed else "wb") as file,
-            Progress(f"download {partial.stem}", total, unit="B", initial=file.tell()) as shown,
-        ):
-            for block in _blocks(response):
-                file.write(block)
-                shown.update(len(block))
-    if total is not None and _size(partial) != total:
-        raise Interrupted(f"{_size(partial)} of {total} bytes arrived")
+        if resumed or not start:
+            _receive(response, partial, start * resumed)
+            return
+        restart = partial.with_suffix(".restart")  # the server begins again: what is there may still be more
+        try:
+            _receive(response, restart, 0)
+            restart.replace(partial)
+        except Interrupted:
+            if _size(restart) > start:
+                restart.replace(partial)
+            raise
+        finally:
+            restart.unlink(missing_ok=True)
+
+
+def _receive(response: HTTPResponse, target: Path, start: int) -> None:
+    """Write the body of a response to a file, after its first `start` bytes."""
+    length = response.headers.get("Content-Length", "")
+    total = int(length) + start if length.isascii() and length.isdigit() else None
+    with (
+        target.open("ab" if start else "wb") as file,
+        Progress(f"download {target.stem}", total, unit="B", initial=start) as shown,
+    ):
+        for block in _blocks(response):
+            file.write(block)
+            shown.update(len(block))
+    if total is not None and _size(target) != total:
+        raise Interrupted(f"{_size(target)} of {total} bytes arrived")
 
 
 def _open(request: urllib.request.Request, partial: Path, start: int) -> HTTPResponse | None:
@@ -186,14 +200,15 @@ def _open(request: urllib.request.Request, partial: Path, start: int) -> HTTPRes
     try:
         return urllib.request.urlopen(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
+        problem = f"{error.code} {' '.join(str(error.reason).split())}"  # that of a redirect loop has several lines
         if error.code == 416:  # the server has no bytes after the partial file
             if error.headers.get("Content-Range") == f"bytes */{start}":
                 return None
             partial.unlink()
             raise Interrupted("the partial file does not fit the server's") from error
         if error.code >= 500 or error.code == 429:
-            raise Interrupted(f"{error.code} {error.reason}") from error
-        raise Refused(f"{error.code} {error.reason}") from error
+            raise Interrupted(problem) from error
+        raise Refused(problem) from error
     except (OSError, HTTPException) as error:
         raise Interrupted(str(getattr(error, "reason", error))) from error
 

@@ -4,12 +4,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kanoclip.datasets.decoding import IMAGE_SUFFIXES, is_image_name
+from kanoclip.datasets.decoding import IMAGE_SUFFIXES, is_image_name, stem
 from kanoclip.datasets.index import GOOD, UNLABELLED
 from kanoclip.types import InputError, logger
 
 # image formats that are not read; the user gets a warning
-OTHER_SUFFIXES = (".avif", ".eps", ".exr", ".jp2", ".jxl", ".npy", ".pbm", ".pgm", ".ppm", ".psd", ".svg")
+OTHER_SUFFIXES = (
+    *(".avif", ".eps", ".exr", ".j2k", ".jfif", ".jp2", ".jpe", ".jxl"),
+    *(".npy", ".pbm", ".pgm", ".pnm", ".ppm", ".psd", ".svg"),
+)
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ def images_below(place: Path) -> list[Path]:
 
 
 def masks_by_stem(places: Iterable[Path]) -> dict[str, Path]:
-    """Return the masks in those of the folders `places` that exist, keyed by file name without suffix.
+    """Return the masks in those of the folders `places` that exist, keyed by their `stem`.
 
     Raises:
         InputError: a folder has two masks with the same stem.
@@ -88,8 +91,8 @@ def masks_by_stem(places: Iterable[Path]) -> dict[str, Path]:
     for place in places:
         in_place: dict[str, Path] = {}
         for mask in _images(place):
-            if mask.stem in in_place:
-                raise InputError(f"{mask}: a second mask for one image, beside {in_place[mask.stem].name}; keep one")
-            in_place[mask.stem] = mask
+            if stem(mask) in in_place:
+                raise InputError(f"{mask}: a second mask for one image, beside {in_place[stem(mask)].name}; keep one")
+            in_place[stem(mask)] = mask
         found |= in_place
     return found

@@ -4,18 +4,20 @@ A reader pairs masks with images by stem, never by order, ignores hidden files, 
 that it should hold. A new layout is one function here, registered under the name that specs use.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from kanoclip.datasets.class_folders import check_classes, class_folders, class_rows
+from kanoclip.datasets.decoding import stem
 from kanoclip.datasets.folders import Row, base_folder, images_in, masks_by_stem, row_of, visible_folders
 from kanoclip.datasets.images import image_size
 from kanoclip.datasets.index import GOOD
 from kanoclip.datasets.masks import load_mask
 from kanoclip.datasets.own_images import read_own_images
 from kanoclip.datasets.specs import DatasetSpec
+from kanoclip.naming import printable
 from kanoclip.tabular import read_csv
 from kanoclip.types import InputError, unknown_name
 
@@ -61,7 +63,8 @@ def visa(root: Path, spec: DatasetSpec) -> list[Row]:
     """Read split_csv/1cls.csv: object, split, label (normal or anomaly), image, mask; paths relative to the root."""
     root = base_folder(root, ["split_csv"])
     table_path = root / "split_csv" / "1cls.csv"
-    table = _table(table_path, ["object", "split", "label", "image", "mask"])
+    values = {"split": ("train", "test"), "label": ("normal", "anomaly")}
+    table = _table(table_path, ["object", "split", "label", "image", "mask"], "image", values)
     check_classes(set(table["object"]), spec, table_path)
     return [
         Row(
@@ -98,7 +101,7 @@ def dagm(root: Path, spec: DatasetSpec) -> list[Row]:
         for split in ("Train", "Test"):
             masks = masks_by_stem([folder / split / "Label"])
             for image in images_in(folder / split):
-                mask = masks.get(f"{image.stem}_label")
+                mask = masks.get(f"{stem(image)}_label")
                 rows.append(row_of(image, folder.name, "defect" if mask else GOOD, mask, split.lower()))
     return rows
 
@@ -114,7 +117,7 @@ def bmad(root: Path, spec: DatasetSpec) -> list[Row]:
     return [
         *(row_of(image, name, GOOD, split="train") for image in train_images),
         *(row_of(image, name, GOOD) for image in images_in(good / "img")),
-        *(row_of(image, name, "Ungood", masks.get(image.stem)) for image in images_in(ungood / "img")),
+        *(row_of(image, name, "Ungood", masks.get(stem(image))) for image in images_in(ungood / "img")),
     ]
 
 
@@ -149,14 +152,14 @@ def covid(root: Path, spec: DatasetSpec) -> list[Row]:
 def headct(root: Path, spec: DatasetSpec) -> list[Row]:
     """Read labels.csv (id, hemorrhage) and images named by the three-digit id, in head_ct/ (nested once or twice)."""
     root = base_folder(root, ["labels.csv"])
-    table = _table(root / "labels.csv", ["id", "hemorrhage"])
+    table = _table(root / "labels.csv", ["id", "hemorrhage"], "id", {"hemorrhage": ("0", "1")})
     images = {image.stem: image for image in sorted(root.glob("**/*.png")) if not image.name.startswith(".")}
     rows = []
     for number, label in table.itertuples(index=False):
-        stem = number.zfill(3)
-        if stem not in images:
-            raise InputError(f"{root}: labels.csv lists the image {stem}.png, which is in no folder below")
-        rows.append(row_of(images[stem], spec.classes[0], "hemorrhage" if label == "1" else GOOD))
+        padded = number.zfill(3)
+        if padded not in images:
+            raise InputError(f"{root}: labels.csv lists the image {padded}.png, which is in no folder below")
+        rows.append(row_of(images[padded], spec.classes[0], "hemorrhage" if label == "1" else GOOD))
     return rows
 
 
@@ -188,13 +191,32 @@ def textile(root: Path, spec: DatasetSpec) -> list[Row]:
 layout("folder")(read_own_images)
 
 
-def _table(path: Path, columns: list[str]) -> pd.DataFrame:
-    """Return some columns of a CSV file as text."""
+def _table(path: Path, columns: list[str], key: str, values: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """Return some columns of a CSV file as text without blanks around it.
+
+    Args:
+        path: the file.
+        columns: their names.
+        key: the column that identifies a row.
+        values: all values that a column may have.
+
+    Raises:
+        InputError: the file or a column is missing, a value is another, or a key is listed twice.
+    """
     if not path.is_file():
         raise InputError(f"{path}: no such table")
     remedy = "get the dataset again"
     table = read_csv(path, None, remedy, dtype=str, keep_default_na=False, skipinitialspace=True)
+    table = table.rename(columns=str.strip)
     missing = [column for column in columns if column not in table.columns]
     if missing:
         raise InputError(f"{path}: expected the columns {', '.join(columns)}; missing {', '.join(missing)}")
-    return table[columns]
+    table = table[columns].apply(lambda column: column.str.strip())
+    wrong = {column: (~table[column].isin(known), f"expected {' or '.join(known)}") for column, known in values.items()}
+    wrong[key] = table[key].str.zfill(3).duplicated(), "expected each once"  # 7 and 007 are the same of HeadCT
+    for column, (rows, expected) in wrong.items():
+        if rows.any():
+            row = int(rows.to_numpy().argmax())
+            found = printable(table[column][row], 60)
+            raise InputError(f"{path}, line {row + 2}: {column}: {expected}, found '{found}'; {remedy}")
+    return table

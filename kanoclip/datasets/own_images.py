@@ -63,9 +63,11 @@ def _unlabelled(root: Path, spec: DatasetSpec) -> list[Row]:
 
 
 def _refuse_stray_masks(places: Iterable[Path]) -> None:
-    """Refuse masks that match no image: their names must be wrong."""
+    """Refuse masks that match no image: their names must be wrong. Those of normal images, all black, are not read."""
     for mask_folder in (place / kind for place in places for kind in MASK_FOLDERS):
-        for stray in sorted(mask_folder.glob("**/*.*")):
+        for stray in images_below(mask_folder):
+            if stray.relative_to(mask_folder).parts[0] == GOOD:
+                continue
             raise InputError(
                 f"{stray}: a mask without an image; expected {mask_folder.name}/<defect>/<image's stem>_mask.png"
             )

@@ -6,22 +6,26 @@ import os
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import cycle, islice
 from pathlib import Path
 
 import pandas as pd
-from PIL import Image
 
-from kanoclip.datasets.archives import whole_folder
 from kanoclip.datasets.download import download
 from kanoclip.datasets.folders import Row
 from kanoclip.datasets.images import digest, load_image
-from kanoclip.datasets.index import DIGEST_COLUMNS, GOOD, INDEX_COLUMNS, write_index
+from kanoclip.datasets.index import DIGEST_COLUMNS, INDEX_COLUMNS, write_index
 from kanoclip.datasets.layouts import read_layout
 from kanoclip.datasets.masks import load_mask
 from kanoclip.datasets.safe_open import read_file, shown
-from kanoclip.datasets.specs import DatasetSpec, FolderSource, PackageSource, SyntheticSource
-from kanoclip.datasets.synthetic import defects_of, render
+from kanoclip.datasets.specs import (
+    ArchiveSource,
+    DatasetSpec,
+    FolderSource,
+    ManualSource,
+    PackageSource,
+    SyntheticSource,
+)
+from kanoclip.datasets.synthetic.files import draw
 from kanoclip.naming import check_class_name
 from kanoclip.types import InputError, logger, progress
 
@@ -36,7 +40,7 @@ def prepare(
 
     Args:
         spec: the dataset.
-        out: the index.csv to write. Synthetic images are drawn into images/ beside it.
+        out: the index.csv to write. Synthetic images are drawn into images/ beside it, which must not hold others.
         resources: the folder of downloads.
         path: a local folder in the layout of the spec, used instead of the spec's source.
         limit: keep at most this many images per class, split and label: those with the smallest SHA-256 of seed and
@@ -48,11 +52,12 @@ def prepare(
         InputError: the images are not available, or an image, a mask or a folder is wrong.
     """
     root = _root(spec, out.parent, resources, path).resolve()
-    rows = read_layout(root, spec)
+    rows = _read(root, spec, fetched=path is None and isinstance(spec.source, ArchiveSource | ManualSource))
     _check_classes(rows, spec)
     _check_masks_exist(rows, spec)
     if limit is not None:
         rows = _subset(rows, root, limit, seed)
+    _check_names(rows, out.parent.resolve())
     digests = _check_files(rows, spec.name)
     write_index(_frame(rows, digests, spec, out.parent.resolve()), out)
     anomalous, unlabelled = (sum(row.label == label for row in rows) for label in (1, -1))
@@ -71,8 +76,22 @@ def _root(spec: DatasetSpec, beside: Path, resources: Path, path: Path | None) -
     if isinstance(spec.source, PackageSource):
         return _package_folder(spec.source)
     if isinstance(spec.source, SyntheticSource):
-        return _draw(spec, spec.source, beside / "images")
+        return draw(spec, spec.source, beside / "images")
     return download(spec, resources)
+
+
+def _read(root: Path, spec: DatasetSpec, fetched: bool) -> list[Row]:
+    """Return the rows of a dataset; the error about files of `download` says which of them to delete."""
+    try:
+        return read_layout(root, spec)
+    except InputError as error:
+        if not fetched:
+            raise
+        place = root.parent
+        raise InputError(
+            f"{error}; if these are not the files of {spec.name}, put the right archive into {place / 'archives'}, "
+            f"delete {root} and run again"
+        ) from error
 
 
 def _package_folder(source: PackageSource) -> Path:
@@ -81,31 +100,6 @@ def _package_folder(source: PackageSource) -> Path:
     if module is None or module.origin is None:
         raise InputError(f'the package {source.module} is not installed; run: pip install "kanoclip[data]"')
     return Path(module.origin).parent / source.folder
-
-
-def _draw(spec: DatasetSpec, source: SyntheticSource, folder: Path) -> Path:
-    """Draw a synthetic dataset in the layout of MVTec AD; the defects of a kind alternate."""
-    with whole_folder(folder) as temporary:
-        for kind in progress(spec.classes, f"draw {spec.name}", unit="classes"):
-            _draw_images(kind, [None] * source.normal, source, temporary)
-            _draw_images(kind, list(islice(cycle(defects_of(kind)), source.anomalous)), source, temporary)
-    return folder
-
-
-def _draw_images(kind: str, defects: Sequence[str | None], source: SyntheticSource, folder: Path) -> None:
-    for number, defect in enumerate(defects):
-        # each image has its own seed, so that drawing more images does not change the first ones
-        digest = hashlib.sha256(f"{source.seed}/{kind}/{defect}/{number}".encode()).digest()
-        sample = render(kind, defect, int.from_bytes(digest[:4], "big"), source.size)
-        _save(Image.fromarray(sample.image), folder / kind / "test" / (defect or GOOD) / f"{number:03}.png")
-        if defect is not None:
-            mask = folder / kind / "ground_truth" / defect / f"{number:03}_mask.png"
-            _save(Image.fromarray(sample.mask), mask)
-
-
-def _save(image: Image.Image, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path)
 
 
 def _check_classes(rows: list[Row], spec: DatasetSpec) -> None:
@@ -138,6 +132,28 @@ def _check_masks_exist(rows: list[Row], spec: DatasetSpec) -> None:
             if row.label == 1 and row.mask is None
         ]
     )
+
+
+def _check_names(rows: list[Row], folder: Path) -> None:
+    """Refuse names that an index, a CSV file in UTF-8, cannot hold."""
+    files = sorted({path for row in rows for path in (row.image, row.mask) if path}, key=str)
+    _refuse(
+        [
+            f"{shown(path)}: expected a name in UTF-8 without a carriage return, found another; rename it"
+            for path in files
+            if not _is_writable(_relative(path, folder))
+        ]
+    )
+
+
+def _is_writable(name: str) -> bool:
+    # Python holds bytes that are not UTF-8 as halves of surrogate pairs
+    return "\r" not in name and name == name.encode("utf-8", "ignore").decode("utf-8")
+
+
+def _relative(path: Path | None, folder: Path) -> str:
+    """Return the name of a file in an index in a folder; "" without a file."""
+    return Path(os.path.relpath(path, folder)).as_posix() if path else ""
 
 
 def _refuse(problems: Sequence[str]) -> None:
@@ -197,15 +213,11 @@ def _frame(
     rows: list[Row], digests: dict[tuple[Path, Path | None], tuple[str, str]], spec: DatasetSpec, folder: Path
 ) -> pd.DataFrame:
     """Return the index of some rows, with paths relative to a folder and the class names used in prompts."""
-
-    def relative(path: Path | None) -> str:
-        return Path(os.path.relpath(path, folder)).as_posix() if path else ""
-
     return pd.DataFrame(
         [
             (
-                relative(row.image),
-                relative(row.mask),
+                _relative(row.image, folder),
+                _relative(row.mask, folder),
                 spec.class_name(row.folder),
                 row.label,
                 row.defect,

@@ -117,6 +117,8 @@ def header_size(path: Path | str) -> tuple[int, int] | None:
     """Return (W, H) of an upright image from its header alone; None if Pillow cannot tell without decoding."""
     try:
         with Image.open(path, formats=PILLOW_FORMATS) as image:
+            if image.format == "TIFF":  # whether Pillow has turned the size already depends on its version
+                return None
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
             return (image.height, image.width) if turned else image.size
     except BROKEN_IMAGE:

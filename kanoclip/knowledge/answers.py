@@ -2,6 +2,7 @@
 
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 from kanoclip.knowledge.jsonl import ChangedError, Description, from_line, read_descriptions, to_line
@@ -19,13 +20,15 @@ class Answers:
         self._known: dict[Key, Description] = {}
         if path.is_file():
             _heal(path)
-            self._known = {_key(line): line for line in read_descriptions(path)}
+            self._known = {_key(line): line for line in read_descriptions(path, "delete the line to ask again")}
 
     def __contains__(self, question: Question) -> bool:
-        return question.key in self._known
+        return question.key in self._known or question.key_by_name in self._known
 
     def __getitem__(self, question: Question) -> Description:
-        return self._known[question.key]
+        """Return the answer, with the name that the image has now."""
+        answer = self._known.get(question.key) or self._known[question.key_by_name]
+        return replace(answer, image=question.image)
 
     def add(self, answer: Description) -> None:
         """Append an answer and sync it, so that it survives a kill and a power cut."""
@@ -38,8 +41,9 @@ class Answers:
 
 
 def _key(answer: Description) -> Key:
-    """Return the key of the question that was answered."""
-    return (answer.source, answer.model, answer.prompt_hash, answer.class_name, answer.image, answer.number)
+    """Return the key of the question that was answered; lines of older versions have no digest of the image."""
+    image = answer.image_digest or answer.image
+    return (answer.source, answer.model, answer.prompt_hash, answer.class_name, image, answer.number)
 
 
 def _heal(path: Path) -> None:

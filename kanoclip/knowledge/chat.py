@@ -38,7 +38,8 @@ class Chat:
     """A connection shared by many threads, with a rate limit and retries.
 
     The openai client retries errors that may pass (no connection, time-outs, 408, 409, 429, 5xx) with exponential
-    back-off and jitter, or after the server's Retry-After; it never retries 400, 401, 403 or 404.
+    back-off and jitter, or after the server's Retry-After of at most two minutes; it never retries 400, 401, 403 or
+    404.
     """
 
     def __init__(self, config: EndpointConfig) -> None:

@@ -29,7 +29,8 @@ def interview(questions: Sequence[Question], config: EndpointConfig, path: Path)
         InputError: the endpoint stops answering; answers so far are kept.
     """
     answers = Answers(path)
-    open_questions = [question for question in questions if question not in answers]
+    # by key: an image that is there twice is asked about once
+    open_questions = list({question.key: question for question in questions if question not in answers}.values())
     if open_questions:
         chat = Chat(config)
         _announce(open_questions, len(questions), config)
@@ -68,6 +69,7 @@ def ask(chat: Chat, question: Question) -> Description:
         question.source,
         text,
         image=question.image,
+        image_digest=question.image_digest,
         model=question.config.model,
         prompt_hash=question.prompt_hash,
         number=question.number,

@@ -29,6 +29,7 @@ class Description:
         text: one or a few sentences, within CLIP's 77 tokens; empty if a model gave no usable answer.
         state: what is described.
         image: the image that is described, as in index.csv; empty if the text is about the class.
+        image_digest: digest of the content of the image that a model saw, as in index.csv; absent from other lines.
         model: what wrote it; empty if no model did.
         prompt_hash: hash of the question without class and image; empty if no model was asked.
         number: which of several answers to the same question, from 0.
@@ -47,11 +48,12 @@ class Description:
     number: int = 0
     date: str = ""
     note: str = ""
+    image_digest: str = ""
 
 
 def to_line(description: Description) -> str:
     """Return a description as a line of JSON, with the digest of its values."""
-    return json.dumps(asdict(description) | {DIGEST: _digest(description)}, ensure_ascii=False) + "\n"
+    return json.dumps(_values(description) | {DIGEST: _digest(description)}, ensure_ascii=False) + "\n"
 
 
 def from_line(line: str) -> Description:
@@ -73,7 +75,13 @@ def from_line(line: str) -> Description:
 
 
 def _digest(description: Description) -> str:
-    return text_digest(json.dumps(asdict(description)))
+    return text_digest(json.dumps(_values(description)))
+
+
+def _values(description: Description) -> dict[str, Any]:
+    """Return what a line holds; without a digest of an image it is as it was before there were such digests."""
+    values = asdict(description)
+    return values if description.image_digest else {key: values[key] for key in values if key != "image_digest"}
 
 
 def write_knowledge(path: Path, descriptions: Sequence[Description]) -> None:
@@ -81,8 +89,12 @@ def write_knowledge(path: Path, descriptions: Sequence[Description]) -> None:
     write_text(path, "".join(map(to_line, descriptions)))
 
 
-def read_descriptions(path: Path) -> list[Description]:
-    """Return every line of a knowledge.jsonl.
+def read_descriptions(path: Path, remedy: str = "run kanoclip knowledge again") -> list[Description]:
+    """Return every line of a knowledge.jsonl, or of a file of answers.
+
+    Args:
+        path: the file.
+        remedy: what to do about a wrong line.
 
     Raises:
         InputError: a line is not a description, or was changed and still has its digest.
@@ -94,13 +106,12 @@ def read_descriptions(path: Path) -> list[Description]:
             descriptions += [from_line(line)] if line else []
         except ChangedError as error:
             raise InputError(
-                f"{path}, line {number}: expected the text as it was written, found another; run kanoclip knowledge "
-                f'again, or delete "{DIGEST}" from the line to keep a change'
+                f"{path}, line {number}: expected the text as it was written, found another; "
+                f'{remedy}, or delete "{DIGEST}" from the line to keep a change'
             ) from error
         except (TypeError, ValueError, RecursionError) as error:
             raise InputError(
-                f"{path}, line {number}: expected a description in JSON, found {printable(line, 60)!r}; run kanoclip "
-                "knowledge again"
+                f"{path}, line {number}: expected a description in JSON, found {printable(line, 60)!r}; {remedy}"
             ) from error
     return descriptions
 

@@ -38,6 +38,7 @@ class Question:
         config: the endpoint, the model and the request.
         prompt_hash: hash of the question without class and image.
         image: the image's name in index.csv; empty if the question is about the class.
+        image_digest: the digest of the image's content in index.csv; empty if the question is about the class.
         image_path: the file of the image; empty if the question is about the class.
         image_side: the largest number of pixels per side with which the image is sent.
         number: which of several answers to this question, from 0.
@@ -49,14 +50,23 @@ class Question:
     config: EndpointConfig
     prompt_hash: str
     image: str = ""
+    image_digest: str = ""
     image_path: str = ""
     image_side: int = 0
     number: int = 0
 
     @property
     def key(self) -> Key:
-        """The identity of the question; answered questions are never asked again."""
-        return (self.source, self.config.model, self.prompt_hash, self.class_name, self.image, self.number)
+        """The identity of the question, with the content of its image; answered questions are never asked again."""
+        return self._key(self.image_digest)
+
+    @property
+    def key_by_name(self) -> Key:
+        """The identity with the name of the image, by which older files of answers know the question."""
+        return self._key(self.image)
+
+    def _key(self, image: str) -> Key:
+        return (self.source, self.config.model, self.prompt_hash, self.class_name, image, self.number)
 
     def messages(self, stricter: bool = False) -> list[dict[str, Any]]:
         """Return the messages of a chat completion; `stricter` insists on one short sentence."""
@@ -91,9 +101,10 @@ def image_questions(frame: pd.DataFrame, config: VqaConfig) -> list[Question]:
     """Return the question about each anomalous image of an index; a normal image has no anomaly to ask about."""
     rows = frame[frame["label"] == 1]
     digest = _digest(ABOUT_AN_IMAGE, config, config.image_side)
+    columns = (rows[name] for name in ("class_name", "image", "image_digest", "image_path"))
     return [
-        Question("vqa", name, ABOUT_AN_IMAGE.format(name), config, digest, image, path, config.image_side)
-        for name, image, path in zip(rows["class_name"], rows["image"], rows["image_path"], strict=True)
+        Question("vqa", name, ABOUT_AN_IMAGE.format(name), config, digest, image, content, path, config.image_side)
+        for name, image, content, path in zip(*columns, strict=True)
     ]
 
 

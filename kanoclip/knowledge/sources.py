@@ -85,7 +85,7 @@ def from_masks(frame: pd.DataFrame) -> list[Description]:
         if mask.any():
             text = describe(np.asarray(image), mask, class_name)
             descriptions.append(Description(class_name, "mask", text, image=name))
-    without = int(frame["label"].sum()) - len(descriptions)
+    without = int((frame["label"] == 1).sum()) - len(descriptions)
     if without:
         logger.info("mask: %d anomalous images have no mask and no description", without)
     return descriptions

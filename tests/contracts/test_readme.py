@@ -34,7 +34,7 @@ def test_every_stage_runs_from_the_command_line(tmp_path: Path, monkeypatch: pyt
         with pytest.raises(SystemExit) as caught:
             cli.main()
         assert caught.value.code in (0, None), command
-    for made in ("index.csv", "features.h5", "scores/clip/scores.h5", "scores/clip/metrics.csv"):
+    for made in ("drawn/index.csv", "features.h5", "scores/clip/scores.h5", "scores/clip/metrics.csv"):
         assert (tmp_path / made).is_file(), made
 
 

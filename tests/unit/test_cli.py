@@ -107,6 +107,10 @@ def test_lists_come_from_the_registries(run: Callable[..., str], capsys: pytest.
     ("arguments", "message"),
     [
         (["prepare", "--dataset", "mvtek_ad", "--out", "OUT"], "unknown dataset 'mvtek_ad'; did you mean 'mvtec_ad'?"),
+        (
+            ["prepare", "--dataset", "mpdd", "--path", ".", "--class-name", "tubes=pipe", "--out", "OUT"],
+            "--class-name: only for a dataset of your own, found mpdd;",
+        ),
         (["encode", "--index", "nowhere.csv", "--out", "OUT", *TAP], "nowhere.csv: expected a file, found none"),
         (["encode", "--index", "INDEX", "--out", "OUT", *TAP, "--set", "x"], "expected KEY=VALUE, found 'x'"),
         (["encode", "--index", "INDEX", "--out", "OUT", *TAP, "--set", "modl=a"], "did you mean 'model'?"),

@@ -19,7 +19,7 @@ def of_the_paper(root: Path) -> dict[str, str]:
     return {one.what: one.get for one in missing(config, describe(config), root)}
 
 
-def test_files_that_exist_are_not_listed(tmp_path: Path) -> None:
+def test_files_that_exist_are_not_listed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     before = of_the_paper(tmp_path)
     assert before["visa"] == "by the workflow" and before["dagm"] == "by hand"
     weights = "weights of clip-l14-518: ViT-L-14-336-quickgelu, openai"
@@ -28,12 +28,16 @@ def test_files_that_exist_are_not_listed(tmp_path: Path) -> None:
         "resources/visa/archives/VisA_20220922.tar",  # downloaded, to be unpacked
         "resources/dagm/images/Class1/a.png",  # copied there by hand
         "resources/br35h/archives/archive.zip",
-        "resources/btad/source.json",  # complete
+        "resources/btad/images/01/a.png",
+        "resources/visa/source.json",
+        "resources/mpdd/source.json",  # without its images, which would be fetched again
+        "resources/headct/archives/images.7z",  # which `kanoclip download` cannot unpack
         "resources/backbones/clip-l14-518.json",
     ):
-        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).touch()
     assert set(before) - set(of_the_paper(tmp_path)) == {"visa", "dagm", "br35h", "btad", weights}
+    assert "found images.7z; unpack it by hand" in caplog.text
 
 
 def test_published_weights_are_listed_until_downloaded(tmp_path: Path) -> None:

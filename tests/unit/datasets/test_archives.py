@@ -71,6 +71,16 @@ def test_a_damaged_archive_leaves_no_files(tmp_path, make, name):
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+def test_a_zip_with_a_password_is_not_called_damaged(tmp_path):
+    make_zip(tmp_path / "a.zip", ["b.txt"])
+    content = bytearray((tmp_path / "a.zip").read_bytes())
+    content[6] |= 1  # the flag of encryption, in the header of the file and in the directory at the end
+    content[content.index(b"PK\1\2") + 8] |= 1
+    (tmp_path / "a.zip").write_bytes(content)
+    with pytest.raises(InputError, match="a.zip: needs a password; unpack it by hand"):
+        unpack(tmp_path / "a.zip", tmp_path / "images")
+
+
 def test_a_web_page_in_place_of_an_archive_is_refused(tmp_path):
     (tmp_path / "a.zip").write_text("<html>Please log in</html>")
     with pytest.raises(InputError, match="neither a zip nor a tar archive"):

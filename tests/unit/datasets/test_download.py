@@ -35,18 +35,36 @@ class Handler(BaseHTTPRequestHandler):
         behaviour = self.path.strip("/")
         requests = [path for path, _ in self.server.starts].count(behaviour)
         asked = self.headers.get("Range")
-        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and behaviour != "no_range" else 0
+        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and behaviour not in ("no_range", "stops") else 0
         self.server.starts.append((behaviour, start))
         if behaviour == "missing":
             self.send_error(404)
         elif behaviour == "down" or (behaviour == "busy" and requests < 2):
             self.send_error(503)
+        elif behaviour == "page":
+            self.send_all(b"<html>Please log in</html>", "text/html; charset=utf-8")
+        elif behaviour == "half":  # the connection closes early, and nothing says how much there is
+            self.send_all(DATA[: len(DATA) // 2], "application/zip", length=None)
+        elif behaviour == "odd_length":
+            self.send_all(DATA, "application/zip", length="many")
+        elif behaviour == "loop":
+            self.send_response(302)
+            self.send_header("Location", "/loop")
+            self.end_headers()
         elif start >= len(DATA):
             self.send_response(416)
             self.send_header("Content-Range", f"bytes */{len(DATA)}")
             self.end_headers()
         else:
             self.send_body(behaviour, start, requests)
+
+    def send_all(self, body, kind, length=None):
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        if length is not None:
+            self.send_header("Content-Length", length)
+        self.end_headers()
+        self.wfile.write(body)
 
     def send_body(self, behaviour, start, requests):
         body = DATA[start:] if behaviour != "corrupt" else DATA[start:-1] + b"?"
@@ -55,7 +73,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{len(DATA) - 1}/{len(DATA)}")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        cuts = {"cuts": 3, "no_range": 1}.get(behaviour, 0)
+        cuts = {"cuts": 3, "no_range": 1, "stops": 99}.get(behaviour, 0)
         if behaviour == "stalls" and requests == 0:
             self.wfile.write(body[:1000])
             time.sleep(1.0)
@@ -96,7 +114,7 @@ def files_in(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-@pytest.mark.parametrize("behaviour", ["well", "slow", "cuts", "no_range", "busy"])
+@pytest.mark.parametrize("behaviour", ["well", "slow", "cuts", "no_range", "busy", "odd_length"])
 def test_an_archive_is_downloaded_completely(server, tmp_path, behaviour):
     images = download(spec_of(server, behaviour), tmp_path)
     assert images == tmp_path / "btad" / "images"
@@ -104,18 +122,62 @@ def test_an_archive_is_downloaded_completely(server, tmp_path, behaviour):
     assert files_in(tmp_path / "btad") == [
         "archive.json",
         "archives/images.zip",
+        "images/.unpacked.json",
         "images/top/image.bin",
         "source.json",
     ]
 
 
-def test_a_changed_archive_is_reported(server, tmp_path, caplog):
-    download(spec_of(server, "well"), tmp_path)
-    last = tmp_path / "btad/archive.json"
-    last.write_text(last.read_text().replace(json.loads(last.read_text())["sha256"], "0" * 64))
-    (tmp_path / "btad/source.json").unlink()
-    download(spec_of(server, "well"), tmp_path)
+@pytest.fixture
+def by_hand(tmp_path):
+    """Return a function that places the archive of a dataset that needs a browser, and downloads it."""
+    archive = tmp_path / "headct/archives/images.zip"
+    archive.parent.mkdir(parents=True)
+
+    def place(name):
+        with zipfile.ZipFile(archive, "w") as file:
+            file.writestr(name, name)
+        return files_below(download(load_spec("headct"), tmp_path)), hashlib.sha256(archive.read_bytes()).hexdigest()
+
+    return place
+
+
+def files_below(images):
+    return [name for name in files_in(images) if not name.startswith(".")]
+
+
+def recorded(tmp_path):
+    return json.loads((tmp_path / "headct/source.json").read_text()).get("sha256")
+
+
+def test_a_replaced_archive_is_unpacked_again(by_hand, tmp_path, caplog):
+    assert by_hand("wrong.png")[0] == ["wrong.png"]
+    files, digest = by_hand("right.png")
+    assert files == ["right.png"] and recorded(tmp_path) == digest
     assert "another archive than last time" in caplog.text
+    (tmp_path / "headct/archives/images.zip").unlink()
+    (tmp_path / "headct/source.json").unlink()
+    download(load_spec("headct"), tmp_path)
+    assert files_below(tmp_path / "headct/images") == ["right.png"] and recorded(tmp_path) == digest
+
+
+def test_an_archive_is_not_the_origin_of_images_placed_by_hand(by_hand, tmp_path, caplog):
+    (tmp_path / "headct/images").mkdir()
+    (tmp_path / "headct/images/mine.png").touch()
+    assert by_hand("other.png")[0] == ["mine.png"]
+    assert recorded(tmp_path) is None and not (tmp_path / "headct/archive.json").exists()
+    assert "used as they are, not unpacked from" in caplog.text
+
+
+def test_an_archive_of_another_kind_is_named(tmp_path):
+    archives = tmp_path / "headct/archives"
+    archives.mkdir(parents=True)
+    (archives / "images.7z").touch()
+    with pytest.raises(InputError, match=r"expected an archive \(.zip, .*, found images.7z; unpack it by hand into .*"):
+        download(load_spec("headct"), tmp_path)
+    (tmp_path / "headct/images").mkdir()
+    (tmp_path / "headct/images/mine.png").touch()
+    assert files_in(download(load_spec("headct"), tmp_path)) == ["mine.png"]
 
 
 def test_a_silent_server_is_retried(server, tmp_path, monkeypatch):
@@ -153,6 +215,23 @@ def test_a_download_killed_just_before_renaming_is_finished(server, tmp_path):
     assert (download(spec_of(server, "well"), tmp_path) / "top/image.bin").is_file()
 
 
+def test_a_server_that_begins_again_and_stops_early_keeps_the_longer_part(server, tmp_path):
+    partial = tmp_path / "btad/archives/images.zip.partial"
+    partial.parent.mkdir(parents=True)
+    arrived = len(DATA) // 2  # before the server stops
+    for known, kept in ((arrived + 100, arrived + 100), (arrived - 100, arrived)):
+        partial.write_bytes(DATA[:known])
+        with pytest.raises(InputError, match=f"{arrived} of {len(DATA)} bytes arrived"):
+            download(spec_of(server, "stops"), tmp_path)
+        assert partial.read_bytes() == DATA[:kept]
+        assert files_in(tmp_path) == ["btad/archives/images.zip.partial"]
+
+
+def test_the_next_mirror_is_asked_if_one_sends_something_else(server, tmp_path):
+    images = download(spec_of(server, "page", "half", "well", sha256=None), tmp_path)
+    assert (images / "top/image.bin").is_file()
+
+
 def test_a_partial_file_longer_than_the_archive_is_deleted(server, tmp_path):
     partial = tmp_path / "btad/archives/images.zip.partial"
     partial.parent.mkdir(parents=True)
@@ -184,11 +263,19 @@ def test_the_next_mirror_is_used_if_one_fails(server, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "reason"), [("missing", "404"), ("down", "503"), ("sends_nothing", "0 of .* bytes arrived")]
+    ("behaviour", "reason"),
+    [
+        ("missing", "404"),
+        ("down", "503"),
+        ("page", "a web page"),
+        ("loop", "302 .*loop.*"),
+        ("half", "no whole archive"),
+        ("sends_nothing", "0 of .* bytes arrived"),
+    ],
 )
 def test_the_failure_of_all_mirrors_is_reported_in_one_line(server, tmp_path, behaviour, reason):
     with pytest.raises(InputError, match=f"no mirror has it .*{reason}.*put it in .*archives") as caught:
-        download(spec_of(server, behaviour), tmp_path)
+        download(spec_of(server, behaviour, sha256=None), tmp_path)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "btad/source.json").exists() and not (tmp_path / "btad/images").exists()
 

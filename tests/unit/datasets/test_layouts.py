@@ -70,12 +70,78 @@ def test_masks_without_an_image_are_refused(tmp_path):
         rows_of(tmp_path)
 
 
+def test_masks_of_volumes_pair_with_their_images(tmp_path):
+    for name in (
+        "good/1.nii.gz",
+        "tumour/1.nii.gz",
+        "tumour/2.NII.GZ",
+        "masks/tumour/1_mask.nii.gz",
+        "masks/tumour/2.png",
+    ):
+        (tmp_path / "brain" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "brain" / name).touch()
+    assert {image: row[3] for (_, image), row in rows_of(tmp_path).items()} == {
+        "brain/good/1.nii.gz": "",
+        "brain/tumour/1.nii.gz": "brain/masks/tumour/1_mask.nii.gz",
+        "brain/tumour/2.NII.GZ": "brain/masks/tumour/2.png",
+    }
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "crack/Thumbs.db", "crack/._1.png", "good/1.png"])
+def test_other_files_among_the_masks_and_masks_of_normal_images_are_no_mistake(tmp_path, name):
+    for image in ("good/1.png", "crack/1.png"):
+        save_image(tmp_path / "bolt" / image)
+    save_mask(tmp_path / "bolt/masks/mask.png")
+    (tmp_path / "bolt/masks" / name).parent.mkdir(exist_ok=True)
+    (tmp_path / "bolt/masks/mask.png").rename(tmp_path / "bolt/masks" / name)
+    assert len(rows_of(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".jpe", ".pnm", ".j2k"])
+def test_images_of_kinds_that_are_not_read_are_reported(tmp_path, suffix, caplog):
+    save_image(tmp_path / "bolt/good/1.png")
+    (tmp_path / f"bolt/good/2{suffix}").touch()
+    assert len(rows_of(tmp_path)) == 1
+    assert f"1 files of kinds that are not read, such as 2{suffix}" in caplog.text
+
+
 @pytest.mark.parametrize("empty", ["bolt", "bolt/test", "bolt/test/good", "bolt/good"])
 def test_an_empty_class_folder_is_refused(tmp_path, empty):
     save_image(tmp_path / "nut/test/good/1.png")
     (tmp_path / empty).mkdir(parents=True)
     with pytest.raises(InputError, match="bolt.*found none"):
         rows_of(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["Good", "OK", "normal", "Healthy"])
+def test_normal_images_in_a_folder_of_another_name_are_refused(tmp_path, name):
+    save_image(tmp_path / "nut/good/1.png")
+    save_image(tmp_path / "bolt/test" / name / "1.png")
+    with pytest.raises(InputError, match=f"bolt/test: expected a folder good/ .*, found {name}; rename it"):
+        rows_of(tmp_path)
+
+
+def test_a_class_without_normal_images_is_reported(tmp_path, caplog):
+    save_image(tmp_path / "nut/good/1.png")
+    save_image(tmp_path / "bolt/test/gut/1.png")
+    assert rows_of(tmp_path)["bolt", "bolt/test/gut/1.png"][0] == 1
+    assert "bolt/test: no folder good/, so all images are anomalous (gut)" in caplog.text
+
+
+def test_a_second_folder_of_normal_images_is_refused(tmp_path):
+    for name in ("good", "scratch", "OK"):
+        save_image(tmp_path / "bolt" / name / "1.png")
+    with pytest.raises(InputError, match="bolt: expected a folder good/ .*, found OK; rename it"):
+        rows_of(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "normal", "other"), [("mpdd", "good", "Good"), ("btad", "ok", "good")])
+def test_official_layouts_name_their_normal_images_exactly(tmp_path, name, normal, other):
+    write(name, tmp_path)
+    place = next(path for path in sorted(tmp_path.rglob(normal)) if path.parent.name == "test")
+    place.rename(place.with_name(other))
+    with pytest.raises(InputError, match=f"test: expected a folder {normal}/ .*, found {other}; rename it"):
+        read_layout(tmp_path, load_spec(name))
 
 
 def test_a_folder_without_images_is_refused(tmp_path):
@@ -143,6 +209,37 @@ def test_a_listed_image_that_does_not_exist_is_refused(tmp_path):
     (tmp_path / "head_ct/head_ct/001.png").unlink()
     with pytest.raises(InputError, match="lists the image 001.png"):
         read_layout(tmp_path, load_spec("headct"))
+
+
+@pytest.mark.parametrize(
+    ("name", "table", "old", "new", "message"),
+    [
+        ("headct", "labels.csv", "1,0", "1,no", r"labels.csv, line 3: hemorrhage: expected 0 or 1, found 'no'"),
+        ("headct", "labels.csv", "2,1", "0,1", r"labels.csv, line 4: id: expected each once, found '0'"),
+        ("headct", "labels.csv", "2,1", "00,1", r"labels.csv, line 4: id: expected each once, found '00'"),
+        ("visa", "split_csv/1cls.csv", "test,anomaly", "test,bad", "label: expected normal or anomaly, found 'bad'"),
+        ("visa", "split_csv/1cls.csv", "test,anomaly", "valid,anomaly", "split: expected train or test, found 'valid'"),
+        (
+            "visa",
+            "split_csv/1cls.csv",
+            "Normal/0001.JPG",
+            "Normal/0000.JPG",
+            "image: expected each once, found 'candle",
+        ),
+    ],
+)
+def test_a_table_with_unknown_labels_or_doubled_images_is_refused(tmp_path, name, table, old, new, message):
+    write(name, tmp_path)
+    text = (tmp_path / table).read_text()
+    (tmp_path / table).write_text(text.replace(old, new))
+    with pytest.raises(InputError, match=message):
+        read_layout(tmp_path, load_spec(name))
+
+
+def test_blanks_around_the_values_of_a_table_do_not_count(tmp_path):
+    write("headct", tmp_path)
+    (tmp_path / "labels.csv").write_text("id , hemorrhage \n0 ,1 \n1, 0\n2,1\n")
+    assert [row.label for row in read_layout(tmp_path, load_spec("headct"))] == [1, 0, 1]
 
 
 def test_the_first_release_of_covid_is_read(tmp_path):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -119,6 +120,17 @@ def test_a_file_with_several_images_is_refused(bolts, tmp_path):
     refused(bolts, tmp_path, "two.tif: expected one image in a file of a dataset, found 2; save each")
 
 
+@pytest.mark.parametrize("name", [b"caf\xe9.png", b"a\rb.png"])
+def test_names_that_an_index_cannot_hold_are_refused_before_any_file_is_read(bolts, tmp_path, name):
+    good = bolts / "hex/test/good"
+    (good / "1.png").write_bytes(b"")
+    try:
+        (good / "0.png").rename(good / os.fsdecode(name))
+    except OSError:
+        pytest.skip("the file system refuses the name")
+    refused(bolts, tmp_path, r"good/(caf\\udce9|a\\rb).png: expected a name in UTF-8 .* found another; rename it$")
+
+
 def test_a_mask_of_another_size_is_refused(bolts, tmp_path):
     save_mask(bolts / "hex/ground_truth/crack/3_mask.png", size=(14, 20))
     refused(bolts, tmp_path, "3_mask.png: the mask is 14x20 pixels, its image 20x14")
@@ -220,6 +232,15 @@ def test_classes_that_share_normal_images_keep_the_same_images(tmp_path):
     assert len(set(sets)) == 1 and len(sets.iloc[0]) == 10
 
 
+def test_the_error_about_a_wrong_archive_says_what_to_replace(tmp_path):
+    archive = tmp_path / "headct/archives/holiday.zip"
+    archive.parent.mkdir(parents=True)
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("beach/1.png", "")
+    with pytest.raises(InputError, match="found beach; if these are not .* of headct, put .*archives, delete .*images"):
+        prepare(load_spec("headct"), tmp_path / "index.csv", tmp_path)
+
+
 def test_an_archive_placed_by_hand_is_unpacked_and_indexed(tmp_path):
     write("mpdd", tmp_path / "source")
     archive = tmp_path / "resources/mpdd/archives/MPDD.zip"
@@ -241,6 +262,45 @@ def test_a_synthetic_dataset_is_byte_identical_every_time(tmp_path):
     assert trees[0] == trees[1]
     images = [content for path, content in trees[0].items() if "test" in path.parts]
     assert len(set(images)) == len(images) == 192
+
+
+def drawn(tmp_path, kinds=("gear", "tile")):
+    spec = load_spec("synthetic")
+    few = spec.source.model_copy(update={"normal": 1, "anomalous": 2})
+    spec = spec.model_copy(update={"source": few, "classes": list(kinds)})
+    prepare(spec, tmp_path / "index.csv", tmp_path / "resources")
+    return {path: path.read_bytes() for path in (tmp_path / "images").rglob("*.png")}
+
+
+def test_a_synthetic_dataset_is_drawn_again_into_its_own_folder(tmp_path):
+    (tmp_path / "images").mkdir()
+    first = drawn(tmp_path)
+    (tmp_path / "images/.DS_Store").touch()
+    assert drawn(tmp_path) == first and len(first) == 2 * (1 + 2 + 2)
+
+
+@pytest.mark.parametrize(
+    "name", ["holiday.jpg", "gear/test/good/mine.png", "gear/train/good/000.png", "gear/notes.txt", "bolt/000.png"]
+)
+def test_drawing_replaces_no_folder_with_other_files(tmp_path, name):
+    drawn(tmp_path)
+    mine = tmp_path / "images" / name
+    mine.parent.mkdir(parents=True, exist_ok=True)
+    mine.write_text("mine")
+    with pytest.raises(InputError, match=f"expected a folder that synthetic drew.* found .*{mine}; move it away"):
+        drawn(tmp_path)
+    assert mine.read_text() == "mine"
+
+
+def test_drawing_replaces_no_part_of_another_dataset_and_no_link(tmp_path):
+    save_image(tmp_path / "images/tile/test/good/000.png")
+    with pytest.raises(InputError, match="found no .*gear"):
+        drawn(tmp_path)
+    shutil.move(tmp_path / "images", tmp_path / "elsewhere")
+    (tmp_path / "images").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="images: expected a folder that synthetic drew"):
+        drawn(tmp_path)
+    assert (tmp_path / "elsewhere/tile/test/good/000.png").is_file()
 
 
 def test_more_synthetic_images_do_not_change_the_first_ones(tmp_path):

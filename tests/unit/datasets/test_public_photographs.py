@@ -127,7 +127,7 @@ def test_damaged_archives_are_refused(served: Served, tmp_path: Path) -> None:
         content[len(content) // 2] ^= 255
         (served.archives / file).write_bytes(content)
     assert "expected SHA-256" in refusal([dtd], tmp_path)
-    assert "imagenet-sample-images.zip: a damaged archive" in refusal([imagenet], tmp_path)
+    assert "imagenet-sample-images.zip: it sent no whole archive" in refusal([imagenet], tmp_path)
 
 
 def test_an_incomplete_source_is_refused(served: Served, tmp_path: Path) -> None:
@@ -153,8 +153,8 @@ def test_the_list_of_downloads_has_photographs_with_their_licence(tmp_path: Path
     found = {one.what: one for one in missing(config, expand(config), tmp_path)}
     assert set(found) == {"dtd", "imagenet_sample"}
     assert found["dtd"].licence == "for research purposes" and found["dtd"].size == "625 MB"
-    (tmp_path / "resources/dtd").mkdir(parents=True)
-    (tmp_path / "resources/dtd/source.json").touch()
+    (tmp_path / "resources/dtd/images").mkdir(parents=True)
+    (tmp_path / "resources/dtd/images/1.jpg").touch()
     assert {one.what for one in missing(config, expand(config), tmp_path)} == {"imagenet_sample"}
 
 

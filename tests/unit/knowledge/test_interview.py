@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from typing import Any
 import pytest
 from knowledge_server import KEY, Answer, ChatServer, fails, says
 
-from kanoclip.config import LlmConfig
+from kanoclip.config import LlmConfig, VqaConfig
+from kanoclip.datasets.index import read_index
 from kanoclip.knowledge.interview import interview
 from kanoclip.knowledge.jsonl import Description, read_descriptions
-from kanoclip.knowledge.questions import STRICTER, text_questions
+from kanoclip.knowledge.questions import STRICTER, Question, image_questions, text_questions
 from kanoclip.types import InputError
 
 CLASSES = ["nut", "bolt", "screw"]
@@ -230,6 +232,57 @@ def test_the_cost_is_logged_before_and_the_progress_during_the_questions(
     # the server counts 40 and 10 tokens per answer
     assert progress[4] == "5 of 10 answered, 200 tokens in, 50 out, price 0.30"
     assert KEY not in caplog.text
+
+
+def about_images(index: Path, config: LlmConfig) -> list[Question]:
+    return image_questions(read_index(index), VqaConfig(**config.model_dump(exclude={"descriptions"})))
+
+
+def test_an_image_is_known_by_its_content_and_not_by_its_name(
+    server: ChatServer, endpoint: Endpoint, path: Path, index: Path
+) -> None:
+    questions = about_images(index, endpoint())
+    moved = [replace(question, image=f"elsewhere/{question.image}") for question in questions]
+    changed = [
+        replace(question, image_digest="0" * 32 if not n else question.image_digest)
+        for n, question in enumerate(questions)
+    ]
+    interview(questions, questions[0].config, path)
+    assert len(server.requests) == 8
+    assert [line.image for line in interview(moved, moved[0].config, path)] == [question.image for question in moved]
+    assert len(server.requests) == 8
+    interview(changed, changed[0].config, path)
+    assert len(server.requests) == 9
+
+
+def test_an_answer_of_an_older_version_is_known_by_the_name_of_its_image(
+    server: ChatServer, endpoint: Endpoint, path: Path, index: Path
+) -> None:
+    questions = about_images(index, endpoint())
+    interview(questions, questions[0].config, path)
+    old = [json.loads(line) for line in path.read_text().splitlines()]
+    assert all(len(line.pop("image_digest")) == 32 and line.pop("digest") for line in old)
+    path.write_text("".join(json.dumps(line) + "\n" for line in old))
+    assert len(interview(questions, questions[0].config, path)) == 8
+    assert len(server.requests) == 8
+
+
+def test_two_files_with_the_same_image_are_asked_about_once(
+    server: ChatServer, endpoint: Endpoint, path: Path, index: Path
+) -> None:
+    (first, *_) = about_images(index, endpoint())
+    twice = [first, replace(first, image="copy.png")]
+    assert [line.image for line in interview(twice, first.config, path)] == [first.image, "copy.png"]
+    assert len(server.requests) == 1
+
+
+def test_an_edited_answer_is_refused_with_the_way_to_ask_again(
+    server: ChatServer, endpoint: Endpoint, path: Path
+) -> None:
+    hold(endpoint(descriptions=1), path)
+    path.write_text(path.read_text().replace("crack", "dent", 1))
+    with pytest.raises(InputError, match='line 1: .*; delete the line to ask again, or delete "digest"'):
+        hold(endpoint(descriptions=1), path)
 
 
 def test_another_model_is_asked_again_and_the_old_answers_are_kept(

@@ -33,6 +33,15 @@ def test_descriptions_are_read_as_written(path: Path) -> None:
     assert [json.loads(line)["text"] for line in path.read_text().split("\n") if line] == [line.text for line in LINES]
 
 
+def test_a_line_of_an_older_version_is_as_it_was(path: Path) -> None:
+    written = path.read_text().split("\n")[3]
+    assert written == (
+        '{"class_name": "nut", "source": "mask", "text": "There is a crack on the nut.", "state": "abnormal", '
+        '"image": "b.png", "model": "", "prompt_hash": "", "number": 0, "date": "", "note": "", '
+        '"digest": "e811f97dfcc28936"}'
+    )
+
+
 def test_every_line_records_its_source(path: Path) -> None:
     for line in path.read_text().split("\n")[:-1]:
         assert {"source", "model", "prompt_hash", "class_name", "image", "date"} <= set(json.loads(line))

@@ -73,6 +73,22 @@ def test_images_without_a_mask_have_no_description(
     assert {line.source for line in found} == {"curated"}
 
 
+def test_images_without_labels_are_not_counted_as_anomalous(
+    write_folder: Callable[..., Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="kanoclip")
+    folder = write_folder(tmp_path / "images", count=2, masks=False)
+    prepare(folder_spec("bare", {}), tmp_path / "index.csv", tmp_path, folder)
+    assert from_masks(read_index(tmp_path / "index.csv").assign(label=-1)) == []
+    assert "anomalous images" not in caplog.text
+
+
+def test_the_answers_and_the_output_cannot_be_one_file(run: Callable[..., str], tmp_path: Path) -> None:
+    line = run("--answers", str(tmp_path / "." / "knowledge.jsonl"))
+    assert "--answers: expected another file than --out" in line
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_models_are_asked_by_the_same_command(
     run: Callable[..., str], server: ChatServer, index: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
