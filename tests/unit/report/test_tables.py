@@ -436,5 +436,6 @@ def test_printed_numbers_of_a_marked_row_are_below_its_name(frame, printed):
 
 
 def test_the_files_of_a_table_keep_a_dot_in_its_name(tmp_path):
-    formats.write(tmp_path / "v1.5", "A title", lambda style: pd.DataFrame({"a": ["1"]}, index=pd.Index(["clip"], name="method")), ["a note"])
+    table = pd.DataFrame({"a": ["1"]}, index=pd.Index(["clip"], name="method"))
+    formats.write(tmp_path / "v1.5", "A title", lambda style: table, ["a note"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["v1.5.html", "v1.5.md", "v1.5.tex"]
