@@ -34,7 +34,7 @@ def main() -> None:
         index = write_images(Path(folder), args.images)
         frame, cache = read_index(index), Path(folder) / "features.h5"
         backbone = load_backbone(BackboneConfig(model="kanoclip-tiny", weights="embedded", image_size=128))
-        taps = [Tap("tokens", block) for block in backbone.quarters] + [Tap("vv", 6)]
+        taps = [Tap("tokens", block) for block in backbone.quarters] + [Tap("vv", backbone.layers)]
         encoding = best(lambda: (cache.unlink(missing_ok=True), encode(index, backbone, taps, cache)), 2)
         opened = FeatureCache(cache, frame)
         rows = range(len(frame))
