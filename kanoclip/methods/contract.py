@@ -82,7 +82,7 @@ def losses_of(method: Method[Any], phase: Phase, batch: Batch) -> Mapping[str, T
     parts = phase.losses(replace(batch, features=named))
     where = f"{_name(method)}: losses of phase {phase.name}"
     if not isinstance(parts, Mapping) or not parts:
-        raise InputError(f"{where}: expected tensors by name, found {_kind(parts) if parts is not None else 'None'}")
+        raise InputError(f"{where}: expected tensors by name, found {_kind(parts)}")
     for name, value in parts.items():
         if not isinstance(value, Tensor) or value.ndim:
             raise InputError(f"{where}: expected a tensor without axes for {name}, found {_kind(value)}; take its mean")

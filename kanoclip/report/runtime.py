@@ -54,8 +54,8 @@ def read_jobs(costs: Sequence[Path], models: Path) -> pd.DataFrame:
         measured = passes.setdefault((backbone, dataset), {})
         measured[cost.pop("pass")] = [cost.pop(key) for key in PASS]
         jobs["score", method, backbone, auxiliary, dataset, seed] = cost
-        seconds, memory = np.sum(list(measured.values()), axis=0)[0], np.max(list(measured.values()), axis=0)[1]
-        one = {"images": cost["images"], "seconds": seconds, "peak_memory_mb": memory}
+        seconds, memory = np.transpose(list(measured.values()))
+        one = {"images": cost["images"], "seconds": seconds.sum(), "peak_memory_mb": memory.max()}
         jobs["pass", "", backbone, "", dataset, ""] = one
         if auxiliary != "none":
             folder = models / method / backbone / auxiliary / f"seed{seed}"
